@@ -1,0 +1,62 @@
+"""Clip: a video's frames as every later stage sees them; resampled, upright, cropped, 8-bit BT.709."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from videolift.artifacts.base import ZSTD, Artifact, ArtifactWriter, Field
+from videolift.codecs import residual_decode, residual_encode
+
+_FIELDS = (
+    Field("rgb_residual", "u1", (-1, 3, None, None), chunk=1, codec=ZSTD),
+    Field("pts_seconds", "f8", (-1,)),
+)
+
+
+class ClipWriter(ArtifactWriter):
+    """Writes a `Clip`; attributes ``source``, ``fps`` and others as CONTRACTS A."""
+
+    FORMAT, VERSION, FIELDS, ROWS = "videolift.clip", 1, _FIELDS, "pts_seconds"
+
+    def append_frames(self, rgb: ArrayLike, pts_seconds: ArrayLike) -> None:
+        """Adds frames: ``rgb`` u8 (n, H, W, 3), ``pts_seconds`` f64 (n)."""
+        self.append(rgb_residual=residual_encode(np.asarray(rgb, np.uint8)), pts_seconds=pts_seconds)
+
+
+class Clip(Artifact):
+    """RGB frames u8 (T, H, W, 3) and their times; index like an array: ``clip[3]``, ``clip[10:20]``."""
+
+    FORMAT, VERSION, FIELDS = "videolift.clip", 1, _FIELDS
+
+    def _validate(self) -> None:
+        self._require(self.array("rgb_residual").shape[0] == len(self), "rgb and pts_seconds differ in length")
+
+    def __len__(self) -> int:
+        return int(self.array("pts_seconds").shape[0])
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return int(self.array("rgb_residual").shape[2])
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return int(self.array("rgb_residual").shape[3])
+
+    @property
+    def fps(self) -> float:
+        """Frames per second the clip was resampled to."""
+        return float(self.attrs["fps"])
+
+    @property
+    def pts_seconds(self) -> NDArray[np.float64]:
+        """Presentation times in the source, seconds, f64 (T), increasing."""
+        return self.read("pts_seconds")
+
+    def __getitem__(self, frames: int | slice) -> NDArray[np.uint8]:
+        """RGB of one frame (H, W, 3) or of a slice (n, H, W, 3)."""
+        if isinstance(frames, (int, np.integer)):
+            frames = range(len(self))[frames]
+        return residual_decode(self.read("rgb_residual", frames))

@@ -1,0 +1,100 @@
+"""Hands: poses of the left and the right hand in every frame, in the frame's own camera.
+
+Hand frame as MANO: origin at the wrist; right hand fingers -x, back of the hand +y, thumb side +z; the left hand is the mirror in
+x. NaN means invalid or not measured by this backend.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from videolift.artifacts.base import Artifact, ArtifactWriter, Field
+from videolift.geometry import is_rotation
+
+SIDES = ("left", "right")
+"""The side axis of every hand array."""
+_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+JOINTS = ("wrist", *(f"{finger}_{i}" for finger in _FINGERS for i in range(1, 5)))
+"""OpenPose order of the 21 keypoints; _1 is nearest the wrist, _4 the tip."""
+MANO_JOINTS = tuple(f"{finger}_{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in range(1, 4))
+"""Order of the 15 rotations in ``mano_pose``."""
+
+_FIELDS = (
+    Field("valid", "?", (-1, 2)),
+    Field("interpolated", "?", (-1, 2)),
+    Field("score", "f4", (-1, 2)),
+    Field("keypoints_px", "f4", (-1, 2, 21, 2)),
+    Field("T_camera_wrist", "f4", (-1, 2, 4, 4)),
+    Field("joints_camera", "f4", (-1, 2, 21, 3)),
+    Field("mano_pose", "f4", (-1, 2, 15, 3, 3)),
+    Field("betas", "f4", (2, 10)),
+)
+
+
+class HandsWriter(ArtifactWriter):
+    """Writes `Hands`; attributes ``backend, wrist_method, has_mano, has_joints`` and others as CONTRACTS A."""
+
+    FORMAT, VERSION, FIELDS, ROWS = "videolift.hands", 1, _FIELDS, "valid"
+
+    def append_frames(self, **arrays: ArrayLike) -> None:
+        """Adds frames; every field except ``betas`` (which `put` takes), named as in `Hands`."""
+        expected = {field.name for field in _FIELDS if field.axis is not None}
+        if set(arrays) != expected:
+            raise ValueError(f"append_frames takes {sorted(expected)}, got {sorted(arrays)}")
+        self.append(**arrays)
+
+
+class Hands(Artifact):
+    """Whole arrays, small enough to read at once; lengths in metres unless `wrist_method` says otherwise."""
+
+    FORMAT, VERSION, FIELDS = "videolift.hands", 1, _FIELDS
+
+    def _validate(self) -> None:
+        lengths = {self.array(field.name).shape[0] for field in _FIELDS if field.axis is not None}
+        self._require(len(lengths) == 1, f"fields differ in length: {sorted(lengths)}")
+        rotations = self.T_camera_wrist[self.valid][:, :3, :3]
+        self._require(bool(is_rotation(rotations, 1e-3).all()), "T_camera_wrist holds what is no rotation")
+
+    def __len__(self) -> int:
+        return int(self.array("valid").shape[0])
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(T, 2) True where ``T_camera_wrist`` is known."""
+        return self.read("valid")
+
+    @property
+    def interpolated(self) -> NDArray[np.bool_]:
+        """(T, 2) True where it was filled between measured frames."""
+        return self.read("interpolated")
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """(T, 2) the detector's confidence, NaN where nothing was detected."""
+        return self.read("score")
+
+    @property
+    def keypoints_px(self) -> NDArray[np.float32]:
+        """(T, 2, 21, 2) pixels of the clip's size."""
+        return self.read("keypoints_px")
+
+    @property
+    def T_camera_wrist(self) -> NDArray[np.float32]:
+        """(T, 2, 4, 4) wrist frame in the frame's own camera."""
+        return self.read("T_camera_wrist")
+
+    @property
+    def joints_camera(self) -> NDArray[np.float32]:
+        """(T, 2, 21, 3) joints in the frame's own camera."""
+        return self.read("joints_camera")
+
+    @property
+    def mano_pose(self) -> NDArray[np.float32]:
+        """(T, 2, 15, 3, 3) joint rotations relative to their parents."""
+        return self.read("mano_pose")
+
+    @property
+    def betas(self) -> NDArray[np.float32]:
+        """(2, 10) MANO shape, median over valid frames."""
+        return self.read("betas")

@@ -1,0 +1,127 @@
+"""The kinds of failure that videolift tells apart, by type and never by reading text.
+
+What a failure means for a video (quarantine, retry, stop) follows from its class alone; see DESIGN "Errors" in docs/design.md.
+This module does not decide what to do about a failure and knows no file, pool or stage.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of ``videolift`` and ``python -m stages``. Snakemake itself returns 1 for any failure."""
+
+    OK = 0
+    LOST = 1
+    """Videos lost beyond ``max_quarantined``, or ``verify`` found faults."""
+    USAGE = 2
+    """Configuration or command line."""
+    BACKEND = 3
+    """A backend cannot start: environment, weights or device."""
+    STORAGE = 4
+    """Disk full, quota or I/O error; stopped politely."""
+    LEASED = 5
+    """The batch is being worked on by another run."""
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class VideoliftError(Exception):
+    """Base of every error that is addressed to the user. ``exit_code`` is what a command ends with."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+
+class ConfigError(VideoliftError):
+    """The configuration or the command line is wrong; nothing was done."""
+
+
+class BadInput(VideoliftError):
+    """This video cannot be processed as it is; quarantine it at once.
+
+    Args:
+        code: short stable name, e.g. ``audio_only``; scripts may compare it.
+        text: what is wrong with the value seen and what is allowed.
+        remedy: what the user can do.
+    """
+
+    exit_code = ExitCode.LOST
+
+    def __init__(self, code: str, text: str, remedy: str) -> None:
+        super().__init__(code, text, remedy)
+        self.code, self.text, self.remedy = code, text, remedy
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.code}). {self.remedy}"
+
+
+class OutOfMemory(VideoliftError):
+    """The device or the host ran out of memory; shrink and retry alone.
+
+    Args:
+        peak_bytes: the most memory seen in use by the process tree, None where it could not be measured.
+        text: what the allocator said.
+    """
+
+    exit_code = ExitCode.LOST
+
+    def __init__(self, peak_bytes: int | None = None, text: str = "out of memory") -> None:
+        super().__init__(peak_bytes, text)
+        self.peak_bytes, self.text = peak_bytes, text
+
+    def __str__(self) -> str:
+        return self.text if self.peak_bytes is None else f"{self.text} (peak {self.peak_bytes / 2**30:.2f} GiB)"
+
+
+class Transient(VideoliftError):
+    """Disk full, quota, I/O error: no video's fault. Back off, then stop politely."""
+
+    exit_code = ExitCode.STORAGE
+
+
+class BackendUnavailable(VideoliftError):
+    """A backend cannot start here: its environment, weights or device is missing. The text ends with the command to type."""
+
+    exit_code = ExitCode.BACKEND
+
+
+class LeaseHeld(VideoliftError):
+    """Another run works on the same batch."""
+
+    exit_code = ExitCode.LEASED
+
+
+class CorruptFile(VideoliftError):
+    """A file of ours fails its checks: truncated, not complete, wrong version, a checksum that does not match."""
+
+    exit_code = ExitCode.LOST
+
+
+_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE})
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """True if ``error`` says that the disk is full, over quota or failing.
+
+    HDF5 hides the number in its text ("errno = 28"), and raises RuntimeError when it happens on close, so both are read.
+    """
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
+        return True
+    found = re.search(r"errno = (\d+)", str(error)) if isinstance(error, (OSError, RuntimeError, ValueError)) else None
+    return found is not None and int(found.group(1)) in _STORAGE_ERRNOS
+
+
+@contextmanager
+def storage_errors_are_transient(what: str) -> Iterator[None]:
+    """Turns a storage error raised inside into `Transient`, naming ``what`` was being written."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if is_storage_error(error):
+            raise Transient(f"{what}: {error}. Free space or raise the quota, then run the same command again.") from error
+        raise

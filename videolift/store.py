@@ -1,0 +1,135 @@
+"""Files that are either whole or absent: atomic publication of JSON and HDF5, checks on opening, content hashes.
+
+A file is written under a temporary name beside its place, closed, reopened and checked, fsynced, renamed, and its folder
+fsynced. ``complete = 1`` is the last thing written to an HDF5 file. "It exists" and "it opens" prove nothing: a killed writer can
+leave a file that opens and reads zeros. This module does not know what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401  importing it registers the filters that our files use
+
+from videolift.errors import CorruptFile, storage_errors_are_transient
+
+LIBVER = ("v110", "v110")
+"""HDF5 1.10 and later can read our files; ``latest`` may be unreadable for a collaborator's library."""
+
+
+def temporary_beside(final: Path) -> Path:
+    """A new name in ``final``'s folder, so that the later rename stays on one file system. Leading dot: no reader lists it."""
+    return final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def fsync_path(path: Path) -> None:
+    """Flushes a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Makes a closed and checked file visible under its final name, surviving a power cut."""
+    fsync_path(temporary)
+    os.replace(temporary, final)
+    fsync_path(final.parent)
+
+
+@contextmanager
+def atomic_file(final: Path) -> Iterator[Path]:
+    """Yields a temporary path; publishes it on a normal exit, removes it on an error.
+
+    Raises:
+        Transient: disk full, quota or I/O error while writing.
+    """
+    temporary = temporary_beside(final)
+    try:
+        with storage_errors_are_transient(f"writing {final.name}"):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            publish(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Publishes a small text file."""
+    with atomic_file(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(final: Path, value: Any) -> None:
+    """Publishes ``value`` as JSON with sorted keys; equal values give equal bytes. NaN is refused."""
+    write_text(final, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any | None:
+    """The value of a JSON file, or None where the file is missing or not JSON (a torn file counts as missing)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(value: Any) -> str:
+    """SHA-256 of a JSON-able value in canonical form, hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def create_hdf5(temporary: Path, file_format: str, version: int) -> h5py.File:
+    """A new HDF5 file of ours, not yet complete; `complete_hdf5` ends it."""
+    file = h5py.File(temporary, "w", libver=LIBVER)
+    file.attrs["format"], file.attrs["version"] = file_format, version
+    return file
+
+
+def complete_hdf5(file: h5py.File) -> None:
+    """Marks ``file`` complete, closes it, reopens it and checks it."""
+    path, file_format, version = Path(file.filename), file.attrs["format"], int(file.attrs["version"])
+    file.flush()
+    file.attrs["complete"] = 1
+    file.close()
+    open_hdf5(path, file_format, version).close()
+
+
+def open_hdf5(path: Path, file_format: str, version: int) -> h5py.File:
+    """Opens a published file for reading, without locks (published files never change; clusters' file systems lack locks).
+
+    Raises:
+        CorruptFile: missing, truncated, not complete, of another format or of a newer version.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except FileNotFoundError as error:
+        raise CorruptFile(f"{path}: no such file") from error
+    except OSError as error:
+        raise CorruptFile(f"{path}: not a readable HDF5 file: {error}") from error
+    attributes = dict(file.attrs)
+    if attributes.get("format") != file_format:
+        problem = f"format is {attributes.get('format')!r}, expected {file_format!r}"
+    elif int(attributes.get("version", -1)) != version:
+        problem = f"version is {attributes.get('version')}, this videolift reads {version}"
+    elif int(attributes.get("complete", 0)) != 1:
+        problem = "not complete: its writer was stopped"
+    else:
+        return file
+    file.close()
+    raise CorruptFile(f"{path}: {problem}")
