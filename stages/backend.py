@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from videolift.artifacts import ArtifactWriter, Clip, Depth, Hands, Tracks
 from videolift.catalog import Video
@@ -54,6 +54,8 @@ class Backend(Protocol):
     """Raised by hand when results change; a test notices code that moved without it."""
     env: ClassVar[str | None]
     """Name of the environment under envs/ that it needs, None for ours."""
+    device: ClassVar[Literal["cpu", "cuda"]]
+    """What its workers run on; a rule with a ``cuda`` backend asks for a card."""
     deterministic: ClassVar[bool]
     """Equal inputs give equal bytes."""
     shrinks: ClassVar[tuple[float, ...]]

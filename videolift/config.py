@@ -285,6 +285,10 @@ class Config(Block):
                 blocks[stage] = type(blocks[stage]).model_validate(merged)
         return blocks
 
+    def variant_key(self, video: str, *, has_depth: bool = False) -> tuple[tuple[str, ...], bool]:
+        """What `for_video` depends on: videos with equal keys have equal settings."""
+        return tuple(p for p in self.overrides if fnmatch.fnmatchcase(video, p)), has_depth
+
     def for_video(self, video: str, *, has_depth: bool = False) -> dict[str, Any]:
         """Resolved settings of one video: stage name to its block, ``backend`` never ``preset``.
 
@@ -292,8 +296,8 @@ class Config(Block):
             video: the video's id, matched against the patterns of ``overrides``.
             has_depth: its row names a depth file, which makes ``rgbd`` its depth backend unless an override says otherwise.
         """
-        matching = [p for p in self.overrides if fnmatch.fnmatchcase(video, p)]
-        blocks = self._with_overrides(matching)
+        matching, _ = self.variant_key(video, has_depth=has_depth)
+        blocks = self._with_overrides(list(matching))
         for stage, block in blocks.items():
             if block.backend == "preset":
                 given = "rgbd" if stage == "depth" and has_depth else PRESETS[self.preset][stage]

@@ -1,0 +1,226 @@
+"""The plan of a run: which manifest every stage and batch should have, and what of that is to be done.
+
+Turns configuration, listed videos, assignment and manifests into targets. The cheap part (`make_plan`) reads one manifest per batch
+and stage and one stat per artifact; `judge_all` reads receipts and is asked for only where something is to be done. Nothing
+here is written except by `Plan.write`, which the head process calls before the first job and never under ``-n``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.registry import ROOT, backend_class, identity
+from videolift.batches import Assignment
+from videolift.catalog import Video, list_videos, select
+from videolift.config import STAGES, UPSTREAM, Config
+from videolift.errors import ConfigError
+from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge
+from videolift.manifests import Target, choose_target, generations
+from videolift.paths import Layout
+from videolift.receipts import Receipt, read_receipt
+from videolift.runs import Entry, write_run
+from videolift.store import read_json, sha256_of
+
+STATISTICS = "statistics"
+ALL = "all"
+"""The one batch of the statistics stage."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to reach.
+
+    Attributes:
+        entries: the videos worked on, in batches; excluded ones are not among them.
+        others: done videos outside ``only``; they count in the statistics.
+        targets: stage to batch to the manifest it should have.
+        excluded: video to reason.
+        assignment: with the new videos, not yet written.
+        environments: stage to the names of environments its backends need.
+        gpu: stages of which at least one backend runs on a card.
+    """
+
+    config: Config
+    layout: Layout
+    run: Path
+    entries: tuple[Entry, ...]
+    others: tuple[Entry, ...]
+    variants: tuple[Variant, ...]
+    targets: Mapping[str, Mapping[str, Target]]
+    excluded: Mapping[str, str]
+    assignment: Assignment
+    environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gpu: frozenset[str] = frozenset()
+
+    def manifest(self, stage: str, batch: str) -> Path:
+        """The file a stage and batch should have."""
+        return self.targets[stage][batch].path(self.layout.manifests(stage))
+
+    def open_targets(self, stage: str) -> list[Target]:
+        """Targets of a stage whose file is not there."""
+        folder = self.layout.manifests(stage)
+        return [target for target in self.targets[stage].values() if not target.path(folder).exists()]
+
+    def write(self) -> None:
+        """Records the run for its jobs: assignment, configuration, catalog, plan."""
+        self.assignment.append_new(self.layout.assignment)
+        targets = {
+            stage: {batch: [target.token, target.generation] for batch, target in batches.items()}
+            for stage, batches in self.targets.items()
+        }
+        plan = {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
+        write_run(self.run, self.config, self.variants, (*self.entries, *self.others), plan)
+
+
+def make_plan(config: Config, output: Path, *, sample: Sequence[Video] | None = None) -> Plan:
+    """The plan for ``config`` as things stand on the disk.
+
+    Raises:
+        ConfigError: no videos, unknown backends, too many sources vanished.
+    """
+    layout = Layout(output)
+    excluded: dict[str, str] = read_json(layout.excluded) or {}
+    listed = list_videos(config, root=ROOT, sample_rows=sample)
+    known = Assignment.load(layout.assignment)
+    vanished = _vanished(config, layout, known, {video.id for video in listed})
+    videos = [video for video in (*listed, *vanished) if video.id not in excluded]
+    assignment = known.extended(videos, config.batch_size)
+    chosen = {video.id for video in select(videos, config.only)} if config.only else {video.id for video in videos}
+    if not chosen:
+        raise ConfigError(f"only names {', '.join(config.only)}, which is none of the {len(videos)} videos listed")
+    variants = _Variants(config)
+    gone = {video.id for video in vanished}
+    entries = [Entry(v, f"{assignment[v.id]:04d}", variants.index(v), v.id in gone) for v in videos]
+    entries.sort(key=lambda entry: (entry.batch, entry.video.id))
+    mine = tuple(entry for entry in entries if entry.video.id in chosen)
+    others = tuple(entry for entry in entries if entry.video.id not in chosen)
+    targets = _targets(config, layout, mine, others, variants.all, excluded)
+    needs = {stage: variants.classes(stage) for stage in STAGES}
+    return Plan(
+        config=config,
+        layout=layout,
+        run=layout.run(config.digest()),
+        entries=mine,
+        others=others,
+        variants=tuple(variants.all),
+        targets=targets,
+        excluded=excluded,
+        assignment=assignment,
+        environments={stage: tuple(sorted({c.env for c in classes if c.env})) for stage, classes in needs.items()},
+        gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
+    )
+
+
+class ReceiptCache:
+    """Reads each receipt at most once, and lists each folder once instead of trying names that are not there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._names: dict[str, set[str]] = {}
+        self._read: dict[tuple[str, str], Receipt | None] = {}
+
+    def __call__(self, stage: str, video: str) -> Receipt | None:
+        """The receipt of a stage and video, None if there is none."""
+        if stage not in self._names:
+            folder = self._layout.receipts(stage)
+            self._names[stage] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if f"{video}.json" not in self._names[stage]:
+            return None
+        key = (stage, video)
+        if key not in self._read:
+            self._read[key] = read_receipt(self._layout.receipt(stage, video))
+        return self._read[key]
+
+
+def judge_all(
+    plan: Plan, entries: Iterable[Entry], read: ReceiptCache, *, stages: tuple[str, ...] = STAGES
+) -> Iterator[tuple[Entry, dict[str, StageState]]]:
+    """State of every video in every stage."""
+    for entry in entries:
+        variant = plan.variants[entry.variant]
+        yield entry, judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
+
+
+def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
+    missing = [video for video in known if video not in listed]
+    rows = [
+        Video(id=video, path=Path(receipt.source))
+        for video in missing
+        if (receipt := read_receipt(layout.receipt("ingest", video))) is not None and receipt.state != "quarantined"
+    ]
+    if len(rows) > config.max_vanished * len(known):
+        names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")
+        raise ConfigError(
+            f"{len(rows)} of {len(known)} videos done in {layout.output} are no longer listed in {config.videos}: {names}. "
+            f"If a disk is not mounted, mount it. For other videos choose another output. "
+            f"To forget them: videolift remove VIDEO...; to go on and keep them: --config max_vanished=1"
+        )
+    return rows
+
+
+class _Variants:
+    """The distinct ways in which the videos of a run are processed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._index: dict[Any, int] = {}
+        self._blocks: list[dict[str, Any]] = []
+        self.all: list[Variant] = []
+
+    def index(self, video: Video) -> int:
+        """Index of the variant that ``video`` is processed by."""
+        key = self._config.variant_key(video.id, has_depth=video.depth is not None)
+        if key not in self._index:
+            blocks = self._config.for_video(video.id, has_depth=video.depth is not None)
+            variant = Variant({stage: identity(stage, blocks[stage]) for stage in STAGES}, tuple(blocks["create_h5"].required))
+            self._index[key] = len(self.all)
+            self.all.append(variant)
+            self._blocks.append(blocks)
+        return self._index[key]
+
+    def classes(self, stage: str) -> list[Any]:
+        """Backend classes of one stage over all variants."""
+        names = {blocks[stage].backend for blocks in self._blocks} - {"none"}
+        return [backend_class(stage, name) for name in sorted(names)]
+
+
+def _targets(
+    config: Config,
+    layout: Layout,
+    mine: Sequence[Entry],
+    others: Sequence[Entry],
+    variants: Sequence[Variant],
+    excluded: Mapping[str, str],
+) -> dict[str, dict[str, Target]]:
+    digests = [{stage: sha256_of(v.identities[stage]) for stage in STAGES} for v in variants]
+    batches: dict[str, list[Entry]] = {}
+    for entry in mine:
+        batches.setdefault(entry.batch, []).append(entry)
+    targets: dict[str, dict[str, Target]] = {}
+    for stage in STAGES:
+        folder = layout.manifests(stage)
+        present = generations(folder)
+        targets[stage] = {}
+        for batch, members in batches.items():
+            rows = [[e.video.id, digests[e.variant][stage], e.vanished, *_stats(stage, e)] for e in members]
+            above = [targets[name][batch].token for name in UPSTREAM[stage]]
+            extra = [list(config.required)] if stage == "create_h5" else []
+            token = sha256_of([stage, rows, above, *extra])[:12]
+            targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
+    last = [target.token for target in targets["create_h5"].values()]
+    metadata = [[e.video.id, e.video.text, e.video.subject, e.video.split, e.video.metadata] for e in (*mine, *others)]
+    token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), metadata])[:12]
+    folder = layout.manifests(STATISTICS)
+    targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
+    return targets
+
+
+def _stats(stage: str, entry: Entry) -> list[Any]:
+    video = entry.video
+    stats = [file_stat(path) for name in FILE_INPUTS[stage] if name != "path" and (path := getattr(video, name))]
+    if stage == "ingest" and not entry.vanished:
+        stats += [(video.bytes, video.mtime_ns), (video.start_s, video.end_s), video.version]
+    return [list(stat) if isinstance(stat, tuple) else stat for stat in stats]

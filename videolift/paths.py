@@ -1,0 +1,113 @@
+"""Where everything of a run lies in the output folder. The only module that spells these paths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from videolift.errors import ConfigError
+
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+"""A video's id; checked on every path join, so that no name a user gives can leave the output folder."""
+
+ARTIFACT_FOLDERS = {
+    "ingest": ("frames", ".h5"),
+    "depth": ("depth", ".h5"),
+    "tracks": ("tracks_3d", ".h5"),
+    "hands": ("hand_poses", ".h5"),
+    "create_h5": ("h5_dataset", ".hdf5"),
+}
+
+
+def checked_id(video: str) -> str:
+    """``video`` if it is an id.
+
+    Raises:
+        ConfigError: it is not; nothing may be joined to it.
+    """
+    if not ID.fullmatch(video):
+        raise ConfigError(f"{video!r} is not a video id: letters, digits and . _ - only, at most 100, not starting with . or -")
+    return video
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one output folder."""
+
+    output: Path
+
+    def artifact(self, stage: str, video: str) -> Path:
+        """The artifact of one stage and video."""
+        folder, suffix = ARTIFACT_FOLDERS[stage]
+        return self.output / folder / (checked_id(video) + suffix)
+
+    def segments(self, stage: str, video: str, fingerprint: str) -> Path:
+        """Folder of committed segments of one piece of work."""
+        return self.artifact(stage, video).parent / ".segments" / f"{video}-{fingerprint[:12]}"
+
+    def receipts(self, stage: str) -> Path:
+        """Folder of one stage's receipts."""
+        return self.output / "receipts" / stage
+
+    def receipt(self, stage: str, video: str) -> Path:
+        """The receipt of one stage and video."""
+        return self.receipts(stage) / f"{checked_id(video)}.json"
+
+    def claim(self, stage: str, video: str) -> Path:
+        """The claim of one stage and video."""
+        return self.output / "claims" / stage / f"{checked_id(video)}.json"
+
+    def lease(self, stage: str, batch: str) -> Path:
+        """The lease of one stage and batch."""
+        return self.output / "leases" / stage / batch
+
+    @property
+    def assignment(self) -> Path:
+        """Which video belongs to which batch."""
+        return self.output / "batches" / "assignment.jsonl"
+
+    def manifests(self, stage: str) -> Path:
+        """Folder of one stage's manifests."""
+        return self.output / "batches" / stage
+
+    def batch_log(self, stage: str, batch: str) -> Path:
+        """What happened in one batch, all videos."""
+        return self.output / "logs" / stage / f"{batch}.log"
+
+    def video_log(self, stage: str, video: str) -> Path:
+        """What one video's workers printed, and its tracebacks."""
+        return self.output / "logs" / stage / f"{checked_id(video)}.log"
+
+    def events(self, stage: str, batch: str) -> Path:
+        """The pool's events of one batch, JSON lines."""
+        return self.output / "logs" / stage / f"{batch}.events.jsonl"
+
+    def run(self, digest: str) -> Path:
+        """What a run was started with: its configuration, catalog and plan."""
+        return self.output / "runs" / digest[:12]
+
+    @property
+    def latest_run(self) -> Path:
+        """A file naming the run started last; `videolift status` starts there."""
+        return self.output / "runs" / "latest.json"
+
+    @property
+    def dataset(self) -> Path:
+        """The packaged dataset."""
+        return self.output / "h5_dataset"
+
+    @property
+    def excluded(self) -> Path:
+        """Videos taken out by decision, with reasons."""
+        return self.output / "excluded.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """A view for people, written whole by verdict and status; nothing reads it."""
+        return self.output / "quarantine.csv"
+
+    @property
+    def pool_history(self) -> Path:
+        """Memory and speed figures of past pools, advisory."""
+        return self.output / "logs" / "pool_history.json"
