@@ -84,6 +84,24 @@ class Transient(VideoliftError):
     exit_code = ExitCode.STORAGE
 
 
+class Crash(VideoliftError):
+    """A model's own process died, hung or failed in a way that has no name; retried elsewhere, quarantined after ``attempts``.
+
+    Args:
+        text: what happened.
+        log: its traceback and the last lines of its output.
+    """
+
+    exit_code = ExitCode.LOST
+
+    def __init__(self, text: str, log: str = "") -> None:
+        super().__init__(text, log)
+        self.text, self.log = text, log
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{self.log}".strip()
+
+
 class BackendUnavailable(VideoliftError):
     """A backend cannot start here: its environment, weights or device is missing. The text ends with the command to type."""
 

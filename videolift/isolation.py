@@ -1,0 +1,263 @@
+"""A model in another interpreter: calls with named arrays, answered by a child process that imports nothing of ours.
+
+Turns ``call(meta, arrays)`` into a frame on an inherited pipe (CONTRACTS E) and the child's reply into a result or an error of
+`videolift.errors`. The models' own top-level names (``utils``, ``models``, ``datasets``), their licences and their torch stay
+in there. Knows no model; the child's side is `videolift.isolation_child`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from numpy.typing import NDArray
+
+from videolift import isolation_child as wire
+from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
+
+Arrays = Mapping[str, NDArray[Any]]
+Reply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+CHILD = Path(wire.__file__).resolve()
+TAIL_LINES = 25
+CLOSE_GRACE_S = 5.0
+_KINDS = ("ok", "progress", "bad_input", "oom", "transient", "crash")
+_PIPE_BYTES = 1 << 20
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without what would lead another interpreter to our packages, and with ``changes`` on top."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+    return {**kept, "PYTHONUNBUFFERED": "1", **changes}
+
+
+class Isolated:
+    """One child process; started by the first use, started again after it died. Not thread-safe; a context manager.
+
+    Args:
+        python: the interpreter; needs numpy and what the worker file imports.
+        script: the worker file (`videolift.isolation_child` says what it defines).
+        env: variables on top of ours; PYTHON* of ours are not inherited.
+        log: where the child's stdout and stderr are appended, None for a nameless file. A crash quotes its last lines.
+        cwd: the child's working folder.
+    """
+
+    def __init__(
+        self,
+        python: Path | str,
+        script: Path | str,
+        *,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        cwd: Path | str | None = None,
+    ) -> None:
+        self.python, self.script = Path(python), Path(script)
+        self._env, self._log_path, self._cwd = dict(env or {}), log, cwd
+        self._process: subprocess.Popen[bytes] | None = None
+        self._to_child: BinaryIO | None = None
+        self._from_child: BinaryIO | None = None
+        self._log: BinaryIO | None = None
+        self._log_start = 0
+        self._count = 0
+        self._load_meta: dict[str, Any] | None = None
+        self.hello: dict[str, Any] = {}
+        """What the child said of itself: protocol, python, numpy."""
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None when none runs."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def load(self, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """Starts the child and lets the worker load; what it returns. A child started anew later gets the same ``meta``.
+
+        Raises:
+            BackendUnavailable: the interpreter does not start, or the worker cannot load.
+            OutOfMemory: loading alone needs more than there is.
+        """
+        self._load_meta = dict(meta)
+        self._start()
+        try:
+            return self._exchange("load", self._load_meta, {}, None)[0]
+        except Crash as error:
+            self.kill()
+            raise BackendUnavailable(f"{self.script.name} could not load under {self.python}: {error}") from error
+
+    def call(self, meta: Mapping[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None = None) -> Reply:
+        """One call of the worker: its meta and arrays. ``on_progress(done, total)`` for each progress the worker reports.
+
+        Raises:
+            BadInput, OutOfMemory, Transient: as the worker's own exception was understood.
+            Crash: the child died, failed with an exception of its own, or broke the format; the text ends with its log.
+            FrameError: ``arrays`` cannot be sent (dtype, more than 4 GiB); nothing was.
+        """
+        if self.pid is None:
+            if self._load_meta is None:
+                raise RuntimeError("call load first")
+            self.load(self._load_meta)
+        return self._exchange("call", dict(meta), arrays, on_progress)
+
+    def close(self) -> None:
+        """Ends the child; killed when it does not leave within 5 s. Safe to call twice."""
+        self._close_streams()  # end of file is the signal to leave
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):  # still computing: killed below
+                self._process.wait(timeout=CLOSE_GRACE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the child at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self._close_streams()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self.kill()
+        child_reads, we_write = os.pipe()
+        we_read, child_writes = os.pipe()
+        self._to_child, self._from_child = os.fdopen(we_write, "wb"), os.fdopen(we_read, "rb")
+        try:
+            self._process = self._spawn(child_reads, child_writes)
+        except OSError as error:
+            self._close_streams()
+            raise BackendUnavailable(f"cannot start {self.python}: {error}") from error
+        finally:
+            os.close(child_reads)
+            os.close(child_writes)
+        for descriptor in (we_write, we_read):
+            _widen(descriptor)
+        self._greet()
+
+    def _spawn(self, child_reads: int, child_writes: int) -> subprocess.Popen[bytes]:
+        self._log = self._open_log()
+        child = [str(self.python), "-I", str(CHILD), str(self.script.resolve())]
+        return subprocess.Popen(
+            [*child, str(child_reads), str(child_writes), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=child_environment(self._env),
+            cwd=self._cwd,
+            pass_fds=(child_reads, child_writes),
+        )
+
+    def _greet(self) -> None:
+        try:
+            self.hello, _ = self._exchange("hello", {"protocol": wire.PROTOCOL}, {}, None)
+        except Crash as error:
+            self.kill()
+            raise BackendUnavailable(f"{self.python} did not answer: {error}") from error
+        if self.hello.get("protocol") != wire.PROTOCOL:
+            self.kill()
+            raise BackendUnavailable(f"{self.python} speaks protocol {self.hello.get('protocol')}, expected {wire.PROTOCOL}")
+
+    def _open_log(self) -> BinaryIO:
+        if self._log_path is None:
+            log: BinaryIO = tempfile.TemporaryFile("w+b")  # noqa: SIM115  lives as long as the child
+        else:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            log = self._log_path.open("a+b")
+        self._log_start = log.seek(0, os.SEEK_END)
+        return log
+
+    def _exchange(self, op: str, meta: dict[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None) -> Reply:
+        assert self._to_child is not None
+        self._count += 1
+        try:
+            wire.write_frame(self._to_child, {"id": self._count, "op": op, "meta": meta}, arrays)
+        except BrokenPipeError as error:
+            raise self._crashed("it ended") from error
+        while True:
+            header, reply_arrays = self._receive()
+            if header["kind"] != "progress":
+                return self._result(header, reply_arrays)
+            if on_progress is not None:
+                on_progress(header["meta"]["done"], header["meta"]["total"])
+
+    def _receive(self) -> Reply:
+        assert self._from_child is not None
+        try:
+            frame = wire.read_frame(self._from_child)
+        except wire.FrameError as error:
+            raise self._crashed(f"it broke the frame format: {error}") from error
+        if frame is None:
+            raise self._crashed("it ended")
+        header = frame[0]
+        if header.get("id") != self._count or header.get("kind") not in _KINDS or not isinstance(header.get("meta"), dict):
+            raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
+        return frame
+
+    def _result(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reply:
+        kind, meta = header["kind"], header["meta"]
+        if kind == "ok":
+            return meta, arrays
+        if kind == "bad_input":
+            raise BadInput(meta["code"], meta["text"], meta["remedy"])
+        if kind == "oom":
+            raise OutOfMemory(header.get("peak_bytes"), f"{meta['type']}: {meta['text']}")
+        if kind == "transient":
+            raise Transient(f"{meta['type']}: {meta['text']}")
+        raise Crash(f"{meta.get('type')}: {meta.get('text')}", f"{meta.get('traceback', '')}\n{self.log_tail()}".strip())
+
+    def _crashed(self, what: str) -> Crash:
+        """Kills what is left of the child; the next call starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                process.wait(timeout=1.0)  # its exit status says more than our kill would
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        status = None if process is None else process.returncode
+        tail = self.log_tail()
+        self.kill()
+        return Crash(f"the model's process: {what} ({_exit_text(status)})", tail)
+
+    def log_tail(self) -> str:
+        """The last lines that the running child wrote to stdout and stderr."""
+        if self._log is None:
+            return ""
+        # pread leaves the file offset alone, which the child's descriptors share
+        end = os.fstat(self._log.fileno()).st_size
+        start = max(self._log_start, end - 20_000)
+        text = os.pread(self._log.fileno(), end - start, start).decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+    def _close_streams(self) -> None:
+        for stream in (self._to_child, self._from_child):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # the child left with part of a frame unread
+                    stream.close()
+        self._to_child = self._from_child = None
+
+
+def _widen(descriptor: int) -> None:
+    """A larger pipe buffer: fewer switches between the two processes. Refused where the user's quota of pipe memory is used up."""
+    if sys.platform == "linux":
+        with suppress(PermissionError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _exit_text(status: int | None) -> str:
+    if status is None:
+        return "exit status unknown"
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

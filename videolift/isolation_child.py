@@ -1,0 +1,254 @@
+"""The child's side of `videolift.isolation`: runs one worker file and answers frames.
+
+Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
+ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
+worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput` from
+the module name ``videolift_child``. The parent imports the frame functions from here, so both sides have one wire format.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib.util
+import json
+import math
+import os
+import resource
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+PROTOCOL = 1
+HEADER_LIMIT = 1 << 20
+PAYLOAD_LIMIT = 4 << 30
+ARRAY_LIMIT = 64
+DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
+_LENGTH = struct.Struct("<I")
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class FrameError(ValueError):
+    """A frame that breaks the wire format, on either side."""
+
+
+class BadInput(Exception):
+    """A worker raises it for input that no retry will help; the parent raises its own `videolift.errors.BadInput` from it."""
+
+    def __init__(self, code: str, text: str, remedy: str) -> None:
+        super().__init__(f"{text} ({code}). {remedy}")
+        self.code, self.text, self.remedy = code, text, remedy
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: Arrays) -> None:
+    """Writes a frame: u32 header length, JSON header, arrays back to back.
+
+    Raises:
+        FrameError: a dtype off the list, more than 4 GiB, or a header above 1 MiB; nothing has been written.
+    """
+    described = [{"name": name, "dtype": a.dtype.str, "shape": list(a.shape)} for name, a in arrays.items()]
+    check_arrays(described)
+    text = json.dumps({**header, "arrays": described}, allow_nan=False).encode()
+    if len(text) > HEADER_LIMIT:
+        raise FrameError(f"header of {len(text)} bytes, at most {HEADER_LIMIT} are allowed: send long lists as arrays")
+    stream.write(_LENGTH.pack(len(text)) + text)
+    for array in arrays.values():
+        if array.size:
+            stream.write(np.asarray(array, order="C").data.cast("B"))
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Reads a frame; None at the end of the stream. All limits are checked before anything is allocated.
+
+    Raises:
+        FrameError: truncated or malformed.
+    """
+    prefix = stream.read(_LENGTH.size)
+    if not prefix:
+        return None
+    if len(prefix) < _LENGTH.size:
+        raise FrameError("stream ended within a frame's length")
+    (length,) = _LENGTH.unpack(prefix)
+    if length > HEADER_LIMIT:
+        raise FrameError(f"header of {length} bytes announced, at most {HEADER_LIMIT} are allowed")
+    header = _parse_header(_read_exactly(stream, length))
+    described = check_arrays(header.pop("arrays", None))
+    return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in described}
+
+
+def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Validated (name, dtype, shape) of a header's arrays.
+
+    Raises:
+        FrameError: not a list of at most 64, a name twice, a dtype off the list, a bad shape, more than 4 GiB in all.
+    """
+    if not isinstance(described, list) or len(described) > ARRAY_LIMIT:
+        raise FrameError(f"arrays must be a list of at most {ARRAY_LIMIT}")
+    total, out = 0, []
+    for item in described:
+        name, dtype, shape = _check_array(item)
+        total += math.prod(shape) * np.dtype(dtype).itemsize
+        if total > PAYLOAD_LIMIT:
+            raise FrameError(f"arrays of more than {PAYLOAD_LIMIT} bytes: send fewer frames per call")
+        out.append((name, dtype, shape))
+    if len({name for name, _, _ in out}) != len(out):
+        raise FrameError("an array's name occurs twice")
+    return out
+
+
+def _check_array(item: Any) -> tuple[str, str, tuple[int, ...]]:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.get("dtype") not in DTYPES:
+        raise FrameError(f"array {item!r}: needs a name and a dtype of {', '.join(DTYPES)}")
+    shape = item.get("shape")
+    if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
+        raise FrameError(f"array {item['name']}: shape {shape!r} is no list of at most 8 lengths")
+    return item["name"], item["dtype"], tuple(shape)
+
+
+def _parse_header(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FrameError(f"header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise FrameError(f"header is a {type(header).__name__}, not an object")
+    return header
+
+
+def _read_exactly(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) != length:
+        raise FrameError(f"stream ended after {len(data)} of {length} bytes")
+    return data
+
+
+def _read_array(stream: BinaryIO, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.empty(shape, dtype)
+    if array.size:
+        view, done = array.data.cast("B"), 0
+        while done < len(view):
+            got = stream.readinto(view[done:])  # type: ignore[attr-defined]
+            if not got:
+                raise FrameError(f"stream ended after {done} of {len(view)} bytes of an array")
+            done += got
+    return array
+
+
+class _Service:
+    """Answers the parent's frames with one worker module."""
+
+    def __init__(self, worker_path: str, source: BinaryIO, sink: BinaryIO) -> None:
+        self._path, self._source, self._sink = worker_path, source, sink
+        self._worker: Any = None
+
+    def run(self) -> None:
+        """Until the parent closes its end."""
+        while True:
+            frame = read_frame(self._source)
+            if frame is None:
+                return
+            header, arrays = frame
+            self._answer(header.get("id"), str(header.get("op")), header.get("meta") or {}, arrays)
+            if header.get("op") == "close":
+                return
+
+    def _answer(self, number: Any, op: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        try:
+            out_meta, out_arrays = self._do(op, number, meta, arrays)
+            self._reply(number, "ok", out_meta, out_arrays)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
+            self._reply(number, error_kind(error), describe_error(error), {})
+
+    def _do(self, op: str, number: Any, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Arrays]:
+        if op == "hello":
+            return {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}, {}
+        if op == "load":
+            self._worker = _import_worker(self._path)
+            return self._worker.load(meta) or {}, {}
+        if op == "call":
+            out_meta, out_arrays = self._worker.call(meta, arrays, self._progress(number))
+            return out_meta or {}, out_arrays or {}
+        if op == "close":
+            return {}, {}
+        raise FrameError(f"op is {op!r}: hello, load, call or close")
+
+    def _progress(self, number: Any) -> Callable[[int, int], None]:
+        def report(done: int, total: int) -> None:
+            self._reply(number, "progress", {"done": int(done), "total": int(total)}, {})
+
+        return report
+
+    def _reply(self, number: Any, kind: str, meta: dict[str, Any], arrays: Arrays) -> None:
+        write_frame(self._sink, {"id": number, "kind": kind, "meta": meta, "peak_bytes": peak_bytes()}, arrays)
+
+
+def error_kind(error: BaseException) -> str:
+    """The reply kind of an exception: bad_input, oom, transient or crash."""
+    if isinstance(error, BadInput):
+        return "bad_input"
+    # torch raises OutOfMemoryError on cards, and on a CPU a RuntimeError of its allocator; torch may not even be installed here.
+    allocator = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or allocator:
+        return "oom"
+    return "transient" if isinstance(error, OSError) and error.errno in _STORAGE else "crash"
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """What a reply says of an exception, for `videolift.errors` on the other side."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    out = {"type": type(error).__name__, "text": str(error)[-4000:], "traceback": "".join(lines)[-20000:]}
+    if isinstance(error, BadInput):
+        out |= {"code": error.code, "text": error.text, "remedy": error.remedy}
+    return out
+
+
+def peak_bytes() -> int:
+    """Most memory of the card this process has used, or its largest resident set where it uses no card."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _import_worker(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location("videolift_worker", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _die_with(parent: int) -> None:
+    """SIGKILL when the parent ends, however it ends (Linux; elsewhere the closed pipe ends an idle child)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)
+
+
+def main(worker_path: str, read_fd: str, write_fd: str, parent: str) -> None:
+    """Serves until the parent closes its end, then leaves at once (a model's threads may never join)."""
+    _die_with(int(parent))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides what ends
+    sys.modules["videolift_child"] = sys.modules[__name__]
+    with os.fdopen(int(read_fd), "rb") as source, os.fdopen(int(write_fd), "wb") as sink:
+        _Service(worker_path, source, sink).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
