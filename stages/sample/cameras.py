@@ -1,0 +1,78 @@
+"""Camera paths around the table: a slow arc, an unsteady hand, a tripod. Knows nothing of the scene's solids.
+
+The world is z up, x right, y away from the person; the table's top is z = 0. Speeds are per second, so that a shorter clip is the
+beginning of a longer one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from videolift.geometry import Float, invert_pose
+
+Camera = Literal["orbit", "handheld", "tripod"]
+LOOK_AT = np.array([0.0, 0.03, 0.045])
+DISTANCE_M, ELEVATION_DEG = 0.62, 43.0
+ARC_M, SHAKE_M = 0.36, 0.10
+"""Lengths of the paths over `PERIOD_S`."""
+PERIOD_S = 6.0
+
+
+def to_and_fro(seconds: Float) -> Float:
+    """A triangle wave with rounded turns, -1 at 0, +1 at `PERIOD_S`, and back."""
+    rounded = 0.985
+    return np.arcsin(-rounded * np.cos(np.pi * seconds / PERIOD_S)) / np.arcsin(rounded)
+
+
+def look_at(eye: Float, target: Float) -> Float:
+    """``T_camera_world`` (T, 4, 4) of upright cameras at ``eye`` (T, 3) that look at ``target`` (T, 3)."""
+    z = target - eye
+    z = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    x = np.cross(z, [0.0, 0.0, 1.0])
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    T_world_camera = np.tile(np.eye(4), (len(eye), 1, 1))
+    T_world_camera[:, :3, :3] = np.stack([x, np.cross(z, x), z], axis=-1)
+    T_world_camera[:, :3, 3] = eye
+    return invert_pose(T_world_camera)
+
+
+def _eye(azimuth: Float, elevation: Float) -> Float:
+    flat = DISTANCE_M * np.cos(elevation)
+    return LOOK_AT + np.stack([flat * np.sin(azimuth), -flat * np.cos(azimuth), DISTANCE_M * np.sin(elevation)], axis=-1)
+
+
+def _smooth_noise(seconds: Float, rng: np.random.Generator) -> Float:
+    """(T, 6): sums of a few slow sines, each about 1 in size."""
+    hertz, phase = rng.uniform(0.15, 1.1, (6, 5)), rng.uniform(0, 2 * np.pi, (6, 5))
+    return np.sin(2 * np.pi * hertz * seconds[:, None, None] + phase).sum(-1) / np.sqrt(2.5)
+
+
+def camera_path(camera: Camera, seconds: Float, seed: int) -> Float:
+    """``T_camera_world`` (T, 4, 4) at ``seconds`` (T).
+
+    Raises:
+        ValueError: no such camera.
+    """
+    elevation = np.full(len(seconds), np.deg2rad(ELEVATION_DEG))
+    if camera == "orbit":
+        wave = to_and_fro(seconds)
+        half_arc = ARC_M / 2 / (DISTANCE_M * np.cos(elevation))
+        eye = _eye(half_arc * wave, elevation + 0.04 * (wave**2 - 0.5))
+        return look_at(eye, np.tile(LOOK_AT, (len(seconds), 1)))
+    if camera == "tripod":
+        return np.repeat(look_at(_eye(np.array([0.06]), elevation[:1]), LOOK_AT[None]), len(seconds), axis=0)
+    if camera == "handheld":
+        rng = np.random.default_rng([seed, 7])
+        reference = _smooth_noise(np.arange(0, PERIOD_S, 0.1), np.random.default_rng([seed, 7]))[:, :3]
+        length = np.linalg.norm(np.diff(reference, axis=0), axis=1).sum()
+        noise = _smooth_noise(seconds, rng)
+        T_camera_world = look_at(
+            _eye(0 * elevation, elevation) + noise[:, :3] * SHAKE_M / length, np.tile(LOOK_AT, (len(seconds), 1))
+        )
+        shake = np.tile(np.eye(4), (len(seconds), 1, 1))
+        shake[:, :3, :3] = Rotation.from_rotvec(np.deg2rad(0.7) * noise[:, 3:]).as_matrix()
+        return shake @ T_camera_world
+    raise ValueError(f"camera is {camera!r}; allowed are orbit, handheld, tripod")
