@@ -109,7 +109,7 @@ class _Row:
             depth=self._existing("depth"),
             mask=self._existing("mask", folder=True),
             calib=self._existing("calib"),
-            start_s=start,
+            start_s=start or None,  # from 0 is from the beginning
             end_s=end,
             text=cells.get("text") or None,
             subject=cells.get("subject") or None,

@@ -1,0 +1,177 @@
+"""Leases: one run at a time works on a batch, on any file system and across machines, without locks.
+
+Turns a path into the right to work, held by a file that its owner touches. A lease whose owner is gone is free: at once where the
+process is known to be dead, after two minutes without a touch where it cannot be known. An owner that was merely stopped finds out
+by `Lease.still_ours` before it publishes. Holds no work and knows no batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from videolift.errors import LeaseHeld, Transient, storage_errors_are_transient
+from videolift.processes import ProcessName, this_process
+from videolift.store import read_json
+
+TOUCH_S = 15.0
+FREE_AFTER_S = 120.0
+"""Without a touch, for an owner that cannot be asked: eight touches missed."""
+_POLL_S = 0.5
+_CONTEST_S = 2.0
+"""For several runs that find the same lease dead at once to settle who takes it, even if none of them would wait."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.
+
+    Attributes:
+        process: the owner's process; None where the file was torn when its writer died.
+        slurm_job_id: the SLURM job it runs in, or None.
+        nonce: drawn at random for this lease alone.
+    """
+
+    process: ProcessName | None
+    slurm_job_id: str | None
+    nonce: str
+
+    def __str__(self) -> str:
+        if self.process is None:
+            return "a run that did not say who it is"
+        job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
+        return f"pid {self.process.pid} on {self.process.host}{job}"
+
+
+class Lease:
+    """A held lease; a context manager that releases it."""
+
+    def __init__(self, path: Path, nonce: str) -> None:
+        self.path, self.nonce = path, nonce
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._touch, name="lease", daemon=True)
+        self._heart.start()
+
+    @classmethod
+    def acquire(cls, path: Path, *, wait_s: float) -> Self:
+        """Takes the lease at ``path``, waiting up to ``wait_s`` for who holds it.
+
+        Raises:
+            LeaseHeld: it is held by a live run; the text says by whom.
+            Transient: disk full, quota or I/O error.
+        """
+        started = time.monotonic()
+        with storage_errors_are_transient(f"taking the lease {path.name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                nonce = secrets.token_hex(8)
+                if _create(path, nonce):
+                    return cls(path, nonce)
+                holder = _read(path)
+                if holder is None:
+                    continue  # released meanwhile
+                is_free = _is_free(path, holder)
+                if is_free:
+                    _remove_dead(path, holder)
+                left_s = (max(wait_s, _CONTEST_S) if is_free else wait_s) - (time.monotonic() - started)
+                if left_s <= 0:
+                    raise LeaseHeld(
+                        f"batch {path.parent.name}/{path.name} is being worked on by {holder}: let it finish, or stop it"
+                    )
+                time.sleep(min(left_s, 0.02 if is_free else _POLL_S))
+
+    def still_ours(self) -> bool:
+        """Reads the file again: False once another run has taken over. Ask before every publication."""
+        with storage_errors_are_transient(f"reading the lease {self.path.name}"):
+            holder = _read(self.path)
+        return holder is not None and holder.nonce == self.nonce
+
+    def release(self) -> None:
+        """Ends the lease; safe to call twice."""
+        self._ended.set()
+        if self.still_ours():
+            self.path.unlink(missing_ok=True)
+
+    def _touch(self) -> None:
+        while not self._ended.wait(TOUCH_S):
+            try:
+                if not self.still_ours():
+                    return
+                os.utime(self.path)
+            except (OSError, Transient):
+                continue  # a file system in trouble: the work itself will meet it, and say so
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+
+def _create(path: Path, nonce: str) -> bool:
+    row = asdict(this_process())
+    row["create_time"] = row.pop("start_time")
+    row |= {"slurm_job_id": os.environ.get("SLURM_JOB_ID"), "nonce": nonce}
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, json.dumps(row).encode())
+        os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _read(path: Path) -> Holder | None:
+    """None where there is no lease. One caught between creation and writing has no process and an empty nonce."""
+    row = read_json(path)
+    if isinstance(row, dict):
+        process = ProcessName(row["host"], row["boot_id"], row["pid"], row["create_time"])
+        return Holder(process, row["slurm_job_id"], row["nonce"])
+    return Holder(None, None, "") if path.exists() else None
+
+
+def _is_free(path: Path, holder: Holder) -> bool:
+    alive = None if holder.process is None else holder.process.is_alive()
+    return _untouched_s(path) > FREE_AFTER_S if alive is None else not alive
+
+
+def _untouched_s(path: Path) -> float:
+    """Seconds since the last touch by the clock of the file system, which may differ from every machine's own."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(8)}.now")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0  # released meanwhile
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _remove_dead(path: Path, dead: Holder) -> None:
+    """Removes the lease of ``dead`` and no other: of all who found it dead, only the one who creates its heir's file may."""
+    heir = path.with_name(f".{path.name}.{dead.nonce or 'torn'}.heir")
+    if not _create(heir, dead.nonce):
+        rival = _read(heir)
+        if rival is not None and _is_free(heir, rival):
+            heir.unlink(missing_ok=True)  # killed in the act
+        return
+    try:
+        if _read(path) == dead and _is_free(path, dead):
+            grave = path.with_name(f".{path.name}.{secrets.token_hex(8)}.dead")
+            path.rename(grave)
+            grave.unlink()
+    finally:
+        heir.unlink(missing_ok=True)
