@@ -1,0 +1,112 @@
+"""The sample as files a user would have: four videos, depth beside three of them, a table that lists them, and the truth.
+
+Turns `CLIPS` into a folder. A folder is complete when its table, written last, is there and names this `VERSION`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from stages.sample.artifacts import grid
+from stages.sample.clips import CLIPS, FPS, render
+from stages.sample.encode import write_h264
+from stages.sample.truth import Truth
+from videolift.store import atomic_file, write_text
+from videolift.table import read_table
+from videolift.video import Video
+
+VERSION = 1
+"""Identity of the sample's content; raise it when a rendered value changes."""
+FRAMES = 60
+TABLE = "videos.csv"
+_COLUMNS = ("video", "path", "depth", "text", "version")
+_WINDOW, _GRID_PX = 10, 12
+
+
+def sample_rows(folder: Path) -> list[Video]:
+    """The rows of the sample in ``folder``, as its table will say, whether it is rendered yet or not."""
+    home = Path(os.path.realpath(folder))
+    return [
+        Video(
+            id=name,
+            path=home / f"{name}.mp4",
+            depth=home / f"{name}.npz" if spec.rgbd else None,
+            text=spec.text,
+            version=str(VERSION),
+        )
+        for name, spec in CLIPS.items()
+    ]
+
+
+def write_sample(folder: Path) -> None:
+    """Renders and publishes the sample in ``folder``; does nothing where it is complete.
+
+    Writes ``{id}.mp4`` (H.264); for those with depth ``{id}.npz`` with depths (T, H, W) in metres, intrinsics (T, 3, 3) and
+    extrinsics (T, 4, 4), world to camera; ``truth/{id}.npz``; and ``videos.csv`` last.
+
+    Raises:
+        Transient: disk full, quota or I/O error.
+    """
+    if is_complete(folder):
+        return
+    (folder / TABLE).unlink(missing_ok=True)
+    for name, spec in CLIPS.items():
+        truth = render(name, frames=FRAMES)
+        with atomic_file(folder / f"{name}.mp4") as temporary:
+            write_h264(temporary, truth.rgb, FPS)
+        if spec.rgbd:
+            _save(folder / f"{name}.npz", _depth_arrays(truth))
+        _save(folder / "truth" / f"{name}.npz", _truth_arrays(truth))
+    write_text(folder / TABLE, _table())
+
+
+def is_complete(folder: Path) -> bool:
+    """True where every file of this version of the sample is in ``folder``."""
+    if not (folder / TABLE).is_file():
+        return False
+    wanted = [path for row in sample_rows(folder) for path in (row.path, row.depth, folder / "truth" / f"{row.id}.npz") if path]
+    return all(path.is_file() for path in wanted) and read_table(folder / TABLE, is_sample=True) == sample_rows(folder)
+
+
+def _table() -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+    for name, spec in CLIPS.items():
+        rows.writerow([name, f"{name}.mp4", f"{name}.npz" if spec.rgbd else "", spec.text, VERSION])
+    return text.getvalue()
+
+
+def _depth_arrays(truth: Truth) -> dict[str, np.ndarray]:
+    intrinsics = np.repeat(truth.K[None], len(truth.rgb), axis=0)
+    return {"depths": truth.depth_m.astype(np.float16), "intrinsics": intrinsics, "extrinsics": truth.T_camera_world}
+
+
+def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
+    """Everything of `Truth`, and the tracks of a grid over three windows: before, during and after the grasp."""
+    height, width = truth.depth_m.shape[1:]
+    starts = np.array([4, 24, 44])
+    xyz, uv, visible = zip(*(truth.tracks(int(s), grid(width, height, _GRID_PX), _WINDOW) for s in starts), strict=True)
+    return _depth_arrays(truth) | {
+        "pts_seconds": truth.pts_seconds,
+        "instance": truth.instance,
+        "moving_ids": np.array(truth.moving_ids),
+        "hand_id": np.array(truth.hand_id),
+        "side": np.array(truth.side),
+        "joints_world": truth.joints_world,
+        "T_world_wrist": truth.T_world_wrist,
+        "track_start": starts,
+        "track_xyz_cam0": np.stack(xyz).astype(np.float32),
+        "track_uv_px": np.stack(uv).astype(np.float32),
+        "track_visible": np.stack(visible),
+    }
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
