@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from videolift.errors import ConfigError
 from videolift.store import sha256_of
@@ -48,11 +48,26 @@ class Block(BaseModel):
 
 
 class StageBlock(Block):
-    """What every stage has: a backend by name, and free ``options`` for a backend that ships outside this tree."""
+    """What every stage has: a backend by name, and free ``options`` for a backend that ships outside this tree.
+
+    `Config.for_video` also puts the run's folders on it, which a backend needs and which are no settings of the stage: they
+    change no result, are not dumped, and enter no fingerprint.
+    """
 
     backend: str = Field("preset", description="backend by name; `preset` takes the one of the chosen preset")
     options: dict[str, Any] = Field({}, description="settings of a backend of your own, checked by that backend")
     seed: int | None = Field(None, ge=0, description="of what this stage draws at random; none takes the run's seed")
+    _folders: tuple[str, str] = PrivateAttr(("thirdparty/weights", "thirdparty/envs"))
+
+    @property
+    def models_dir(self) -> str:
+        """The run's folder of weights, relative to the checkout."""
+        return self._folders[0]
+
+    @property
+    def envs_dir(self) -> str:
+        """The run's folder of the models' environments, relative to the checkout."""
+        return self._folders[1]
 
 
 class IngestSettings(StageBlock):
@@ -304,6 +319,8 @@ class Config(Block):
                 blocks[stage] = block.model_copy(update={"backend": given})
             if block.seed is None:
                 blocks[stage] = blocks[stage].model_copy(update={"seed": self.seed})
+            blocks[stage] = blocks[stage].model_copy()
+            blocks[stage]._folders = (self.models_dir, self.envs_dir)
         tracks, packaging = blocks["tracks"], blocks["create_h5"]
         run_wide = {"min_tier": self.min_tier, "required": self.required}
         run_wide |= {"window_length": tracks.window_length, "stride": tracks.stride}
