@@ -166,6 +166,25 @@ def test_a_takeover_that_was_killed_half_way_blocks_nobody(path, holder):
         assert files(path) == ["0003"]
 
 
+def test_a_slow_rival_that_saw_the_lease_dead_does_not_remove_the_new_one(path, monkeypatch):
+    foreign(path)
+    age(path, 130)
+    judge, fast = leases._is_free, []
+
+    def judge_and_be_overtaken(asked, holder):
+        free = judge(asked, holder)
+        if free and not fast:
+            fast.append(None)
+            fast[0] = Lease.acquire(path, wait_s=0)
+        return free
+
+    monkeypatch.setattr(leases, "_is_free", judge_and_be_overtaken)
+    with pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"):
+        Lease.acquire(path, wait_s=0)
+    assert fast[0].still_ours()
+    fast[0].release()
+
+
 RACE = """
 import os, sys, time
 from pathlib import Path
