@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.registry import ROOT, backend_class, identity
+from stages.registry import backend_class, identity
+from stages.sample import sample_rows
 from videolift.batches import Assignment
 from videolift.catalog import Video, list_videos, select
 from videolift.config import STAGES, UPSTREAM, Config
@@ -20,7 +21,7 @@ from videolift.errors import ConfigError
 from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge
 from videolift.manifests import Target, choose_target, generations
 from videolift.paths import Layout
-from videolift.receipts import Receipt, read_receipt
+from videolift.receipts import ReceiptCache, read_receipt
 from videolift.runs import Entry, write_run
 from videolift.store import read_json, sha256_of
 
@@ -34,8 +35,7 @@ class Plan:
     """What a run is to reach.
 
     Attributes:
-        entries: the videos worked on, in batches; excluded ones are not among them.
-        others: done videos outside ``only``; they count in the statistics.
+        entries: all videos but the excluded ones, by batch; those outside ``only`` are not ``chosen``.
         targets: stage to batch to the manifest it should have.
         excluded: video to reason.
         assignment: with the new videos, not yet written.
@@ -47,7 +47,6 @@ class Plan:
     layout: Layout
     run: Path
     entries: tuple[Entry, ...]
-    others: tuple[Entry, ...]
     variants: tuple[Variant, ...]
     targets: Mapping[str, Mapping[str, Target]]
     excluded: Mapping[str, str]
@@ -72,39 +71,37 @@ class Plan:
             for stage, batches in self.targets.items()
         }
         plan = {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
-        write_run(self.run, self.config, self.variants, (*self.entries, *self.others), plan)
+        write_run(self.run, self.config, self.variants, self.entries, plan)
 
 
-def make_plan(config: Config, output: Path, *, sample: Sequence[Video] | None = None) -> Plan:
+def make_plan(config: Config, root: Path) -> Plan:
     """The plan for ``config`` as things stand on the disk.
+
+    Args:
+        root: the folder that ``videos`` and ``output`` are relative to.
 
     Raises:
         ConfigError: no videos, unknown backends, too many sources vanished.
     """
-    layout = Layout(output)
+    layout = Layout(root / Path(config.output).expanduser())
     excluded: dict[str, str] = read_json(layout.excluded) or {}
-    listed = list_videos(config, root=ROOT, sample_rows=sample)
+    listed = list_videos(config, root=root, sample_rows=sample_rows(layout.output / "sample"))
     known = Assignment.load(layout.assignment)
-    vanished = _vanished(config, layout, known, {video.id for video in listed})
-    videos = [video for video in (*listed, *vanished) if video.id not in excluded]
-    assignment = known.extended(videos, config.batch_size)
-    chosen = {video.id for video in select(videos, config.only)} if config.only else {video.id for video in videos}
-    if not chosen:
-        raise ConfigError(f"only names {', '.join(config.only)}, which is none of the {len(videos)} videos listed")
-    variants = _Variants(config)
+    vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
     gone = {video.id for video in vanished}
-    entries = [Entry(v, f"{assignment[v.id]:04d}", variants.index(v), v.id in gone) for v in videos]
+    videos = [video for video in (*(v for v in listed if v.id not in gone), *vanished) if video.id not in excluded]
+    assignment = known.extended(videos, config.batch_size)
+    chosen = {video.id for video in select(videos, config.only)}
+    variants = _Variants(config)
+    entries = [Entry(v, f"{assignment.batches[v.id]:04d}", variants.index(v), v.id in gone, v.id in chosen) for v in videos]
     entries.sort(key=lambda entry: (entry.batch, entry.video.id))
-    mine = tuple(entry for entry in entries if entry.video.id in chosen)
-    others = tuple(entry for entry in entries if entry.video.id not in chosen)
-    targets = _targets(config, layout, mine, others, variants.all, excluded)
+    targets = _targets(config, layout, entries, variants.all, excluded)
     needs = {stage: variants.classes(stage) for stage in STAGES}
     return Plan(
         config=config,
         layout=layout,
         run=layout.run(config.digest()),
-        entries=mine,
-        others=others,
+        entries=tuple(entries),
         variants=tuple(variants.all),
         targets=targets,
         excluded=excluded,
@@ -112,27 +109,6 @@ def make_plan(config: Config, output: Path, *, sample: Sequence[Video] | None = 
         environments={stage: tuple(sorted({c.env for c in classes if c.env})) for stage, classes in needs.items()},
         gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
     )
-
-
-class ReceiptCache:
-    """Reads each receipt at most once, and lists each folder once instead of trying names that are not there."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._names: dict[str, set[str]] = {}
-        self._read: dict[tuple[str, str], Receipt | None] = {}
-
-    def __call__(self, stage: str, video: str) -> Receipt | None:
-        """The receipt of a stage and video, None if there is none."""
-        if stage not in self._names:
-            folder = self._layout.receipts(stage)
-            self._names[stage] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if f"{video}.json" not in self._names[stage]:
-            return None
-        key = (stage, video)
-        if key not in self._read:
-            self._read[key] = read_receipt(self._layout.receipt(stage, video))
-        return self._read[key]
 
 
 def judge_all(
@@ -145,16 +121,16 @@ def judge_all(
 
 
 def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
-    missing = [video for video in known if video not in listed]
+    missing = [video for video in known.batches if video not in listed]
     rows = [
         Video(id=video, path=Path(receipt.source))
         for video in missing
         if (receipt := read_receipt(layout.receipt("ingest", video))) is not None and receipt.state != "quarantined"
     ]
-    if len(rows) > config.max_vanished * len(known):
+    if len(rows) > config.max_vanished * len(known.batches):
         names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")
         raise ConfigError(
-            f"{len(rows)} of {len(known)} videos done in {layout.output} are no longer listed in {config.videos}: {names}. "
+            f"{len(rows)} of {len(known.batches)} videos done in {layout.output} are no longer listed in {config.videos}: {names}. "
             f"If a disk is not mounted, mount it. For other videos choose another output. "
             f"To forget them: videolift remove VIDEO...; to go on and keep them: --config max_vanished=1"
         )
@@ -190,14 +166,13 @@ class _Variants:
 def _targets(
     config: Config,
     layout: Layout,
-    mine: Sequence[Entry],
-    others: Sequence[Entry],
+    entries: Sequence[Entry],
     variants: Sequence[Variant],
     excluded: Mapping[str, str],
 ) -> dict[str, dict[str, Target]]:
     digests = [{stage: sha256_of(v.identities[stage]) for stage in STAGES} for v in variants]
     batches: dict[str, list[Entry]] = {}
-    for entry in mine:
+    for entry in (e for e in entries if e.chosen):
         batches.setdefault(entry.batch, []).append(entry)
     targets: dict[str, dict[str, Target]] = {}
     for stage in STAGES:
@@ -211,7 +186,7 @@ def _targets(
             token = sha256_of([stage, rows, above, *extra])[:12]
             targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
     last = [target.token for target in targets["create_h5"].values()]
-    metadata = [[e.video.id, e.video.text, e.video.subject, e.video.split, e.video.metadata] for e in (*mine, *others)]
+    metadata = [[e.video.id, e.video.text, e.video.subject, e.video.split, e.video.metadata] for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), metadata])[:12]
     folder = layout.manifests(STATISTICS)
     targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
@@ -220,6 +195,8 @@ def _targets(
 
 def _stats(stage: str, entry: Entry) -> list[Any]:
     video = entry.video
+    if video.version:
+        return [video.version]
     stats = [file_stat(path) for name in FILE_INPUTS[stage] if name != "path" and (path := getattr(video, name))]
     if stage == "ingest" and not entry.vanished:
         stats += [(video.bytes, video.mtime_ns), (video.start_s, video.end_s), video.version]

@@ -1,9 +1,11 @@
-"""Backends by name. A backend is the ``BACKEND`` class of ``stages/{stage}/{name}.py``; nothing else registers it."""
+"""Backends by name: the ``BACKEND`` class of ``stages/{stage}/{name}.py``, or of a file of the user's named by its path."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,33 @@ def available(stage: str) -> list[str]:
 def backend_class(stage: str, name: str) -> type[Backend]:
     """The backend class of a stage.
 
+    Args:
+        name: a name, or the path of a Python file ending in ``.py``.
+
     Raises:
         ConfigError: no such backend; names those there are.
     """
+    if name.endswith(".py"):
+        return _from_file(stage, Path(name).expanduser().resolve())
     if not _NAME.fullmatch(name) or name not in available(stage):
         names = ", ".join([*available(stage), "none"])
-        raise ConfigError(f"{stage}.backend is {name!r}: there is no such backend, use one of {names}, or preset")
+        raise ConfigError(
+            f"{stage}.backend is {name!r}: there is no such backend, use one of {names}, preset, or a file ending in .py"
+        )
     backend: type[Backend] = importlib.import_module(f"stages.{stage}.{name}").BACKEND
+    return backend
+
+
+@cache
+def _from_file(stage: str, path: Path) -> type[Backend]:
+    spec = importlib.util.spec_from_file_location(f"videolift_backend_{stage}_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{stage}.backend is {path}: there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "BACKEND"):
+        raise ConfigError(f"{stage}.backend is {path}: it defines no BACKEND, see docs/backends.md")
+    backend: type[Backend] = module.BACKEND
     return backend
 
 

@@ -1,7 +1,7 @@
 """What of a video is done, stale, quarantined, blocked or still to do; a pure decision over receipts, files and settings.
 
-`Variant` says how a video is to be processed (backend identity per stage); `judge` compares that with the video's receipts, stage by
-stage. It computes nothing and changes nothing.
+`Variant` says how a video is to be processed (backend identity per stage); `judge` compares that with the video's receipts, stage
+by stage. It computes nothing and changes nothing.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class StageState:
     """One video in one stage.
 
     Attributes:
-        kind: done; todo (no receipt); stale (a receipt that no longer holds); quarantined (and it still holds); blocked (an upstream
-            stage is quarantined); none (the stage is switched off).
+        kind: done; todo (no receipt); stale (a receipt that no longer holds); quarantined (and it still holds); blocked (an
+            upstream stage is quarantined); none (the stage is switched off).
         why: for people, e.g. ``settings changed: tracks.stride 1 -> 2``.
         fingerprint: what a receipt must carry to be fresh; empty when an input is not known yet.
         inputs: content hashes by input name, as far as known.

@@ -40,7 +40,9 @@ class Manifest:
 
     def stands(self, output: Path) -> bool:
         """True if every artifact it vouches for is still there with the same size and time."""
-        return all(row.artifact is None or row.state == "released" or row.artifact.matches_stat(output) for row in self.videos.values())
+        return all(
+            row.artifact is None or row.state == "released" or row.artifact.matches_stat(output) for row in self.videos.values()
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from videolift.artifacts import Published
 from videolift.errors import CorruptFile
+from videolift.paths import Layout
 from videolift.store import read_json, sha256_file, sha256_of, write_json
 
 FORMAT = "videolift.receipt/1"
@@ -114,3 +115,24 @@ def read_receipt(path: Path) -> Receipt | None:
     value["checks"] = tuple(value["checks"])
     value["files"] = {name: (size, mtime) for name, (size, mtime) in value["files"].items()}
     return Receipt(**value)
+
+
+class ReceiptCache:
+    """Reads each receipt at most once, and lists each folder once instead of trying names that are not there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._names: dict[str, set[str]] = {}
+        self._read: dict[tuple[str, str], Receipt | None] = {}
+
+    def __call__(self, stage: str, video: str) -> Receipt | None:
+        """The receipt of a stage and video, None if there is none."""
+        if stage not in self._names:
+            folder = self._layout.receipts(stage)
+            self._names[stage] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if f"{video}.json" not in self._names[stage]:
+            return None
+        key = (stage, video)
+        if key not in self._read:
+            self._read[key] = read_receipt(self._layout.receipt(stage, video))
+        return self._read[key]

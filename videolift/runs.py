@@ -18,8 +18,6 @@ from videolift.freshness import Variant
 from videolift.paths import Layout
 from videolift.store import read_json, write_json, write_text
 
-_PATHS = ("path", "depth", "mask", "calib")
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -29,12 +27,14 @@ class Entry:
         batch: name of its batch.
         variant: index into `Run.variants`.
         vanished: its source is no longer listed, but its work is done.
+        chosen: worked on by this run; False for videos outside ``only``, which count in the statistics all the same.
     """
 
     video: Video
     batch: str
     variant: int = 0
     vanished: bool = False
+    chosen: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Run:
 def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
     """Writes a run's folder; the plan last, since its presence says that the rest is there."""
     write_json(folder / "config.json", config.model_dump(mode="json"))
-    write_text(folder / "catalog.jsonl", "".join(json.dumps(_row(entry), ensure_ascii=False) + "\n" for entry in entries))
+    write_text(folder / "catalog.jsonl", "".join(json.dumps(_row(entry)) + "\n" for entry in entries))
     write_json(folder / "plan.json", {**plan, "variants": [asdict(variant) for variant in variants]})
     write_json(Layout(folder.parent.parent).latest_run, {"run": folder.name})
 
@@ -91,10 +91,9 @@ def latest_run(output: Path) -> Run:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    video = {key: str(value) if key in _PATHS and value is not None else value for key, value in asdict(entry.video).items()}
-    return {"batch": entry.batch, "variant": entry.variant, "vanished": entry.vanished, "video": video}
+    flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
+    return {"batch": entry.batch, **flags, "video": entry.video.to_row()}
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
-    video = {key: Path(value) if key in _PATHS and value is not None else value for key, value in row["video"].items()}
-    return Entry(Video(**video), row["batch"], row["variant"], row["vanished"])
+    return Entry(Video.from_row(row["video"]), row["batch"], row["variant"], row["vanished"], row["chosen"])

@@ -1,0 +1,89 @@
+"""``python -m stages STAGE ...``: what the workflow's rules run; a person can paste the same command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from videolift.config import STAGES
+from videolift.errors import ExitCode, VideoliftError
+from videolift.manifests import Target
+from videolift.runs import read_run
+
+log = logging.getLogger("videolift")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses, runs, and turns errors into exit codes; see `videolift.errors.ExitCode`."""
+    options = _parser().parse_args(arguments)
+    _set_up_logging(getattr(options, "log", None))
+    try:
+        return int(options.function(options))
+    except VideoliftError as error:
+        log.error("%s", error)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stages", description="Runs one stage over one batch.")
+    commands = parser.add_subparsers(required=True, metavar="STAGE")
+    for stage in (*STAGES, "statistics"):
+        command = commands.add_parser(stage, help=f"the {stage} stage over one batch")
+        command.add_argument("--run", type=Path, required=True, help="the run's folder, {output}/runs/...")
+        command.add_argument("--batch", required=True)
+        command.add_argument("--token", required=True)
+        command.add_argument("--generation", type=int, required=True)
+        command.add_argument("--manifest", type=Path, required=True, help="written last, when nothing is pending")
+        command.add_argument("--cores", type=int, required=True)
+        command.add_argument("--log", type=Path, help="details; the terminal gets a short line now and then")
+        command.set_defaults(function=_stage, stage=stage)
+    command = commands.add_parser("verdict", help="what became of every video")
+    command.add_argument("--run", type=Path, required=True)
+    command.add_argument("--stage", choices=STAGES, default="create_h5")
+    command.set_defaults(function=_verdict)
+    return parser
+
+
+def _stage(options: argparse.Namespace) -> ExitCode:
+    run = read_run(options.run)
+    target = Target(options.stage, options.batch, options.token, options.generation)
+    if options.stage == "statistics":
+        from stages.statistics import run_statistics
+
+        return run_statistics(run, target, options.manifest)
+    from stages.run import run_batch
+
+    return run_batch(run, target, options.manifest, cores=options.cores)
+
+
+def _verdict(options: argparse.Namespace) -> ExitCode:
+    from stages.verdict import verdict
+    from videolift.status import write_quarantine
+
+    run = read_run(options.run)
+    status = verdict(run, options.stage)
+    path = write_quarantine(run.layout, status.videos)
+    print("\n".join(["", *status.lines()]))
+    if status.exit_code != ExitCode.OK:
+        print(f"reasons and remedies: {path}; then run the same command again")
+    return status.exit_code
+
+
+def _set_up_logging(path: Path | None) -> None:
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    log.setLevel(logging.INFO)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        details = logging.FileHandler(path, mode="w", encoding="utf-8")
+        details.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(details)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What a plan will do and cost, judged from receipts: for ``snakemake -n``, `videolift plan`, and the refusal of surprises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from stages.plan import Plan, judge_all
+from stages.verdict import assess_all
+from videolift.config import STAGES
+from videolift.errors import ConfigError
+from videolift.freshness import StageState
+from videolift.receipts import ReceiptCache
+from videolift.status import Status, assess, excluded, reach
+
+END = "create_h5"
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """One stage.
+
+    Attributes:
+        todo: videos never done there.
+        redo: video to why its finished work is stale.
+        maybe: videos done before that run again only if what they read turns out different.
+        redo_seconds: what the finished work that is stale took.
+        seconds: expected for all of it, from the median of past receipts; None without any.
+    """
+
+    todo: int = 0
+    redo: Mapping[str, str] = field(default_factory=dict)
+    maybe: int = 0
+    redo_seconds: float = 0.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Every stage, and what the verdict would say now."""
+
+    plan: Plan
+    stages: Mapping[str, StageForecast]
+    status: Status
+
+    @classmethod
+    def of(cls, plan: Plan) -> Forecast:
+        """Judges every chosen video of those batches that are not plainly done."""
+        read, rows = ReceiptCache(plan.layout), []
+        busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
+        chosen = [entry for entry in plan.entries if entry.chosen]
+        for entry, states in judge_all(plan, [entry for entry in chosen if entry.batch in busy], read):
+            rows.append((entry.video.id, states))
+        videos = [assess(video, states, END) for video, states in rows]
+        idle = [entry for entry in chosen if entry.batch not in busy]
+        targets = {stage: plan.targets[stage].values() for stage in reach(END)}
+        videos += assess_all(idle, plan.variants, plan.layout, END, targets, read)
+        videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
+        stages = {stage: _stage(stage, rows) for stage in STAGES}
+        return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))
+
+    def refuse(self) -> None:
+        """Stops a run that would redo finished work beyond ``redo_limit`` unasked.
+
+        Raises:
+            ConfigError: says which stages, what changed, how many videos and hours, and how to allow it.
+        """
+        allowed = self.plan.config.redo
+        surprises = {stage: f for stage, f in self.stages.items() if f.redo and stage not in allowed}
+        hours = sum(f.redo_seconds for f in surprises.values()) / SECONDS_PER_HOUR
+        if hours <= self.plan.config.redo_limit:
+            return
+        lines = [
+            f"  {stage}: {len(f.redo)} videos, {f.redo_seconds / SECONDS_PER_HOUR:.1f} h: {_reasons(f.redo)}"
+            for stage, f in surprises.items()
+        ]
+        names = ",".join(surprises)
+        raise ConfigError(
+            f"this run would redo {hours:.1f} h of finished work, more than redo_limit ({self.plan.config.redo_limit:g} h):\n"
+            + "\n".join(lines)
+            + f"\nUndo the change, or allow it with: --config 'redo=[{names}]'"
+        )
+
+    def lines(self) -> list[str]:
+        """For people."""
+        out = ["", f"videolift: {len([e for e in self.plan.entries if e.chosen])} videos in {self.plan.layout.output}"]
+        for stage, f in self.stages.items():
+            if not (f.todo or f.redo or f.maybe):
+                out.append(f"  {stage:<10} nothing to do")
+                continue
+            parts = [f"{f.todo} to do"] if f.todo else []
+            parts += [f"{len(f.redo)} to redo ({_reasons(f.redo)})"] if f.redo else []
+            parts += [f"{f.maybe} more if what they read changes"] if f.maybe else []
+            hours = f", about {f.seconds / SECONDS_PER_HOUR:.2f} h of work" if f.seconds is not None else ""
+            out.append(f"  {stage:<10} {', '.join(parts)}{hours}")
+        losses = [line for line in self.status.lines()[:-1] if not line.startswith("  pending")]
+        return [*out, *losses, f"  verdict now: {self.status.headline()} (exit code {int(self.status.exit_code)})"]
+
+
+def _stage(stage: str, rows: list[tuple[str, dict[str, StageState]]]) -> StageForecast:
+    states = {video: states[stage] for video, states in rows}
+    todo = [video for video, s in states.items() if s.kind == "todo"]
+    redo = {video: s.why for video, s in states.items() if s.kind == "stale" and not s.why.startswith("after ")}
+    maybe = [video for video, s in states.items() if s.kind == "stale" and s.why.startswith("after ")]
+    past = [s.receipt.seconds for s in states.values() if s.receipt and s.receipt.state == "done"]
+    work = len(todo) + len(redo)
+    return StageForecast(
+        todo=len(todo),
+        redo=redo,
+        maybe=len(maybe),
+        redo_seconds=sum(s.receipt.seconds for video, s in states.items() if video in redo and s.receipt),
+        seconds=median(past) * work if past and work else None,
+    )
+
+
+def _reasons(redo: Mapping[str, str]) -> str:
+    common = Counter(redo.values()).most_common(3)
+    return "; ".join(why for why, _ in common)

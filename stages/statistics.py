@@ -1,0 +1,50 @@
+"""The last stage: normalization statistics, card and index over ALL done videos, each time anew."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from videolift.dataset import Packaged, publish_dataset
+from videolift.errors import ExitCode
+from videolift.freshness import judge
+from videolift.leases import Lease
+from videolift.manifests import Manifest, Row, Target, remove_older, write_manifest
+from videolift.receipts import ArtifactRecord, ReceiptCache
+from videolift.runs import Run
+from videolift.store import sha256_file
+
+log = logging.getLogger("videolift")
+
+
+def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
+    """Merges the accumulators of every packaged video and writes what describes the dataset.
+
+    Raises:
+        LeaseHeld: another run does the same.
+        Transient: disk full.
+    """
+    layout, read = run.layout, ReceiptCache(run.layout)
+    packaged: list[Packaged] = []
+    left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+    with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
+        for entry in run.entries():
+            states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
+            state = states["create_h5"]
+            if state.kind == "done" and state.receipt is not None:
+                path = layout.artifact("create_h5", entry.video.id)
+                packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), entry.video.to_row()))
+            elif state.kind in ("quarantined", "blocked"):
+                left_out[entry.video.id] = f"{state.kind}: {state.why}"
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=run.config.statistics.group)
+        log.info("statistics over %d videos; left out: %d", len(packaged), len(left_out))
+        rows = {path.name: Row("done", _record(path, layout.output)) for path in summary.files}
+        write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
+        remove_older(manifest.parent, target)
+    return ExitCode.OK
+
+
+def _record(path: Path, output: Path) -> ArtifactRecord:
+    stat = path.stat()
+    return ArtifactRecord(path.relative_to(output).as_posix(), stat.st_size, stat.st_mtime_ns, sha256_file(path))

@@ -1,0 +1,24 @@
+rule depth_batch:
+    """Depth, camera pose and intrinsics of every clip."""
+    input:
+        upstream("depth"),
+        ancient(session.prerequisites("depth")),
+    output:
+        manifest("depth"),
+    log:
+        f"{session.layout.output}/logs/depth/{{batch}}-{{token}}-{{generation}}.log",
+    threads: stage_threads("depth")
+    resources:
+        gpu=stage_gpu("depth"),
+    shell:
+        stage_command("depth")
+
+
+rule depth:
+    """Target: up to depth for every video, then the verdict."""
+    input:
+        session.targets("depth"),
+    localrule: True
+    retries: 0
+    shell:
+        verdict("depth")

@@ -1,0 +1,15 @@
+# The models' own environments. Only those that need no licence and no compiler are built here, where the user sits.
+rule environment:
+    """Builds one environment of envs/ with uv."""
+    output:
+        f"{session.envs_dir}/{{name}}-{{digest}}/.ok",
+    wildcard_constraints:
+        name=r"[a-z0-9_]+",
+        digest=r"[0-9a-f]{12}",
+    localrule: True
+    retries: 0
+    log:
+        f"{session.layout.output}/logs/environments/{{name}}-{{digest}}.log",
+    shell:
+        f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.environments {{wildcards.name}}"
+        f" --envs-dir {session.quoted_envs_dir} > {{log:q}} 2>&1"

@@ -1,0 +1,24 @@
+rule hands_batch:
+    """Hand poses, both sides."""
+    input:
+        upstream("hands"),
+        ancient(session.prerequisites("hands")),
+    output:
+        manifest("hands"),
+    log:
+        f"{session.layout.output}/logs/hands/{{batch}}-{{token}}-{{generation}}.log",
+    threads: stage_threads("hands")
+    resources:
+        gpu=stage_gpu("hands"),
+    shell:
+        stage_command("hands")
+
+
+rule hands:
+    """Target: up to hands for every video, then the verdict."""
+    input:
+        session.targets("hands"),
+    localrule: True
+    retries: 0
+    shell:
+        verdict("hands")

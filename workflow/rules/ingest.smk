@@ -1,0 +1,24 @@
+rule ingest_batch:
+    """Decodes videos into clips: resampled, upright, cropped."""
+    input:
+        upstream("ingest"),
+        ancient(session.prerequisites("ingest")),
+    output:
+        manifest("ingest"),
+    log:
+        f"{session.layout.output}/logs/ingest/{{batch}}-{{token}}-{{generation}}.log",
+    threads: stage_threads("ingest")
+    resources:
+        gpu=stage_gpu("ingest"),
+    shell:
+        stage_command("ingest")
+
+
+rule ingest:
+    """Target: up to ingest for every video, then the verdict."""
+    input:
+        session.targets("ingest"),
+    localrule: True
+    retries: 0
+    shell:
+        verdict("ingest")

@@ -1,0 +1,12 @@
+# The rendered sample: four clips with exact truth, made once.
+rule sample:
+    """Renders the sample clips (videos: sample)."""
+    output:
+        f"{session.layout.output}/sample/videos.csv",
+    localrule: True
+    retries: 0
+    threads: workflow.cores
+    log:
+        f"{session.layout.output}/logs/sample.log",
+    shell:
+        f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.sample {session.quoted_output}/sample 2>&1 | tee {{log:q}}"
