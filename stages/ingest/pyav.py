@@ -1,0 +1,232 @@
+"""pyav: a video file to a `Clip` with PyAV; streaming, one pass, the same bytes on every machine.
+
+Output time ``t_j = start + j / fps`` takes the source frame nearest to it; ``pts_seconds`` are that frame's own, in the source's
+clock, strictly increasing, and no frame is taken twice (a source slower than ``fps`` keeps its rate: attribute ``fps``). The row's
+start and end count from the video's first timestamp, as players do. Nothing is committed in between: a kill costs one decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.ingest.colour import Colour, frame_colour
+from stages.ingest.decode import decode
+from stages.ingest.orientation import Orientation, frame_orientation
+from stages.ingest.picture import PictureMaker
+from stages.ingest.source import Source, open_source
+from stages.ingest.timing import Cadence, in_order, nearest
+from stages.ingest.verdict import Seen, checks, refuse
+from videolift.artifacts import ArtifactWriter, ClipWriter
+from videolift.catalog import Video
+from videolift.config import IngestSettings
+from videolift.errors import BadInput, storage_errors_are_transient
+from videolift.framing import Framing
+from videolift.geometry import Float
+from videolift.lens import Lens, read_lens
+from videolift.pool import Device
+
+_CHUNK = 8
+_PROGRESS_EVERY = 30
+
+
+@dataclass(frozen=True)
+class View:
+    """How the frames of one video become the clip's; decided on its first frame.
+
+    Attributes:
+        stored_px: (W, H) as decoded.
+        orientation, colour, framing: see their modules.
+        K_given: f64 (3, 3) of the clip where a calibration was given.
+    """
+
+    stored_px: tuple[int, int]
+    orientation: Orientation
+    colour: Colour
+    framing: Framing
+    K_given: Float | None
+
+
+class PyavIngest:
+    """The ingest backend; see the module."""
+
+    name: ClassVar[str] = "pyav"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = None
+    deterministic: ClassVar[bool] = True
+    shrinks: ClassVar[tuple[float, ...]] = (1,)
+    writer: ClassVar[type[ArtifactWriter]] = ClipWriter
+
+    def __init__(self, settings: IngestSettings, *, root: Path) -> None:
+        self._settings, self._threads = settings, 1
+
+    def identity(self) -> dict[str, Any]:
+        """What changes a clip; ``min_frames`` does not, so another window length decodes nothing again."""
+        return self._settings.model_dump(mode="json", include={"fps", "width", "height", "fit", "black_below"})
+
+    def load(self, device: Device) -> None:
+        """Takes the device's threads."""
+        self._threads = device.threads
+
+    def close(self) -> None:
+        """Nothing is held between videos."""
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Decodes one video into ``out``, a `ClipWriter`; see `stages.backend.Backend.process` for errors."""
+        assert isinstance(out, ClipWriter)
+        video = inputs.video
+        lens = None if video.calib is None else read_lens(video.calib)
+        with (
+            storage_errors_are_transient(f"reading {video.path.name}"),
+            open_source(video.path, lambda: progress(0, 1)) as source,
+        ):
+            return _Ingest(self._settings, video, source, lens, out, progress).run(self._threads)
+
+
+class _Ingest:
+    """One video on its way; exists so that counts, header and view need not be handed from function to function."""
+
+    def __init__(
+        self, settings: IngestSettings, video: Video, source: Source, lens: Lens | None, out: ClipWriter, progress: Progress
+    ) -> None:
+        self.settings, self.video, self.source, self.lens, self.out, self.progress = settings, video, source, lens, out, progress
+        rate = source.fps_header or settings.fps
+        tick = float(source.stream.time_base or Fraction(1, 1000))
+        self.seen = Seen(Cadence(frame_s=1 / rate, tick_s=tick))
+        self.decoded = 0
+        length = source.duration_s or 0.0
+        start = video.start_s or 0.0
+        end = length if video.end_s is None else min(video.end_s, length)
+        self.total = max(1, math.ceil(max(0.0, end - start) * min(settings.fps, rate)))
+
+    def run(self, threads: int) -> Quality:
+        start = None if self.video.start_s is None else self.source.start_s + self.video.start_s
+        end = None if self.video.end_s is None else self.source.start_s + self.video.end_s
+        frames = decode(self.source, threads=threads, from_s=start, damage=self.seen.damage)
+        timed = self._watch(in_order(frames, self.seen.cadence), end)
+        tick = self.seen.cadence.tick_s
+        chosen = nearest(timed, self.settings.fps, start_s=start, end_s=end, tolerance_s=tick)
+        view = self._write(chosen)
+        refuse(
+            self.seen,
+            self.source,
+            start_s=self.video.start_s,
+            end_s=self.video.end_s,
+            min_frames=self.settings.min_frames or 1,
+            black_below=self.settings.black_below,
+        )
+        assert view is not None  # refuse has raised where no frame was kept
+        self._describe(view)
+        return Quality(self.seen.kept, tuple(checks(self.seen, self.source, self.settings.fps)), self._figures(view))
+
+    def _watch(self, frames: Iterable[tuple[float, VideoFrame]], end: float | None) -> Iterator[tuple[float, VideoFrame]]:
+        for seconds, frame in frames:
+            self.decoded += 1
+            if self.decoded % _PROGRESS_EVERY == 0:
+                self.progress(self.seen.kept, max(self.total, self.seen.kept))
+            shown = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+            self.seen.covered_s = seconds + max(shown, self.seen.cadence.frame_s) - self.source.start_s
+            self.seen.interlaced += frame.interlaced_frame
+            yield seconds, frame
+            if end is not None and seconds >= end:
+                return
+
+    def _write(self, chosen: Iterable[tuple[float, VideoFrame]]) -> View | None:
+        view: View | None = None
+        maker: PictureMaker | None = None
+        pictures: list[NDArray[np.uint8]] = []
+        times: list[float] = []
+        for seconds, frame in chosen:
+            if maker is None or view is None:
+                view = _view(frame, self.source, self.settings, self.lens)
+                maker = PictureMaker(view.framing, view.orientation, view.colour)
+            pictures.append(maker.picture(frame))
+            times.append(seconds)
+            self.seen.brightest = max(self.seen.brightest, float(pictures[-1].mean()) / 255)
+            self.seen.kept += 1
+            self.seen.rescaled = maker.rescaled
+            if len(pictures) == _CHUNK:
+                self._flush(pictures, times)
+        if pictures:
+            self._flush(pictures, times)
+        return view
+
+    def _flush(self, pictures: list[NDArray[np.uint8]], times: list[float]) -> None:
+        self.out.append_frames(np.stack(pictures), np.array(times))
+        pictures.clear()
+        times.clear()
+        self.progress(self.seen.kept, max(self.total, self.seen.kept))
+
+    def _describe(self, view: View) -> None:
+        source, cadence = self.source, self.seen.cadence
+        self.out.describe(
+            fps=min(self.settings.fps, cadence.fps) if cadence.fps < 0.99 * self.settings.fps else self.settings.fps,
+            framing=view.framing.to_attrs(),
+            source={
+                "sha256": source.sha256,
+                "bytes": source.bytes,
+                "container": source.demuxer,
+                "codec": source.stream.codec_context.name,
+                "rotation_deg": view.orientation.rotation_deg,
+                "mirrored": view.orientation.mirrored,
+                "pixel_aspect": float(source.pixel_aspect),
+                "vfr": cadence.variable,
+                "fps_header": source.fps_header,
+                "fps_measured": cadence.fps,
+                "size_px": list(view.stored_px),
+                "crop_px": list(view.framing.visible_px()),
+                "colour": view.colour.attrs(),
+                "start_s": self.video.start_s,
+                "end_s": self.video.end_s,
+                "first_pts_s": source.start_s,
+            },
+        )
+        if view.K_given is not None:
+            self.out.describe(K_given=view.K_given.tolist())
+
+    def _figures(self, view: View) -> dict[str, float]:
+        visible, whole = view.framing.visible_px(), view.framing.source_px
+        return {
+            "frames_decoded": float(self.decoded),
+            "seconds": self.seen.covered_s - (self.video.start_s or 0.0),
+            "fps_measured": self.seen.cadence.fps,
+            "visible_share": visible[2] * visible[3] / (whole[0] * whole[1]),
+            "brightest": self.seen.brightest,
+            "corrupt_packets": float(self.seen.damage.corrupt_packets),
+            "corrupt_frames": float(self.seen.damage.corrupt_frames),
+        }
+
+
+def _view(frame: VideoFrame, source: Source, settings: IngestSettings, lens: Lens | None) -> View:
+    stored = (frame.width, frame.height)
+    turned = frame_orientation(frame)
+    aspect = 1 / source.pixel_aspect if turned.transpose else source.pixel_aspect
+    upright = turned.size(stored)
+    framing = Framing.fit(upright, (settings.width, settings.height), settings.fit, aspect)
+    K_given = None
+    if lens is not None:
+        _check_lens(lens, upright, aspect)
+        framing = framing.corrected(lens) if lens.distorts else framing
+        K_given = framing.map_intrinsics(lens.K, lens.size_px)
+    return View(stored, turned, frame_colour(frame), framing, K_given)
+
+
+def _check_lens(lens: Lens, upright: tuple[int, int], aspect: Fraction) -> None:
+    if lens.size_px is None:
+        return
+    shape = lens.size_px[0] / lens.size_px[1]
+    if all(abs(shape / (upright[0] / upright[1] * pixels) - 1) > 0.01 for pixels in (1.0, float(aspect))):
+        text = f"the calibration is for {lens.size_px[0]}x{lens.size_px[1]} px, the video is {upright[0]}x{upright[1]} px upright"
+        raise BadInput("calibration", text, "Calibrate with pictures of the whole frame, upright, of any size but the same shape.")
+
+
+BACKEND = PyavIngest

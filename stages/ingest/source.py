@@ -1,0 +1,198 @@
+"""Source: a path that claims to be a video, opened without trusting it, as a container with one video stream and its header.
+
+Only regular files are opened, never waiting on a FIFO or a device; FFmpeg sees a file object and one demuxer, chosen by the first
+bytes, so no name is ever taken for a URL and no playlist can fetch anything. Frames are not decoded here. Each refusal is a
+`BadInput` with a code of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container.input import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from videolift.errors import BadInput
+
+MAX_SIDE_PX = 16384
+MAX_PIXELS = 1 << 26
+"""11520 x 5760 still fits; a frame beyond is taken for a decompression bomb."""
+MIN_SIDE_PX = 16
+MAX_ASPECT = 8
+_BUFFER_BYTES = 1 << 18
+_HASH_BYTES = 1 << 24
+_MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
+_CONVERT = "Convert it: ffmpeg -i INPUT -c:v libx264 -crf 16 OUTPUT.mp4"
+_REPLACE = "Copy or export it again from where it came from, or remove it from the list of videos."
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened video.
+
+    Attributes:
+        container, stream: PyAV's; the stream's decoder is not open yet.
+        demuxer: ``mov``, ``matroska`` or ``avi``.
+        sha256, bytes: of the file.
+        duration_s: length by the header, None where it says nothing.
+        exact: the duration is the video stream's own, not that of the longest stream.
+        start_s: timestamp at which the video starts, seconds; players count from here.
+        fps_header: frames per second by the header, None where it says nothing.
+        pixel_aspect: width / height of a stored pixel.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    demuxer: str
+    sha256: str
+    bytes: int
+    duration_s: float | None
+    exact: bool
+    start_s: float
+    fps_header: float | None
+    pixel_aspect: Fraction
+
+
+@contextmanager
+def open_source(path: Path, progress: Callable[[], None]) -> Iterator[Source]:
+    """Opens ``path`` for decoding; ``progress`` is called while its hash is computed.
+
+    Raises:
+        BadInput: missing, not_a_file, unreadable, empty_file, not_a_video, truncated, audio_only, no_video_stream,
+            unsupported_codec, too_large, too_small.
+    """
+    with _open_regular(path) as file:
+        demuxer = _demuxer(file.read(16), path.name)
+        digest, size = _digest(file, progress)
+        file.seek(0)
+        with _open_container(file, demuxer, path.name) as container:
+            stream = _video_stream(container, path.name)
+            _check_size(stream.codec_context.width, stream.codec_context.height, path.name)
+            yield _describe(container, stream, demuxer, digest, size)
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[BinaryIO]:
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer would wait for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise BadInput("missing", f"{path.name}: no such file", _REPLACE) from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise BadInput(
+            "unreadable", f"{path.name} cannot be opened: {error.strerror}", "Make it readable for this user."
+        ) from error
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput("not_a_file", f"{path.name} is no regular file but {_kind(status.st_mode)}", "List files, not devices.")
+        if status.st_size == 0:
+            raise BadInput("empty_file", f"{path.name} has 0 bytes", _REPLACE)
+        yield file
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _demuxer(head: bytes, name: str) -> str:
+    if head[4:8] in _MOV_BOXES:
+        return "mov"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
+        return "avi"
+    text = f"{name} starts with {head[:12]!r}: no mp4, mov, mkv, webm or avi"
+    raise BadInput("not_a_video", text, f"Remove it from the list. If it is a video in another container: {_CONVERT}")
+
+
+def _digest(file: BinaryIO, progress: Callable[[], None]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    file.seek(0)
+    while block := file.read(_HASH_BYTES):
+        digest.update(block)
+        size += len(block)
+        progress()
+    return digest.hexdigest(), size
+
+
+@contextmanager
+def _open_container(file: BinaryIO, demuxer: str, name: str) -> Iterator[InputContainer]:
+    # max_pixels also holds for the frames that FFmpeg decodes while it looks for the streams' properties
+    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "", "format_whitelist": demuxer}
+    try:
+        container = av.open(file, "r", format=demuxer, options=options, metadata_errors="replace", buffer_size=_BUFFER_BYTES)
+    except FFmpegError as error:
+        text = f"{name} begins like {demuxer} but its index cannot be read ({error.strerror}): cut off, or damaged"
+        raise BadInput("truncated", text, _REPLACE) from error
+    with container:
+        yield container
+
+
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        code = "audio_only" if "audio" in kinds else "no_video_stream"
+        raise BadInput(code, f"{name} holds {', '.join(kinds) or 'no streams'} and no video", "Remove it from the list of videos.")
+    stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    if stream.codec_context is None:
+        raise BadInput("unsupported_codec", f"{name}: no decoder for its video stream", _CONVERT)
+    return stream
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    shape = f"{name}: its frames are {width}x{height} px"
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise BadInput(
+            "too_large",
+            f"{shape}; at most {MAX_SIDE_PX} px per side and {MAX_PIXELS} px in all are decoded",
+            _CONVERT + " (smaller)",
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise BadInput("too_small", f"{shape}; at least {MIN_SIDE_PX} px per side are needed", _REPLACE)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadInput("too_large", f"{shape}; sides may differ by a factor of {MAX_ASPECT} at most", "Crop or pad it.")
+
+
+def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> Source:
+    duration, exact = _duration(container, stream)
+    base = stream.time_base or Fraction(1, 90000)
+    start = float(stream.start_time * base) if stream.start_time is not None else (container.start_time or 0) / av.time_base
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return Source(
+        container=container,
+        stream=stream,
+        demuxer=demuxer,
+        sha256=digest,
+        bytes=size,
+        duration_s=duration,
+        exact=exact,
+        start_s=start,
+        fps_header=float(stream.average_rate) if stream.average_rate else None,
+        pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
+    )
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base), True
+    clock = stream.metadata.get("DURATION", "").split(":")
+    if len(clock) == 3:
+        try:
+            return float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2]), True
+        except ValueError:
+            pass  # a tag that is no duration; the container's is next
+    return (container.duration / av.time_base if container.duration else None), len(container.streams) == 1
