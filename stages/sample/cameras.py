@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 from videolift.geometry import Float, invert_pose
 
 Camera = Literal["orbit", "handheld", "tripod"]
-LOOK_AT = np.array([0.0, 0.03, 0.045])
-DISTANCE_M, ELEVATION_DEG = 0.62, 43.0
+LOOK_AT = np.array([0.0, 0.03, 0.04])
+DISTANCE_M, ELEVATION_DEG = 0.58, 52.0
 ARC_M, SHAKE_M = 0.36, 0.10
 """Lengths of the paths over `PERIOD_S`."""
 PERIOD_S = 6.0
@@ -44,10 +44,12 @@ def _eye(azimuth: Float, elevation: Float) -> Float:
     return LOOK_AT + np.stack([flat * np.sin(azimuth), -flat * np.cos(azimuth), DISTANCE_M * np.sin(elevation)], axis=-1)
 
 
-def _smooth_noise(seconds: Float, rng: np.random.Generator) -> Float:
-    """(T, 6): sums of a few slow sines, each about 1 in size."""
-    hertz, phase = rng.uniform(0.15, 1.1, (6, 5)), rng.uniform(0, 2 * np.pi, (6, 5))
-    return np.sin(2 * np.pi * hertz * seconds[:, None, None] + phase).sum(-1) / np.sqrt(2.5)
+def _unsteady(seconds: Float, seed: int) -> Float:
+    """(T, 6): slow drift with a little quick tremor on it, each channel about 1 in size."""
+    rng = np.random.default_rng([seed, 7])
+    slow, quick = rng.uniform(0.06, 0.22, (6, 3)), rng.uniform(0.8, 1.8, (6, 3))
+    hertz, size = np.concatenate([slow, quick], axis=1), np.repeat([0.8, 0.03], 3)
+    return (size * np.sin(2 * np.pi * hertz * seconds[:, None, None] + rng.uniform(0, 2 * np.pi, (6, 6)))).sum(-1)
 
 
 def camera_path(camera: Camera, seconds: Float, seed: int) -> Float:
@@ -65,13 +67,10 @@ def camera_path(camera: Camera, seconds: Float, seed: int) -> Float:
     if camera == "tripod":
         return np.repeat(look_at(_eye(np.array([0.06]), elevation[:1]), LOOK_AT[None]), len(seconds), axis=0)
     if camera == "handheld":
-        rng = np.random.default_rng([seed, 7])
-        reference = _smooth_noise(np.arange(0, PERIOD_S, 0.1), np.random.default_rng([seed, 7]))[:, :3]
-        length = np.linalg.norm(np.diff(reference, axis=0), axis=1).sum()
-        noise = _smooth_noise(seconds, rng)
-        T_camera_world = look_at(
-            _eye(0 * elevation, elevation) + noise[:, :3] * SHAKE_M / length, np.tile(LOOK_AT, (len(seconds), 1))
-        )
+        whole = _unsteady(np.arange(0, PERIOD_S, 0.1), seed)[:, :3]
+        metres = SHAKE_M / np.linalg.norm(np.diff(whole, axis=0), axis=1).sum()
+        noise = _unsteady(seconds, seed)
+        T_camera_world = look_at(_eye(0 * elevation, elevation) + metres * noise[:, :3], np.tile(LOOK_AT, (len(seconds), 1)))
         shake = np.tile(np.eye(4), (len(seconds), 1, 1))
         shake[:, :3, :3] = Rotation.from_rotvec(np.deg2rad(0.7) * noise[:, 3:]).as_matrix()
         return shake @ T_camera_world

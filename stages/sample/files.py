@@ -88,9 +88,9 @@ def _depth_arrays(truth: Truth) -> dict[str, np.ndarray]:
 
 
 def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
-    """Everything of `Truth`, and the tracks of a grid over three windows: before, during and after the grasp."""
+    """Everything of `Truth`, and the tracks of a grid over the first, a middle and the last window."""
     height, width = truth.depth_m.shape[1:]
-    starts = np.array([4, 24, 44])
+    starts = np.linspace(0, len(truth.rgb) - _WINDOW, 3).astype(int)
     xyz, uv, visible = zip(*(truth.tracks(int(s), grid(width, height, _GRID_PX), _WINDOW) for s in starts), strict=True)
     return _depth_arrays(truth) | {
         "pts_seconds": truth.pts_seconds,

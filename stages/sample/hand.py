@@ -31,7 +31,7 @@ RADII_M = np.array(
 )
 """Flesh around each finger's four joints (5, 4)."""
 OPEN_DEG = np.array([[0, 8, 5], [8, 14, 8], [6, 14, 8], [8, 15, 8], [12, 16, 8]], float)
-CLOSED_DEG = np.array([[14, 26, 22], [52, 48, 24], [56, 50, 24], [58, 52, 26], [60, 54, 28]], float)
+CLOSED_DEG = np.array([[8, 20, 18], [36, 42, 20], [40, 44, 20], [42, 46, 22], [44, 48, 24]], float)
 """Flexion of the three joints of each finger (5, 3): open, and around a box of about 5 cm."""
 _SPREAD_DEG = (0.0, 7.0, 1.0, -6.0, -14.0)
 _THUMB_ALONG, _THUMB_BENDS_TO = np.array([-0.66, -0.26, 0.70]), np.array([-0.35, -0.62, -0.70])

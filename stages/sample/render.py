@@ -17,6 +17,7 @@ from videolift.geometry import Float, invert_pose
 
 LIGHT_WORLD = np.array([-0.45, -0.35, 0.82]) / np.linalg.norm([-0.45, -0.35, 0.82])
 AMBIENT, DIFFUSE = 0.55, 0.50
+NAIL = (0.88, 0.66, 0.57)
 NOISE_LEVELS = 1.2
 """Standard deviation of the sensor noise, of 255."""
 
@@ -49,6 +50,12 @@ def render_frame(
     return rgb, np.where(np.isfinite(z), z, 0).astype(np.float32), instance
 
 
+def _on_nail(part: Part, points_bone: Float, normals: Float) -> NDArray[np.bool_]:
+    """The back of the outer half of a last finger bone, in the bone's frame (it runs along -x, its back is +y)."""
+    tip = part.shape.bounds()[0][1, 0]
+    return (points_bone[:, 0] < 0.45 * tip) & (points_bone[:, 0] > 1.12 * tip) & (normals[:, 1] > 0.80)
+
+
 def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_part: Float) -> tuple[Float, Float, Float]:
     """Colour (n, 3), light (n) and texture position (n, 2) of surface points (n, 3)."""
     T_part_camera = invert_pose(T_camera_part)
@@ -60,6 +67,8 @@ def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_par
         eye = T_part_camera[:3, 3] - points
         facing = np.abs((normals * eye).sum(1)) / np.linalg.norm(eye, axis=1)
         light = light * (0.62 + 0.38 * np.sqrt(facing))
+    if part.look.nail:
+        colour[_on_nail(part, points, normals)] = NAIL
     axis = np.abs(normals).argmax(1)
     rows = np.arange(len(points))
     across = np.stack([points[rows, (axis + 1) % 3], points[rows, (axis + 2) % 3]], axis=1)

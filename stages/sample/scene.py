@@ -23,7 +23,7 @@ MOVING_IDS = (HELD_BOX, HAND, FOREARM)
 
 GRASP_AT, HELD_FROM = 0.42, 0.42
 """Shares of `PERIOD_S`."""
-_SHOULDER = np.array([0.34, -0.62, 0.16])
+_SHOULDER = np.array([0.30, -0.62, 0.05])
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,15 @@ def _action(share: Float) -> tuple[Float, Float]:
     Its keys: waiting, above the box, at the box, lifted, carried.
     """
     grasp = np.array(_GRASP_WRIST)
-    keys = np.array(
-        [[0.15, -0.19, 0.115], grasp + [0.02, -0.035, 0.04], grasp, grasp + [-0.02, -0.02, 0.085], grasp + [-0.10, -0.05, 0.075]]
-    )
+    steps = np.array([[0.10, -0.13, 0.03], [0.035, -0.045, 0.035], [0, 0, 0], [-0.02, -0.02, 0.085], [-0.09, -0.045, 0.075]])
+    keys = grasp + steps
     turns = np.stack(
         [
-            _hand_rotation((-0.30, 0.93, -0.20), (0.05, 0.25, 0.97)),
-            _hand_rotation((-0.38, 0.82, -0.42), (0.10, 0.42, 0.90)),
+            _hand_rotation((-0.18, 0.97, 0.05), (0.02, -0.05, 1.0)),
+            _hand_rotation((-0.28, 0.95, -0.08), (0.10, 0.05, 1.0)),
             _hand_rotation(*_GRASP_AXES),
-            _hand_rotation((-0.45, 0.76, -0.40), (0.12, 0.40, 0.90)),
-            _hand_rotation((-0.62, 0.66, -0.36), (0.02, 0.40, 0.92)),
+            _hand_rotation((-0.38, 0.92, -0.08), (0.22, 0.02, 0.97)),
+            _hand_rotation((-0.55, 0.83, -0.05), (0.15, 0.0, 0.98)),
         ]
     )
     begins = ((0.02, 0.24), (0.20, 0.34), (0.46, 0.72), (0.68, 0.98))
@@ -103,8 +102,8 @@ def _action(share: Float) -> tuple[Float, Float]:
     return T, 0.25 * _ease(share, 0.05, 0.2) + 0.75 * _ease(share, 0.30, GRASP_AT)
 
 
-_GRASP_WRIST = (0.075, -0.045, 0.115)
-_GRASP_AXES = ((-0.42, 0.78, -0.47), (0.12, 0.42, 0.90))
+_GRASP_WRIST = (0.065, -0.07, 0.095)
+_GRASP_AXES = ((-0.34, 0.92, -0.16), (0.20, 0.10, 0.97))
 
 
 def _held_box(T_world_wrist: Float, share: Float) -> tuple[Box, Float]:
@@ -143,8 +142,8 @@ def _still(frames: int, xyz: tuple[float, float, float], yaw_deg: float = 0.0) -
 
 def _furniture(frames: int) -> list[Part]:
     parts = [
-        Part(Room((1.7, 1.5, 1.25)), Look((0.62, 0.64, 0.66), 0.16, 230, 0.1), ROOM, _still(frames, (0, 0.35, 0.5))),
-        Part(Box((0.62, 0.42, 0.02)), Look((0.36, 0.42, 0.45), 0.15, 620, 0.4), TABLE, _still(frames, (0, 0.12, -0.02))),
+        Part(Room((1.7, 1.5, 1.25)), Look((0.66, 0.65, 0.62), 0.12, 230, 0.1), ROOM, _still(frames, (0, 0.35, 0.5))),
+        Part(Box((0.62, 0.42, 0.02)), Look((0.47, 0.53, 0.56), 0.105, 620, 0.4), TABLE, _still(frames, (0, 0.12, -0.02))),
     ]
     boxes: list[tuple[tuple[float, float, float], float, float, float, tuple[float, float, float]]] = [
         ((0.05, 0.035, 0.06), -0.22, 0.20, 24, (0.30, 0.50, 0.36)),
@@ -154,7 +153,7 @@ def _furniture(frames: int) -> list[Part]:
         ((0.03, 0.03, 0.03), 0.29, 0.06, 40, (0.62, 0.66, 0.62)),
     ]
     for i, (half, x, y, yaw, colour) in enumerate(boxes):
-        look = Look(colour, 0.20, 900, 0.13 * i)
+        look = Look(colour, 0.16, 900, 0.13 * i)
         parts.append(Part(Box(half), look, FIRST_BOX + i, _still(frames, (x, y, half[2]), yaw)))
     return parts
 
@@ -182,7 +181,7 @@ def build_scene(camera: Camera, pts_seconds: Float, seed: int) -> Scene:
     T_world_wrist, closed = _action(share)
     joints, T_wrist_bone = pose_hand(closed)
     box, T_world_box = _held_box(T_world_wrist, share)
-    held = Part(box, Look((0.80, 0.42, 0.20), 0.20, 1000, 0.55), HELD_BOX, T_world_box)
+    held = Part(box, Look((0.80, 0.42, 0.20), 0.16, 1000, 0.55), HELD_BOX, T_world_box)
     parts = (*_furniture(frames), held, *_arm(T_world_wrist, T_wrist_bone))
     E = camera_path(camera, pts_seconds, seed)
     return Scene(parts, E, transform(T_world_wrist, joints), T_world_wrist, seed)

@@ -28,7 +28,7 @@ def make_texture(seed: int) -> Float:
 
 def _noise(rng: np.random.Generator, cells: int) -> Float:
     """Value noise of ``cells`` per side, tiled once around so that the enlargement has no seam."""
-    grid = rng.standard_normal((cells, cells, 3)).astype(np.float32) * np.float32(0.35)
+    grid = rng.standard_normal((cells, cells, 3)).astype(np.float32) * np.float32(0.15)
     grid = grid + rng.standard_normal((cells, cells, 1)).astype(np.float32)
     margin = 4
     padded = np.pad(grid, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
@@ -40,7 +40,7 @@ def _noise(rng: np.random.Generator, cells: int) -> Float:
 
 def _patch(image: Float, rng: np.random.Generator) -> None:
     centre, half, angle = rng.uniform(30, SIZE_PX - 30, 2), rng.uniform(4, 20, 2), rng.uniform(0, np.pi)
-    colour = (rng.uniform(-1, 1) + rng.uniform(-0.3, 0.3, 3)).tolist()
+    colour = (rng.uniform(-1, 1) + rng.uniform(-0.12, 0.12, 3)).tolist()
     if rng.random() < 0.5:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
