@@ -1,0 +1,1 @@
+"""Hand poses, both sides, by one of several backends: MediaPipe, WiLoR; geometry and time are shared."""

@@ -1,0 +1,277 @@
+"""Time: single-frame hand measurements to two steady series, left and right.
+
+Detections are linked into tracks and each track votes on its side; wrist outliers are dropped by looking both ways; short gaps are
+filled, rotations by slerp, joints bone by bone, and flagged. Shared by every hands backend; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from videolift.artifacts import SIDES
+from videolift.geometry import invert_pose, slerp, transform
+
+Float = NDArray[np.floating]
+PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
+"""Parent of each of the 21 joints in OpenPose order, -1 for the wrist."""
+
+SAME_HAND = 0.5
+"""Two detections in one frame whose keypoints lie within this share of the hand's size are one hand."""
+LINK_REACH = 1.5
+"""A hand moves by at most this many of its sizes between frames that are linked."""
+LINK_GAP = 5
+"""Frames without a detection that a track survives."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One hand in one frame, as a detector reports it.
+
+    Attributes:
+        frame: index in the clip.
+        keypoints_px: (21, 2).
+        score: 0 to 1.
+        right: 0 to 1, the detector's belief that this is a right hand, in a camera's true (not mirrored) image.
+    """
+
+    frame: int
+    keypoints_px: Float
+    score: float
+    right: float
+
+    @property
+    def centre_px(self) -> Float:
+        """Mean keypoint (2)."""
+        return self.keypoints_px.mean(0)
+
+    @property
+    def size_px(self) -> float:
+        """Longer side of the box around the keypoints."""
+        return float(np.ptp(self.keypoints_px, axis=0).max())
+
+
+@dataclass(frozen=True)
+class Series:
+    """Hands over time; the fields of `videolift.artifacts.Hands` except ``betas``, NaN where not measured.
+
+    Attributes:
+        valid, interpolated: bool (T, 2).
+        score: (T, 2).
+        keypoints_px: (T, 2, 21, 2).
+        T_camera_wrist: (T, 2, 4, 4), metres.
+        joints_camera: (T, 2, 21, 3).
+        mano_pose: (T, 2, 15, 3, 3).
+    """
+
+    valid: NDArray[np.bool_]
+    interpolated: NDArray[np.bool_]
+    score: Float
+    keypoints_px: Float
+    T_camera_wrist: Float
+    joints_camera: Float
+    mano_pose: Float
+
+    @classmethod
+    def empty(cls, frames: int) -> Series:
+        """No hand in any of ``frames``."""
+        off = np.zeros((frames, 2), bool)
+        shapes = {"score": (), "keypoints_px": (21, 2), "T_camera_wrist": (4, 4), "joints_camera": (21, 3), "mano_pose": (15, 3, 3)}
+        return cls(off, off.copy(), **{name: np.full((frames, 2, *shape), np.nan) for name, shape in shapes.items()})
+
+    def copy(self) -> Series:
+        """A series with arrays of its own."""
+        return replace(self, **{name: array.copy() for name, array in vars(self).items()})
+
+
+def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
+    """Of detections in one frame that are the same hand (seen whole and in tiles), the one with the best score."""
+    kept: list[Detection] = []
+    for new in sorted(detections, key=lambda d: -d.score):
+        apart = [_mean_distance(new, old) / max(new.size_px, old.size_px, 1.0) for old in kept]
+        if all(distance > SAME_HAND for distance in apart):
+            kept.append(new)
+    return kept
+
+
+def link(detections: Sequence[Detection]) -> list[list[Detection]]:
+    """Tracks: detections of one hand through time, each in order of frames. Nearest pairs are linked first."""
+    tracks: list[list[Detection]] = []
+    alive: list[list[Detection]] = []
+    by_frame: dict[int, list[Detection]] = {}
+    for detection in detections:
+        by_frame.setdefault(detection.frame, []).append(detection)
+    for frame in sorted(by_frame):
+        free = dict(enumerate(by_frame[frame]))
+        waiting = {i: track for i, track in enumerate(alive) if frame - track[-1].frame <= LINK_GAP + 1}
+        alive = list(waiting.values())
+        pairs = sorted((_apart(track[-1], d), i, j) for i, track in waiting.items() for j, d in free.items())
+        for distance, i, j in pairs:
+            if distance <= LINK_REACH and i in waiting and j in free:
+                waiting.pop(i).append(free.pop(j))
+        new = [[d] for d in free.values()]
+        tracks += new
+        alive += new
+    return tracks
+
+
+def assign_sides(tracks: Sequence[list[Detection]]) -> tuple[list[Detection], list[Detection]]:
+    """Detections of the left and of the right hand, at most one per frame and side.
+
+    Every track votes with all its frames, weighted by score, because a single frame's label is often wrong. The surest track
+    is placed first; one that would sit on an occupied side for most of its frames takes the other; what then still collides
+    belongs to a third hand and is left out.
+    """
+    sides: tuple[dict[int, Detection], dict[int, Detection]] = ({}, {})
+    for track in sorted(tracks, key=lambda t: (-abs(_vote(t)), t[0].frame, tuple(t[0].centre_px))):
+        wanted = int(_vote(track) >= 0)
+        for side in (wanted, 1 - wanted):
+            free = [d for d in track if d.frame not in sides[side]]
+            if len(free) * 2 > len(track):
+                sides[side].update((d.frame, d) for d in free)
+                break
+    left, right = ([side[frame] for frame in sorted(side)] for side in sides)
+    return left, right
+
+
+def steady(series: Series, pts_seconds: ArrayLike, *, max_gap: int, max_speed_m_s: float) -> Series:
+    """Outliers dropped, then gaps of at most ``max_gap`` frames filled and flagged ``interpolated``.
+
+    Args:
+        series: measured frames only.
+        pts_seconds: (T), increasing.
+        max_gap: frames, 0 for none.
+        max_speed_m_s: a wrist faster than this jumps.
+    """
+    out, times = series.copy(), np.asarray(pts_seconds, np.float64)
+    for side in range(len(SIDES)):
+        frames = np.flatnonzero(out.valid[:, side])
+        good = consistent(
+            out.T_camera_wrist[frames, side, :3, 3], times[frames], frames, max_burst=max_gap, max_speed=max_speed_m_s
+        )
+        _forget(out, frames[~good], side)
+        frames = frames[good]
+        for first, last in zip(frames[:-1], frames[1:], strict=True):
+            if 1 < last - first <= max_gap + 1:
+                _fill(out, times, int(first), int(last), side)
+    return out
+
+
+def consistent(
+    positions_m: ArrayLike, times_s: ArrayLike, frames: ArrayLike, *, max_burst: int, max_speed: float
+) -> NDArray[np.bool_]:
+    """True (n) for positions (n, 3) that belong to the motion; False for short bursts that jump away from it.
+
+    The series is cut where it jumps. The shortest piece goes first if it spans at most ``max_burst`` frames and a longer piece
+    is next to it in time; then the cuts are looked at anew, since its neighbours may belong together. Nothing is decided by
+    order, so an outlier in the first frame costs that frame alone. Pieces of equal length stay: there is no telling which is wrong.
+    """
+    P, t, frames = np.asarray(positions_m, np.float64), np.asarray(times_s, np.float64), np.asarray(frames)
+    kept = np.arange(len(P))
+    while True:
+        pieces = _pieces(P, t, kept, max_speed)
+        doomed = _shortest_burst(pieces, frames, max(max_burst, 1))
+        if doomed is None:
+            return np.isin(np.arange(len(P)), kept)
+        kept = np.setdiff1d(kept, pieces[doomed])
+
+
+def interpolate_joints(first: Float, last: Float, T_first: Float, T_last: Float, T_at: Float, share: float) -> Float:
+    """Joints (21, 3) in the camera between two frames, at ``share`` of the way.
+
+    Bones are turned (direction by slerp, length linearly) in the wrist's own frame, so that they keep their length while hand
+    and fingers rotate; a joint whose parent is unknown moves linearly in that frame. NaN where either end is.
+
+    Args:
+        first, last: (21, 3) in their own frames' cameras.
+        T_first, T_last, T_at: ``T_camera_wrist`` of the ends and of the result.
+        share: 0 to 1.
+    """
+    a, b = transform(invert_pose(T_first), first), transform(invert_pose(T_last), last)
+    out = (1 - share) * a + share * b
+    for joint, parent in enumerate(PARENTS):
+        if parent >= 0 and np.isfinite(out[[joint, parent]]).all():
+            out[joint] = out[parent] + _turn(a[joint] - a[parent], b[joint] - b[parent], share)
+    return transform(T_at, out)
+
+
+def median_betas(betas: ArrayLike, valid: ArrayLike) -> Float:
+    """Shape (2, 10) of both hands: median of (T, 2, 10) over measured frames (T, 2), NaN for a hand never measured."""
+    shapes = np.where(np.asarray(valid, bool)[..., None], np.asarray(betas, np.float64), np.nan)
+    out = np.full(shapes.shape[1:], np.nan)
+    for side in range(shapes.shape[1]):
+        seen = shapes[np.isfinite(shapes[:, side]).all(1), side]
+        if len(seen):
+            out[side] = np.median(seen, axis=0)
+    return out
+
+
+def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
+    inside = np.arange(first + 1, last)
+    shares = (times[inside] - times[first]) / (times[last] - times[first])
+    ends = out.T_camera_wrist[[first, last], side]
+    pose_ends = out.mano_pose[[first, last], side]
+    poses = np.tile(np.eye(4), (len(inside), 1, 1))
+    poses[:, :3, :3] = slerp([0.0, 1.0], ends[:, :3, :3], shares)
+    poses[:, :3, 3] = (1 - shares[:, None]) * ends[0, :3, 3] + shares[:, None] * ends[1, :3, 3]
+    out.T_camera_wrist[inside, side] = poses
+    if np.isfinite(pose_ends).all():
+        for joint in range(pose_ends.shape[1]):
+            out.mano_pose[inside, side, joint] = slerp([0.0, 1.0], pose_ends[:, joint], shares)
+    for frame, share in zip(inside, shares, strict=True):
+        between = interpolate_joints(*out.joints_camera[[first, last], side], *ends, out.T_camera_wrist[frame, side], float(share))
+        out.joints_camera[frame, side] = between
+        if np.isnan(out.keypoints_px[frame, side]).any():
+            out.keypoints_px[frame, side] = (1 - share) * out.keypoints_px[first, side] + share * out.keypoints_px[last, side]
+    out.valid[inside, side] = out.interpolated[inside, side] = True
+
+
+def _forget(out: Series, frames: NDArray[np.integer], side: int) -> None:
+    out.valid[frames, side] = False
+    for array in (out.score, out.keypoints_px, out.T_camera_wrist, out.joints_camera, out.mano_pose):
+        array[frames, side] = np.nan
+
+
+def _pieces(P: Float, t: Float, kept: NDArray[np.intp], max_speed: float) -> list[NDArray[np.intp]]:
+    step = np.linalg.norm(np.diff(P[kept], axis=0), axis=1)
+    jumps = np.flatnonzero(step > max_speed * np.diff(t[kept])) + 1
+    return np.split(kept, jumps)
+
+
+def _shortest_burst(pieces: list[NDArray[np.intp]], frames: NDArray[np.integer], max_burst: int) -> int | None:
+    def span(i: int) -> int:
+        return int(frames[pieces[i][-1]] - frames[pieces[i][0]]) + 1
+
+    def longest_neighbour(i: int) -> int:
+        return max((len(pieces[j]) for j in (i - 1, i + 1) if 0 <= j < len(pieces)), default=0)
+
+    bursts = [i for i in range(len(pieces)) if len(pieces[i]) and span(i) <= max_burst and longest_neighbour(i) > len(pieces[i])]
+    return min(bursts, key=lambda i: len(pieces[i]), default=None)
+
+
+def _turn(a: Float, b: Float, share: float) -> Float:
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    if min(lengths) < 1e-9:
+        return (1 - share) * a + share * b
+    u, v = a / lengths[0], b / lengths[1]
+    angle = np.arccos(np.clip(u @ v, -1.0, 1.0))
+    if angle < 1e-6 or np.pi - angle < 1e-6:
+        direction = u
+    else:
+        direction = (np.sin((1 - share) * angle) * u + np.sin(share * angle) * v) / np.sin(angle)
+    return ((1 - share) * lengths[0] + share * lengths[1]) * direction
+
+
+def _vote(track: list[Detection]) -> float:
+    return sum(d.score * (2 * d.right - 1) for d in track)
+
+
+def _mean_distance(a: Detection, b: Detection) -> float:
+    return float(np.linalg.norm(a.keypoints_px - b.keypoints_px, axis=1).mean())
+
+
+def _apart(old: Detection, new: Detection) -> float:
+    return float(np.linalg.norm(old.centre_px - new.centre_px)) / max(old.size_px, new.size_px, 1.0)
