@@ -242,6 +242,12 @@ class PoolSettings(Block):
     reserve_gb: Annotated[float, Field(ge=0)] = Field(1.0, description="memory per device left to others")
     allow_shrink: bool = Field(True, description="on out of memory retry with smaller chunks before giving up")
     attempts: Count = Field(3, description="crashes or hangs after which a video is quarantined")
+    transient_retries: Annotated[int, Field(ge=0)] = Field(
+        3, description="storage errors of one video after which the pool stops politely"
+    )
+    backoff_s: Positive = Field(
+        2.0, description="seconds before the first retry after a storage error or a failed load; doubled each time"
+    )
     load_timeout_s: Positive = Field(900.0, description="seconds for loading a model")
     item_timeout_s: Positive = Field(600.0, description="seconds without any progress that count as a hang")
     grace_s: Positive = Field(25.0, description="seconds that running videos get after Ctrl-C; under SLURM's KillWait of 30")

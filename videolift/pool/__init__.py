@@ -1,8 +1,27 @@
 """A spawn-context worker pool that loses nothing: every item ends done or quarantined with a reason, or is still pending.
 
-Useful without videos and without Snakemake: give it a picklable factory of a `Worker`, items, devices and a `Ledger`.
+Useful without videos and without Snakemake: give `run_pool` a picklable factory of a `Worker`, items, devices and a `Ledger`.
 """
 
+from videolift.pool.devices import cpu_device, find_devices
+from videolift.pool.events import EventSink, Summary, read_events, summary
+from videolift.pool.handle import Timing
+from videolift.pool.run import run_pool
 from videolift.pool.types import Device, Item, Ledger, Outcome, PoolReport, Worker
 
-__all__ = ["Device", "Item", "Ledger", "Outcome", "PoolReport", "Worker"]
+__all__ = [
+    "Device",
+    "EventSink",
+    "Item",
+    "Ledger",
+    "Outcome",
+    "PoolReport",
+    "Summary",
+    "Timing",
+    "Worker",
+    "cpu_device",
+    "find_devices",
+    "read_events",
+    "run_pool",
+    "summary",
+]

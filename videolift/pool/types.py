@@ -16,7 +16,8 @@ class Device:
         id: what CUDA_VISIBLE_DEVICES is set to for the worker (index, UUID or MIG UUID); ``cpu`` for the CPU.
         name: the card's product name, for people and for remembered figures.
         memory_bytes: total memory of the card or of the host.
-        threads: CPU threads a worker on it may use.
+        threads: CPU threads that a worker on it gets at least; on the CPU a worker gets more when there are fewer items than cores.
+        cores: CPU cores that all workers of the device may use together; on the CPU there are never more than cores // threads.
     """
 
     kind: Literal["cuda", "cpu"]
@@ -24,6 +25,7 @@ class Device:
     name: str
     memory_bytes: int
     threads: int = 1
+    cores: int = 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,13 @@ class Item:
     Attributes:
         key: unique name, e.g. the video's id.
         size: any measure of length; longest first, and memory figures are kept by it. Frames or bytes, as long as it is one unit.
+            None, not known, counts as 1.
         payload: small picklable value handed to the worker.
         attempts: crashes already charged to it by earlier runs, from the claim file.
     """
 
     key: str
-    size: float = 1.0
+    size: float | None = 1.0
     payload: Any = None
     attempts: int = 0
 
@@ -91,13 +94,34 @@ class Worker(Protocol):
 
 
 class Ledger(Protocol):
-    """Durable record kept by the pool's user; called in the supervisor, on its main thread."""
+    """Durable record kept by the pool's user; called in the supervisor, on its main thread.
+
+    `Transient` raised here stops the pool politely; any other exception ends it, with every worker dead before the caller sees it.
+    """
 
     def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
-        """Written and fsynced before the worker may start on ``item``; names the worker's process."""
+        """Written and fsynced before the worker may start on ``item``.
+
+        Args:
+            item: what is claimed.
+            attempt: crashes charged so far, plus one; what `Item.attempts` must be in the next run if nobody lives to say more.
+            pid: the worker's process.
+            start_time: when that process began, seconds since the epoch (``psutil.Process.create_time``): a pid alone is reused.
+        """
+
+    def recorded(self, item: Item) -> Outcome | None:
+        """What the worker had already recorded durably for this claim when it died, None if nothing.
+
+        Asked after each death with a claim, before anybody is blamed: a worker killed between publishing its result and saying so
+        has done its item.
+        """
+        return None
 
     def finished(self, item: Item, outcome: Outcome) -> None:
-        """The item's final outcome (done or quarantined), or transient; removes the claim. May be called once per item."""
+        """The item's final outcome (done or quarantined); or transient, when it stays pending. Removes the claim; once per item.
+
+        A transient outcome's ``attempts`` are the crashes charged so far, 0 for most; keep them where they are not 0.
+        """
 
 
 @dataclass(frozen=True)

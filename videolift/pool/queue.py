@@ -1,0 +1,118 @@
+"""What is still to be done, and in which order: longest first, retries behind, those that must have the device to themselves last.
+
+A `Task` is an item with what has happened to it so far. This module does not decide what a failure means (`policy` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from videolift.pool.types import Item
+
+
+@dataclass(frozen=True)
+class Task:
+    """An item and its history.
+
+    Attributes:
+        item: as given.
+        crashes: deaths and hangs charged to it, earlier runs included.
+        errors: exceptions of user code so far.
+        transients: storage errors so far.
+        excused: deaths that were nobody's fault.
+        level: which of the worker's ``shrinks`` is next.
+        alone: it ran out of memory; it needs the device to itself.
+        avoid: serials of workers that it has failed on.
+        not_before: monotonic seconds.
+    """
+
+    item: Item
+    crashes: int = 0
+    errors: int = 0
+    transients: int = 0
+    excused: int = 0
+    level: int = 0
+    alone: bool = False
+    avoid: frozenset[int] = frozenset()
+    not_before: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """The item's size, 1 where it is not known."""
+        return 1.0 if self.item.size is None else float(self.item.size)
+
+
+class WorkQueue:
+    """Tasks that nobody works on. Taking and putting cost no more with a million items than with ten."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._fresh = sorted(tasks, key=lambda task: -task.size)[::-1]
+        self._again: list[Task] = []
+        self._fresh_size = sum(task.size for task in self._fresh)
+        self._alone: list[Task] = []
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._again) + len(self._alone)
+
+    @property
+    def shared(self) -> int:
+        """Tasks that may run beside others."""
+        return len(self._fresh) + len(self._again)
+
+    @property
+    def shared_size(self) -> float:
+        """Their sizes together."""
+        return self._fresh_size + sum(task.size for task in self._again)
+
+    @property
+    def alone(self) -> int:
+        """Tasks that need the device to themselves."""
+        return len(self._alone)
+
+    @property
+    def largest(self) -> float:
+        """Size of the longest task left, 0 without any."""
+        waiting = [self._fresh[-1]] if self._fresh else []
+        return max((task.size for task in (*waiting, *self._again, *self._alone)), default=0.0)
+
+    def put(self, task: Task) -> None:
+        """Puts a task back, behind everything that has not been tried."""
+        (self._alone if task.alone else self._again).append(task)
+
+    def put_first(self, task: Task) -> None:
+        """Puts a task back that was never started."""
+        if task.alone:
+            self._alone.append(task)
+        else:
+            self._fresh.append(task)
+            self._fresh_size += task.size
+
+    def take(self, serial: int, now: float, *, others: bool) -> Task | None:
+        """The next task for worker ``serial`` among those that may run beside others.
+
+        Args:
+            serial: the worker's number.
+            now: monotonic seconds; tasks that back off are passed over.
+            others: whether other workers live; then a task is not given to a worker that it has failed on.
+        """
+        if self._fresh:
+            task = self._fresh.pop()
+            self._fresh_size -= task.size
+            return task
+        return self._pick(self._again, serial, now, others)
+
+    def take_alone(self, serial: int, now: float) -> Task | None:
+        """The next task that needs the device to itself."""
+        return self._pick(self._alone, serial, now, others=False)
+
+    @staticmethod
+    def _pick(tasks: list[Task], serial: int, now: float, others: bool) -> Task | None:
+        for index, task in enumerate(tasks):
+            if task.not_before <= now and not (others and serial in task.avoid):
+                return tasks.pop(index)
+        return None
+
+    def next_time(self) -> float | None:
+        """When the first task that backs off may run again; None when none does."""
+        return min((task.not_before for task in (*self._again, *self._alone) if task.not_before > 0), default=None)
