@@ -62,12 +62,14 @@ class Published:
     sha256: str
 
 
-def _to_attribute(value: Any) -> Any:
+def to_attribute(value: Any) -> Any:
+    """``value`` as an HDF5 attribute: text and numbers as they are, the rest as JSON text with a mark."""
     plain = isinstance(value, (str, int, float, np.generic)) and not isinstance(value, bool)
     return value if plain else "json:" + json.dumps(value, sort_keys=True)
 
 
-def _from_attribute(value: Any) -> Any:
+def from_attribute(value: Any) -> Any:
+    """Inverse of `to_attribute`."""
     if isinstance(value, str) and value.startswith("json:"):
         return json.loads(value[5:])
     return value.item() if isinstance(value, np.generic) else value
@@ -112,7 +114,8 @@ class ArtifactWriter:
                     del file[name]
                 data = np.ascontiguousarray(array, dtype=field.dtype)
                 self._check(field, data.shape)
-                file.create_dataset(name, data=data, chunks=data.shape, fletcher32=True)
+                checked = {"chunks": data.shape, "fletcher32": True} if data.size else {}
+                file.create_dataset(name, data=data, **checked)
 
     def describe(self, **attributes: Any) -> None:
         """Sets attributes: text, numbers, or JSON-able lists and mappings."""
@@ -233,7 +236,7 @@ class ArtifactWriter:
 
     def _finish(self, file: h5py.File) -> None:
         for key, value in sorted(self.attributes.items()):
-            file.attrs[key] = _to_attribute(value)
+            file.attrs[key] = to_attribute(value)
         complete_hdf5(file)
 
     def _valid_segments(self) -> list[tuple[Path, int]]:
@@ -259,7 +262,7 @@ class ArtifactWriter:
         parts = [path for path, _ in self._done] + ([Path(self._temporary)] if tail is not None else [])
         for path in parts:
             with open_hdf5(path, self.FORMAT, self.VERSION) as source:
-                saved = {k: _from_attribute(v) for k, v in source.attrs.items() if k not in ("format", "version", "complete")}
+                saved = {k: from_attribute(v) for k, v in source.attrs.items() if k not in ("format", "version", "complete")}
                 self.attributes = saved | self.attributes
                 for field in self.FIELDS:
                     if field.name in source:
@@ -294,7 +297,7 @@ class Artifact:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._file = open_hdf5(self.path, self.FORMAT, self.VERSION)
-        self.attrs: Mapping[str, Any] = {key: _from_attribute(value) for key, value in self._file.attrs.items()}
+        self.attrs: Mapping[str, Any] = {key: from_attribute(value) for key, value in self._file.attrs.items()}
         """Attributes as written by `ArtifactWriter.describe`."""
         try:
             missing = [field.name for field in self.FIELDS if field.name not in self._file]

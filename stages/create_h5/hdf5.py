@@ -1,0 +1,100 @@
+"""create_h5: a video's artifacts become one packaged HDF5 file, unless its depth or its parts are not good enough.
+
+The packaging itself is `videolift.dataset.package`; here are the refusals: depth below ``min_tier``, a missing part that is
+``required``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from stages.backend import Inputs, Progress, Quality
+from videolift.config import CreateH5Settings
+from videolift.dataset.package import DatasetWriter, Packaging, Sources, package
+from videolift.errors import BadInput
+from videolift.pool import Device
+
+_STATIC = (
+    "depth cannot be observed from a camera that does not move: "
+    "give depth (rgbd), use the gpu preset, or accept a prior with min_tier: D"
+)
+_TIERS = {"A": "sensor", "B": "learned", "C": "structure from motion", "D": "a prior"}
+
+
+class Hdf5Backend:
+    """Packages one video; CPU only, a few chunks of frames in memory."""
+
+    name: ClassVar[str] = "hdf5"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = None
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
+    deterministic: ClassVar[bool] = True
+    shrinks: ClassVar[tuple[float, ...]] = (1.0,)
+    writer: ClassVar[type[DatasetWriter]] = DatasetWriter
+
+    def __init__(self, settings: CreateH5Settings, *, root: Path) -> None:
+        self.settings = settings
+        self.packaging = Packaging(
+            size=settings.size,
+            window_length=settings.window_length or Packaging.window_length,
+            stride=settings.stride or Packaging.stride,
+            seed=settings.seed or 0,
+            depth_min_m=settings.depth_min_m,
+            depth_max_m=settings.depth_max_m,
+            profile=settings.profile,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what is packaged and what is refused."""
+        values: dict[str, Any] = dict(vars(self.packaging))
+        return values | {"min_tier": self.settings.min_tier, "required": sorted(self.settings.required or ())}
+
+    def load(self, device: Device) -> None:
+        """Nothing to load."""
+
+    def process(self, inputs: Inputs, out: DatasetWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Packages ``inputs`` into ``out``; see `stages.backend.Backend.process` for errors."""
+        self._refuse(inputs)
+        if inputs.clip is None:
+            raise BadInput("no_clip", "there is no clip to package", "Run ingest for this video first.")
+        video = inputs.video
+        about = {
+            "text": video.text,
+            "subject": video.subject,
+            "metadata": video.metadata or None,
+            "lineage": inputs.lineage or None,
+        }
+        sources = Sources(
+            clip=inputs.clip,
+            depth=inputs.depth,
+            tracks=inputs.tracks,
+            hands=inputs.hands,
+            mask=None,
+            missing=inputs.missing,
+            about=about,
+        )
+        packed = package(sources, self.packaging, out, progress)
+        absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
+        figures = {"windows": float(packed.windows), "points": float(packed.points)}
+        return Quality(packed.frames, (*absent, *packed.checks), figures)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _refuse(self, inputs: Inputs) -> None:
+        lost = {part: inputs.missing[part] for part in self.settings.required or () if part in inputs.missing}
+        if lost:
+            what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
+            raise BadInput("required_part_missing", f"required but missing: {what}", "Repair it, or take it out of `required`.")
+        depth, worst = inputs.depth, self.settings.min_tier or "C"
+        if depth is None or depth.tier <= worst:
+            return
+        text = f"depth is tier {depth.tier}, {_TIERS[depth.tier]}; min_tier is {worst}"
+        if depth.tier == "D" and depth.attrs["pose"] == "static":
+            text = _STATIC
+        remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {depth.tier}."
+        raise BadInput("tier_below_minimum", text, remedy)
+
+
+BACKEND = Hdf5Backend

@@ -1,0 +1,128 @@
+"""The cache that makes merging thousands of videos cheap when few of them changed.
+
+Videos fall into buckets by a hash of their id. A bucket's merged statistics are kept on disk under a key made of its videos and
+the SHA-256 of their files; a bucket whose key is unchanged is read in one piece. Deleting the cache changes no result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videolift.dataset.sidecar import read_sidecar
+from videolift.dataset.statistics import Accumulators
+from videolift.store import atomic_file, sha256_of
+
+BUCKETS = 256
+CACHE = Path("stats/.merged")
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One packaged file that counts; ``split`` keeps statistics of splits apart."""
+
+    video: str
+    path: Path
+    sha256: str
+    split: str
+
+
+@dataclass
+class Bucketed:
+    """Members merged.
+
+    Attributes:
+        statistics: (group, split) to its merged accumulators; a group is tier-scale.
+        about: member to what `videolift.dataset.sidecar.describe_file` says of it.
+        read_again: members whose sidecars were read.
+    """
+
+    statistics: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
+    about: dict[Member, dict[str, Any]] = field(default_factory=dict)
+    read_again: int = 0
+
+    def part(self, group: str, split: str) -> Accumulators:
+        """The accumulators of a group's split, made when first asked for."""
+        return self.statistics.setdefault((group, split), Accumulators())
+
+
+def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
+    """Statistics of all ``members``; the result does not depend on what was cached, nor on any order.
+
+    Raises:
+        CorruptFile: a packaged file cannot be read.
+    """
+    buckets: dict[int, list[Member]] = defaultdict(list)
+    for member in members:
+        buckets[hashlib.sha256(member.video.encode()).digest()[0] % BUCKETS].append(member)
+    out, cache = Bucketed(), folder / CACHE
+    for number, some in sorted(buckets.items()):
+        some.sort(key=lambda member: member.video)
+        key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.split] for m in some]])
+        path = cache / f"{number:03d}.npz"
+        if not _add_cached(path, key, some, out):
+            fresh = _merge_sidecars(some)
+            _save(path, key, fresh)
+            _add(out, fresh)
+    _forget(cache, buckets)
+    return out
+
+
+def _merge_sidecars(members: Iterable[Member]) -> Bucketed:
+    out = Bucketed()
+    for member in members:
+        sidecar = read_sidecar(member.path, member.sha256)
+        out.about[member] = sidecar.about
+        out.part(f"{sidecar.about['tier']}-{sidecar.about['scale']}", member.split).merge_packed(sidecar.packed)
+        out.read_again += 1
+    return out
+
+
+def _add(out: Bucketed, some: Bucketed) -> None:
+    out.about |= some.about
+    out.read_again += some.read_again
+    for (group, split), statistics in some.statistics.items():
+        out.part(group, split).merge(statistics)
+
+
+def _save(path: Path, key: str, bucket: Bucketed) -> None:
+    parts = sorted(bucket.statistics)
+    about = {member.video: value for member, value in bucket.about.items()}
+    header = json.dumps({"key": key, "parts": parts, "about": about}, sort_keys=True).encode()
+    arrays = {"header": np.frombuffer(header, np.uint8)}
+    for i, part in enumerate(parts):
+        arrays |= {f"{i}/{name}": array for name, array in bucket.statistics[part].pack().items()}
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _add_cached(path: Path, key: str, members: Sequence[Member], out: Bucketed) -> bool:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            if header["key"] != key:
+                return False
+            names = ("layout", "moments", "extrema", "bins", "counts")
+            packed = [{name: arrays[f"{i}/{name}"] for name in names} for i in range(len(header["parts"]))]
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
+    for (group, split), arrays_ in zip(header["parts"], packed, strict=True):
+        out.part(group, split).merge_packed(arrays_)
+    out.about |= {member: header["about"][member.video] for member in members}
+    return True
+
+
+def _forget(cache: Path, buckets: Iterable[int]) -> None:
+    used = {f"{number:03d}.npz" for number in buckets}
+    for path in cache.glob("[0-9]*.npz") if cache.is_dir() else ():
+        if path.name not in used:
+            path.unlink()

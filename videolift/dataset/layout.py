@@ -1,0 +1,95 @@
+"""Names, dtypes and shapes of the packaged file ``h5_dataset/{video}.hdf5``, and of its square view of a clip.
+
+The one place that knows where something is stored; writer, reader, verify and exports take it from here. How values come about is
+in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics` (accumulators).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from videolift.artifacts.base import BITSHUFFLE, Field
+from videolift.geometry import Float, crop_intrinsics, resize_intrinsics, resize_pixels
+
+FORMAT, VERSION = "videolift.dataset", 1
+SUFFIX = ".hdf5"
+
+HAND_FRAME_FIELDS = ("valid", "interpolated", "score", "keypoints_px", "T_camera_wrist", "joints_camera", "mano_pose")
+"""Per-frame arrays of `videolift.artifacts.Hands`, stored under ``hands/`` by the same names."""
+HAND_WINDOW_FIELDS = ("window_query_uvd", "window_displacement_uvd", "window_query_rot6d", "window_displacement_rot6d")
+
+FIELDS: tuple[Field, ...] = (
+    Field("rgb", "u1", (-1, 3, None, None), chunk=1),
+    Field("depth", "f2", (-1, None, None), chunk=1, codec=BITSHUFFLE),
+    Field("timestamps", "f8", (-1,)),
+    Field("camera/intrinsics", "f4", (3, 3)),
+    Field("camera/T_camera_world", "f4", (-1, 4, 4), chunk=256),
+    Field("camera/pose_valid", "?", (-1,)),
+    Field("tracks/window_start", "i8", (-1,)),
+    Field("tracks/offsets", "i8", (-1,)),
+    Field("tracks/query", "f4", (-1, 3), codec=BITSHUFFLE),
+    Field("tracks/displacement", "f4", (None, -1, 3), chunk=512, codec=BITSHUFFLE),
+    Field("tracks/visible", "?", (None, -1), chunk=4096, codec=BITSHUFFLE),
+    Field("tracks/label", "u1", (-1,), chunk=8192, codec=BITSHUFFLE),
+    Field("tracks/pose9d", "f4", (-1, None, 9), chunk=64),
+    Field("hands/valid", "?", (-1, 2)),
+    Field("hands/interpolated", "?", (-1, 2)),
+    Field("hands/score", "f4", (-1, 2)),
+    Field("hands/keypoints_px", "f4", (-1, 2, 21, 2), chunk=64, codec=BITSHUFFLE),
+    Field("hands/T_camera_wrist", "f4", (-1, 2, 4, 4), chunk=64, codec=BITSHUFFLE),
+    Field("hands/joints_camera", "f4", (-1, 2, 21, 3), chunk=64, codec=BITSHUFFLE),
+    Field("hands/mano_pose", "f4", (-1, 2, 15, 3, 3), chunk=64, codec=BITSHUFFLE),
+    Field("hands/betas", "f4", (2, 10)),
+    Field("hands/window_query_uvd", "f4", (-1, 2, 3), chunk=256),
+    Field("hands/window_displacement_uvd", "f4", (-1, 2, None, 3), chunk=64, codec=BITSHUFFLE),
+    Field("hands/window_query_rot6d", "f4", (-1, 2, 6), chunk=256),
+    Field("hands/window_displacement_rot6d", "f4", (-1, 2, None, 6), chunk=64, codec=BITSHUFFLE),
+    Field("masks/instance", "u1", (-1, None, None), chunk=1, codec=BITSHUFFLE),
+    Field("stats/layout", "u1", (None,)),
+    Field("stats/moments", "i8", (None,)),
+    Field("stats/extrema", "f4", (None, 2)),
+    Field("stats/bins", "u4", (None,)),
+    Field("stats/counts", "i8", (None,)),
+)
+"""Every dataset of the ``default`` profile (CONTRACTS C). A part that a video does not have leaves its group out."""
+
+METRE_SCALES = ("metric", "hand", "assumed")
+"""Values of ``scale`` under which lengths are metres."""
+
+
+@dataclass(frozen=True)
+class SquareView:
+    """The centred square of a clip's image, resized to ``size`` x ``size`` pixels.
+
+    Attributes:
+        left_px, top_px, side_px: the square in the clip's image.
+        size: pixels of the packaged image.
+    """
+
+    left_px: int
+    top_px: int
+    side_px: int
+    size: int
+
+    @classmethod
+    def of(cls, width_px: int, height_px: int, size: int) -> SquareView:
+        """The largest centred square of a ``width_px`` x ``height_px`` image."""
+        side = min(width_px, height_px)
+        return cls((width_px - side) // 2, (height_px - side) // 2, side, size)
+
+    def intrinsics(self, K: ArrayLike) -> Float:
+        """``K`` (3, 3) of the clip's image as that of the packaged one, f64."""
+        cropped = crop_intrinsics(K, self.left_px, self.top_px)
+        return resize_intrinsics(cropped, (self.side_px, self.side_px), (self.size, self.size))
+
+    def pixels(self, uv_px: ArrayLike) -> Float:
+        """Pixels (..., 2) of the clip's image as those of the packaged one, f64."""
+        shifted = np.asarray(uv_px, np.float64) - (self.left_px, self.top_px)
+        return resize_pixels(shifted, (self.side_px, self.side_px), (self.size, self.size))
+
+    def cut(self, images: NDArray) -> NDArray:
+        """The square out of images (n, H, W, ...), a view."""
+        return images[:, self.top_px : self.top_px + self.side_px, self.left_px : self.left_px + self.side_px]

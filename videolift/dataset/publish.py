@@ -1,0 +1,197 @@
+"""From packaged files to a published dataset: statistics merged over all of them, the index ``dataset.json`` and the card.
+
+`publish_dataset` may be called as often as one likes: it always speaks for exactly the files it is given, and reads again only
+what changed since the last time. Its output depends on the files, the card's text and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videolift.dataset.buckets import Bucketed, Member, merge_members
+from videolift.dataset.card import render_card
+from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.normalization import normalization_table
+from videolift.dataset.splits import assign_split
+from videolift.dataset.statistics import Accumulators
+from videolift.errors import ConfigError
+from videolift.store import write_json, write_text
+
+TIER_ORDER = ("A", "B", "C", "D", "none")
+SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
+MAIN_STATISTICS = "normalization_stats.yaml"
+_NOT_METADATA = ("split", "source", "text", "subject")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """One packaged video, as the caller's records have it.
+
+    Attributes:
+        video: its id.
+        path: the packaged file.
+        receipt: its create_h5 receipt; ``receipt["artifact"]`` has ``sha256`` and ``bytes``.
+        metadata: of the catalog: ``subject``, ``split``, ``source`` (any text that names the recording a video was cut from; used
+            to keep its parts in one split, never published) and whatever else the user's table had.
+    """
+
+    video: str
+    path: Path
+    receipt: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What was published.
+
+    Attributes:
+        videos, frames, windows, points, bytes: totals.
+        groups: group (tier-scale) to its number of videos.
+        group: the one `MAIN_STATISTICS` holds; None for an empty dataset.
+        left_out: videos that are not in `MAIN_STATISTICS`, with the reason; includes those of other groups.
+        read_again: files whose statistics were read in this call; the rest came from the cache.
+    """
+
+    videos: int
+    frames: int
+    windows: int
+    points: int
+    bytes: int
+    groups: Mapping[str, int]
+    group: str | None
+    left_out: Mapping[str, str]
+    read_again: int
+
+
+def publish_dataset(
+    folder: Path,
+    packaged: Sequence[Packaged],
+    *,
+    left_out: Mapping[str, str],
+    group: str | None,
+    card: Mapping[str, Any],
+) -> DatasetSummary:
+    """Writes statistics, index and card of exactly ``packaged`` into ``folder``.
+
+    Args:
+        folder: where the packaged files are.
+        packaged: every video of the dataset.
+        left_out: videos that have no packaged file, with the reason (quarantined, excluded, pending).
+        group: tier-scale that `MAIN_STATISTICS` is to hold; None takes the best present.
+        card: see `videolift.dataset.card.render_card`.
+
+    Raises:
+        ConfigError: ``group`` is not among the groups present.
+        CorruptFile: a packaged file cannot be read.
+    """
+    rows = sorted(packaged, key=lambda row: row.video)
+    members = [_member(row) for row in rows]
+    merged = merge_members(folder, members)
+    groups = _groups(merged)
+    chosen = _choose(groups, group)
+    others = {m.video: f"group {g}, these statistics are of {chosen}" for g, many in groups.items() if g != chosen for m in many}
+    not_in_main = dict(sorted({**left_out, **others}.items()))
+    published = _write_statistics(folder, merged, groups, chosen, not_in_main)
+    index = _index(rows, members, merged, groups, chosen, left_out, published)
+    write_json(folder / "dataset.json", index)
+    write_text(folder / "README.md", render_card(index, card))
+    return DatasetSummary(
+        **index["totals"],
+        groups={name: len(many) for name, many in groups.items()},
+        group=chosen,
+        left_out=not_in_main,
+        read_again=merged.read_again,
+    )
+
+
+def _member(row: Packaged) -> Member:
+    known = row.metadata.get
+    split = assign_split(row.video, subject=known("subject"), source=known("source"), given=known("split"))
+    return Member(row.video, row.path, row.receipt["artifact"]["sha256"], split)
+
+
+def _groups(merged: Bucketed) -> dict[str, list[Member]]:
+    found: dict[str, list[Member]] = defaultdict(list)
+    for member, about in merged.about.items():
+        found[f"{about['tier']}-{about['scale']}"].append(member)
+    return {name: sorted(found[name], key=lambda m: m.video) for name in sorted(found, key=_rank)}
+
+
+def _rank(group: str) -> tuple[int, int]:
+    tier, _, scale = group.partition("-")
+    return TIER_ORDER.index(tier), SCALE_ORDER.index(scale)
+
+
+def _choose(groups: Mapping[str, Sequence[Member]], wanted: str | None) -> str | None:
+    if wanted is None:
+        return next(iter(groups), None)
+    if wanted not in groups:
+        present = ", ".join(groups) or "none"
+        raise ConfigError(f"statistics.group is {wanted!r}, the dataset holds {present}: name one of them, or none for the best")
+    return wanted
+
+
+def _write_statistics(
+    folder: Path,
+    merged: Bucketed,
+    groups: Mapping[str, Sequence[Member]],
+    chosen: str | None,
+    not_in_main: Mapping[str, str],
+) -> list[str]:
+    names = []
+    for name, members in groups.items():
+        videos = [member.video for member in members]
+        of_group = Accumulators.merged(stats for (g, _), stats in merged.statistics.items() if g == name)
+        by_split = {split: stats for (g, split), stats in merged.statistics.items() if g == name}
+        elsewhere = not_in_main if name == chosen else {}
+        table = normalization_table(of_group, by_split, group=name, videos=videos, left_out=elsewhere)
+        text = yaml.safe_dump(table, sort_keys=True, allow_unicode=True, width=1 << 20)
+        files = [f"normalization_stats.{name}.yaml"] + ([MAIN_STATISTICS] if name == chosen else [])
+        for file in files if len(groups) > 1 else files[1:]:
+            write_text(folder / file, text)
+            names.append(file)
+    for stale in sorted(folder.glob("normalization_stats*.yaml")):
+        if stale.name not in names:
+            stale.unlink()
+    return sorted(names)
+
+
+def _index(
+    rows: Sequence[Packaged],
+    members: Sequence[Member],
+    merged: Bucketed,
+    groups: Mapping[str, Sequence[Member]],
+    chosen: str | None,
+    left_out: Mapping[str, str],
+    statistics: list[str],
+) -> dict[str, Any]:
+    files, splits = [], defaultdict(list)
+    totals = {"videos": len(rows), "frames": 0, "windows": 0, "points": 0, "bytes": 0}
+    for row, member in zip(rows, members, strict=True):
+        about = merged.about[member]
+        size = int(row.receipt["artifact"]["bytes"])
+        entry = {**about, "video": row.video, "file": row.path.name, "sha256": member.sha256, "bytes": size, "split": member.split}
+        extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _NOT_METADATA}
+        files.append(entry | ({"metadata": extra} if extra else {}))
+        splits[member.split].append(row.video)
+        for name in ("frames", "windows", "points"):
+            totals[name] += int(about.get(name, 0))
+        totals["bytes"] += size
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "files": files,
+        "groups": {name: [member.video for member in many] for name, many in groups.items()},
+        "statistics_group": chosen,
+        "statistics": statistics,
+        "splits": dict(splits),
+        "left_out": dict(sorted(left_out.items())),
+        "totals": totals,
+    }

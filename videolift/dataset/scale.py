@@ -1,0 +1,102 @@
+"""The ``hand`` scale: metres for a video whose depth has an unknown unit, from the size of the hands in it.
+
+A hand's distance in metres follows from its size (the hands stage solved for it); its distance in the depth's unit is read off
+the depth map. Their ratio over all measured hands gives one factor for the whole video, good to about 30 %, recorded with its
+spread. What is multiplied by it is decided by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts import Depth, Hands
+
+PALM = (0, 1, 5, 9, 13, 17)
+"""Wrist, thumb base and the four knuckles of `videolift.artifacts.JOINTS`: rigid to a good approximation."""
+MIN_OBSERVATIONS = 10
+"""Fewer measured hands than this give no scale."""
+MAX_SPREAD = 0.5
+"""Ratios that scatter more than this share of their median give no scale."""
+MIN_PIXELS = 30
+"""Valid depth pixels that a palm, or its surroundings, must show."""
+CONTACT_PERCENTILE = 80.0
+"""Against the surface behind a hand, which it touches only now and then, a high percentile of the ratios is the scale."""
+
+
+@dataclass(frozen=True)
+class HandScale:
+    """Metres per unit of depth.
+
+    Attributes:
+        factor: None where the hands do not give one.
+        spread: half the distance between the 16th and 84th percentile of the ratios, as a share of their median.
+        observations: hands that gave a ratio.
+        source: ``palm``: depth on the hand itself; ``surroundings``: the surface behind it, where the hand has no valid depth.
+        reason: why there is no factor; empty otherwise.
+    """
+
+    factor: float | None
+    spread: float = float("nan")
+    observations: int = 0
+    source: str = "none"
+    reason: str = ""
+
+    def describe(self) -> dict[str, float | int | str | None]:
+        """As attributes for the packaged file."""
+        spread = None if np.isnan(self.spread) else self.spread
+        return {"factor": self.factor, "spread": spread, "hands": self.observations, "source": self.source, "reason": self.reason}
+
+
+def hand_scale(depth: Depth, hands: Hands) -> HandScale:
+    """The scale of one video; interpolated hands do not count."""
+    ratios: dict[str, list[float]] = {"palm": [], "surroundings": []}
+    for source, ratio in _ratios(depth, hands):
+        ratios[source].append(ratio)
+    if len(ratios["palm"]) >= len(ratios["surroundings"]):
+        return _decide(np.array(ratios["palm"]), "palm", 50.0)
+    return _decide(np.array(ratios["surroundings"]), "surroundings", CONTACT_PERCENTILE)
+
+
+def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> HandScale:
+    if len(ratios) < MIN_OBSERVATIONS:
+        return HandScale(
+            None, observations=len(ratios), source=source, reason=f"{len(ratios)} hands, {MIN_OBSERVATIONS} are needed"
+        )
+    low, middle, high = np.percentile(ratios, [16, 50, 84])
+    spread = float((high - low) / 2 / middle)
+    if spread > MAX_SPREAD:
+        reason = f"ratios scatter by {spread:.0%}, {MAX_SPREAD:.0%} is allowed"
+        return HandScale(None, spread, len(ratios), source, reason)
+    return HandScale(float(np.percentile(ratios, percentile)), spread, len(ratios), source)
+
+
+def _ratios(depth: Depth, hands: Hands) -> Iterator[tuple[str, float]]:
+    measured = hands.valid & ~hands.interpolated
+    T_camera_wrist, keypoints = hands.T_camera_wrist, hands.keypoints_px
+    for frame in np.flatnonzero(measured.any(1)):
+        z = depth[int(frame)]
+        for side in np.flatnonzero(measured[frame]):
+            palm_px, wrist_z_m = keypoints[frame, side][list(PALM)], float(T_camera_wrist[frame, side, 2, 3])
+            if np.isfinite(palm_px).all() and wrist_z_m > 0:
+                found = _depth_at(z, palm_px)
+                if found is not None:
+                    yield found[0], wrist_z_m / found[1]
+
+
+def _depth_at(z: NDArray[np.float16], palm_px: NDArray[np.float32]) -> tuple[str, float] | None:
+    """Median valid depth on the palm's hull; where that shows too little, in a ring around it half a palm wide."""
+    hull = cv2.convexHull(np.rint(np.clip(palm_px, -1e6, 1e6)).astype(np.int32))
+    mask = np.zeros(z.shape, np.uint8)
+    cv2.fillConvexPoly(mask, hull, 1)
+    width = max(3, int(np.ptp(palm_px, axis=0).max() / 2) | 1)
+    ring = cv2.dilate(mask, np.ones((width, width), np.uint8)) - mask
+    for source, where in (("palm", mask), ("surroundings", ring)):
+        valid = z[(where > 0) & (z > 0)].astype(np.float64)
+        if len(valid) >= MIN_PIXELS:
+            return source, float(np.median(valid))
+    return None

@@ -1,0 +1,90 @@
+"""The sidecar ``stats/{video}.npz`` of a packaged file: its accumulators and what the dataset's index says of it.
+
+Everything in it can be read from the packaged file itself, only slower; a sidecar that is missing, torn or of other bytes is made
+again. It carries the packaged file's SHA-256, so that it can never speak for another version of it.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts.base import from_attribute
+from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.statistics import Accumulators
+from videolift.errors import CorruptFile
+from videolift.store import atomic_file, open_hdf5
+
+_PACKED = ("layout", "moments", "extrema", "bins", "counts")
+_SUMMARY_ATTRIBUTES = (
+    *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "fps", "window_length", "stride"),
+    *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit"),
+)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What is known of one packaged file without opening it.
+
+    Attributes:
+        about: counts (frames, windows, points) and attributes, JSON-able.
+        packed: its accumulators, as `Accumulators.pack` left them.
+    """
+
+    about: dict[str, Any]
+    packed: dict[str, NDArray[Any]]
+
+
+def sidecar_path(packaged: Path) -> Path:
+    """Where the sidecar of a packaged file lies."""
+    return packaged.parent / "stats" / f"{packaged.stem}.npz"
+
+
+def describe_file(file: h5py.File) -> dict[str, Any]:
+    """What the index says of an open packaged file: counts and attributes."""
+    about = {name: from_attribute(file.attrs[name]) for name in _SUMMARY_ATTRIBUTES if name in file.attrs}
+    about["frames"] = int(file["timestamps"].shape[0])
+    if "tracks" in file:
+        about |= {"windows": int(file["tracks/window_start"].shape[0]), "points": int(file["tracks/offsets"][-1])}
+    if "hands" in file:
+        valid = file["hands/valid"][...]
+        share = float(file["hands/interpolated"][...][valid].mean()) if valid.any() else None
+        about |= {"hands_valid_frames": int(valid.any(1).sum()), "hands_interpolated_share": share}
+    return about
+
+
+def write_sidecar(packaged: Path, sha256: str, about: dict[str, Any], statistics: Accumulators) -> None:
+    """Publishes the sidecar of a packaged file with these bytes."""
+    header = json.dumps({"sha256": sha256, "about": about}, sort_keys=True).encode()
+    with atomic_file(sidecar_path(packaged)) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), **statistics.pack())
+
+
+def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
+    """The sidecar of the packaged file with these bytes, made again from the file where it does not match.
+
+    Raises:
+        CorruptFile: the packaged file itself cannot be read.
+    """
+    try:
+        with np.load(sidecar_path(packaged), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            if header["sha256"] == sha256:
+                return Sidecar(header["about"], {name: arrays[name] for name in _PACKED})
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    with open_hdf5(packaged, FORMAT, VERSION) as file:
+        try:
+            packed = {name: file[f"stats/{name}"][...] for name in _PACKED}
+        except (OSError, KeyError) as error:
+            raise CorruptFile(f"{packaged}: its statistics cannot be read: {error}") from error
+        about = describe_file(file)
+    write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
+    return Sidecar(about, packed)

@@ -1,0 +1,114 @@
+"""Windows: what a trainer reads of the tracks, the camera and the hands from one frame on, for ``window_length`` frames.
+
+Pure functions of arrays. Everything is expressed in the window's first camera and, for positions, as (u, v, d): image position in
+units of the image size, and depth. Formulas and the rule of which points are kept: docs/format.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from videolift.geometry import Float, T_cam0_camk, pose_9d, rotation_6d
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+def window_starts(frames: int, window_length: int, stride: int) -> NDArray[np.int64]:
+    """First frames (W) of the windows of a clip; a tail shorter than ``stride`` is no window."""
+    count = max(0, (frames - window_length) // stride + 1)
+    return np.arange(count, dtype=np.int64) * stride
+
+
+def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: int) -> Floats:
+    """(u, v, d) f32 of camera-frame points (..., 3) in an image of ``size`` x ``size`` pixels with ``K`` (3, 3).
+
+    u = (x + 0.5) / size for pixel x, v alike, d = z. u and v are NaN where z is not positive.
+    """
+    xyz, K = np.asarray(xyz_camera, np.float64), np.asarray(K, np.float64)
+    out = np.empty(xyz.shape, np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1.0 / np.where(xyz[..., 2] > 0, xyz[..., 2], np.nan)
+    for axis in (0, 1):
+        out[..., axis] = xyz[..., axis] * inverse * (K[axis, axis] / size) + (K[axis, 2] + 0.5) / size
+    out[..., 2] = xyz[..., 2]
+    return out
+
+
+def kept_points(
+    uvd: Floats, uv_px: ArrayLike, valid3d: ArrayLike, visible: ArrayLike, size: int, depth_range_m: tuple[float, float] | None
+) -> Bools:
+    """Which points (N) of a window are packaged; one decision for all its steps, so that identities never mix.
+
+    Args:
+        uvd: (L, N, 3) from `to_uvd`, in the window's first camera.
+        uv_px: (L, N, 2) packaged pixels of frame k's own image.
+        valid3d, visible: (L, N).
+        size: pixels of the packaged image.
+        depth_range_m: limits of d at the first step; None where lengths are not metres.
+    """
+    uv_px = np.asarray(uv_px)
+    with np.errstate(invalid="ignore"):
+        ahead = uvd[..., 2] > 0
+        in_first = ((uvd[..., :2] >= 0) & (uvd[..., :2] < 1)).all(-1)
+        in_own = ((uv_px >= -0.5) & (uv_px < size - 0.5)).all(-1)
+        kept = (ahead & in_first & in_own & np.asarray(valid3d)).all(0) & np.asarray(visible)[0]
+        if depth_range_m is not None:
+            kept &= (uvd[0, :, 2] >= depth_range_m[0]) & (uvd[0, :, 2] <= depth_range_m[1])
+    return kept
+
+
+def displacements(uvd: Floats) -> Floats:
+    """uvd_k - uvd_0 for (L, ..., 3); step 0 is 0."""
+    return uvd - uvd[:1]
+
+
+def window_poses(T_camera_world: ArrayLike) -> tuple[Float, Floats]:
+    """``T_cam0_camk`` f64 (L, ..., 4, 4), and as 9 numbers f32 (..., L, 9), for windows' ``T_camera_world`` (L, ..., 4, 4).
+
+    NaN at steps whose pose, or whose first pose, is not known.
+    """
+    T = T_cam0_camk(T_camera_world)
+    T[~np.isfinite(T).all((-2, -1))] = np.nan
+    return T, np.moveaxis(pose_9d(T), 0, -2).astype(np.float32)
+
+
+def point_order(seed: int, start: int, points: int) -> NDArray[np.int64]:
+    """The stored order of a window's points: random, so that any run of them is a fair sample, and always the same."""
+    return np.random.default_rng([seed, start]).permutation(points)
+
+
+@dataclass(frozen=True)
+class HandWindows:
+    """Both hands over windows, in each window's first camera; NaN where not known. Side axis (left, right)."""
+
+    query_uvd: Floats
+    """(..., 2, 3)"""
+    displacement_uvd: Floats
+    """(..., 2, L, 3)"""
+    query_rot6d: Floats
+    """(..., 2, 6)"""
+    displacement_rot6d: Floats
+    """(..., 2, L, 6) of R_k R_0^T"""
+
+
+def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float, K: ArrayLike, size: int) -> HandWindows:
+    """Hands seen from their window's first camera, so that a still hand stays still when the camera moves.
+
+    Args:
+        T_camera_wrist: (L, ..., 2, 4, 4) in each frame's own camera.
+        valid: (L, ..., 2); a hand that is not valid at step 0 is NaN throughout.
+        T_cam0_camk: (L, ..., 4, 4).
+        K: (3, 3) of the packaged image of ``size`` pixels.
+    """
+    T = T_cam0_camk[..., None, :, :] @ np.asarray(T_camera_wrist, np.float64)
+    valid = np.asarray(valid, bool)
+    T[~(valid & valid[:1])] = np.nan
+    R, uvd = T[..., :3, :3], to_uvd(T[..., :3, 3], K, size)
+    uvd[~np.isfinite(uvd).all(-1)] = np.nan
+    turned = rotation_6d(R @ np.swapaxes(R[:1], -1, -2)).astype(np.float32)
+    moved = displacements(uvd)
+    return HandWindows(uvd[0], np.moveaxis(moved, 0, -2), rotation_6d(R[0]).astype(np.float32), np.moveaxis(turned, 0, -2))
