@@ -1,7 +1,7 @@
 """Fetching: a weight or a repository from elsewhere to its place, whole or not at all. Runs where the user sits, never in a job.
 
 Https alone; a broken download is resumed; the file appears under its name only when it is complete. What it should be is said by
-`stages.models`.
+`stages.shelf`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stages.models import Checkout, Weight
+from stages.shelf import Checkout, Weight
 from videolift.errors import BackendUnavailable, storage_errors_are_transient
 from videolift.isolation import child_environment
 from videolift.store import publish, read_json, sha256_file, write_json
@@ -126,15 +126,15 @@ def fetch_checkout(checkout: Checkout, folder: Path) -> None:
     _checked(checkout.repository)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    allow = [f"-cprotocol.{scheme}.allow=always" for scheme in SCHEMES]
+    allow = [option for scheme in SCHEMES for option in ("-c", f"protocol.{scheme}.allow=always")]
     _git(folder, ["init", "--quiet"])
-    _git(folder, ["-cprotocol.allow=never", *allow, "fetch", "--quiet", "--depth", "1", checkout.repository, checkout.commit])
-    _git(folder, ["-cadvice.detachedHead=false", "checkout", "--quiet", checkout.commit])
+    _git(folder, ["-c", "protocol.allow=never", *allow, "fetch", "--quiet", "--depth", "1", checkout.repository, checkout.commit])
+    _git(folder, ["-c", "advice.detachedHead=false", "checkout", "--quiet", checkout.commit])
     write_json(folder / ".ok", {"repository": checkout.repository, "commit": checkout.commit})
 
 
 def _git(folder: Path, arguments: list[str]) -> None:
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    outside = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
     try:
         status = subprocess.run(
             ["git", *arguments], cwd=folder, env={**outside, "GIT_TERMINAL_PROMPT": "0"}, check=False

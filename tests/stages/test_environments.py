@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from stages import environments
 from stages.environments import ENVS, build, build_command, interpreter, is_built, main, read_environment
@@ -175,3 +177,26 @@ def test_the_command_ends_with_exit_code_3_when_uv_fails(tmp_path, fake_uv, caps
     fake_uv(status=1)
     assert main(["mediapipe", "--envs-dir", str(tmp_path / "built")]) == 3
     assert "failed" in capsys.readouterr().err
+
+
+VIPE_NEEDS = """torch torchvision click einops gdown huggingface_hub hydra-core imageio imageio-ffmpeg kornia matplotlib ninja
+numpy omegaconf OpenEXR<3.3.0 pydantic>=2,<3 pillow python-pycg ray rerun-sdk safetensors scipy timm tqdm
+transformers>=4,<5 viser"""
+
+
+def test_the_pins_of_vipe_cover_what_its_package_asks_for():
+    """nvidia-vipe 1.2.0 cannot be resolved without CUDA; these are its own needs, opencv apart (headless here)."""
+    pins = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in read_environment("vipe").pins)}
+    for need in map(Requirement, VIPE_NEEDS.split()):
+        assert pins[canonicalize_name(need.name)] in need.specifier
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(ENVS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_pin_exists_and_those_that_are_not_built_here_agree_with_each_other(path, tmp_path):
+    """Resolves each list as it stands; needs a package index. Only what a file says it leaves out may be missing."""
+    pins = [pin for pin in read_environment(path.stem).pins if not pin.startswith(("nvidia-vipe", "mediapipe", "ultralytics"))]
+    (tmp_path / "in.txt").write_text("\n".join(pins))
+    command = [environments.uv.find_uv_bin(), "pip", "compile", "-q", "--python-version", "3.11", "--no-header", "--no-annotate"]
+    solved = subprocess.run([*command, str(tmp_path / "in.txt")], capture_output=True, text=True, check=True).stdout
+    assert sorted(solved.lower().split()) == sorted(pin.lower() for pin in pins)
