@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.worker import Job, versions
-from videolift.claims import charged_attempts, read_claim, write_claim
+from videolift.claims import read_claim, write_claim
 from videolift.paths import Layout
 from videolift.pool import Item, Outcome
 from videolift.receipts import Reason, Receipt, write_receipt
@@ -25,7 +25,7 @@ class ReceiptLedger:
     def charged(self, video: str) -> int:
         """Crashes charged to this very work by runs that are no more."""
         claim = read_claim(self._layout.claim(self._stage, video))
-        return charged_attempts(claim) if claim is not None and claim.fingerprint == self._jobs[video].fingerprint else 0
+        return claim.charged_attempts() if claim is not None and claim.fingerprint == self._jobs[video].fingerprint else 0
 
     def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
         """See `videolift.pool.Ledger`."""

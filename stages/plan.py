@@ -182,12 +182,11 @@ def _targets(
         for batch, members in batches.items():
             rows = [[e.video.id, digests[e.variant][stage], e.vanished, *_stats(stage, e)] for e in members]
             above = [targets[name][batch].token for name in UPSTREAM[stage]]
-            extra = [list(config.required)] if stage == "create_h5" else []
-            token = sha256_of([stage, rows, above, *extra])[:12]
+            token = sha256_of([stage, rows, above])[:12]
             targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
     last = [target.token for target in targets["create_h5"].values()]
-    metadata = [[e.video.id, e.video.text, e.video.subject, e.video.split, e.video.metadata] for e in entries]
-    token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), metadata])[:12]
+    videos = [e.video.id for e in entries]
+    token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
     folder = layout.manifests(STATISTICS)
     targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
     return targets
@@ -198,6 +197,8 @@ def _stats(stage: str, entry: Entry) -> list[Any]:
     if video.version:
         return [video.version]
     stats = [file_stat(path) for name in FILE_INPUTS[stage] if name != "path" and (path := getattr(video, name))]
+    if stage == "create_h5":
+        stats.append([video.text, video.subject, video.split, video.metadata])
     if stage == "ingest" and not entry.vanished:
         stats += [(video.bytes, video.mtime_ns), (video.start_s, video.end_s), video.version]
     return [list(stat) if isinstance(stat, tuple) else stat for stat in stats]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from videolift.events import EventSink
 
 from stages.ledger import ReceiptLedger
 from stages.registry import backend_class
@@ -22,8 +21,8 @@ from videolift.errors import ExitCode
 from videolift.freshness import StageState, judge
 from videolift.leases import Lease
 from videolift.manifests import Manifest, Row, Target, remove_older, write_manifest
-from videolift.pool import Device, Item, PoolReport, cpu_device, find_devices, run_pool
-from videolift.receipts import ReceiptCache, write_receipt
+from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
+from videolift.receipts import Receipt, ReceiptCache, write_receipt
 from videolift.runs import Entry, Run
 from videolift.store import sha256_of
 
@@ -103,7 +102,7 @@ def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int)
     ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity))
     items = [Item(key, _size(one), jobs[key], ledger.charged(key)) for one in group for key in [one.entry.video.id]]
     log.info("%s: %d videos with %s", stage, len(items), block.backend)
-    with EventSink(layout.events(stage, target.batch), label=f"{stage} {target.batch}") as events:
+    with closing(EventSink(layout.events(stage, target.batch), name=f"{stage} {target.batch}")) as events:
         return run_pool(
             factory,
             items,
@@ -127,8 +126,14 @@ def _job(stage: str, work: Work) -> Job:
         if name in READERS and (above := work.states[name]).kind == "done" and above.receipt and above.receipt.artifact
     }
     missing = {name: above.why for name in UPSTREAM[stage] if (above := work.states[name]).kind in ("quarantined", "blocked")}
-    lineage = {name: asdict(above.receipt) for name in UPSTREAM[stage] if (above := work.states[name]).receipt and name in upstream}
+    lineage = {name: _lineage(receipt) for name in upstream if (receipt := work.states[name].receipt)}
     return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, lineage)
+
+
+def _lineage(receipt: Receipt) -> dict[str, Any]:
+    """What the dataset says of an upstream stage; nothing of when and where it ran, so that equal work gives equal bytes."""
+    figures = dict(receipt.figures)
+    return {"backend": dict(receipt.backend), "shrink": receipt.shrink, "checks": list(receipt.checks), "figures": figures}
 
 
 def _size(work: Work) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from videolift.dataset import Packaged, publish_dataset
+from videolift.catalog import Video
+from videolift.dataset.publish import Packaged, publish_dataset
 from videolift.errors import ExitCode
 from videolift.freshness import judge
 from videolift.leases import Lease
@@ -34,15 +36,25 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             state = states["create_h5"]
             if state.kind == "done" and state.receipt is not None:
                 path = layout.artifact("create_h5", entry.video.id)
-                packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), entry.video.to_row()))
+                packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), _metadata(entry.video)))
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=run.config.statistics.group)
-        log.info("statistics over %d videos; left out: %d", len(packaged), len(left_out))
-        rows = {path.name: Row("done", _record(path, layout.output)) for path in summary.files}
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=run.config.statistics.group, card={})
+        log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
+        files = [
+            layout.dataset / "dataset.json",
+            layout.dataset / "README.md",
+            *sorted(layout.dataset.glob("normalization_stats*.yaml")),
+        ]
+        rows = {path.name: Row("done", _record(path, layout.output)) for path in files}
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
+
+
+def _metadata(video: Video) -> dict[str, Any]:
+    """What of a video's row may be published: never a path."""
+    return {**video.metadata, "text": video.text, "subject": video.subject, "split": video.split}
 
 
 def _record(path: Path, output: Path) -> ArtifactRecord:

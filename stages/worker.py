@@ -19,7 +19,7 @@ from stages.registry import make_backend
 from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
 from videolift.catalog import Video
 from videolift.errors import CorruptFile
-from videolift.leases import holds
+from videolift.leases import read_nonce
 from videolift.paths import Layout
 from videolift.pool import Device, Item
 from videolift.receipts import Receipt, record, write_receipt
@@ -117,7 +117,8 @@ class StageWorker:
         writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
         try:
             quality = self._run(job, writer, shrink, progress)
-            if not holds(*self._factory.lease):
+            path, nonce = self._factory.lease
+            if read_nonce(path) != nonce:
                 raise RuntimeError(f"the lease of this batch was taken over; {video} is not published")
             published = writer.publish()
         except CorruptFile as error:

@@ -164,7 +164,7 @@ def _file_inputs(
     inputs: dict[str, str] = {}
     files: dict[str, tuple[int, int]] = {}
     if vanished and receipt is not None:
-        names = set(FILE_INPUTS[stage]) | {"start_s", "end_s"}
+        names = {*FILE_INPUTS[stage], "start_s", "end_s", "row"}
         return {k: v for k, v in receipt.inputs.items() if k in names}, dict(receipt.files)
     for name in FILE_INPUTS[stage]:
         path = getattr(video, name)
@@ -178,6 +178,8 @@ def _file_inputs(
             inputs[name] = content_hash(path)
         else:
             inputs[name] = _UNKNOWN
+    if stage == "create_h5":
+        inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
     if stage == "ingest":
         inputs |= {key: repr(getattr(video, key)) for key in ("start_s", "end_s") if getattr(video, key) is not None}
     return inputs, files

@@ -72,6 +72,11 @@ def batches_of(layout: Layout, videos: Iterable[str]) -> set[str]:
     return {f"{known[video]:04d}" for video in videos}
 
 
+def all_batches(layout: Layout) -> set[str]:
+    """Names of every batch of an output folder."""
+    return {f"{batch:04d}" for batch in Assignment.load(layout.assignment).batches.values()}
+
+
 def retry(layout: Layout, videos: Sequence[str] | None, stages: Sequence[str] = STAGES) -> dict[str, list[str]]:
     """Lifts quarantines: the next run tries again. Returns stage names by video.
 

@@ -90,8 +90,7 @@ class Lease:
     def still_ours(self) -> bool:
         """Reads the file again: False once another run has taken over. Ask before every publication."""
         with storage_errors_are_transient(f"reading the lease {self.path.name}"):
-            holder = _read(self.path)
-        return holder is not None and holder.nonce == self.nonce
+            return read_nonce(self.path) == self.nonce
 
     def release(self) -> None:
         """Ends the lease; safe to call twice."""
@@ -113,6 +112,12 @@ class Lease:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
+
+
+def read_nonce(path: Path) -> str | None:
+    """Nonce of the lease at ``path``, for workers of the run that holds it; None where there is none."""
+    holder = _read(path)
+    return holder.nonce if holder is not None else None
 
 
 def _create(path: Path, nonce: str) -> bool:

@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from videolift.config import STAGES, UPSTREAM
 from videolift.errors import ExitCode
-from videolift.freshness import StageState
+from videolift.freshness import StageState, judge
 from videolift.paths import Layout
-from videolift.receipts import Receipt
+from videolift.receipts import Receipt, ReceiptCache
+from videolift.runs import Run
 from videolift.store import write_text
 
 Overall = Literal["done", "quarantined", "excluded", "pending"]
@@ -92,6 +94,27 @@ class Status:
             "videos": [asdict(video) for video in self.videos],
         }
 
+    def table(self) -> list[str]:
+        """For people: videos per stage and state, with the work already done and an estimate of what is left."""
+        out = [f"{'stage':<10} {'done':>7} {'stale':>7} {'quarantined':>12} {'blocked':>8} {'pending':>8}   work done      left"]
+        for stage in reach(self.target):
+            kinds = Counter(video.stages.get(stage, "done") for video in self.videos if video.overall != "excluded")
+            past = [video.seconds[stage] for video in self.videos if video.seconds.get(stage)]
+            left = (kinds["todo"] + kinds["stale"]) * median(past) if past else None
+            out.append(
+                f"{stage:<10} {kinds['done'] + kinds['none']:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8}"
+                f" {kinds['todo']:>8}   {_hours(sum(past)):>9} {_hours(left) if left is not None else 'unknown':>9}"
+            )
+        return out
+
+    def video_lines(self) -> list[str]:
+        """For people: each video with the state of every stage, and notes."""
+        rows = [(video, " ".join(f"{stage}={kind}" for stage, kind in video.stages.items())) for video in self.videos]
+        return [
+            f"  {video.overall:<11} {video.video}: {stages}" + "".join(f"\n      {note}" for note in video.notes)
+            for video, stages in rows
+        ]
+
     def lines(self) -> list[str]:
         """For people: losses with remedies, missing parts, then the headline."""
         out: list[str] = []
@@ -112,6 +135,17 @@ class Status:
                 )
                 out.append(f"  pending     {video.video}: {waiting}")
         return [*out, self.headline()]
+
+
+def collect(run: Run, target: str = "create_h5") -> Status:
+    """Judges every video of a run by its receipts; trusts no manifest."""
+    read = ReceiptCache(run.layout)
+    videos = []
+    for entry in run.entries():
+        states = judge(entry.video, run.variants[entry.variant], read, run.layout.output, stages=(target,), vanished=entry.vanished)
+        videos.append(assess(entry.video.id, states, target, vanished=entry.vanished))
+    videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
+    return Status(tuple(videos), target, run.config.max_quarantined)
 
 
 def assess(video: str, states: Mapping[str, StageState], target: str, *, vanished: bool = False) -> VideoStatus:
@@ -157,6 +191,10 @@ def write_quarantine(layout: Layout, videos: Iterable[VideoStatus]) -> Path:
         table.writerows([video.video, video.overall, loss.stage, loss.code, loss.text, loss.remedy] for loss in losses)
     write_text(layout.quarantine, text.getvalue())
     return layout.quarantine
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 360 else f"{seconds:.1f} s"
 
 
 def _loss(stage: str, receipt: Receipt | None) -> Loss:

@@ -1,0 +1,34 @@
+"""The command ``videolift``: thin wrappers around functions of the library.
+
+What needs the backends (plan, doctor, models) is handed to the checkout the command stands in. Errors become exit codes here and
+nowhere else (`videolift.errors.ExitCode`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from videolift.cli import checkout, data, looking, runs
+from videolift.errors import VideoliftError
+
+app = typer.Typer(
+    name="videolift",
+    help="From videos of hands at work to a checked HDF5 training dataset. To run it: snakemake --cores N",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for part in (runs, looking, data, checkout):
+    part.register(app)
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app()
+    except VideoliftError as error:
+        print(f"videolift: {error}", file=sys.stderr)
+        sys.exit(int(error.exit_code))
