@@ -9,7 +9,10 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "config.yaml" if Path("config.yaml").exists() else Path(workflow.basedir) / "config.yaml"
+configfile:
+    "config.yaml"
+    if Path("config.yaml").exists()
+    else Path(workflow.basedir) / "config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -24,11 +27,11 @@ include: "workflow/rules/statistics.smk"
 
 
 rule all:
+    default_target: True
     """Everything, ending in the verdict: every video done, quarantined with a reason, excluded or pending."""
     input:
         statistics_manifest(),
-    default_target: True
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("create_h5")

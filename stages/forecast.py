@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
+from typing import Any
 
-from stages.plan import Plan, judge_all
+import yaml
+
+from stages.plan import Plan, judge_all, make_plan
 from stages.verdict import assess_all
-from videolift.config import STAGES
-from videolift.errors import ConfigError
+from videolift.config import STAGES, load_config, parse_config
+from videolift.errors import ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
 from videolift.receipts import ReceiptCache
 from videolift.status import Status, assess, excluded, reach
@@ -28,7 +35,7 @@ class StageForecast:
         redo: video to why its finished work is stale.
         maybe: videos done before that run again only if what they read turns out different.
         redo_seconds: what the finished work that is stale took.
-        seconds: expected for all of it, from the median of past receipts; None without any.
+        seconds, bytes: expected for all of it, from the median of past receipts; None without any.
     """
 
     todo: int = 0
@@ -36,6 +43,7 @@ class StageForecast:
     maybe: int = 0
     redo_seconds: float = 0.0
     seconds: float | None = None
+    bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,10 @@ class Forecast:
             + f"\nUndo the change, or allow it with: --config 'redo=[{names}]'"
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {"stages": {stage: asdict(f) for stage, f in self.stages.items()}, "verdict": self.status.to_json()}
+
     def lines(self) -> list[str]:
         """For people."""
         out = ["", f"videolift: {len([e for e in self.plan.entries if e.chosen])} videos in {self.plan.layout.output}"]
@@ -94,8 +106,12 @@ class Forecast:
             parts = [f"{f.todo} to do"] if f.todo else []
             parts += [f"{len(f.redo)} to redo ({_reasons(f.redo)})"] if f.redo else []
             parts += [f"{f.maybe} more if what they read changes"] if f.maybe else []
-            hours = f", about {f.seconds / SECONDS_PER_HOUR:.2f} h of work" if f.seconds is not None else ""
-            out.append(f"  {stage:<10} {', '.join(parts)}{hours}")
+            cost = (
+                f", about {f.seconds / SECONDS_PER_HOUR:.2f} h of work and {(f.bytes or 0) / 1e9:.2f} GB"
+                if f.seconds is not None
+                else ""
+            )
+            out.append(f"  {stage:<10} {', '.join(parts)}{cost}")
         losses = [line for line in self.status.lines()[:-1] if not line.startswith("  pending")]
         return [*out, *losses, f"  verdict now: {self.status.headline()} (exit code {int(self.status.exit_code)})"]
 
@@ -105,17 +121,43 @@ def _stage(stage: str, rows: list[tuple[str, dict[str, StageState]]]) -> StageFo
     todo = [video for video, s in states.items() if s.kind == "todo"]
     redo = {video: s.why for video, s in states.items() if s.kind == "stale" and not s.why.startswith("after ")}
     maybe = [video for video, s in states.items() if s.kind == "stale" and s.why.startswith("after ")]
-    past = [s.receipt.seconds for s in states.values() if s.receipt and s.receipt.state == "done"]
+    past = [s.receipt for s in states.values() if s.receipt and s.receipt.state == "done"]
+    sizes = [receipt.artifact.bytes for receipt in past if receipt.artifact]
     work = len(todo) + len(redo)
     return StageForecast(
         todo=len(todo),
         redo=redo,
         maybe=len(maybe),
         redo_seconds=sum(s.receipt.seconds for video, s in states.items() if video in redo and s.receipt),
-        seconds=median(past) * work if past and work else None,
+        seconds=median(receipt.seconds for receipt in past) * work if past and work else None,
+        bytes=median(sizes) * work if sizes and work else None,
     )
 
 
 def _reasons(redo: Mapping[str, str]) -> str:
     common = Counter(redo.values()).most_common(3)
     return "; ".join(why for why, _ in common)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`videolift plan`: the forecast for a configuration, without Snakemake."""
+    parser = argparse.ArgumentParser(
+        prog="videolift plan", description="What a run would do and cost, and which videos it would refuse."
+    )
+    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
+        config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
+        forecast = Forecast.of(make_plan(config, Path.cwd()))
+    except VideoliftError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    print(json.dumps(forecast.to_json(), indent=1) if options.json else "\n".join(forecast.lines()))
+    return int(ExitCode.OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

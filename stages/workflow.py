@@ -74,6 +74,13 @@ class Session:
             Forecast.of(self._plan).refuse()
             self._plan.write()
 
+    def report(self) -> None:
+        """After a failed run: where everything stands."""
+        from stages.forecast import Forecast
+
+        if self._plan is not None:
+            print("\n".join(Forecast.of(self._plan).lines()), file=sys.stderr)
+
     def targets(self, stage: str) -> list[str]:
         """The manifests that a stage should have."""
         return [str(target.path(self.layout.manifests(stage))) for target in self._targets[stage].values()]

@@ -23,21 +23,21 @@ def register(app: typer.Typer) -> None:
 
 def plan(context: typer.Context) -> None:
     """What a run would do and cost: videos, hours, GB, and which videos will be refused and why."""
-    hand_over("plan", context.args)
+    hand_over("stages.forecast", context.args)
 
 
 def doctor(context: typer.Context) -> None:
     """What this machine can run and what is missing, with the command that mends it."""
-    hand_over("doctor", context.args)
+    hand_over("stages.doctor", context.args)
 
 
 def models(context: typer.Context) -> None:
     """Lists, installs and checks the models and their environments."""
-    hand_over("models", context.args)
+    hand_over("stages.models", context.args)
 
 
-def hand_over(command: str, arguments: list[str]) -> None:
-    """Runs ``python -m stages COMMAND`` in the checkout and ends with its exit code.
+def hand_over(module: str, arguments: list[str]) -> None:
+    """Runs ``python -m MODULE`` in the checkout and ends with its exit code.
 
     Raises:
         ConfigError: this folder is in no checkout of videolift.
@@ -45,9 +45,7 @@ def hand_over(command: str, arguments: list[str]) -> None:
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / "stages" / "registry.py").is_file()), None)
     if root is None:
-        raise ConfigError(f"`videolift {command}` needs the backends: run it in a checkout of videolift ({here} is none)")
+        raise ConfigError(f"this command needs the backends: run it in a checkout of videolift ({here} is in none)")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "stages", command, *arguments], env={**os.environ, "PYTHONPATH": path}, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": path}, check=False)
     raise typer.Exit(done.returncode)

@@ -29,7 +29,7 @@ def status(
     as_json: Json = False,
     videos: Annotated[bool, typer.Option("--videos", help="Also a line per video.")] = False,
 ) -> None:
-    """Where a run stands: every video done, quarantined with a reason, excluded or pending; exit code 1 if any is lost or pending."""
+    """Where a run stands: every video done, quarantined with a reason, excluded or pending; exit code 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
     found = collect(run)
     write_quarantine(run.layout, found.videos)

@@ -56,3 +56,6 @@ def stage_gpu(stage):
 onstart:
     session.begin()
 
+
+onerror:
+    session.report()

@@ -18,7 +18,7 @@ rule create_h5:
     """Target: up to create_h5 for every video, then the verdict."""
     input:
         session.targets("create_h5"),
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("create_h5")

@@ -18,7 +18,7 @@ rule depth:
     """Target: up to depth for every video, then the verdict."""
     input:
         session.targets("depth"),
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("depth")

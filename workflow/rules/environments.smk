@@ -3,13 +3,13 @@ rule environment:
     """Builds one environment of envs/ with uv."""
     output:
         f"{session.envs_dir}/{{name}}-{{digest}}/.ok",
+    log:
+        f"{session.layout.output}/logs/environments/{{name}}-{{digest}}.log",
     wildcard_constraints:
         name=r"[a-z0-9_]+",
         digest=r"[0-9a-f]{12}",
-    localrule: True
     retries: 0
-    log:
-        f"{session.layout.output}/logs/environments/{{name}}-{{digest}}.log",
+    localrule: True
     shell:
         f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.environments {{wildcards.name}}"
         f" --envs-dir {session.quoted_envs_dir} > {{log:q}} 2>&1"

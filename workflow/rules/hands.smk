@@ -18,7 +18,7 @@ rule hands:
     """Target: up to hands for every video, then the verdict."""
     input:
         session.targets("hands"),
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("hands")

@@ -18,7 +18,7 @@ rule ingest:
     """Target: up to ingest for every video, then the verdict."""
     input:
         session.targets("ingest"),
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("ingest")

@@ -3,10 +3,10 @@ rule sample:
     """Renders the sample clips (videos: sample)."""
     output:
         f"{session.layout.output}/sample/videos.csv",
-    localrule: True
-    retries: 0
-    threads: workflow.cores
     log:
         f"{session.layout.output}/logs/sample.log",
+    retries: 0
+    localrule: True
+    threads: workflow.cores
     shell:
         f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.sample {session.quoted_output}/sample 2>&1 | tee {{log:q}}"

@@ -4,8 +4,8 @@ rule statistics:
         session.targets("create_h5"),
     output:
         manifest("statistics"),
-    localrule: True
     log:
         f"{session.layout.output}/logs/statistics/{{batch}}-{{token}}-{{generation}}.log",
+    localrule: True
     shell:
         stage_command("statistics")

@@ -18,7 +18,7 @@ rule tracks:
     """Target: up to tracks for every video, then the verdict."""
     input:
         session.targets("tracks"),
-    localrule: True
     retries: 0
+    localrule: True
     shell:
         verdict("tracks")
