@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.ingest.colour import Colour, frame_colour
-from stages.ingest.decode import decode
+from stages.ingest.decode import DamageFound, decode, decoder_threads
 from stages.ingest.orientation import Orientation, frame_orientation
 from stages.ingest.picture import PictureMaker
 from stages.ingest.source import Source, open_source
@@ -85,11 +86,15 @@ class PyavIngest:
         assert isinstance(out, ClipWriter)
         video = inputs.video
         lens = None if video.calib is None else read_lens(video.calib)
-        with (
-            storage_errors_are_transient(f"reading {video.path.name}"),
-            open_source(video.path, lambda: progress(0, 1)) as source,
-        ):
-            return _Ingest(self._settings, video, source, lens, out, progress).run(self._threads)
+        for threads in (self._threads, 1):
+            with (
+                storage_errors_are_transient(f"reading {video.path.name}"),
+                open_source(video.path, lambda: progress(0, 1)) as source,
+                suppress(DamageFound),
+            ):
+                return _Ingest(self._settings, video, source, lens, out, progress).run(threads)
+            out.discard()
+        raise AssertionError("one thread raises no DamageFound")
 
 
 class _Ingest:
@@ -111,6 +116,8 @@ class _Ingest:
     def run(self, threads: int) -> Quality:
         start = None if self.video.start_s is None else self.source.start_s + self.video.start_s
         end = None if self.video.end_s is None else self.source.start_s + self.video.end_s
+        size = self.source.stream.codec_context
+        threads = decoder_threads(threads, size.width, size.height)
         frames = decode(self.source, threads=threads, from_s=start, damage=self.seen.damage)
         timed = self._watch(in_order(frames, self.seen.cadence), end)
         tick = self.seen.cadence.tick_s
@@ -202,7 +209,7 @@ class _Ingest:
             "visible_share": visible[2] * visible[3] / (whole[0] * whole[1]),
             "brightest": self.seen.brightest,
             "corrupt_packets": float(self.seen.damage.corrupt_packets),
-            "corrupt_frames": float(self.seen.damage.corrupt_frames),
+            "frames_left_out": float(self.seen.damage.left_out),
         }
 
 

@@ -34,6 +34,7 @@ _BUFFER_BYTES = 1 << 18
 _HASH_BYTES = 1 << 24
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
 _CONVERT = "Convert it: ffmpeg -i INPUT -c:v libx264 -crf 16 OUTPUT.mp4"
+_SHRINK = "Make it smaller: ffmpeg -i INPUT -vf scale=1920:-2 OUTPUT.mp4"
 _REPLACE = "Copy or export it again from where it came from, or remove it from the list of videos."
 
 
@@ -75,9 +76,10 @@ def open_source(path: Path, progress: Callable[[], None]) -> Iterator[Source]:
     with _open_regular(path) as file:
         demuxer = _demuxer(file.read(16), path.name)
         digest, size = _digest(file, progress)
-        file.seek(0)
         with _open_container(file, demuxer, path.name) as container:
             stream = _video_stream(container, path.name)
+            if not stream.codec_context.width:
+                _refuse_sizeless(file, demuxer, path.name)
             _check_size(stream.codec_context.width, stream.codec_context.height, path.name)
             yield _describe(container, stream, demuxer, digest, size)
 
@@ -129,10 +131,11 @@ def _digest(file: BinaryIO, progress: Callable[[], None]) -> tuple[str, int]:
 
 
 @contextmanager
-def _open_container(file: BinaryIO, demuxer: str, name: str) -> Iterator[InputContainer]:
+def _open_container(file: BinaryIO, demuxer: str, name: str, **more: str) -> Iterator[InputContainer]:
     # max_pixels also holds for the frames that FFmpeg decodes while it looks for the streams' properties
-    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "", "format_whitelist": demuxer}
+    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "", "format_whitelist": demuxer} | more
     try:
+        file.seek(0)
         container = av.open(file, "r", format=demuxer, options=options, metadata_errors="replace", buffer_size=_BUFFER_BYTES)
     except FFmpegError as error:
         text = f"{name} begins like {demuxer} but its index cannot be read ({error.strerror}): cut off, or damaged"
@@ -151,6 +154,15 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     if stream.codec_context is None:
         raise BadInput("unsupported_codec", f"{name}: no decoder for its video stream", _CONVERT)
     return stream
+
+
+def _refuse_sizeless(file: BinaryIO, demuxer: str, name: str) -> None:
+    # a decoder that refuses a size forgets it; without any decoder the container's own figures are left
+    with _open_container(file, demuxer, name, codec_whitelist="none") as container:
+        context = _video_stream(container, name).codec_context
+        if context.width:
+            _check_size(context.width, context.height, name)
+    raise BadInput("undecodable", f"{name}: the size of its frames cannot be read", _REPLACE)
 
 
 def _check_size(width: int, height: int, name: str) -> None:

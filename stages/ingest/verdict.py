@@ -17,7 +17,7 @@ MIN_COVERED = 0.98
 """Share of the header's duration that must decode."""
 MIN_COVERED_INEXACT = 0.9
 """The same where the header only knows the longest stream, which may be sound."""
-MAX_DAMAGED = 0.1
+MAX_DAMAGED = 0.2
 """Share of packets or timestamps beyond which what is left is not worth learning from."""
 MAX_GAP_S = 1.0
 _REPLACE = "Copy or export it again from where it came from, or remove it from the list of videos."
@@ -61,8 +61,8 @@ def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | 
     if frames == 0 and (start_s is None or damage.found):
         raise BadInput("undecodable", f"none of {damage.packets} packets could be decoded", _REPLACE)
     _refuse_truncated(seen, source, end_s)
-    if damage.corrupt_packets + damage.corrupt_frames > MAX_DAMAGED * max(damage.packets, 1):
-        text = f"{damage.corrupt_packets} corrupt packets and {damage.corrupt_frames} corrupt frames of {damage.packets}"
+    if damage.corrupt_packets + damage.left_out > MAX_DAMAGED * max(damage.packets, 1):
+        text = f"{damage.corrupt_packets} corrupt packets and {damage.left_out} frames that depend on one, of {damage.packets}"
         raise BadInput("corrupt", f"{text}; at most {MAX_DAMAGED:.0%} are left out", _REPLACE)
     if seen.cadence.dropped > MAX_DAMAGED * (frames + seen.cadence.dropped):
         text = f"{seen.cadence.dropped} of {frames + seen.cadence.dropped} frames go back in time by more than {WINDOW} frames"
@@ -99,8 +99,8 @@ def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: floa
 def checks(seen: Seen, source: Source, fps: float) -> Iterator[str]:
     """Sentences a person should read about a video that was kept."""
     cadence, damage = seen.cadence, seen.damage
-    if damage.corrupt_packets or damage.corrupt_frames:
-        yield f"{damage.corrupt_packets} corrupt packets and {damage.corrupt_frames} corrupt frames were left out"
+    if damage.corrupt_packets or damage.left_out:
+        yield f"{damage.corrupt_packets} corrupt packets, {damage.left_out} frames left out up to the next key frame"
     if damage.read_error:
         yield f"reading stopped before the end of the file: {damage.read_error}"
     if cadence.guessed:
