@@ -19,7 +19,8 @@ _BT709 = 1
 def write_h264(path: Path, rgb: NDArray[np.uint8], fps: float, *, crf: int = 12) -> None:
     """Writes frames u8 (T, H, W, 3), H and W even, as an mp4 at ``path``; ``crf`` is x264's quality, 0 lossless to 51."""
     height, width = rgb.shape[1:3]
-    options = {"crf": str(crf), "preset": "fast", "x264-params": "threads=1:lookahead_threads=1"}
+    # x264's macroblock tree gives other bytes on every run, even on one thread
+    options = {"crf": str(crf), "preset": "fast", "x264-params": "threads=1:mbtree=0"}
     with av.open(str(path), "w", format="mp4", container_options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

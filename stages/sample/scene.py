@@ -102,7 +102,7 @@ def _action(share: Float) -> tuple[Float, Float]:
     return T, 0.25 * _ease(share, 0.05, 0.2) + 0.75 * _ease(share, 0.30, GRASP_AT)
 
 
-_GRASP_WRIST = (0.065, -0.07, 0.095)
+_GRASP_WRIST = (0.065, -0.07, 0.117)
 _GRASP_AXES = ((-0.34, 0.92, -0.16), (0.20, 0.10, 0.97))
 
 
@@ -114,7 +114,7 @@ def _held_box(T_world_wrist: Float, share: Float) -> tuple[Box, Float]:
     across = (fingers - thumb) * [1, 1, 0]
     width = np.linalg.norm(across) - 0.0145
     yaw = np.arctan2(across[1], across[0])
-    height = 0.085
+    height = 0.105
     T_rest = np.eye(4)
     T_rest[:3, :3] = Rotation.from_euler("z", yaw).as_matrix()
     T_rest[:3, 3] = [*((fingers + thumb) / 2)[:2], height / 2]
