@@ -14,15 +14,15 @@ import numpy as np
 
 from stages.sample.artifacts import grid
 from stages.sample.clips import CLIPS, FPS, render
-from stages.sample.encode import write_h264
 from stages.sample.truth import Truth
+from videolift.h264 import H264Writer
 from videolift.store import atomic_file, write_text
 from videolift.table import read_table
 from videolift.video import Video
 
 VERSION = 1
 """Identity of the sample's content; raise it when a rendered value changes."""
-FRAMES = 60
+FRAMES, CRF = 60, 12
 TABLE = "videos.csv"
 _COLUMNS = ("video", "path", "depth", "text", "version")
 _WINDOW, _GRID_PX = 10, 12
@@ -57,8 +57,10 @@ def write_sample(folder: Path) -> None:
     (folder / TABLE).unlink(missing_ok=True)
     for name, spec in CLIPS.items():
         truth = render(name, frames=FRAMES)
-        with atomic_file(folder / f"{name}.mp4") as temporary:
-            write_h264(temporary, truth.rgb, FPS)
+        size_px = truth.rgb.shape[2:0:-1]
+        with atomic_file(folder / f"{name}.mp4") as temporary, H264Writer(temporary, size_px, FPS, crf=CRF) as video:
+            for rgb in truth.rgb:
+                video.write(rgb)
         if spec.rgbd:
             _save(folder / f"{name}.npz", _depth_arrays(truth))
         _save(folder / "truth" / f"{name}.npz", _truth_arrays(truth))

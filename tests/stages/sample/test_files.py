@@ -8,7 +8,6 @@ import pytest
 
 from stages.sample import CLIPS, files, render, sample_rows, write_sample
 from stages.sample.__main__ import main
-from stages.sample.encode import write_h264
 from videolift.table import read_table
 
 FRAMES = 12
@@ -73,12 +72,6 @@ def test_videos_decode_to_nearly_the_rendered_frames_and_say_their_colours(folde
     error = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded]).astype(float) - truth.rgb
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 33
     assert np.abs(error.mean((0, 1, 2))).max() < 2.5
-
-
-def test_encoding_twice_gives_equal_bytes(tmp_path, right):
-    for name in ("a", "b"):
-        write_h264(tmp_path / name, right.rgb[:8], 10.0)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_complete_folder_is_left_alone_and_an_incomplete_one_made_again(folder, tmp_path, monkeypatch):
