@@ -41,6 +41,9 @@ class Cards(Protocol):
     def memory(self, uuid: str) -> tuple[int, int]:
         """(total, free) in bytes."""
 
+    def busy_share(self, uuid: str) -> float | None:
+        """Share of the last sampling period for which a kernel ran, None where the card does not say (MIG)."""
+
     def processes(self, uuid: str) -> dict[int, int] | None:
         """Bytes per pid that computes on the card, None where the driver does not say."""
 
@@ -97,6 +100,13 @@ class Nvml:
         """See `Cards.memory`."""
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
         return int(memory.total), int(memory.free)
+
+    def busy_share(self, uuid: str) -> float | None:
+        """See `Cards.busy_share`."""
+        try:
+            return float(self._nvml.nvmlDeviceGetUtilizationRates(self._nvml.nvmlDeviceGetHandleByUUID(uuid)).gpu) / 100.0
+        except self._nvml.NVMLError:
+            return None
 
     def processes(self, uuid: str) -> dict[int, int] | None:
         """See `Cards.processes`."""

@@ -93,9 +93,10 @@ class WorkerHandle:
         self.task: Task | None = None
         self.shrinks: tuple[float, ...] = (1.0,)
         self.items_done = 0
+        self.busy_since = 0.0
+        self.first_rest_bytes: int | None = None
         self.alone = False
         self.peak_bytes: int | None = None
-        self.foreign_bytes = 0
         self.hung = ""
         self.taken_back = False
         self._log_offset = 0
@@ -109,6 +110,22 @@ class WorkerHandle:
     def living(self) -> bool:
         """Loading, idle or busy: it counts as a worker of its device."""
         return self.state in ("loading", "idle", "busy")
+
+    @property
+    def key(self) -> str | None:
+        """Of the claimed item."""
+        return None if self.task is None else self.task.item.key
+
+    @property
+    def busy_seconds(self) -> float:
+        """Since the last item was given."""
+        return time.monotonic() - self.busy_since
+
+    @property
+    def shrink(self) -> float:
+        """The share that the claimed task runs with."""
+        level = self.task.level if self.task is not None else 0
+        return self.shrinks[min(level, len(self.shrinks) - 1)]
 
     def enter(self, state: State) -> None:
         """Changes state and starts its clock."""
@@ -124,6 +141,7 @@ class WorkerHandle:
         self.task, self.alone, self.peak_bytes = task, alone, None
         self._log_offset = self.log_path.stat().st_size
         self.enter("busy")
+        self.busy_since = self.since
         self.channel.send(frame)
 
     def take_task(self) -> Task | None:

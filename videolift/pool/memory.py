@@ -43,6 +43,12 @@ class Gauge(Protocol):
     def host_tree(self, members: Iterable[Identity]) -> int:
         """Host memory in use by these processes together."""
 
+    def cpu_seconds(self, members: Iterable[Identity]) -> float:
+        """CPU time that these processes have used so far."""
+
+    def busy_share(self, device: Device) -> float | None:
+        """Share of the last moment for which a card was busy, None where it does not say."""
+
     def holders(self, device: Device) -> dict[int, int] | None:
         """Bytes per pid on a card, None where the driver does not say; empty for the CPU."""
 
@@ -85,6 +91,14 @@ class SystemGauge:
         """See `Gauge.host_tree`."""
         return sum(pss_bytes(who.pid) for who in members)
 
+    def cpu_seconds(self, members: Iterable[Identity]) -> float:
+        """See `Gauge.cpu_seconds`."""
+        return sum(_cpu_seconds(who.pid) for who in members)
+
+    def busy_share(self, device: Device) -> float | None:
+        """See `Gauge.busy_share`."""
+        return None if device.kind == "cpu" else self.cards.busy_share(device.id)
+
     def holders(self, device: Device) -> dict[int, int] | None:
         """See `Gauge.holders`."""
         return {} if device.kind == "cpu" else self.cards.processes(device.id)
@@ -102,6 +116,14 @@ def pss_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:

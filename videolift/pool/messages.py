@@ -58,10 +58,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Done:
-    """The item's result is recorded; ``value`` is pickled on its own, so that an odd one harms only its item."""
+    """The item's result is recorded; ``value`` is pickled on its own, so that an odd one harms only its item.
+
+    ``peak_rss_bytes`` and ``rest_rss_bytes`` are of the worker's own process: the most during the item, and after it.
+    """
 
     value: bytes
     peak_rss_bytes: int | None
+    rest_rss_bytes: int | None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from videolift.pool.types import Kind, Outcome
 MAX_EXCUSED = 2
 """Deaths of all workers at once that are forgiven per item; the third is charged, so that this ends."""
 _FOREIGN_SHARE = 0.1
+"""Of a device's memory: what others have taken since the pool began, above this, is why an item did not fit."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Death:
     """A worker ended with a claim.
 
     Attributes:
-        cause: crash; hang (killed by us after its deadline); oom_kill (by the kernel); excused (all workers died at once, or we
-            took it back for the sake of the machine's memory).
+        cause: crash; hang (killed by us after its deadline); oom_kill (by the kernel); excused (all workers died at once);
+            taken_back (ended by us for a reason that has nothing to do with its item).
         text: exit code or deadline, for people.
         tail: last lines that the worker printed.
     """
 
-    cause: Literal["crash", "hang", "oom_kill", "excused"]
+    cause: Literal["crash", "hang", "oom_kill", "excused", "taken_back"]
     text: str
     tail: str = ""
 
@@ -55,6 +56,7 @@ class Circumstances:
         seconds, peak_bytes: of the attempt.
         device: its name, for people.
         total_bytes, foreign_bytes: the device's memory, and how much of it others held.
+        usual_foreign_bytes: how much others held when the pool began.
         now: monotonic seconds.
     """
 
@@ -67,6 +69,7 @@ class Circumstances:
     device: str = ""
     total_bytes: int = 0
     foreign_bytes: int = 0
+    usual_foreign_bytes: int = 0
     now: float = 0.0
 
 
@@ -111,6 +114,8 @@ def _after_death(task: Task, death: Death, seen: Circumstances, rules: Rules) ->
     if death.cause == "oom_kill":
         failure = Failed("oom", "OomKill", "the kernel's out-of-memory killer ended the worker", traceback=death.tail)
         return _after_out_of_memory(task, failure, seen, rules)
+    if death.cause == "taken_back":
+        return Again(task)
     if death.cause == "excused" and task.excused < MAX_EXCUSED:
         return Again(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
     charged = replace(task, crashes=task.crashes + 1, avoid=task.avoid | {seen.serial})
@@ -128,15 +133,15 @@ def _after_death(task: Task, death: Death, seen: Circumstances, rules: Rules) ->
 def _after_out_of_memory(task: Task, failure: Failed, seen: Circumstances, rules: Rules) -> Verdict:
     if not (seen.alone and seen.fresh):
         return Again(replace(task, alone=True))
-    if seen.foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
+    if seen.foreign_bytes - seen.usual_foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
         busy = replace(failure, kind="transient", text=f"{failure.text}; others hold {_gib(seen.foreign_bytes)} of {seen.device}")
         return _after_transient(task, busy, seen, rules)
     if rules.allow_shrink and task.level + 1 < len(seen.shrinks):
         return Again(replace(task, alone=True, level=task.level + 1))
     peak = seen.peak_bytes
-    needs = f"alone on {seen.device} with {_gib(seen.total_bytes)} it ran out of memory" + (
-        "" if peak is None else f" at {_gib(peak)}"
-    )
+    others = f" of which others hold {_gib(seen.foreign_bytes)}" if seen.foreign_bytes > _FOREIGN_SHARE * seen.total_bytes else ""
+    needs = f"alone on {seen.device} with {_gib(seen.total_bytes)}{others} it ran out of memory"
+    needs += "" if peak is None else f" at {_gib(peak)}"
     remedy = f"Use a device with more than {_gib(max(seen.total_bytes, peak or 0))}, a smaller picture or a shorter clip"
     if not rules.allow_shrink and len(seen.shrinks) > 1:
         remedy += ", or set pool.allow_shrink: true"

@@ -5,7 +5,7 @@ A `Task` is an item with what has happened to it so far. This module does not de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from videolift.pool.types import Item
@@ -75,6 +75,14 @@ class WorkQueue:
         """Size of the longest task left, 0 without any."""
         waiting = [self._fresh[-1]] if self._fresh else []
         return max((task.size for task in (*waiting, *self._again, *self._alone)), default=0.0)
+
+    def remove(self, unwanted: Callable[[Task], bool]) -> list[Task]:
+        """Takes out every task for which ``unwanted`` says so."""
+        found = [task for task in self._fresh if unwanted(task)]
+        if found:
+            self._fresh = [task for task in self._fresh if not unwanted(task)]
+            self._fresh_size = sum(task.size for task in self._fresh)
+        return found
 
     def put(self, task: Task) -> None:
         """Puts a task back, behind everything that has not been tried."""

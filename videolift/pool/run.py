@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from videolift.pool import worker as child
 from videolift.pool.crew import Crew
 from videolift.pool.events import EventSink
+from videolift.pool.figures import Figures
 from videolift.pool.handle import Timing, pickled_factory
 from videolift.pool.memory import Gauge, SystemGauge
 from videolift.pool.policy import Rules
 from videolift.pool.queue import Task
 from videolift.pool.signals import StopRequests
 from videolift.pool.sizing import UNBOUNDED, SizingRules
-from videolift.pool.supervisor import Plan, Supervisor
+from videolift.pool.staffing import Plan
+from videolift.pool.supervisor import Supervisor
 from videolift.pool.types import Device, Item, Ledger, PoolReport, Worker
 
 if TYPE_CHECKING:  # workers import this package too, and need no pydantic for it
@@ -87,7 +89,8 @@ def run_pool(
             grace_s=settings.grace_s,
             timing=timing or Timing(),
         )
-        crews = [Crew(device, _slots(device)) for device in devices]
+        figures: dict[str, Figures] = {}
+        crews = [Crew(device, _slots(device), figures.setdefault(device.name, Figures())) for device in devices]
         sink = events or EventSink(stream=None)
         return Supervisor(plan, tasks, crews, ledger, sink, gauge or SystemGauge(), signals).run()
 

@@ -1,8 +1,9 @@
 """How many workers a device should have, as a pure function of a snapshot of it.
 
 The rule: ``n = floor((free - reserve) / (p95 peak x (1 + margin)))``, where free is what foreign use leaves and the peak is that of
-items as long as the longest one left. One worker probes; each measured item doubles what is allowed until three have been seen. A
-worker is added only while the work left pays for starting it. This module starts nothing and reads no clock.
+items as long as the longest one left; the fewer items have been measured, the larger the margin. One worker probes; others may
+load beside it, but work only once its peak is known. More workers than keep the device busy, or than throughput gains from, or than
+the work left pays for, are not started. This module starts nothing and reads no clock.
 """
 
 from __future__ import annotations
@@ -10,8 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from videolift.pool.figures import Peak, Rate
+
 UNBOUNDED = 1 << 20
-_TRUSTED_SAMPLES = 3
+_LEAST_GAIN = 0.25
+"""A further worker must add this share of what the workers before it do each."""
+_PROBE_SHARE_OF_LOAD = 0.1
+"""While nothing is known of an item's seconds, it must have run for this share of a load before another load is worth while."""
+_KNEE_TOLERANCE = 0.15
+_CRITICAL_SHARE = 0.5
+_LOADS_AT_ONCE = 4
+_LEAK_BYTES, _LEAK_SHARE = 300 << 20, 0.5
+_REGROW_ITEMS = 8
 
 
 @dataclass(frozen=True)
@@ -30,98 +41,143 @@ class SizingRules:
 
 
 @dataclass(frozen=True)
-class Peak:
-    """What one item, or a worker still at it, took at most: on the device and in the host's memory."""
-
-    size: float
-    device_bytes: int
-    host_bytes: int
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """All that a decision about one device depends on.
 
     Attributes:
-        total_bytes, free_bytes: of the device, now.
-        own_bytes: in use by our workers now.
-        host_free_bytes: of the machine, or of our control group, now.
-        host_own_bytes: of that, in use by our workers.
-        slots: the most that cores allow.
-        workers: alive, loading ones included; ``ready`` of them have loaded.
-        ready: see workers.
+        free_bytes, own_bytes: of the device, now: what a new process could get, and what our workers use.
+        host_free_bytes, host_own_bytes: of the machine, or of our control group, likewise.
+        slots: the most workers that cores allow.
+        workers: alive, loading ones included.
         waiting: items that nobody works on and that may run beside others.
         largest: size of the longest of them.
-        seconds_left: single-worker seconds of all that is waiting, None while nothing has been measured.
-        load_s: seconds from start to ready, None while nothing has been measured.
-        peaks: what finished items took, and what running ones have taken so far.
-        finished_samples: how many of ``peaks`` are of finished items, remembered ones included.
-        settled: the most workers since an out of memory, None without one.
+        waiting_s: seconds that one worker alone would need for all of them, None while not known.
+        running_s: how long the longest running item has run.
+        load_s: seconds from start to ready, None while not known.
+        loaded_bytes: (device, host) memory of a worker that has done nothing, None while not known.
+        peaks: what finished items took.
+        running: what the running ones have taken so far.
+        samples: how many items have been measured, remembered ones included.
+        busy_share: for which share of its time one worker keeps the device busy, None while not known.
+        rates: throughput by number of workers.
+        settled: the most workers after an out of memory, None without one.
     """
 
-    total_bytes: int
     free_bytes: int
     own_bytes: int
     host_free_bytes: int
     host_own_bytes: int
     slots: int
     workers: int
-    ready: int
     waiting: int
     largest: float
-    seconds_left: float | None
-    load_s: float | None
-    peaks: tuple[Peak, ...]
-    finished_samples: int
+    waiting_s: float | None = None
+    running_s: float = 0.0
+    load_s: float | None = None
+    loaded_bytes: tuple[int, int] | None = None
+    peaks: tuple[Peak, ...] = ()
+    running: tuple[Peak, ...] = ()
+    samples: int = 0
+    busy_share: float | None = None
+    rates: tuple[Rate, ...] = ()
     settled: int | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How many workers the device should have, and why; ``figures`` are the numbers behind it, for events and people."""
+    """What a device should have.
 
-    workers: int
+    Attributes:
+        busy: how many workers may work at once; at least 1, since whether even one fits, only trying tells.
+        alive: how many may exist; above ``busy`` only while the first items are measured.
+        reason: the limit that decided.
+        give_up: the host is about to run out: the youngest worker must go at once.
+        figures: the numbers behind it, for events and people.
+    """
+
+    busy: int
+    alive: int
     reason: str
+    give_up: bool
     figures: dict[str, float]
 
 
 def decide(now: Snapshot, rules: SizingRules) -> Decision:
-    """The number of workers for one device. At least 1: whether even one fits, only trying tells."""
-    device_peak, host_peak = _p95([p.device_bytes for p in _relevant(now)]), _p95([p.host_bytes for p in _relevant(now)])
-    limits = {
-        "memory": _fit(now.free_bytes + now.own_bytes, device_peak, rules),
-        "host memory": _fit(now.host_free_bytes + now.host_own_bytes, host_peak, rules),
-        "cores": now.slots,
-        "max_workers": rules.max_workers or UNBOUNDED,
-        "out of memory before": now.settled or UNBOUNDED,
-        "probing": UNBOUNDED if now.finished_samples >= _TRUSTED_SAMPLES else 2**now.finished_samples,
-        "items left": max(1, now.workers, min(now.ready + now.waiting, UNBOUNDED)),
-    }
-    if not _pays(now):
-        limits["not worth starting"] = max(1, now.workers)
+    """The numbers for one device."""
+    limits = _limits(now, rules)
     reason = min(limits, key=lambda name: limits[name])
+    allowed = max(1, limits[reason])
+    busy = allowed if now.samples else 1
+    alive = allowed if now.samples else max(1, min(allowed, _loadable(now, rules)))
+    start_more = _pays(now)
+    if not start_more and alive > now.workers:
+        alive, reason = max(1, now.workers), "not worth starting"
     figures = {
         "free_gib": _gib(now.free_bytes),
         "own_gib": _gib(now.own_bytes),
-        "peak_gib": _gib(device_peak),
+        "peak_gib": _gib(_p95([p.device_bytes for p in _relevant(now)])),
         "host_free_gib": _gib(now.host_free_bytes),
-        "host_peak_gib": _gib(host_peak),
-        "samples": now.finished_samples,
+        "host_peak_gib": _gib(_p95([p.host_bytes for p in _relevant(now)])),
+        "samples": now.samples,
+        "busy_share": round(now.busy_share or 0.0, 3),
         "waiting": now.waiting,
     }
-    return Decision(max(1, limits[reason]), reason, figures)
+    critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and now.workers > 1
+    return Decision(busy, alive, "probing" if not now.samples and alive > busy else reason, critical, figures)
+
+
+def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
+    seen = _relevant(now)
+    margin = rules.margin * (1.0 + 2.0 / now.samples) if now.samples else 0.0
+    return {
+        "memory": _fit(now.free_bytes + now.own_bytes, _p95([p.device_bytes for p in seen]) * (1 + margin), rules),
+        "host memory": _fit(now.host_free_bytes + now.host_own_bytes, _p95([p.host_bytes for p in seen]) * (1 + margin), rules),
+        "cores": now.slots,
+        "max_workers": rules.max_workers or UNBOUNDED,
+        "out of memory before": now.settled or UNBOUNDED,
+        "device busy": _knee(now.busy_share),
+        "throughput": _best_rate(now.rates),
+    }
 
 
 def _fit(available: int, peak: float, rules: SizingRules) -> int:
     if peak <= 0:
         return UNBOUNDED
-    return max(0, math.floor((available - rules.reserve_bytes) / (peak * (1 + rules.margin))))
+    return max(0, math.floor((available - rules.reserve_bytes) / peak))
+
+
+def _loadable(now: Snapshot, rules: SizingRules) -> int:
+    """How many may be loaded beside the probe: half of what is free is left to the probe's growth."""
+    if now.loaded_bytes is None:
+        return 1
+    rooms = [
+        (free // 2 - rules.reserve_bytes) / (loaded * (1 + rules.margin))
+        for free, loaded in zip((now.free_bytes, now.host_free_bytes), now.loaded_bytes, strict=True)
+        if loaded
+    ]
+    return now.workers + max(0, math.floor(min(rooms, default=0.0)))
+
+
+def _knee(busy_share: float | None) -> int:
+    """As many workers as keep the device busy all the time."""
+    if not busy_share:
+        return UNBOUNDED
+    return max(1, math.ceil(1.0 / busy_share - _KNEE_TOLERANCE))
+
+
+def _best_rate(rates: tuple[Rate, ...]) -> int:
+    """The number from which on the workers added less than `_LEAST_GAIN` of their share; no limit while none has been tried."""
+    for fewer, more in zip(rates, rates[1:], strict=False):
+        each = fewer.throughput / fewer.workers
+        if more.throughput - fewer.throughput < _LEAST_GAIN * each * (more.workers - fewer.workers):
+            return fewer.workers
+    return UNBOUNDED
 
 
 def _relevant(now: Snapshot) -> list[Peak]:
-    """Peaks of items at least half as long as the longest one left; all of them where there is none."""
+    """Peaks of items at least half as long as the longest one left, or of all where there is none; running ones so far."""
     longer = [p for p in now.peaks if 2 * p.size >= now.largest]
-    return longer or list(now.peaks)
+    return [*(longer or now.peaks), *now.running]
 
 
 def _p95(values: list[int]) -> float:
@@ -132,10 +188,31 @@ def _p95(values: list[int]) -> float:
 
 
 def _pays(now: Snapshot) -> bool:
-    """True if one more worker would end the work sooner, its loading counted."""
-    if now.seconds_left is None or now.load_s is None:
+    """True if work would be left for one more worker when it has loaded."""
+    if now.waiting == 0:
+        return False
+    if now.load_s is None or now.workers == 0:
         return True
-    return now.seconds_left / max(1, now.workers) > now.load_s
+    if now.waiting_s is None:
+        return now.running_s >= _PROBE_SHARE_OF_LOAD * now.load_s
+    return now.waiting_s / now.workers > now.load_s
+
+
+def may_load(loading: int, ready: int) -> bool:
+    """True if one more worker may load now: the first loads alone, later ones a few at a time and never more than work already."""
+    return loading < (max(_LOADS_AT_ONCE, ready) if ready else 1)
+
+
+def leaks(first_rest_bytes: int, rest_bytes: int) -> bool:
+    """True if a worker holds so much more between items than after its first ones that a fresh one should take its place."""
+    return rest_bytes - first_rest_bytes > max(_LEAK_BYTES, _LEAK_SHARE * first_rest_bytes)
+
+
+def regrown(settled: int | None, done_since: int) -> int | None:
+    """The cap after an out of memory, one higher once each of its workers has done several items since without another."""
+    if settled is None or done_since < _REGROW_ITEMS * settled:
+        return settled
+    return settled + 1
 
 
 def _gib(count: float) -> float:

@@ -132,7 +132,7 @@ def _attempt(worker: Worker, work: Work, outbox: _Outbox) -> Done | Failed:
     _reset_peak()
     try:
         value = worker.process(work.item, shrink=work.shrink, progress=outbox.progress)
-        done = Done(pickle.dumps(value, protocol=5), peak_rss_bytes())
+        done = Done(pickle.dumps(value, protocol=5), peak_rss_bytes(), rest_rss_bytes())
         encode(done)
     except BaseException as error:  # noqa: BLE001  the border to user code, sys.exit and an unpicklable result included
         return replace(describe(error, loading=False), peak_rss_bytes=peak_rss_bytes())
@@ -149,11 +149,17 @@ def _reset_peak() -> None:
 
 def peak_rss_bytes() -> int | None:
     """High-water mark of this process's resident memory since the last reset, None where the kernel does not say."""
+    return _status("VmHWM:")
+
+
+def rest_rss_bytes() -> int | None:
+    """Resident memory of this process now, None where the kernel does not say."""
+    return _status("VmRSS:")
+
+
+def _status(name: str) -> int | None:
     try:
-        status = Path("/proc/self/status").read_text()
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
