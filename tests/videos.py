@@ -41,13 +41,16 @@ def moving_pattern(frames: int, width: int = 64, height: int = 48, seed: int = 0
 
 
 def numbered_frames(frames: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """RGB u8 (T, H, W, 3): grey level tells the frame's number, 2 codes apart; read back with `frame_number`."""
-    return np.broadcast_to((40 + 2 * np.arange(frames, dtype=np.uint8))[:, None, None, None], (frames, height, width, 3)).copy()
+    """RGB u8 (T, H, W, 3): eight upright bars, dark or bright, are the frame's number in binary; see `frame_number`."""
+    bits = np.arange(frames)[:, None] >> np.arange(8) & 1
+    bars = np.repeat(np.where(bits, 210, 50), width // 8, axis=1).astype(np.uint8)
+    return np.repeat(np.repeat(bars[:, None, :, None], height, 1), 3, 3)
 
 
 def frame_number(rgb: np.ndarray) -> np.ndarray:
-    """Numbers i64 (T) of frames made by `numbered_frames`, whatever their size."""
-    return np.rint((rgb.reshape(len(rgb), -1).mean(1) - 40) / 2).astype(int)
+    """Numbers i64 (T) of frames made by `numbered_frames`, however scaled."""
+    bars = rgb.mean((1, 3)).reshape(len(rgb), 8, -1).mean(2)
+    return (bars > 130) @ (1 << np.arange(8))
 
 
 def rgb_to_yuv444(rgb: np.ndarray, matrix: str, *, full_range: bool, bits: int = 8) -> np.ndarray:

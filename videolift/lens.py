@@ -91,7 +91,7 @@ class Lens:
         return np.asarray(out, np.float64).reshape(uv.shape)
 
     def undistort(self, uv_px: ArrayLike, K_pinhole: ArrayLike) -> Float:
-        """Inverse of `distort` by fixed-point iteration to 1e-9 px; NaN where it does not converge (outside the model's range)."""
+        """Inverse of `distort` by fixed-point iteration to 1e-7 px; NaN where it does not converge (outside the model's range)."""
         target, K = np.asarray(uv_px, np.float64), np.asarray(K_pinhole, np.float64)
         out = (target - self.K[:2, 2]) * (K[[0, 1], [0, 1]] / self.K[[0, 1], [0, 1]]) + K[:2, 2]
         scale = K[[0, 1], [0, 1]] / self.K[[0, 1], [0, 1]]
@@ -99,10 +99,10 @@ class Lens:
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(_ITERATIONS):
                 left = target - self.distort(out, K)
-                if not (np.abs(left) > 1e-9).any():
+                if not (np.abs(left) > 1e-7).any():
                     break
                 out = out + left * scale
-        return np.where((np.abs(left) < 1e-6).all(-1, keepdims=True), out, np.nan)
+        return np.where((np.abs(left) < 1e-5).all(-1, keepdims=True), out, np.nan)
 
     def pinhole(self, clip_px: tuple[int, int], offset_px: tuple[int, int]) -> Float:
         """``K`` (3, 3) of the widest undistorted clip of this lens without empty pixels.

@@ -120,8 +120,9 @@ class _Ingest:
         threads = decoder_threads(threads, size.width, size.height)
         frames = decode(self.source, threads=threads, from_s=start, damage=self.seen.damage)
         timed = self._watch(in_order(frames, self.seen.cadence), end)
-        tick = self.seen.cadence.tick_s
-        chosen = nearest(timed, self.settings.fps, start_s=start, end_s=end, tolerance_s=tick)
+        # timestamps are rounded to ticks, but a container may also count in whole frames
+        rounding = min(self.seen.cadence.tick_s, 0.1 * self.seen.cadence.frame_s)
+        chosen = nearest(timed, self.settings.fps, start_s=start, end_s=end, tolerance_s=rounding)
         view = self._write(chosen)
         refuse(
             self.seen,

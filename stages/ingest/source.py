@@ -7,6 +7,7 @@ bytes, so no name is ever taken for a URL and no playlist can fetch anything. Fr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -34,6 +35,7 @@ _BUFFER_BYTES = 1 << 18
 _HASH_BYTES = 1 << 24
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
 _CONVERT = "Convert it: ffmpeg -i INPUT -c:v libx264 -crf 16 OUTPUT.mp4"
+_FILES = "List regular files."
 _SHRINK = "Make it smaller: ffmpeg -i INPUT -vf scale=1920:-2 OUTPUT.mp4"
 _REPLACE = "Copy or export it again from where it came from, or remove it from the list of videos."
 
@@ -91,17 +93,20 @@ def _open_regular(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise BadInput("missing", f"{path.name}: no such file", _REPLACE) from error
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+    except (PermissionError, NotADirectoryError) as error:
         raise BadInput(
             "unreadable", f"{path.name} cannot be opened: {error.strerror}", "Make it readable for this user."
         ) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput("not_a_file", f"{path.name} is no regular file but {_kind(status.st_mode)}", "List files, not devices.")
+            raise BadInput("not_a_file", f"{path.name} is no regular file but {_kind(status.st_mode)}", _FILES)
         if status.st_size == 0:
             raise BadInput("empty_file", f"{path.name} has 0 bytes", _REPLACE)
-        yield file
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def _kind(mode: int) -> str:
