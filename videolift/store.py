@@ -18,9 +18,14 @@ from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  importing it registers the filters that our files use
+import numpy as np
+from numpy.typing import NDArray
 
 from videolift.errors import CorruptFile, storage_errors_are_transient
 
+OWN_ATTRIBUTES = frozenset({"format", "version", "complete"})
+"""What this module adds to a file's own attributes."""
+_JSON = "json:"
 LIBVER = ("v110", "v110")
 """HDF5 1.10 and later can read our files; ``latest`` may be unreadable for a collaborator's library."""
 
@@ -97,17 +102,18 @@ def sha256_of(value: Any) -> str:
 def create_hdf5(temporary: Path, file_format: str, version: int) -> h5py.File:
     """A new HDF5 file of ours, not yet complete; `complete_hdf5` ends it."""
     file = h5py.File(temporary, "w", libver=LIBVER)
-    file.attrs["format"], file.attrs["version"] = file_format, version
+    write_attribute(file, "format", file_format)
+    write_attribute(file, "version", version)
     return file
 
 
 def complete_hdf5(file: h5py.File) -> None:
     """Marks ``file`` complete, closes it, reopens it and checks it."""
-    path, file_format, version = Path(file.filename), file.attrs["format"], int(file.attrs["version"])
+    path, attributes = Path(file.filename), read_attributes(file)
     file.flush()
-    file.attrs["complete"] = 1
+    write_attribute(file, "complete", 1)
     file.close()
-    open_hdf5(path, file_format, version).close()
+    open_hdf5(path, attributes["format"], attributes["version"]).close()
 
 
 def open_hdf5(path: Path, file_format: str, version: int) -> h5py.File:
@@ -122,14 +128,61 @@ def open_hdf5(path: Path, file_format: str, version: int) -> h5py.File:
         raise CorruptFile(f"{path}: no such file") from error
     except OSError as error:
         raise CorruptFile(f"{path}: not a readable HDF5 file: {error}") from error
-    attributes = dict(file.attrs)
-    if attributes.get("format") != file_format:
-        problem = f"format is {attributes.get('format')!r}, expected {file_format!r}"
-    elif int(attributes.get("version", -1)) != version:
-        problem = f"version is {attributes.get('version')}, this videolift reads {version}"
-    elif int(attributes.get("complete", 0)) != 1:
-        problem = "not complete: its writer was stopped"
-    else:
+    problem = _problem(file, file_format, version)
+    if problem is None:
         return file
     file.close()
     raise CorruptFile(f"{path}: {problem}")
+
+
+def read_hdf5(dataset: h5py.Dataset, where: Any = ...) -> NDArray[Any]:
+    """Reads from a dataset of a file of ours.
+
+    Raises:
+        CorruptFile: a checksum does not match.
+    """
+    try:
+        return np.asarray(dataset[where])
+    except (OSError, RuntimeError) as error:
+        raise CorruptFile(f"{dataset.file.filename}: {dataset.name} cannot be read: {error}") from error
+
+
+def write_attribute(node: h5py.HLObject, name: str, value: Any) -> None:
+    """Sets an attribute: text and numbers as they are, anything else that JSON can hold as JSON text.
+
+    Text has a fixed length, since HDF5 keeps text of variable length in a heap without checksums, where one flipped bit is read as
+    another word or makes the reader hang (measured). To h5py alone it is therefore bytes.
+    """
+    is_plain = isinstance(value, (str, int, float, np.generic)) and not isinstance(value, bool)
+    if not is_plain or (isinstance(value, str) and (value.startswith(_JSON) or "\0" in value)):
+        value = _JSON + json.dumps(value, sort_keys=True)
+    if isinstance(value, str):
+        data = value.encode()
+        node.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+    else:
+        node.attrs[name] = value
+
+
+def read_attributes(node: h5py.HLObject) -> dict[str, Any]:
+    """All attributes as `write_attribute` was given them."""
+    return {name: from_attribute(value) for name, value in node.attrs.items()}
+
+
+def from_attribute(value: Any) -> Any:
+    """One attribute's value as `write_attribute` was given it."""
+    if isinstance(value, (bytes, np.bytes_)):
+        text = value.decode()
+        return json.loads(text.removeprefix(_JSON)) if text.startswith(_JSON) else text
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _problem(file: h5py.File, file_format: str, version: int) -> str | None:
+    try:
+        attributes = read_attributes(file)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        return f"attributes cannot be read: {error}"
+    if attributes.get("format") != file_format:
+        return f"format is {attributes.get('format')!r}, expected {file_format!r}"
+    if attributes.get("version") != version:
+        return f"version is {attributes.get('version')}, this videolift reads {version}"
+    return None if attributes.get("complete") == 1 else "not complete: its writer was stopped"

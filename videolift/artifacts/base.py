@@ -7,7 +7,6 @@ lazily and checks on opening. Artifacts hold no time, host, user or path, so equ
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,40 +15,26 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import h5py
-import hdf5plugin
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from videolift.artifacts.fields import Field, GrowingDataset
 from videolift.errors import CorruptFile, storage_errors_are_transient
-from videolift.store import atomic_file, complete_hdf5, create_hdf5, open_hdf5, publish, sha256_file, temporary_beside
+from videolift.store import (
+    OWN_ATTRIBUTES,
+    atomic_file,
+    complete_hdf5,
+    create_hdf5,
+    open_hdf5,
+    publish,
+    read_attributes,
+    read_hdf5,
+    sha256_file,
+    temporary_beside,
+    write_attribute,
+)
 
-BITSHUFFLE = hdf5plugin.Bitshuffle(cname="lz4")
-ZSTD = hdf5plugin.Zstd(clevel=1)
 _COPY_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Field:
-    """One dataset of an artifact.
-
-    Attributes:
-        name: dataset name, the field name of CONTRACTS A.
-        dtype: as stored.
-        shape: per axis a length, None where only the clip decides, -1 on the one axis that grows.
-        chunk: rows per chunk along the growing axis.
-        codec: a filter of hdf5plugin, None for no compression.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-    chunk: int = 1024
-    codec: Any = None
-
-    @property
-    def axis(self) -> int | None:
-        """The growing axis; None for an array written once, whole."""
-        return self.shape.index(-1) if -1 in self.shape else None
 
 
 @dataclass(frozen=True)
@@ -60,19 +45,6 @@ class Published:
     bytes: int
     mtime_ns: int
     sha256: str
-
-
-def to_attribute(value: Any) -> Any:
-    """``value`` as an HDF5 attribute: text and numbers as they are, the rest as JSON text with a mark."""
-    plain = isinstance(value, (str, int, float, np.generic)) and not isinstance(value, bool)
-    return value if plain else "json:" + json.dumps(value, sort_keys=True)
-
-
-def from_attribute(value: Any) -> Any:
-    """Inverse of `to_attribute`."""
-    if isinstance(value, str) and value.startswith("json:"):
-        return json.loads(value[5:])
-    return value.item() if isinstance(value, np.generic) else value
 
 
 class ArtifactWriter:
@@ -94,6 +66,8 @@ class ArtifactWriter:
         self.attributes: dict[str, Any] = {}
         self._fields = {field.name: field for field in self.FIELDS}
         self._file: h5py.File | None = None
+        self._temporary = final
+        self._growing: dict[str, GrowingDataset] = {}
         self._scratch: Path | None = None
         self._done = self._valid_segments()
         self.committed: int = sum(rows for _, rows in self._done)
@@ -113,7 +87,7 @@ class ArtifactWriter:
                 if name in file:
                     del file[name]
                 data = np.ascontiguousarray(array, dtype=field.dtype)
-                self._check(field, data.shape)
+                field.check(data.shape)
                 checked = {"chunks": data.shape, "fletcher32": True} if data.size else {}
                 file.create_dataset(name, data=data, **checked)
 
@@ -145,13 +119,13 @@ class ArtifactWriter:
         """Makes everything appended so far survive a kill. Call it at fixed rows, so that equal work gives equal bytes."""
         if self.segments is None or self._file is None or self.ROWS not in self._file:
             return
-        rows = int(self._file[self.ROWS].shape[0])
-        self._finish(self._file)
-        temporary, self._file = Path(self._temporary), None
+        rows = self._growing[self.ROWS].rows
         target = self.segments / f"{self.committed:09d}-{rows}.h5"
         with storage_errors_are_transient(f"saving a segment of {self.final.name}"):
+            self._finish(self._file)
+            self._file = None
             self.segments.mkdir(parents=True, exist_ok=True)
-            publish(temporary, target)
+            publish(self._temporary, target)
         self._done.append((target, rows))
         self.committed += rows
 
@@ -180,15 +154,15 @@ class ArtifactWriter:
 
     def discard(self) -> None:
         """Removes what was not committed. Safe to call at any time, also after `publish`."""
-        file, self._file = self._file, None
+        file, self._file, self._growing = self._file, None, {}
         try:
             if file is not None:
                 file.close()
         except (OSError, RuntimeError, ValueError):
             pass  # a full disk also fails the close; the file is removed all the same
         finally:
-            if file is not None or getattr(self, "_temporary", None) is not None:
-                Path(self._temporary).unlink(missing_ok=True)
+            if self._temporary is not self.final:
+                self._temporary.unlink(missing_ok=True)
             if self._scratch is not None:
                 shutil.rmtree(self._scratch, ignore_errors=True)
                 self._scratch = None
@@ -201,42 +175,23 @@ class ArtifactWriter:
         return self._file
 
     def _append(self, field: Field, data: NDArray[Any]) -> None:
-        axis = field.axis
-        if axis is None:
+        if field.axis is None:
             raise ValueError(f"{field.name} does not grow; use put")
         file, data = self._open(), np.asarray(data, dtype=field.dtype)
-        self._check(field, data.shape)
+        field.check(data.shape)
         if field.name not in file:
-            self._create(file, field, data.shape)
-        dataset = file[field.name]
-        start = dataset.shape[axis]
-        dataset.resize(start + data.shape[axis], axis=axis)
-        where = [slice(None)] * data.ndim
-        where[axis] = slice(start, start + data.shape[axis])
-        if data.size:
-            dataset[tuple(where)] = data
-
-    def _create(self, file: h5py.File, field: Field, like: tuple[int, ...]) -> None:
-        axis = field.axis
-        shape = tuple(0 if i == axis else n for i, n in enumerate(like))
-        limits = tuple(None if i == axis else n for i, n in enumerate(like))
-        chunks = tuple(field.chunk if i == axis else max(n, 1) for i, n in enumerate(like))
-        options = {} if field.codec is None else dict(field.codec)
-        file.create_dataset(field.name, shape, field.dtype, maxshape=limits, chunks=chunks, fletcher32=True, **options)
-
-    def _check(self, field: Field, shape: tuple[int, ...]) -> None:
-        fits = len(shape) == len(field.shape) and all(
-            want in (None, -1) or want == got for want, got in zip(field.shape, shape, strict=True)
-        )
-        if not fits:
-            raise ValueError(f"{field.name} has shape {shape}, expected {field.shape} (-1 grows, None is free)")
+            self._growing[field.name] = GrowingDataset(file, field, data.shape)
+        self._growing[field.name].append(data)
 
     def _complete_fields(self, file: h5py.File) -> None:
         """Last additions before publication; a subclass may create fields that never got a row."""
 
     def _finish(self, file: h5py.File) -> None:
+        for dataset in self._growing.values():
+            dataset.flush()
+        self._growing = {}
         for key, value in sorted(self.attributes.items()):
-            file.attrs[key] = to_attribute(value)
+            write_attribute(file, key, value)
         complete_hdf5(file)
 
     def _valid_segments(self) -> list[tuple[Path, int]]:
@@ -256,31 +211,41 @@ class ArtifactWriter:
         return found
 
     def _merge(self) -> None:
-        tail, self._file = self._file, None
-        if tail is not None:
-            self._finish(tail)
-        parts = [path for path, _ in self._done] + ([Path(self._temporary)] if tail is not None else [])
-        for path in parts:
-            with open_hdf5(path, self.FORMAT, self.VERSION) as source:
-                saved = {k: from_attribute(v) for k, v in source.attrs.items() if k not in ("format", "version", "complete")}
-                self.attributes = saved | self.attributes
-                for field in self.FIELDS:
-                    if field.name in source:
-                        self._copy(field, source[field.name])
-        if tail is not None:
-            parts[-1].unlink()
+        tail = self._temporary if self._file is not None else None
+        try:
+            if self._file is not None:
+                self._finish(self._file)
+                self._file = None
+            for path in [path for path, _ in self._done] + ([tail] if tail is not None else []):
+                self._merge_part(path)
+        finally:
+            if tail is not None:
+                tail.unlink(missing_ok=True)
 
-    def _copy(self, field: Field, source: h5py.Dataset) -> None:
-        if field.axis is None:
-            self.put(**{field.name: source[...]})
-            return
-        length = source.shape[field.axis]
-        row_bytes = max(1, source.nbytes // max(length, 1))
-        step = max(field.chunk, _COPY_BYTES // row_bytes // field.chunk * field.chunk)
-        for start in range(0, length, step) if length else [0]:
-            where = [slice(None)] * source.ndim
-            where[field.axis] = slice(start, start + step)
-            self._append(field, source[tuple(where)])
+    def _merge_part(self, path: Path) -> None:
+        with open_hdf5(path, self.FORMAT, self.VERSION) as source:
+            saved = {key: value for key, value in read_attributes(source).items() if key not in OWN_ATTRIBUTES}
+            self.attributes = saved | self.attributes
+            for field in self.FIELDS:
+                if field.name not in source:
+                    continue
+                for data in _parts(source[field.name], field):
+                    if field.axis is None:
+                        self.put(**{field.name: data})
+                    else:
+                        self._append(field, data)
+
+
+def _parts(source: h5py.Dataset, field: Field) -> Iterator[NDArray[Any]]:
+    """The dataset in steps of whole chunks and some 64 MB; one empty step where it has no rows."""
+    if field.axis is None:
+        yield read_hdf5(source)
+        return
+    length = source.shape[field.axis]
+    row_bytes = max(1, source.nbytes // max(length, 1))
+    step = max(field.chunk, _COPY_BYTES // row_bytes // field.chunk * field.chunk)
+    for start in range(0, length, step) if length else [0]:
+        yield read_hdf5(source, (slice(None),) * field.axis + (slice(start, start + step),))
 
 
 class Artifact:
@@ -297,12 +262,11 @@ class Artifact:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._file = open_hdf5(self.path, self.FORMAT, self.VERSION)
-        self.attrs: Mapping[str, Any] = {key: from_attribute(value) for key, value in self._file.attrs.items()}
-        """Attributes as written by `ArtifactWriter.describe`."""
         try:
+            self.attrs: Mapping[str, Any] = read_attributes(self._file)
+            """Attributes as written by `ArtifactWriter.describe`."""
             missing = [field.name for field in self.FIELDS if field.name not in self._file]
-            if missing:
-                raise CorruptFile(f"{self.path}: without {', '.join(missing)}")
+            self._require(not missing, f"without {', '.join(missing)}")
             self._validate()
         except CorruptFile:
             self.close()
@@ -316,8 +280,15 @@ class Artifact:
             raise CorruptFile(f"{self.path}: {text}")
 
     def array(self, name: str) -> h5py.Dataset:
-        """The stored dataset, unread; index it to read. HDF5's own errors pass through; prefer the named fields."""
-        return self._file[name]
+        """The stored dataset, unread; `read` reads from it with its checks.
+
+        Raises:
+            CorruptFile: its description does not match its checksum.
+        """
+        try:
+            return self._file[name]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise CorruptFile(f"{self.path}: {name} cannot be opened: {error}") from error
 
     def read(self, name: str, where: Any = ...) -> NDArray[Any]:
         """Reads part of a field.
@@ -325,10 +296,7 @@ class Artifact:
         Raises:
             CorruptFile: a checksum does not match.
         """
-        try:
-            return np.asarray(self._file[name][where])
-        except OSError as error:
-            raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
+        return read_hdf5(self.array(name), where)
 
     def close(self) -> None:
         """Closes the file; safe to call twice."""

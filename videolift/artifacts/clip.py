@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts.base import ZSTD, Artifact, ArtifactWriter, Field
+from videolift.artifacts.base import Artifact, ArtifactWriter
+from videolift.artifacts.fields import ZSTD, Field
 from videolift.codecs import residual_decode, residual_encode
 
 _FIELDS = (

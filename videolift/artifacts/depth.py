@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts.base import BITSHUFFLE, Artifact, ArtifactWriter, Field
+from videolift.artifacts.base import Artifact, ArtifactWriter
+from videolift.artifacts.fields import BITSHUFFLE, Field
 from videolift.geometry import is_rotation
 
 Scale = Literal["metric", "hand", "arbitrary", "assumed"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts.base import Artifact, ArtifactWriter, Field
+from videolift.artifacts.base import Artifact, ArtifactWriter
+from videolift.artifacts.fields import Field
 from videolift.geometry import is_rotation
 
 SIDES = ("left", "right")

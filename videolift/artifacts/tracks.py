@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts.base import BITSHUFFLE, Artifact, ArtifactWriter, Field
+from videolift.artifacts.base import Artifact, ArtifactWriter
+from videolift.artifacts.fields import BITSHUFFLE, Field
 
 _FIELDS = (
     Field("window_start", "i8", (-1,)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts.base import BITSHUFFLE, Field
+from videolift.artifacts.fields import BITSHUFFLE, Field
 from videolift.geometry import Float, crop_intrinsics, resize_intrinsics, resize_pixels
 
 FORMAT, VERSION = "videolift.dataset", 1

@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.artifacts.base import from_attribute
 from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import CorruptFile
-from videolift.store import atomic_file, open_hdf5
+from videolift.store import atomic_file, open_hdf5, read_attributes
 
 _PACKED = ("layout", "moments", "extrema", "bins", "counts")
 _SUMMARY_ATTRIBUTES = (
@@ -49,7 +48,8 @@ def sidecar_path(packaged: Path) -> Path:
 
 def describe_file(file: h5py.File) -> dict[str, Any]:
     """What the index says of an open packaged file: counts and attributes."""
-    about = {name: from_attribute(file.attrs[name]) for name in _SUMMARY_ATTRIBUTES if name in file.attrs}
+    attributes = read_attributes(file)
+    about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
     about["frames"] = int(file["timestamps"].shape[0])
     if "tracks" in file:
         about |= {"windows": int(file["tracks/window_start"].shape[0]), "points": int(file["tracks/offsets"][-1])}

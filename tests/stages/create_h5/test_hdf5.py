@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import cv2
 import h5py
 import hdf5plugin  # noqa: F401
@@ -13,6 +11,7 @@ import pytest
 from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter, Tracks
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import BadInput, CorruptFile
+from videolift.store import read_attributes
 
 SIZE, LENGTH, STRIDE = 64, 5, 2
 
@@ -170,10 +169,10 @@ def test_equal_work_gives_equal_bytes_that_name_no_place(package_clip, tmp_path)
 
 
 def test_attributes_say_what_the_numbers_mean(packaged):
-    attrs = dict(packaged.attrs)
+    attrs = read_attributes(packaged)
     assert (attrs["tier"], attrs["scale"], attrs["length_unit"], attrs["text"]) == ("A", "metric", "metre", "lift the box")
-    assert json.loads(attrs["parts"].removeprefix("json:")) == ["depth", "tracks", "hands"]
-    assert json.loads(attrs["view"].removeprefix("json:")) == {"left_px": 16, "top_px": 0, "side_px": 96, "size": 64}
+    assert attrs["parts"] == ["depth", "tracks", "hands"]
+    assert attrs["view"] == {"left_px": 16, "top_px": 0, "side_px": 96, "size": 64}
     assert (attrs["window_length"], attrs["stride"], attrs["depth_min_m"], attrs["depth_max_m"]) == (5, 2, 0.1, 2.5)
 
 
@@ -188,7 +187,7 @@ def test_parts_that_are_not_required_may_be_missing_and_are_named(package_clip, 
         assert "rgb" in file
         for part in ("depth", "tracks", "hands"):
             assert (part in file) == (part not in absent)
-        assert json.loads(file.attrs["missing"].removeprefix("json:")) == missing
+        assert read_attributes(file)["missing"] == missing
 
 
 def test_a_required_part_that_is_missing_refuses_the_video(package_clip):
@@ -252,8 +251,8 @@ def test_enough_hands_give_metres_to_everything_in_one_unit(package_clip, truth_
     tracks = remade_tracks(tmp_path / "t.h5", truth_folder / "tracks_3d/clip.h5", unit)
     published, _ = package_clip("scaled", depth=depth, tracks=tracks)
     with h5py.File(published.path) as file:
-        found = json.loads(file.attrs["hand_scale"].removeprefix("json:"))
-        assert (file.attrs["scale"], file.attrs["length_unit"]) == ("hand", "metre")
+        found = read_attributes(file)["hand_scale"]
+        assert (read_attributes(file)["scale"], read_attributes(file)["length_unit"]) == ("hand", "metre")
         assert found["factor"] == pytest.approx(0.4, rel=0.15)
         assert found["spread"] is not None
         ratio = found["factor"] / 0.4
@@ -285,7 +284,7 @@ def test_without_enough_hands_lengths_stay_scale_free_and_hand_translations_beco
     published, quality = package_clip(depth=depth, tracks=tracks, hands=hands)
     assert "5 hands, 10 are needed" in quality.checks[0]
     with h5py.File(published.path) as file:
-        assert (file.attrs["scale"], file.attrs["length_unit"]) == ("arbitrary", "median depth of the clip")
+        assert (read_attributes(file)["scale"], read_attributes(file)["length_unit"]) == ("arbitrary", "median depth of the clip")
         assert file["tracks/query"][:, 2].max() > 2.5, "scale-free depth was compared with metres"
         valid = file["hands/valid"][...]
         wrist = file["hands/T_camera_wrist"][...][valid]
