@@ -6,6 +6,7 @@ The packaging itself is `videolift.dataset.package`; here are the refusals: dept
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from stages.backend import Inputs, Progress, Quality
 from videolift.config import CreateH5Settings
 from videolift.dataset.package import DatasetWriter, Packaging, Sources, package
 from videolift.errors import BadInput
+from videolift.masks import open_masks
 from videolift.pool import Device
 
 _STATIC = (
@@ -65,16 +67,9 @@ class Hdf5Backend:
             "metadata": video.metadata or None,
             "lineage": inputs.lineage or None,
         }
-        sources = Sources(
-            clip=inputs.clip,
-            depth=inputs.depth,
-            tracks=inputs.tracks,
-            hands=inputs.hands,
-            mask=None,
-            missing=inputs.missing,
-            about=about,
-        )
-        packed = package(sources, self.packaging, out, progress)
+        with open_masks(video.mask, inputs.clip) if video.mask is not None else nullcontext() as mask:
+            sources = Sources(inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask, missing=inputs.missing, about=about)
+            packed = package(sources, self.packaging, out, progress)
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
         return Quality(packed.frames, (*absent, *packed.checks), figures)

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from videolift.dataset.sidecar import read_sidecar
+from videolift.dataset.sidecar import describe_file, packed_statistics, read_sidecar
+from videolift.dataset.splits import assign_split
 from videolift.dataset.statistics import Accumulators
 from videolift.store import atomic_file, sha256_of
 
@@ -28,12 +30,18 @@ _CACHE_VERSION = 1
 
 @dataclass(frozen=True)
 class Member:
-    """One packaged file that counts; ``split`` keeps statistics of splits apart."""
+    """One packaged file that counts, and what decides its split."""
 
     video: str
     path: Path
     sha256: str
-    split: str
+    subject: str | None = None
+    given_split: str | None = None
+
+    def split(self, about: dict[str, Any]) -> str:
+        """Its split; ``about`` names the source it was cut from."""
+        source = about.get("source_sha256")
+        return assign_split(self.video, subject=self.subject, source=source, given=self.given_split)
 
 
 @dataclass
@@ -55,6 +63,11 @@ class Bucketed:
         return self.statistics.setdefault((group, split), Accumulators())
 
 
+def group_of(about: dict[str, Any]) -> str:
+    """Name of the group of a file: tier-scale."""
+    return f"{about['tier']}-{about['scale']}"
+
+
 def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
     """Statistics of all ``members``; the result does not depend on what was cached, nor on any order.
 
@@ -67,7 +80,7 @@ def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
     out, cache = Bucketed(), folder / CACHE
     for number, some in sorted(buckets.items()):
         some.sort(key=lambda member: member.video)
-        key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.split] for m in some]])
+        key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.subject, m.given_split] for m in some]])
         path = cache / f"{number:03d}.npz"
         if not _add_cached(path, key, some, out):
             fresh = _merge_sidecars(some)
@@ -82,9 +95,20 @@ def _merge_sidecars(members: Iterable[Member]) -> Bucketed:
     for member in members:
         sidecar = read_sidecar(member.path, member.sha256)
         out.about[member] = sidecar.about
-        out.part(f"{sidecar.about['tier']}-{sidecar.about['scale']}", member.split).merge_packed(sidecar.packed)
+        out.part(group_of(sidecar.about), member.split(sidecar.about)).merge_packed(sidecar.packed)
         out.read_again += 1
     return out
+
+
+def add_file(out: Bucketed, member: Member, file: h5py.File) -> None:
+    """Adds what an open packaged file itself says, past sidecars and caches.
+
+    Raises:
+        CorruptFile: it cannot be read.
+    """
+    about, packed = describe_file(file), packed_statistics(file)
+    out.about[member] = about
+    out.part(group_of(about), member.split(about)).merge_packed(packed)
 
 
 def _add(out: Bucketed, some: Bucketed) -> None:

@@ -140,9 +140,7 @@ def _processing(index: Mapping[str, Any]) -> str:
     notes: Counter[tuple[str, str]] = Counter()
     for file in index["files"]:
         for stage, facts in file.get("lineage", {}).items():
-            backend = facts.get("backend", {})
-            name = backend.get("name", "?") if isinstance(backend, Mapping) else str(backend)
-            counted[stage, name] += 1
+            counted[stage, index["backends"][facts["backend"]].get("name", "?")] += 1
             if facts.get("shrink", 1.0) != 1.0:
                 notes[stage, f"worked on in smaller chunks for lack of memory ({facts['shrink']:g})"] += 1
             for check in facts.get("checks", ()):

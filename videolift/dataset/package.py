@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
 from videolift.dataset.layout import FIELDS, FORMAT, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, VERSION, SquareView
+from videolift.dataset.profiles import convert
 from videolift.dataset.scale import HandScale, hand_scale
 from videolift.dataset.sidecar import describe_file, write_sidecar
 from videolift.dataset.statistics import Accumulators
 from videolift.dataset.windows import displacements, hand_windows, kept_points, point_order, to_uvd, window_poses, window_starts
-from videolift.errors import CorruptFile
+from videolift.errors import CorruptFile, storage_errors_are_transient
 from videolift.geometry import Float
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
@@ -31,8 +32,8 @@ FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
 class MaskFrames(Protocol):
     """The user's instance ids at the clip's size."""
 
-    def __getitem__(self, frames: slice) -> NDArray[np.uint8]:
-        """Ids u8 (n, H, W); 0 is none."""
+    def __getitem__(self, frame: int) -> NDArray[np.uint8]:
+        """Ids u8 (H, W) in one frame; 0 is none."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,33 @@ class DatasetWriter(ArtifactWriter):
         super().__init__(final, segments=segments)
         self.statistics = Accumulators()
         """Of everything packaged; written under ``stats/`` on publication."""
+        self.profile = "default"
+        """One of `videolift.dataset.profiles.PROFILES`; set it before publication."""
 
     def commit(self) -> None:
         """Nothing: a video is packaged in seconds and from its beginning."""
 
     def publish(self) -> Published:
         """As `ArtifactWriter.publish`; then writes the sidecar, which can be made again from the file."""
+        if self.profile != "default":
+            with storage_errors_are_transient(f"writing {self.final.name}"):
+                self._convert()
         self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
         published = super().publish()
         with h5py.File(published.path, "r", locking=False) as file:
             write_sidecar(published.path, published.sha256, describe_file(file), self.statistics)
         return published
+
+    def _convert(self) -> None:
+        plain, plain_path = self._open(), self._temporary
+        for growing in self._growing.values():
+            growing.flush()
+        self._file, self._growing = None, {}
+        try:
+            self.describe(**convert(plain, self._open(), self.profile, self.statistics))
+        finally:
+            plain.close()
+            plain_path.unlink()
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     view = SquareView.of(clip.width, clip.height, settings.size)
     found = hand_scale(depth, hands) if depth is not None and hands is not None and depth.scale == "arbitrary" else None
     scale = "hand" if found is not None and found.factor is not None else depth.scale if depth is not None else "none"
+    out.profile = settings.profile
     out.describe(**_attributes(sources, settings, view, scale, found))
     geometry = None
     if depth is not None:
@@ -208,7 +226,8 @@ def _write_frames(
             out.append(depth=depth)
             out.statistics.add_depth(depth, geometry.depth_range_m)
         if sources.mask is not None:
-            out.append(**{"masks/instance": resize_nearest(view.cut(sources.mask[part]), view.size)})
+            masks = np.stack([sources.mask[frame] for frame in range(part.start, part.stop)])
+            out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size)})
         steps.advance(part.stop - part.start)
 
 

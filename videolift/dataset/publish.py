@@ -14,19 +14,17 @@ from typing import Any
 
 import yaml
 
-from videolift.dataset.buckets import Bucketed, Member, merge_members
+from videolift.dataset.buckets import Bucketed, Member, group_of, merge_members
 from videolift.dataset.card import render_card
 from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.normalization import normalization_table
-from videolift.dataset.splits import assign_split
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import ConfigError
-from videolift.store import write_json, write_text
+from videolift.store import sha256_of, write_json, write_text
 
 TIER_ORDER = ("A", "B", "C", "D", "none")
 SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
 MAIN_STATISTICS = "normalization_stats.yaml"
-_NOT_METADATA = ("split", "source", "text", "subject")
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Packaged:
         video: its id.
         path: the packaged file.
         receipt: its create_h5 receipt; ``receipt["artifact"]`` has ``sha256`` and ``bytes``.
-        metadata: of the catalog: ``subject``, ``split``, ``source`` (any text that names the recording a video was cut from; used
-            to keep its parts in one split, never published) and whatever else the user's table had.
+        metadata: the catalog's row (`videolift.catalog.Video.to_row`). Published are ``subject``, ``split`` and ``metadata`` (the
+            user's own columns), never a path.
     """
 
     video: str
@@ -57,6 +55,7 @@ class DatasetSummary:
         group: the one `MAIN_STATISTICS` holds; None for an empty dataset.
         left_out: videos that are not in `MAIN_STATISTICS`, with the reason; includes those of other groups.
         read_again: files whose statistics were read in this call; the rest came from the cache.
+        files: statistics, index and card as published.
     """
 
     videos: int
@@ -68,6 +67,7 @@ class DatasetSummary:
     group: str | None
     left_out: Mapping[str, str]
     read_again: int
+    files: tuple[Path, ...]
 
 
 def publish_dataset(
@@ -75,8 +75,8 @@ def publish_dataset(
     packaged: Sequence[Packaged],
     *,
     left_out: Mapping[str, str],
-    group: str | None,
-    card: Mapping[str, Any],
+    group: str | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
     """Writes statistics, index and card of exactly ``packaged`` into ``folder``.
 
@@ -101,26 +101,26 @@ def publish_dataset(
     published = _write_statistics(folder, merged, groups, chosen, not_in_main)
     index = _index(rows, members, merged, groups, chosen, left_out, published)
     write_json(folder / "dataset.json", index)
-    write_text(folder / "README.md", render_card(index, card))
+    write_text(folder / "README.md", render_card(index, card or {}))
     return DatasetSummary(
         **index["totals"],
         groups={name: len(many) for name, many in groups.items()},
         group=chosen,
         left_out=not_in_main,
         read_again=merged.read_again,
+        files=tuple(folder / name for name in (*published, "dataset.json", "README.md")),
     )
 
 
 def _member(row: Packaged) -> Member:
     known = row.metadata.get
-    split = assign_split(row.video, subject=known("subject"), source=known("source"), given=known("split"))
-    return Member(row.video, row.path, row.receipt["artifact"]["sha256"], split)
+    return Member(row.video, row.path, row.receipt["artifact"]["sha256"], known("subject"), known("split"))
 
 
 def _groups(merged: Bucketed) -> dict[str, list[Member]]:
     found: dict[str, list[Member]] = defaultdict(list)
     for member, about in merged.about.items():
-        found[f"{about['tier']}-{about['scale']}"].append(member)
+        found[group_of(about)].append(member)
     return {name: sorted(found[name], key=lambda m: m.video) for name in sorted(found, key=_rank)}
 
 
@@ -172,15 +172,16 @@ def _index(
     left_out: Mapping[str, str],
     statistics: list[str],
 ) -> dict[str, Any]:
-    files, splits = [], defaultdict(list)
+    files, splits, lineages = [], defaultdict(list), _Lineages()
     totals = {"videos": len(rows), "frames": 0, "windows": 0, "points": 0, "bytes": 0}
     for row, member in zip(rows, members, strict=True):
-        about = merged.about[member]
-        size = int(row.receipt["artifact"]["bytes"])
-        entry = {**about, "video": row.video, "file": row.path.name, "sha256": member.sha256, "bytes": size, "split": member.split}
-        extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _NOT_METADATA}
-        files.append(entry | ({"metadata": extra} if extra else {}))
-        splits[member.split].append(row.video)
+        about = dict(merged.about[member])
+        about["lineage"] = lineages.shared(about.pop("lineage", {}))
+        size, split = int(row.receipt["artifact"]["bytes"]), member.split(about)
+        own = {"metadata": dict(row.metadata["metadata"])} if row.metadata.get("metadata") else {}
+        entry = {"video": row.video, "file": row.path.name, "sha256": member.sha256, "bytes": size, "split": split}
+        files.append(about | own | entry)
+        splits[split].append(row.video)
         for name in ("frames", "windows", "points"):
             totals[name] += int(about.get(name, 0))
         totals["bytes"] += size
@@ -188,6 +189,7 @@ def _index(
         "format": FORMAT,
         "version": VERSION,
         "files": files,
+        "backends": lineages.backends,
         "groups": {name: [member.video for member in many] for name, many in groups.items()},
         "statistics_group": chosen,
         "statistics": statistics,
@@ -195,3 +197,22 @@ def _index(
         "left_out": dict(sorted(left_out.items())),
         "totals": totals,
     }
+
+
+class _Lineages:
+    """Thousands of files name the same few backends: they are listed once, files refer to them by index."""
+
+    def __init__(self) -> None:
+        self.backends: list[Any] = []
+        self._index: dict[str, int] = {}
+
+    def shared(self, lineage: Mapping[str, Any]) -> dict[str, Any]:
+        out = {}
+        for stage, facts in sorted(lineage.items()):
+            backend = facts.get("backend", {})
+            key = sha256_of(backend)
+            if key not in self._index:
+                self._index[key] = len(self.backends)
+                self.backends.append(backend)
+            out[stage] = {**facts, "backend": self._index[key]}
+        return out

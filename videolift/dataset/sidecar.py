@@ -7,6 +7,7 @@ again. It carries the packaged file's SHA-256, so that it can never speak for an
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import CorruptFile
-from videolift.store import atomic_file, open_hdf5, read_attributes
+from videolift.store import atomic_file, open_hdf5, read_attributes, read_hdf5
 
 _PACKED = ("layout", "moments", "extrema", "bins", "counts")
 _SUMMARY_ATTRIBUTES = (
@@ -50,6 +51,7 @@ def describe_file(file: h5py.File) -> dict[str, Any]:
     """What the index says of an open packaged file: counts and attributes."""
     attributes = read_attributes(file)
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
+    about = _without_nan(about | {"source_sha256": attributes["source"].get("sha256")})
     about["frames"] = int(file["timestamps"].shape[0])
     if "tracks" in file:
         about |= {"windows": int(file["tracks/window_start"].shape[0]), "points": int(file["tracks/offsets"][-1])}
@@ -58,6 +60,14 @@ def describe_file(file: h5py.File) -> dict[str, Any]:
         share = float(file["hands/interpolated"][...][valid].mean()) if valid.any() else None
         about |= {"hands_valid_frames": int(valid.any(1).sum()), "hands_interpolated_share": share}
     return about
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_sidecar(packaged: Path, sha256: str, about: dict[str, Any], statistics: Accumulators) -> None:
@@ -81,10 +91,17 @@ def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     with open_hdf5(packaged, FORMAT, VERSION) as file:
-        try:
-            packed = {name: file[f"stats/{name}"][...] for name in _PACKED}
-        except (OSError, KeyError) as error:
-            raise CorruptFile(f"{packaged}: its statistics cannot be read: {error}") from error
-        about = describe_file(file)
+        about, packed = describe_file(file), packed_statistics(file)
     write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
     return Sidecar(about, packed)
+
+
+def packed_statistics(file: h5py.File) -> dict[str, NDArray[Any]]:
+    """The accumulators inside an open packaged file.
+
+    Raises:
+        CorruptFile: absent, or a checksum does not match.
+    """
+    if "stats" not in file:
+        raise CorruptFile(f"{file.filename}: it holds no statistics")
+    return {name: read_hdf5(file[f"stats/{name}"]) for name in _PACKED}

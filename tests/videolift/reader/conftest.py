@@ -1,0 +1,44 @@
+"""One clip of known truth, packaged in every profile."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.sample import render
+from stages.sample.artifacts import write_truth_artifacts
+from videolift.artifacts import Clip, Depth, Hands, Tracks
+from videolift.dataset import Packaged, publish_dataset
+from videolift.dataset.package import DatasetWriter, Packaging, Sources, package
+from videolift.dataset.profiles import PROFILES
+
+
+def package_truth(artifacts, path, *, video="clip", profile="default", **changes):
+    files = {"clip": Clip(artifacts / f"frames/{video}.h5"), "depth": Depth(artifacts / f"depth/{video}.h5")}
+    files |= {"tracks": Tracks(artifacts / f"tracks_3d/{video}.h5"), "hands": Hands(artifacts / f"hand_poses/{video}.h5")}
+    out = DatasetWriter(path)
+    settings = Packaging(size=64, window_length=5, stride=1, profile=profile)
+    package(Sources(**(files | changes)), settings, out, lambda done, total: None)
+    published = out.publish()
+    return Packaged(path.stem, path, {"artifact": {"sha256": published.sha256, "bytes": published.bytes}})
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    write_truth_artifacts(folder, "clip", render("orbit", frames=12, width=128, height=96), window_length=5, grid_px=4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def profiles(artifacts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("profiles")
+    return {profile: package_truth(artifacts, folder / f"{profile}.hdf5", profile=profile).path for profile in PROFILES}
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(artifacts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset") / "h5_dataset"
+    rows = [package_truth(artifacts, folder / f"v{i}.hdf5", profile=profile) for i, profile in enumerate(PROFILES)]
+    rows = [Packaged(r.video, r.path, r.receipt, {"split": s}) for r, s in zip(rows, ("train", "train", "val"), strict=True)]
+    publish_dataset(folder, rows, left_out={})
+    return folder
