@@ -2,8 +2,9 @@
 
 Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
 ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
-worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput` from
-the module name ``videolift_child``. The parent imports the frame functions from here, so both sides have one wire format.
+worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput` and
+`restricted_pickle` from the module name ``videolift_child``. The parent imports the frame functions from here, so both sides
+have one wire format.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import importlib.util
 import json
 import math
 import os
+import pickle
 import resource
 import signal
 import struct
 import sys
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -31,6 +34,31 @@ ARRAY_LIMIT = 64
 DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 _LENGTH = struct.Struct("<I")
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+
+_BUILTINS = (
+    "dict",
+    "list",
+    "set",
+    "frozenset",
+    "tuple",
+    "int",
+    "long",
+    "float",
+    "str",
+    "unicode",
+    "bool",
+    "bytes",
+    "slice",
+    "object",
+)
+_PLAIN = {
+    "builtins": _BUILTINS,
+    "__builtin__": _BUILTINS,
+    "collections": ("OrderedDict", "defaultdict"),
+    "torch._utils": ("_rebuild_tensor_v2", "_rebuild_parameter"),
+    "torch": ("Size", "device", "dtype"),
+    "_codecs": ("encode",),
+}
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -218,6 +246,36 @@ def peak_bytes() -> int:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_reserved())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, ...] = ()) -> types.ModuleType:
+    """A pickle module for one ``torch.load`` of a checkpoint that holds more than tensors.
+
+    Args:
+        allowed: module to names that it may hold besides tensors and plain containers; an empty tuple allows all of that module.
+        inert: top-level packages whose objects become dictionaries that do nothing.
+
+    Its ``load`` raises pickle.UnpicklingError naming whatever else the file wants to call.
+    """
+    known = {**_PLAIN, **allowed}
+
+    class Inert(dict):
+        def __setstate__(self, state: Any) -> None:
+            pass
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+            if storage or (module in known and (not known[module] or name in known[module])):
+                return super().find_class(module, name)
+            if module.split(".")[0] in inert:
+                return Inert
+            raise pickle.UnpicklingError(f"the checkpoint wants {module}.{name}, which it is not known to need; nothing was run")
+
+    out = types.ModuleType("restricted_pickle")
+    out.Unpickler = Unpickler  # type: ignore[attr-defined]
+    out.load = lambda file, **options: Unpickler(file, **options).load()  # type: ignore[attr-defined]
+    return out
 
 
 def _import_worker(path: str) -> Any:

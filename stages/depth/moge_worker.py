@@ -1,0 +1,50 @@
+"""MoGe v2 inside its own interpreter: RGB frames in, metric z-depth and fields of view out. Imports nothing of ours.
+
+Upstream: ``MoGeModel.from_pretrained(file).infer(image, fov_x=degrees)``. Its masked depth is +inf, here 0; its pixel centres
+lie at (i + 0.5) / W, so a principal point of 0.5 W is (W - 1) / 2 of ours.
+"""
+
+import sys
+
+import numpy as np
+
+model = None
+device = "cpu"
+
+
+def load(meta):
+    """Meta: paths (put on sys.path), weights (file), device."""
+    global model, device
+    sys.path[:0] = meta["paths"]
+    import torch
+    from moge.model.v2 import MoGeModel
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    device = meta["device"]
+    model = MoGeModel.from_pretrained(meta["weights"]).to(device).eval()
+    return {"torch": torch.__version__}
+
+
+def call(meta, arrays, progress):
+    """Depth f32 (n, H, W), 0 invalid, and hfov_deg f64 (n) of ``rgb`` u8 (n, H, W, 3).
+
+    Meta: hfov_deg (fixed field of view, or None), resolution_level, batch_frames, mask (False keeps what the model masks out).
+    """
+    import torch
+
+    depth, hfov = [], []
+    rgb = arrays["rgb"]
+    for start in range(0, len(rgb), meta["batch_frames"]):
+        image = torch.from_numpy(rgb[start : start + meta["batch_frames"]]).to(device).permute(0, 3, 1, 2).float() / 255.0
+        out = model.infer(
+            image,
+            fov_x=meta["hfov_deg"],
+            resolution_level=meta["resolution_level"],
+            apply_mask=meta.get("mask", True),
+            use_fp16=device != "cpu",  # fp16 on a CPU is ten times slower
+        )
+        z = out["depth"]
+        depth.append(torch.where(torch.isfinite(z) & (z > 0), z, torch.zeros_like(z)).float().cpu().numpy())
+        hfov.append(2 * np.degrees(np.arctan(0.5 / out["intrinsics"][:, 0, 0].double().cpu().numpy())))
+        progress(min(start + meta["batch_frames"], len(rgb)), len(rgb))
+    return {}, {"depth": np.concatenate(depth), "hfov_deg": np.concatenate(hfov)}
