@@ -88,15 +88,7 @@ def open_source(path: Path, progress: Callable[[], None]) -> Iterator[Source]:
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[BinaryIO]:
-    try:
-        # O_NONBLOCK: opening a FIFO without a writer would wait for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise BadInput("missing", f"{path.name}: no such file", _REPLACE) from error
-    except (PermissionError, NotADirectoryError) as error:
-        raise BadInput(
-            "unreadable", f"{path.name} cannot be opened: {error.strerror}", "Make it readable for this user."
-        ) from error
+    descriptor = _open_descriptor(path)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -107,6 +99,20 @@ def _open_regular(path: Path) -> Iterator[BinaryIO]:
             yield file
     finally:
         os.close(descriptor)
+
+
+def _open_descriptor(path: Path) -> int:
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer would wait for ever
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise BadInput("missing", f"{path.name}: no such file", _REPLACE) from error
+    except PermissionError as error:
+        raise BadInput("unreadable", f"{path.name} may not be opened by this user", "Make it readable.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
+            raise
+        raise BadInput("not_a_file", f"{path.name} is no regular file", _FILES) from error
 
 
 def _kind(mode: int) -> str:
