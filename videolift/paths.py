@@ -108,6 +108,16 @@ class Layout:
         return self.output / "quarantine.csv"
 
     @property
+    def previews(self) -> Path:
+        """Videos and posters of what was found, written by `videolift preview`."""
+        return self.output / "previews"
+
+    @property
+    def report(self) -> Path:
+        """The page written by `videolift report`."""
+        return self.output / "report.html"
+
+    @property
     def pool_history(self) -> Path:
         """Memory and speed figures of past pools, advisory."""
         return self.output / "logs" / "pool_history.json"

@@ -1,0 +1,5 @@
+"""Looking at results: a preview video, a file for the rerun viewer, a page about a whole run."""
+
+from videolift.report.preview import write_preview
+
+__all__ = ["write_preview"]

@@ -1,0 +1,132 @@
+"""Marks on pictures: track trails, hand skeletons, wrist axes, depth in colour, hatching, a scale bar, captions.
+
+Pure functions of arrays; positions are pixels whose integers are pixel centres. They draw on RGB u8 (H, W, 3) in place.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.geometry import Float, project
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+LEFT, RIGHT = (64, 224, 255), (255, 96, 208)
+"""Colours of the hands, RGB."""
+INK, PAPER, HATCH, PALE = (235, 235, 235), (24, 26, 30), (92, 92, 92), (214, 224, 235)
+STILL = 0.12
+"""Heat below which a point counts as standing still."""
+_BONES = [(0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17)]
+_BONES += [(finger + i, finger + i + 1) for finger in (1, 5, 9, 13, 17) for i in range(3)]
+_AXIS_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
+_SHIFT = 4
+
+
+def _fixed(uv_px: Float) -> NDArray[np.int32]:
+    """Pixels in OpenCV's fixed point; far outside is cut off, where a line would leave the picture anyway."""
+    return np.rint(np.clip(uv_px, -4000, 4000) * (1 << _SHIFT)).astype(np.int32)
+
+
+def colour_map(values: Float) -> NDArray[np.uint8]:
+    """RGB u8 (..., 3) for values (...) from 0 to 1, dark blue to dark red (turbo)."""
+    scaled = np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(scaled.reshape(-1, 1), cv2.COLORMAP_TURBO), np.uint8)[:, 0, ::-1].reshape(*scaled.shape, 3)
+
+
+def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat: Float) -> None:
+    """Draws where points came from: what stands still pale and under the rest, what moves in colour.
+
+    Args:
+        picture: the frame of the last step.
+        uv_px: (K, N, 2) the last K positions, NaN allowed.
+        visible: (K, N) a step between two visible positions is drawn.
+        heat: (N) 0 to 1, the trail's colour; below `STILL` the point stands still.
+    """
+    known: NDArray[np.bool_] = np.asarray(visible & np.isfinite(uv_px).all(-1), bool)
+    points, colours = _fixed(np.nan_to_num(uv_px)), colour_map(0.3 + 0.55 * heat)
+    colours[heat < STILL] = PALE
+    layer = picture.copy()
+    order = np.argsort(heat, kind="stable")
+    moving = int(np.searchsorted(heat[order], STILL))
+    for target, some in ((layer, order[:moving]), (picture, order[moving:])):
+        for n in some.tolist():
+            _draw_trail(target, points[:, n], known[:, n], colours[n].tolist(), thick=bool(heat[n] >= STILL))
+        if target is layer:
+            cv2.addWeighted(layer, 0.5, picture, 0.5, 0, dst=picture)
+
+
+def _draw_trail(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Colour, *, thick: bool) -> None:
+    for k in np.flatnonzero(known[:-1] & known[1:]):
+        cv2.line(picture, points[k].tolist(), points[k + 1].tolist(), colour, 2 if thick else 1, cv2.LINE_AA, _SHIFT)
+    if known[-1]:
+        cv2.circle(picture, points[-1].tolist(), 36 if thick else 20, colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Colour, *, faint: bool = False) -> None:
+    """Draws a hand's 21 keypoints (21, 2) and the bones between those that are not NaN; ``faint`` for interpolated frames."""
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(keypoints_px).all(1))
+    points = _fixed(np.nan_to_num(keypoints_px))
+    layer = picture.copy() if faint else picture
+    for a, b in _BONES:
+        if known[a] and known[b]:
+            cv2.line(layer, points[a].tolist(), points[b].tolist(), colour, 2, cv2.LINE_AA, _SHIFT)
+    for point in points[known]:
+        cv2.circle(layer, point.tolist(), 40, INK, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(layer, point.tolist(), 40, colour, 1, cv2.LINE_AA, _SHIFT)
+    if faint:
+        cv2.addWeighted(layer, 0.45, picture, 0.55, 0, dst=picture)
+
+
+def draw_axes(picture: Picture, T_camera_wrist: Float, K: Float, length_m: float = 0.05) -> None:
+    """Draws the wrist frame (4, 4): x red, y green, z blue. Nothing where an end lies behind the camera or is NaN."""
+    ends = T_camera_wrist[:3, 3] + np.concatenate([np.zeros((1, 3)), length_m * T_camera_wrist[:3, :3].T])
+    uv = project(ends, K)
+    if np.isfinite(uv).all():
+        origin, *tips = _fixed(uv).tolist()
+        for tip, colour in zip(tips, _AXIS_COLOURS, strict=True):
+            cv2.arrowedLine(picture, origin, tip, colour, 2, cv2.LINE_AA, _SHIFT, 0.25)
+
+
+def hatching(height: int, width: int, step_px: int = 8) -> Picture:
+    """Diagonal grey lines, what "not known" looks like."""
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) % step_px
+    return np.where((diagonal < 2)[..., None], HATCH, PAPER).astype(np.uint8)
+
+
+def depth_picture(depth: Float, near_far: tuple[float, float]) -> Picture:
+    """z-depth (H, W) in colour by its inverse, near warm and far cold; 0 is hatched."""
+    near, far = 1 / near_far[0], 1 / near_far[1]
+    z = depth.astype(np.float32)
+    picture = colour_map((1 / np.where(z > 0, z, 1) - far) / (near - far))
+    return np.where((z > 0)[..., None], picture, hatching(*z.shape))
+
+
+def scale_bar(height: int, width: int, near_far: tuple[float, float] | None, unit: str) -> Picture:
+    """A strip (height, width) with the colours of `depth_picture`, six figures beside them and the unit; bare without depth."""
+    strip = np.full((height, width, 3), PAPER, np.uint8)
+    if near_far is None:
+        return strip
+    near, far = 1 / near_far[0], 1 / near_far[1]
+    top, bottom = 32, height - 14
+    strip[top:bottom, 8:22] = colour_map(np.linspace(0, 1, bottom - top))[:, None]
+    for share in np.linspace(0, 1, 6):
+        row = round(top + share * (bottom - 1 - top))
+        cv2.line(strip, (22, row), (26, row), INK, 1)
+        write(strip, f"{1 / (far + share * (near - far)):.2f}", (30, row + 4), 0.36)
+    for line, text in enumerate(unit.split(" ", 1)):
+        write(strip, text, (6, 12 + 13 * line), 0.34)
+    return strip
+
+
+def write(picture: Picture, text: str, at: tuple[int, int], size: float = 0.42, colour: Colour = INK) -> None:
+    """Writes ASCII text with its baseline's left end ``at`` (x, y)."""
+    plain = text.encode("ascii", "replace").decode()
+    cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+
+
+def text_width(text: str, size: float = 0.42) -> int:
+    """Pixels that `write` takes in x."""
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
