@@ -157,6 +157,9 @@ class Tapip3dSettings(Block):
     weights: str = Field("tapip3d_final", description="a name in thirdparty/models.yaml, or a file of yours")
     iterations: Count = Field(6, description="refinement steps, upstream's num_iters")
     visibility: Share = Field(0.9, description="sigmoid of the visibility logit from which a point counts as visible")
+    resolution_factor: Positive = Field(
+        1.0, description="frame area fed, in the model's own; upstream's demo takes 2, twice the cost"
+    )
     support_grid: int = Field(0, ge=0, description="upstream's grid_size: extra points that steady sparse queries")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the card truly has it")
     python: str | None = Field(None, description="an interpreter of yours instead of the built environment")
@@ -203,6 +206,7 @@ class HandsSettings(StageBlock):
 
     max_gap: int = Field(5, ge=0, description="frames without a hand that are interpolated (and flagged) at most")
     max_speed_m_s: Positive = Field(3.0, description="a wrist that jumps faster than this, both ways, is an outlier")
+    segment_s: Positive = Field(60.0, description="seconds of video saved together; a kill costs at most one segment")
     mediapipe: MediapipeSettings = MediapipeSettings()
     wilor: WilorSettings = WilorSettings()
 

@@ -88,9 +88,9 @@ class Series:
 
 
 def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
-    """Of detections in one frame that are the same hand (seen whole and in tiles), the one with the best score."""
+    """Of detections in one frame that are the same hand (seen whole and in tiles), the first; the caller puts the best first."""
     kept: list[Detection] = []
-    for new in sorted(detections, key=lambda d: -d.score):
+    for new in detections:
         apart = [_mean_distance(new, old) / max(new.size_px, old.size_px, 1.0) for old in kept]
         if all(distance > SAME_HAND for distance in apart):
             kept.append(new)

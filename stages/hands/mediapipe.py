@@ -1,0 +1,275 @@
+"""Hands by MediaPipe, on a CPU: 2D keypoints from its own interpreter, wrists and joints from our geometry and the depth.
+
+The image is looked at whole and in overlapping tiles, every frame by itself. Metric depth gives the wrist by Kabsch and the joints
+that it sees; without it the wrist comes from the palm's usual size (PnP), and joints are not measured. MANO is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.environments import read_environment
+from stages.hands.temporal import LINK_GAP, Detection, Series, assign_sides, link, steady, without_duplicates
+from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
+from stages.model_process import model_process, settings_identity
+from videolift.artifacts import SIDES, ArtifactWriter, Clip, Depth, HandsWriter
+from videolift.config import HandsSettings
+from videolift.errors import BackendUnavailable, CorruptFile
+from videolift.geometry import Float, pinhole
+from videolift.isolation import Isolated
+from videolift.pool import Device
+
+CALL_FRAMES = 16
+ROWS = 1024
+MAX_HANDS = 4
+"""Per region; a third and a fourth hand are told apart from the first two by time, then left out."""
+TILE_SHARE = 0.6
+"""Width and height of a tile as shares of the image: neighbours overlap by a third of a tile."""
+ENLARGE_PX = 480
+"""Smaller regions are enlarged to this shorter side; the palm detector misses hands of few pixels."""
+FOCAL_GUESS = 0.85
+"""Focal length as a share of the long side where nothing is known of the camera."""
+POOR_FIT = 0.06
+"""A palm off by more than this share of the hand's size fits poorly (measured on photos: median 0.021, p90 0.047)."""
+_FIELDS = ("frame", "region", "keypoints_px", "score", "right")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What hands are measured with.
+
+    Attributes:
+        K: (3, 3).
+        source: ``depth``, ``calibration`` or ``assumed``.
+        depth_m: depth in metres by frame; None where depth is missing or is not metric.
+    """
+
+    K: Float
+    source: Literal["depth", "calibration", "assumed"]
+    depth_m: Depth | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hands before anything is done about time.
+
+    Attributes:
+        series: what was measured.
+        method: per side ``depth_kabsch`` or ``palm_pnp``, None for a side without a hand.
+        residual_px: per side the median distance of the fitted palm from its keypoints, None likewise.
+        poor_share: share of fits whose palm is off by more than `POOR_FIT` of the hand's size.
+    """
+
+    series: Series
+    method: dict[str, str | None]
+    residual_px: dict[str, float | None]
+    poor_share: float
+
+
+class MediapipeHands:
+    """The ``mediapipe`` backend."""
+
+    name: ClassVar[str] = "mediapipe"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = "mediapipe"
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
+    deterministic: ClassVar[bool] = True
+    shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.25)
+    writer: ClassVar[type[ArtifactWriter]] = HandsWriter
+
+    def __init__(self, settings: HandsSettings, *, root: Path) -> None:
+        self._settings, self._root = settings, root
+        self._model: Isolated | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change a result, and MediaPipe's version: its models come with it."""
+        pins = dict(pin.split("==") for pin in read_environment("mediapipe", self._root / "envs").pins)
+        own = settings_identity(self._settings.mediapipe, without=set())
+        return {**own, "max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s, "model": pins["mediapipe"]}
+
+    def load(self, device: Device) -> None:
+        """Starts MediaPipe in its own interpreter."""
+        settings, worker = self._settings, Path(__file__).with_name("mediapipe_worker.py")
+        self._model = model_process("mediapipe", worker, device, block=settings, root=self._root, python=settings.mediapipe.python)
+        self._model.load({"min_confidence": settings.mediapipe.min_confidence, "max_hands": MAX_HANDS})
+
+    def close(self) -> None:
+        """Ends MediaPipe's process."""
+        if self._model is not None:
+            self._model.close()
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Finds both hands in every frame; none in view is a result like any other.
+
+        Raises:
+            CorruptFile: clip and depth differ in length.
+        """
+        assert inputs.clip is not None
+        assert isinstance(out, HandsWriter)
+        clip, settings = inputs.clip, self._settings
+        camera = camera_of(clip, inputs.depth)
+        detections = self._detections(clip, out, max(1, round(CALL_FRAMES * shrink)), progress)
+        sides = assign_sides(link(detections))
+        measured = measure(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
+        series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
+        write(series, out)
+        out.describe(
+            backend=self.name,
+            wrist_method=measured.method,
+            residual_px=measured.residual_px,
+            K=camera.K.tolist(),
+            K_source=camera.source,
+            has_mano=False,
+            has_joints=camera.depth_m is not None,
+        )
+        return quality(series, measured, camera)
+
+    def _detections(self, clip: Clip, out: HandsWriter, call_frames: int, progress: Progress) -> list[Detection]:
+        """All detections, segment by segment; segments of a killed attempt are not looked at again."""
+        segment = max(call_frames, round(self._settings.segment_s * clip.fps))
+        found: list[Detection] = []
+        for start in range(0, len(clip), segment):
+            stop = min(start + segment, len(clip))
+            name = f"detections-{start}-{stop}"
+            arrays = out.load_part(name)
+            if arrays is None:
+                arrays = self._look(clip, start, stop, call_frames, progress)
+                out.save_part(name, **arrays)
+            found += detections_of(arrays)
+        return found
+
+    def _look(self, clip: Clip, start: int, stop: int, call_frames: int, progress: Progress) -> dict[str, NDArray[Any]]:
+        if self._model is None:
+            raise BackendUnavailable("mediapipe is not loaded")
+        meta = {"regions": regions(clip.width, clip.height, tiles=self._settings.mediapipe.tiles), "min_side_px": ENLARGE_PX}
+        parts = []
+        for first in range(start, stop, call_frames):
+            frames = clip[first : min(first + call_frames, stop)]
+
+            def report(done: int, total: int, first: int = first) -> None:
+                progress(first + done, len(clip))
+
+            _, arrays = self._model.call(meta, {"rgb": frames}, report)
+            parts.append(arrays | {"frame": arrays["frame"] + first})
+        return {name: np.concatenate([part[name] for part in parts]) for name in _FIELDS}
+
+
+def regions(width: int, height: int, *, tiles: bool) -> list[list[int]]:
+    """Where to look, [left, top, right, bottom] in pixels: the whole image, then four overlapping tiles in its corners."""
+    w, h = round(TILE_SHARE * width), round(TILE_SHARE * height)
+    corners = [[x, y, x + w, y + h] for y in (0, height - h) for x in (0, width - w)]
+    return [[0, 0, width, height], *(corners if tiles else [])]
+
+
+def detections_of(arrays: dict[str, NDArray[Any]]) -> list[Detection]:
+    """Hands of each frame, each once: as seen in the whole image if it was, else in the tile that is surest of it."""
+    order = np.lexsort((arrays["region"], -arrays["score"], arrays["region"] > 0, arrays["frame"]))
+    found: dict[int, list[Detection]] = {}
+    for i in order:
+        hand = Detection(
+            frame=int(arrays["frame"][i]),
+            keypoints_px=arrays["keypoints_px"][i].astype(np.float64),
+            score=float(arrays["score"][i]),
+            right=float(arrays["right"][i]),
+        )
+        found.setdefault(hand.frame, []).append(hand)
+    return [hand for hands in found.values() for hand in without_duplicates(hands)]
+
+
+def camera_of(clip: Clip, depth: Depth | None) -> Camera:
+    """The camera of a clip, with depth only where it is in measured metres.
+
+    Raises:
+        CorruptFile: clip and depth differ in length.
+    """
+    if depth is not None:
+        if len(depth) != len(clip):
+            raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(clip)}")
+        return Camera(depth.K.astype(np.float64), "depth", depth if depth.scale == "metric" else None)
+    if "K_given" in clip.attrs:
+        return Camera(np.array(clip.attrs["K_given"], np.float64), "calibration", None)
+    size_px = clip.width, clip.height
+    return Camera(pinhole(FOCAL_GUESS * max(size_px), *size_px), "assumed", None)
+
+
+def measure(frames: int, sides: tuple[list[Detection], list[Detection]], camera: Camera, *, fingers_away: bool) -> Measured:
+    """Wrists and joints of the detections of both sides.
+
+    One method per side and video, so that a wrist does not jump between two that disagree: Kabsch where depth in metres shows
+    the palm in at least half of the detections, palm PnP otherwise.
+    """
+    series = Series.empty(frames)
+    method: dict[str, str | None] = {}
+    residual_px: dict[str, float | None] = {}
+    misfits: list[float] = []
+    for i, (side, hands) in enumerate(zip(SIDES, sides, strict=True)):
+        _see(series, i, hands, camera)
+        fits = fits_on_depth(hands, series.joints_camera[:, i], camera.K, side)
+        if 2 * len(fits) < len(hands):
+            fits = fits_by_pnp(hands, camera.K, side, fingers_away=fingers_away)
+        for frame, fit in fits.items():
+            series.T_camera_wrist[frame, i], series.valid[frame, i] = fit.T_camera_wrist, True
+            misfits.append(fit.residual_px / float(hand_size_px(series.keypoints_px[frame, i])))
+        method[side] = next((fit.method for fit in fits.values()), None)
+        residual_px[side] = round(float(np.median([fit.residual_px for fit in fits.values()])), 3) if fits else None
+    return Measured(series, method, residual_px, float(np.mean(np.array(misfits) > POOR_FIT)) if misfits else 0.0)
+
+
+def _see(series: Series, i: int, hands: list[Detection], camera: Camera) -> None:
+    for hand in hands:
+        series.keypoints_px[hand.frame, i], series.score[hand.frame, i] = hand.keypoints_px, hand.score
+        if camera.depth_m is not None:
+            depth_m = camera.depth_m[hand.frame]
+            series.joints_camera[hand.frame, i] = joints_on_depth(hand.keypoints_px, depth_m, camera.K)
+
+
+def fits_on_depth(hands: list[Detection], joints_camera: Float, K: Float, side: str) -> dict[int, WristFit]:
+    """Frame to pose by Kabsch for those detections of one side whose palm is seen in ``joints_camera`` (T, 21, 3)."""
+    tried = {hand.frame: fit_on_depth(joints_camera[hand.frame], hand.keypoints_px, K, side) for hand in hands}
+    return {frame: fit for frame, fit in tried.items() if fit is not None}
+
+
+def fits_by_pnp(hands: list[Detection], K: Float, side: str, *, fingers_away: bool) -> dict[int, WristFit]:
+    """Frame to pose by palm PnP for the detections of one side, tilts chosen along each stretch without a long gap."""
+    tried = [(hand, fit_by_pnp(hand.keypoints_px, K, side)) for hand in hands]
+    found = [(hand, fits) for hand, fits in tried if fits]
+    gaps = np.diff([hand.frame for hand, _ in found]) > LINK_GAP + 1
+    edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(found)]
+    chosen: dict[int, WristFit] = {}
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        stretch = found[first:last]
+        sizes = [float(hand_size_px(hand.keypoints_px)) for hand, _ in stretch]
+        best = choose_tilts([fits for _, fits in stretch], sizes, side, fingers_away=fingers_away)
+        chosen |= {hand.frame: fit for (hand, _), fit in zip(stretch, best, strict=True)}
+    return chosen
+
+
+def write(series: Series, out: HandsWriter) -> None:
+    """Appends a series; betas are NaN, not measured."""
+    for start in range(0, len(series.valid), ROWS):
+        rows = slice(start, start + ROWS)
+        out.append_frames(**{name: array[rows] for name, array in vars(series).items()})
+    out.put(betas=np.full((2, 10), np.nan))
+
+
+def quality(series: Series, measured: Measured, camera: Camera) -> Quality:
+    """What a person should know of the result."""
+    figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
+    figures |= {"interpolated_share": float(series.interpolated.mean()), "poor_fit_share": measured.poor_share}
+    checks = []
+    if np.isnan(series.score).all():
+        checks.append("no hand in view")
+    if camera.source == "assumed":
+        checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): hand poses are rough")
+    if measured.poor_share > 0.5:
+        checks.append(f"{measured.poor_share:.0%} of the palms fit their keypoints poorly: hand poses are rough")
+    return Quality(len(series.valid), tuple(checks), figures)
+
+
+BACKEND = MediapipeHands
