@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.hdf5_output import HDF5Output
 
 OWN_ATTRIBUTES = frozenset({"format", "version", "complete"})
 """What this module adds to a file's own attributes."""
@@ -99,15 +100,15 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def create_hdf5(temporary: Path, file_format: str, version: int) -> h5py.File:
+def create_hdf5(temporary: Path, file_format: str, version: int) -> HDF5Output:
     """A new HDF5 file of ours, not yet complete; `complete_hdf5` ends it."""
-    file = h5py.File(temporary, "w", libver=LIBVER)
+    file = HDF5Output(temporary, LIBVER)
     write_attribute(file, "format", file_format)
     write_attribute(file, "version", version)
     return file
 
 
-def complete_hdf5(file: h5py.File) -> None:
+def complete_hdf5(file: HDF5Output) -> None:
     """Marks ``file`` complete, closes it, reopens it and checks it."""
     path, attributes = Path(file.filename), read_attributes(file)
     file.flush()

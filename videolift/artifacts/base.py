@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.fields import Field, GrowingDataset
 from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.hdf5_output import HDF5Output
 from videolift.store import (
     OWN_ATTRIBUTES,
     atomic_file,
@@ -65,7 +66,7 @@ class ArtifactWriter:
         self.final, self.segments = final, segments
         self.attributes: dict[str, Any] = {}
         self._fields = {field.name: field for field in self.FIELDS}
-        self._file: h5py.File | None = None
+        self._file: HDF5Output | None = None
         self._temporary = final
         self._growing: dict[str, GrowingDataset] = {}
         self._scratch: Path | None = None
@@ -158,8 +159,8 @@ class ArtifactWriter:
         try:
             if file is not None:
                 file.close()
-        except (OSError, RuntimeError, ValueError):
-            pass  # a full disk also fails the close; the file is removed all the same
+        except OSError:
+            pass  # the disk is full; the file is removed all the same
         finally:
             if self._temporary is not self.final:
                 self._temporary.unlink(missing_ok=True)
@@ -167,7 +168,7 @@ class ArtifactWriter:
                 shutil.rmtree(self._scratch, ignore_errors=True)
                 self._scratch = None
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> HDF5Output:
         if self._file is None:
             self.final.parent.mkdir(parents=True, exist_ok=True)
             self._temporary = temporary_beside(self.final)
@@ -182,11 +183,12 @@ class ArtifactWriter:
         if field.name not in file:
             self._growing[field.name] = GrowingDataset(file, field, data.shape)
         self._growing[field.name].append(data)
+        file.check()
 
     def _complete_fields(self, file: h5py.File) -> None:
         """Last additions before publication; a subclass may create fields that never got a row."""
 
-    def _finish(self, file: h5py.File) -> None:
+    def _finish(self, file: HDF5Output) -> None:
         for dataset in self._growing.values():
             dataset.flush()
         self._growing = {}

@@ -1,0 +1,71 @@
+"""An HDF5 file being written to a disk that may fill up.
+
+Turns a write that fails into an `OSError` of ours, raised from `HDF5Output.check`, ``flush`` or ``close``. Left to itself, HDF5
+cannot close a file whose last writes fail: the process dies of a segmentation fault (measured, HDF5 2.0).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+
+class _Sink(io.FileIO):
+    """Takes every write as done; keeps the first failure for who asks, and writes no more after it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        left = view
+        try:
+            while left and self.failure is None:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+class HDF5Output(h5py.File):
+    """A new file, opened for writing; otherwise as ``h5py.File``."""
+
+    def __init__(self, path: Path, libver: tuple[str, str]) -> None:
+        self._path, self._sink = Path(path), _Sink(path)
+        super().__init__(self._sink, "w", libver=libver)
+
+    @property
+    def filename(self) -> str:
+        """The path it was opened with."""
+        return str(self._path)
+
+    def check(self) -> None:
+        """Raises OSError where a write has failed since the file was opened."""
+        if self._sink.failure is not None:
+            raise self._sink.failure
+
+    def flush(self) -> None:
+        """As ``h5py.File.flush``; raises OSError where a write failed."""
+        super().flush()
+        self.check()
+
+    def close(self) -> None:
+        """As ``h5py.File.close``; raises OSError where a write failed, the first time."""
+        was_open = not self._sink.closed
+        try:
+            super().close()
+        finally:
+            self._sink.close()
+        if was_open:
+            self.check()
