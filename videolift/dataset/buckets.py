@@ -83,14 +83,15 @@ def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
         key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.subject, m.given_split] for m in some]])
         path = cache / f"{number:03d}.npz"
         if not _add_cached(path, key, some, out):
-            fresh = _merge_sidecars(some)
+            fresh = merge_sidecars(some)
             _save(path, key, fresh)
             _add(out, fresh)
     _forget(cache, buckets)
     return out
 
 
-def _merge_sidecars(members: Iterable[Member]) -> Bucketed:
+def merge_sidecars(members: Iterable[Member]) -> Bucketed:
+    """Statistics of some members, past the cache; raises as `merge_members`."""
     out = Bucketed()
     for member in members:
         sidecar = read_sidecar(member.path, member.sha256)

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.layout import FORMAT, HAND_WINDOW_FIELDS
-from videolift.errors import ConfigError
+from videolift.dataset.index import read_index
+from videolift.dataset.layout import HAND_WINDOW_FIELDS
 from videolift.reader.file import PackagedFile
 from videolift.reader.handles import Handles
-from videolift.store import read_json
 
 Sample = dict[str, Any]
 
@@ -59,16 +58,8 @@ def open_dataset(
     Raises:
         ConfigError: no such dataset, split or group.
     """
-    folder = Path(folder)
-    index = read_json(folder / "dataset.json")
-    if index is None or index.get("format") != FORMAT:
-        raise ConfigError(f"{folder} holds no dataset.json of videolift: name the folder that the statistics stage wrote to")
-    group = group or index["statistics_group"]
-    for name, known, wanted in (("split", index["splits"], split), ("group", index["groups"], group)):
-        if wanted is not None and wanted not in known:
-            raise ConfigError(f"{name} is {wanted!r}, the dataset has {', '.join(sorted(known)) or 'none'}")
-    videos = set(index["groups"].get(group, ())) & set(index["splits"][split] if split else index["groups"].get(group, ()))
-    return WindowDataset([folder / file["file"] for file in index["files"] if file["video"] in videos], selection)
+    entries, _ = read_index(Path(folder)).select(split=split, group=group)
+    return WindowDataset([Path(folder) / entry.file for entry in entries], selection)
 
 
 class WindowDataset:

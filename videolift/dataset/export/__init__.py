@@ -1,0 +1,1 @@
+"""Packaged datasets in other projects' layouts."""
