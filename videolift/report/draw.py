@@ -19,9 +19,9 @@ LEFT, RIGHT = (64, 224, 255), (255, 96, 208)
 INK, PAPER, HATCH, PALE = (235, 235, 235), (24, 26, 30), (92, 92, 92), (214, 224, 235)
 STILL = 0.12
 """Heat below which a point counts as standing still."""
-_BONES = [(0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17)]
-_BONES += [(finger + i, finger + i + 1) for finger in (1, 5, 9, 13, 17) for i in range(3)]
-_AXIS_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
+BONES = [(0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17)]
+BONES += [(finger + i, finger + i + 1) for finger in (1, 5, 9, 13, 17) for i in range(3)]
+AXIS_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
 _SHIFT = 4
 
 
@@ -70,7 +70,7 @@ def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Colour, *, fain
     known: NDArray[np.bool_] = np.asarray(np.isfinite(keypoints_px).all(1))
     points = _fixed(np.nan_to_num(keypoints_px))
     layer = picture.copy() if faint else picture
-    for a, b in _BONES:
+    for a, b in BONES:
         if known[a] and known[b]:
             cv2.line(layer, points[a].tolist(), points[b].tolist(), colour, 2, cv2.LINE_AA, _SHIFT)
     for point in points[known]:
@@ -86,7 +86,7 @@ def draw_axes(picture: Picture, T_camera_wrist: Float, K: Float, length_m: float
     uv = project(ends, K)
     if np.isfinite(uv).all():
         origin, *tips = _fixed(uv).tolist()
-        for tip, colour in zip(tips, _AXIS_COLOURS, strict=True):
+        for tip, colour in zip(tips, AXIS_COLOURS, strict=True):
             cv2.arrowedLine(picture, origin, tip, colour, 2, cv2.LINE_AA, _SHIFT, 0.25)
 
 

@@ -139,13 +139,17 @@ class Trails:
         number = self.number(frame)
         if number is None:
             return
-        if number != self._number or self._window is None:
-            self._number, self._window = number, self.tracks[number]
-        window = self._window
+        window = self.window(number)
         step, count = frame - window.start, window.xyz_cam0.shape[1]
         some = np.unique(np.linspace(0, count - 1, min(count, MOST_TRAILS)).astype(int))
         steps = np.arange(max(0, step - TRAIL_STEPS), step + 1)[:, None]
         draw.draw_trails(picture, window.uv_px[steps, some], window.visible[steps, some], motion_heat(window)[some])
+
+    def window(self, number: int) -> Window:
+        """A window by its number; the last one asked for is kept."""
+        if number != self._number or self._window is None:
+            self._number, self._window = number, self.tracks[number]
+        return self._window
 
     def number(self, frame: int) -> int | None:
         """The window with the longest past that still holds ``frame``; None where no window does."""
