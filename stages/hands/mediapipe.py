@@ -17,7 +17,7 @@ from stages.backend import Inputs, Progress, Quality
 from stages.environments import read_environment
 from stages.hands.temporal import LINK_GAP, Detection, Series, assign_sides, link, steady, without_duplicates
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
-from stages.model_process import model_process, settings_identity
+from stages.model_process import model_process
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, Depth, HandsWriter
 from videolift.config import HandsSettings
 from videolift.errors import BackendUnavailable, CorruptFile
@@ -90,7 +90,7 @@ class MediapipeHands:
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and MediaPipe's version: its models come with it."""
         pins = dict(pin.split("==") for pin in read_environment("mediapipe", self._root / "envs").pins)
-        own = settings_identity(self._settings.mediapipe, without=set())
+        own = self._settings.mediapipe.model_dump(mode="json", exclude={"python"})
         return {**own, "max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s, "model": pins["mediapipe"]}
 
     def load(self, device: Device) -> None:
