@@ -6,9 +6,11 @@ what changed since the last time. Its output depends on the files, the card's te
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.normalization import normalization_table
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import ConfigError
-from videolift.store import sha256_of, write_json, write_text
+from videolift.store import sha256_of, write_text
 
 TIER_ORDER = ("A", "B", "C", "D", "none")
 SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
@@ -100,7 +102,7 @@ def publish_dataset(
     not_in_main = dict(sorted({**left_out, **others}.items()))
     published = _write_statistics(folder, merged, groups, chosen, not_in_main)
     index = _index(rows, members, merged, groups, chosen, left_out, published)
-    write_json(folder / "dataset.json", index)
+    write_text(folder / "dataset.json", _index_text(index))
     write_text(folder / "README.md", render_card(index, card or {}))
     return DatasetSummary(
         **index["totals"],
@@ -197,6 +199,14 @@ def _index(
         "left_out": dict(sorted(left_out.items())),
         "totals": totals,
     }
+
+
+def _index_text(index: Mapping[str, Any]) -> str:
+    """JSON with one line per file: small enough to compare, and encoded fast however many there are."""
+    encode = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    files = ",\n".join("  " + encode(file) for file in index["files"])
+    lines = [f' "{key}": {encode(value)}' for key, value in sorted(index.items()) if key != "files"]
+    return "{\n" + ",\n".join([*lines, ' "files": [\n' + files + "\n ]"]) + "\n}\n"
 
 
 class _Lineages:
