@@ -141,6 +141,10 @@ def chain_of_bones(curl):
     return joints
 
 
+AXIS = np.array([0.6, 0.64, 0.48])
+"""Of the hand's turn; askew, so that a bone that took its own shortest way would leave its wrist."""
+
+
 def bone_lengths(joints):
     children = [j for j, parent in enumerate(PARENTS) if parent >= 0]
     return np.linalg.norm(joints[..., children, :] - joints[..., [PARENTS[j] for j in children], :], axis=-1)
@@ -151,7 +155,7 @@ def measured(turns_deg, curls, seen, frames=9):
     series = Series.empty(frames)
     for k in seen:
         T = np.eye(4)
-        T[:3, :3] = Rotation.from_euler("y", turns_deg * k, degrees=True).as_matrix()
+        T[:3, :3] = Rotation.from_rotvec(np.radians(turns_deg) * k * AXIS).as_matrix()
         T[:3, 3] = [0.01 * k, 0.0, 0.5]
         series.valid[k, RIGHT], series.score[k, RIGHT] = True, 0.9
         series.T_camera_wrist[k, RIGHT] = T
