@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.base import Artifact, ArtifactWriter
-from videolift.artifacts.fields import Field
+from videolift.artifacts.fields import BITSHUFFLE, Field
 from videolift.geometry import is_rotation
 
 SIDES = ("left", "right")
@@ -25,10 +25,10 @@ _FIELDS = (
     Field("valid", "?", (-1, 2)),
     Field("interpolated", "?", (-1, 2)),
     Field("score", "f4", (-1, 2)),
-    Field("keypoints_px", "f4", (-1, 2, 21, 2)),
-    Field("T_camera_wrist", "f4", (-1, 2, 4, 4)),
-    Field("joints_camera", "f4", (-1, 2, 21, 3)),
-    Field("mano_pose", "f4", (-1, 2, 15, 3, 3)),
+    Field("keypoints_px", "f4", (-1, 2, 21, 2), chunk=64, codec=BITSHUFFLE),
+    Field("T_camera_wrist", "f4", (-1, 2, 4, 4), chunk=64, codec=BITSHUFFLE),
+    Field("joints_camera", "f4", (-1, 2, 21, 3), chunk=64, codec=BITSHUFFLE),
+    Field("mano_pose", "f4", (-1, 2, 15, 3, 3), chunk=64, codec=BITSHUFFLE),
     Field("betas", "f4", (2, 10)),
 )
 
