@@ -86,7 +86,7 @@ def _of_artifacts(
     return VideoFacts(
         clip=f"{clip.width} x {clip.height}, {len(clip)} frames, {clip.fps:g} fps, {seconds:.1f} s",
         worth=worth,
-        backends={**found.backends, **backends},
+        backends={stage: name for stage in STAGES if (name := backends.get(stage) or found.backends.get(stage))},
         figures=figures,
         hands=None if found.hands is None else hand_facts(found.hands, clip.width, clip.height),
         thumbnail_jpeg=thumbnail(found) if picture else None,
