@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from videolift.pool.figures import Figures, Peak
+from videolift.pool.figures import Figures, Peak, Running
 from videolift.pool.handle import WorkerHandle
 from videolift.pool.memory import Gauge
 from videolift.pool.queue import WorkQueue
@@ -171,7 +171,7 @@ class Crew:
         """What sizing needs."""
         host = gauge.host()
         memory = host if self.device.kind == "cpu" else gauge.device(self.device)
-        per_size, figures, now = self.figures.seconds_per_size, self.figures, time.monotonic()
+        per_size, figures = self.figures.seconds_per_size, self.figures
         return Snapshot(
             free_bytes=memory.free,
             own_bytes=self.own_bytes,
@@ -181,12 +181,16 @@ class Crew:
             workers=len(self.living),
             waiting=queue.shared,
             largest=queue.largest,
+            waiting_size=queue.shared_size,
             waiting_s=None if per_size is None else per_size * queue.shared_size,
-            running_s=max((now - w.since for w in self.workers if w.state == "busy"), default=0.0),
             load_s=figures.load_s,
             loaded_bytes=figures.loaded_bytes,
             peaks=figures.peaks,
-            running=tuple(self._running.values()),
+            running=tuple(
+                Running(peak.size, peak.device_bytes, peak.host_bytes, w.busy_seconds, w.progress)
+                for w in self.workers
+                if w.state == "busy" and (peak := self._running.get(w.serial)) is not None
+            ),
             samples=figures.samples,
             busy_share=figures.busy_share,
             rates=figures.rates,

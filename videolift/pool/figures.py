@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _KEPT = 200
 _SATURATED = 0.95
 _RATE_SAMPLES = 6
+_TOLD_ENOUGH = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,27 @@ class Peak:
     size: float
     device_bytes: int
     host_bytes: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """An item at work: what it has taken so far at most, for how long, and the share that is done by its own word (0: unknown)."""
+
+    size: float
+    device_bytes: int
+    host_bytes: int
+    seconds: float
+    progress: float
+
+    def at_its_end(self, loaded_bytes: tuple[int, int]) -> Peak | None:
+        """What it will have taken if what it adds to a loaded worker grows no faster than its progress; None while unknown."""
+        if self.progress < _TOLD_ENOUGH:
+            return None
+        device, host = (
+            round(loaded + max(0, now - loaded) / min(1.0, self.progress))
+            for now, loaded in zip((self.device_bytes, self.host_bytes), loaded_bytes, strict=True)
+        )
+        return Peak(self.size, device, host)
 
 
 @dataclass(frozen=True)
@@ -44,8 +66,10 @@ class Figures:
         self._busy: dict[int, deque[float]] = {}
         self.samples = 0
 
-    def remember(self, peaks: list[Peak], load_s: float | None) -> None:
+    def remember(self, peaks: list[Peak], load_s: float | None, busy_share: float | None = None) -> None:
         """Takes over what an earlier run has seen."""
+        if busy_share is not None:
+            self.busied(1, busy_share)
         self._peaks.extend(peaks)
         self.samples += len(peaks)
         if load_s is not None:
@@ -99,8 +123,9 @@ class Figures:
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        """Throughput by number of busy workers, where enough items have been seen, fewest workers first."""
-        enough = {n: rates for n, rates in self._rates.items() if len(rates) >= max(_RATE_SAMPLES, 2 * n)}
+        """Throughput by number of busy workers, fewest first; beyond the fewest only where enough items have been seen."""
+        few = min(self._rates, default=0)
+        enough = {n: rates for n, rates in self._rates.items() if n == few or len(rates) >= max(_RATE_SAMPLES, n // 2)}
         return tuple(Rate(n, n * statistics.median(enough[n]), len(enough[n])) for n in sorted(enough))
 
     @property

@@ -96,6 +96,7 @@ class WorkerHandle:
         self.busy_since = 0.0
         self.first_rest_bytes: int | None = None
         self.alone = False
+        self.progress = 0.0
         self.peak_bytes: int | None = None
         self.hung = ""
         self.taken_back = False
@@ -138,7 +139,7 @@ class WorkerHandle:
 
     def give(self, task: Task, frame: bytes, *, alone: bool) -> None:
         """Sends the claimed ``task``."""
-        self.task, self.alone, self.peak_bytes = task, alone, None
+        self.task, self.alone, self.peak_bytes, self.progress = task, alone, None, 0.0
         self._log_offset = self.log_path.stat().st_size
         self.enter("busy")
         self.busy_since = self.since

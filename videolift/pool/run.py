@@ -17,6 +17,7 @@ from videolift.pool.crew import Crew
 from videolift.pool.events import EventSink
 from videolift.pool.figures import Figures
 from videolift.pool.handle import Timing, pickled_factory
+from videolift.pool.history import recall, record
 from videolift.pool.memory import Gauge, SystemGauge
 from videolift.pool.policy import Rules
 from videolift.pool.queue import Task
@@ -40,6 +41,8 @@ def run_pool(
     events: EventSink | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
     log_folder: Path | None = None,
+    history: Path | None = None,
+    label: str = "",
     gauge: Gauge | None = None,
     timing: Timing | None = None,
 ) -> PoolReport:
@@ -58,6 +61,8 @@ def run_pool(
         events: where events go; they are closed by whoever made them.
         environment: variables set for the workers, stronger than ours.
         log_folder: receives ``worker-NNNN.log`` with all that a worker prints; None: a temporary folder, removed at the end.
+        history: a small file that remembers memory and speed between runs; None: nothing is remembered.
+        label: what the figures in it depend on besides the device: backend, version, resolution.
         gauge: what measures memory.
         timing: delays, for tests.
 
@@ -91,8 +96,14 @@ def run_pool(
         )
         figures: dict[str, Figures] = {}
         crews = [Crew(device, _slots(device), figures.setdefault(device.name, Figures())) for device in devices]
+        if history is not None:
+            for name, known in figures.items():
+                recall(history, label, name, known)
         sink = events or EventSink(stream=None)
-        return Supervisor(plan, tasks, crews, ledger, sink, gauge or SystemGauge(), signals).run()
+        report = Supervisor(plan, tasks, crews, ledger, sink, gauge or SystemGauge(), signals).run()
+        if history is not None:
+            record(history, label, figures)
+        return report
 
 
 def _tasks(items: Iterable[Item]) -> list[Task]:

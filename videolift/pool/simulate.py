@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from videolift.pool.figures import Figures, Peak
+from videolift.pool.figures import Figures, Peak, Running
 from videolift.pool.messages import Failed
 from videolift.pool.policy import Again, Circumstances, Death, Pending, Rules, Verdict, judge
 from videolift.pool.queue import Task, WorkQueue
@@ -24,6 +24,7 @@ SIZING = SizingRules(margin=0.15, reserve_bytes=1 * GIB, max_workers=None)
 _GROWTH = (0.1, 0.2, 0.3)
 """An item's memory grows in equal steps at these shares of its work."""
 _CRASH_AT = 0.5
+_BUSY_EVERY_S = 0.5
 _BUSY_BIAS_SIGMA, _BUSY_NOISE_SIGMA = 0.05, 0.05
 _MANY_EVENTS = 400_000
 
@@ -156,6 +157,9 @@ class _Run:
         for card in self.cards:
             busy = card.busy
             speed = self.world.speed(busy)
+            if busy and to - self.now >= _BUSY_EVERY_S:
+                noise = math.exp(self.rng.gauss(0.0, _BUSY_NOISE_SIGMA))
+                card.figures.busied(busy, min(1.0, self.world.busy_share * busy * self.bias * noise))
             for worker in card.workers:
                 if worker.task is not None:
                     seconds = self._item(worker).seconds
@@ -211,9 +215,6 @@ class _Run:
         card.figures.peaked(Peak(item.frames, peak, peak if self.world.on_cpu else self.world.host_loaded_bytes))
         company = worker.company / seconds if seconds > 0 else 1.0
         card.figures.worked(item.frames, seconds, company)
-        if abs(company - round(company)) < 0.05:
-            noise = math.exp(self.rng.gauss(0.0, _BUSY_NOISE_SIGMA))
-            card.figures.busied(round(company), min(1.0, self.world.busy_share * round(company) * self.bias * noise))
         self.done += 1
         worker.task, worker.items_done = None, worker.items_done + 1
         worker.leaked += self.world.leak_share * item.peak_bytes
@@ -260,7 +261,7 @@ class _Run:
         decision = self._decide(card)
         card.decision = decision
         idle = [w for w in card.workers if w.ready and w.task is None]
-        for worker in sorted(idle, key=lambda w: -w.serial)[: max(0, len(card.workers) - decision.alive)]:
+        for worker in sorted(idle, key=lambda w: -w.serial)[: max(0, len(card.workers) - decision.keep)]:
             card.workers.remove(worker)
         self._feed(card, decision)
         self._hire(card, decision)
@@ -268,7 +269,7 @@ class _Run:
     def _decide(self, card: _Card) -> Decision:
         if self.fixed is not None:
             count = min(self.fixed, self.fits[card.index])
-            return Decision(count, count, "fixed", False, {})
+            return Decision(count, count, count, "fixed", False, {})
         decision = decide(self._snapshot(card), SIZING)
         if card.decision is None or decision.busy != card.decision.busy:
             self._check_promise(card, decision)
@@ -293,17 +294,21 @@ class _Run:
             workers=len(card.workers),
             waiting=self.queue.shared,
             largest=self.queue.largest,
+            waiting_size=self.queue.shared_size,
             waiting_s=None if per_size is None else per_size * self.queue.shared_size,
-            running_s=max((self.now - w.began for w in running), default=0.0),
             load_s=figures.load_s,
             loaded_bytes=figures.loaded_bytes,
             peaks=figures.peaks,
-            running=tuple(Peak(self._item(w).frames, int(w.held), int(w.held) if world.on_cpu else 0) for w in running),
+            running=tuple(self._running(w) for w in running),
             samples=figures.samples,
             busy_share=figures.busy_share,
             rates=figures.rates,
             settled=card.settled,
         )
+
+    def _running(self, worker: _Worker) -> Running:
+        host = int(worker.held) if self.world.on_cpu else self.world.host_loaded_bytes
+        return Running(self._item(worker).frames, int(worker.held), host, self.now - worker.began, worker.progress)
 
     def _feed(self, card: _Card, decision: Decision) -> None:
         others = sum(len(c.workers) for c in self.cards) > 1
@@ -332,8 +337,8 @@ class _Run:
             others_hands = sum(w.task is None for c in self.cards if c is not card for w in c.workers)
             alone = min(1, self.queue.alone) if not card.workers else 0
             work = max(0, self.queue.shared - others_hands) if self.queue.shared else alone
-            may = self.fixed is not None or may_load(loading, len(card.workers) - loading)
-            if not (len(card.workers) < decision.alive and may and free_hands < work):
+            may = self.fixed is not None or may_load(loading, len(card.workers) - loading, self.world.cores)
+            if not (len(card.workers) < decision.start and may and free_hands < work):
                 return
             self.serial += 1
             card.workers.append(_Worker(self.serial, self.now + self.world.load_s))

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from videolift.pool.figures import Peak, Rate
+from videolift.pool.figures import Peak, Rate, Running
 
 UNBOUNDED = 1 << 20
 _LEAST_GAIN = 0.25
 """A further worker must add this share of what the workers before it do each."""
 _PROBE_SHARE_OF_LOAD = 0.1
 """While nothing is known of an item's seconds, it must have run for this share of a load before another load is worth while."""
+_TRUSTED_ITEMS, _RATE_NOISE = 6, 0.4
 _KNEE_TOLERANCE = 0.15
 _CRITICAL_SHARE = 0.5
 _LOADS_AT_ONCE = 4
@@ -51,12 +52,12 @@ class Snapshot:
         workers: alive, loading ones included.
         waiting: items that nobody works on and that may run beside others.
         largest: size of the longest of them.
+        waiting_size: their sizes together.
         waiting_s: seconds that one worker alone would need for all of them, None while not known.
-        running_s: how long the longest running item has run.
         load_s: seconds from start to ready, None while not known.
         loaded_bytes: (device, host) memory of a worker that has done nothing, None while not known.
         peaks: what finished items took.
-        running: what the running ones have taken so far.
+        running: items at work.
         samples: how many items have been measured, remembered ones included.
         busy_share: for which share of its time one worker keeps the device busy, None while not known.
         rates: throughput by number of workers.
@@ -71,12 +72,12 @@ class Snapshot:
     workers: int
     waiting: int
     largest: float
+    waiting_size: float
     waiting_s: float | None = None
-    running_s: float = 0.0
     load_s: float | None = None
     loaded_bytes: tuple[int, int] | None = None
     peaks: tuple[Peak, ...] = ()
-    running: tuple[Peak, ...] = ()
+    running: tuple[Running, ...] = ()
     samples: int = 0
     busy_share: float | None = None
     rates: tuple[Rate, ...] = ()
@@ -89,14 +90,16 @@ class Decision:
 
     Attributes:
         busy: how many workers may work at once; at least 1, since whether even one fits, only trying tells.
-        alive: how many may exist; above ``busy`` only while the first items are measured.
+        start: how many workers to have started; above ``busy`` only while the first items are measured.
+        keep: how many workers may live; those above ``busy`` only rest, and take no more than when they had just loaded.
         reason: the limit that decided.
         give_up: the host is about to run out: the youngest worker must go at once.
         figures: the numbers behind it, for events and people.
     """
 
     busy: int
-    alive: int
+    start: int
+    keep: int
     reason: str
     give_up: bool
     figures: dict[str, float]
@@ -107,28 +110,34 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
     limits = _limits(now, rules)
     reason = min(limits, key=lambda name: limits[name])
     allowed = max(1, limits[reason])
-    busy = allowed if now.samples else 1
-    alive = allowed if now.samples else max(1, min(allowed, _loadable(now, rules)))
-    start_more = _pays(now)
-    if not start_more and alive > now.workers:
-        alive, reason = max(1, now.workers), "not worth starting"
+    known = _relevant(now)
+    busy = start = allowed if known else 1
+    if not now.samples:
+        unmeasured = min(limit for name, limit in limits.items() if "memory" not in name)
+        beside = _resting(now, rules, busy) // 2  # fewer than may be kept, or small changes would start and end them in turn
+        start = max(busy, min(unmeasured, busy + beside if known else _loadable(now, rules)))
+        reason = "probing" if start > busy else reason
+    if not _pays(now) and start > now.workers:
+        start, reason = max(1, now.workers), "not worth starting"
+    keep = max(start, busy + _resting(now, rules, busy))
+    peak, host_peak = (_p95([p.device_bytes for p in known]), _p95([p.host_bytes for p in known]))
     figures = {
         "free_gib": _gib(now.free_bytes),
         "own_gib": _gib(now.own_bytes),
-        "peak_gib": _gib(_p95([p.device_bytes for p in _relevant(now)])),
+        "peak_gib": _gib(peak),
         "host_free_gib": _gib(now.host_free_bytes),
-        "host_peak_gib": _gib(_p95([p.host_bytes for p in _relevant(now)])),
+        "host_peak_gib": _gib(host_peak),
         "samples": now.samples,
         "busy_share": round(now.busy_share or 0.0, 3),
         "waiting": now.waiting,
     }
     critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and now.workers > 1
-    return Decision(busy, alive, "probing" if not now.samples and alive > busy else reason, critical, figures)
+    return Decision(busy, start, keep, reason, critical, figures)
 
 
 def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
     seen = _relevant(now)
-    margin = rules.margin * (1.0 + 2.0 / now.samples) if now.samples else 0.0
+    margin = rules.margin * (1.0 + 1.0 / max(1, now.samples))
     return {
         "memory": _fit(now.free_bytes + now.own_bytes, _p95([p.device_bytes for p in seen]) * (1 + margin), rules),
         "host memory": _fit(now.host_free_bytes + now.host_own_bytes, _p95([p.host_bytes for p in seen]) * (1 + margin), rules),
@@ -136,7 +145,7 @@ def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
         "max_workers": rules.max_workers or UNBOUNDED,
         "out of memory before": now.settled or UNBOUNDED,
         "device busy": _knee(now.busy_share),
-        "throughput": _best_rate(now.rates),
+        "throughput": min(_best_rate(now.rates), _crowd(now.rates, now.busy_share)),
     }
 
 
@@ -147,15 +156,32 @@ def _fit(available: int, peak: float, rules: SizingRules) -> int:
 
 
 def _loadable(now: Snapshot, rules: SizingRules) -> int:
-    """How many may be loaded beside the probe: half of what is free is left to the probe's growth."""
+    """How many may be loaded while the probe's peak is not known: half of the memory is left to its growth."""
     if now.loaded_bytes is None:
         return 1
+    return _room(rules, now.loaded_bytes, ((now.free_bytes + now.own_bytes) / 2, (now.host_free_bytes + now.host_own_bytes) / 2))
+
+
+def _resting(now: Snapshot, rules: SizingRules, busy: int) -> int:
+    """How many loaded workers may rest beside so many busy ones at their peak."""
+    known = _relevant(now)
+    if now.loaded_bytes is None or not known:
+        return now.workers
+    left = (
+        now.free_bytes + now.own_bytes - busy * _p95([p.device_bytes for p in known]) * (1 + rules.margin),
+        now.host_free_bytes + now.host_own_bytes - busy * _p95([p.host_bytes for p in known]) * (1 + rules.margin),
+    )
+    return _room(rules, now.loaded_bytes, left)
+
+
+def _room(rules: SizingRules, loaded_bytes: tuple[int, int], free_bytes: tuple[float, float]) -> int:
+    """Loaded workers for which device and host have room."""
     rooms = [
-        (free // 2 - rules.reserve_bytes) / (loaded * (1 + rules.margin))
-        for free, loaded in zip((now.free_bytes, now.host_free_bytes), now.loaded_bytes, strict=True)
+        (free - rules.reserve_bytes) / (loaded * (1 + rules.margin))
+        for free, loaded in zip(free_bytes, loaded_bytes, strict=True)
         if loaded
     ]
-    return now.workers + max(0, math.floor(min(rooms, default=0.0)))
+    return max(0, math.floor(min(rooms, default=0.0)))
 
 
 def _knee(busy_share: float | None) -> int:
@@ -166,18 +192,43 @@ def _knee(busy_share: float | None) -> int:
 
 
 def _best_rate(rates: tuple[Rate, ...]) -> int:
-    """The number from which on the workers added less than `_LEAST_GAIN` of their share; no limit while none has been tried."""
+    """From here on a few more workers added less than `_LEAST_GAIN` of their share; no limit while none has been tried."""
     for fewer, more in zip(rates, rates[1:], strict=False):
+        if more.workers > 1.5 * fewer.workers + 1 or fewer.items < _TRUSTED_ITEMS:
+            continue
         each = fewer.throughput / fewer.workers
         if more.throughput - fewer.throughput < _LEAST_GAIN * each * (more.workers - fewer.workers):
             return fewer.workers
     return UNBOUNDED
 
 
+def _crowd(rates: tuple[Rate, ...], busy_share: float | None) -> int:
+    """The number beyond which workers slow each other down by more than they add, if each slows the others by an equal share.
+
+    Speed of each of n workers, against the fewest seen: ``1 - k (n - 1)``, apart from a device that is simply busy; the product
+    with n is largest at ``(1 + 1 / k) / 2``.
+    """
+    if len(rates) < 2:
+        return UNBOUNDED
+    first, most = rates[0], rates[-1]
+    relative = (most.throughput / most.workers) / (first.throughput / first.workers)
+    relative *= 1.0 + _RATE_NOISE / math.sqrt(first.items)
+    share = busy_share or 0.0
+    busy = max(1.0, share * most.workers) / max(1.0, share * first.workers)
+    slowing = (1.0 - min(1.0, relative * busy)) / (most.workers - first.workers)
+    return UNBOUNDED if slowing <= 0 else max(first.workers, math.floor((1.0 + 1.0 / slowing) / 2.0))
+
+
 def _relevant(now: Snapshot) -> list[Peak]:
-    """Peaks of items at least half as long as the longest one left, or of all where there is none; running ones so far."""
+    """Peaks of items at least half as long as the longest one left, or of all where there is none; running ones so far.
+
+    Before the first item has ended: what the running ones will come to by their own word, if they say how far they are.
+    """
+    if not now.samples:
+        expected = [running.at_its_end(now.loaded_bytes or (0, 0)) for running in now.running]
+        return [peak for peak in expected if peak is not None]
     longer = [p for p in now.peaks if 2 * p.size >= now.largest]
-    return [*(longer or now.peaks), *now.running]
+    return [*(longer or now.peaks), *(Peak(r.size, r.device_bytes, r.host_bytes) for r in now.running)]
 
 
 def _p95(values: list[int]) -> float:
@@ -193,14 +244,21 @@ def _pays(now: Snapshot) -> bool:
         return False
     if now.load_s is None or now.workers == 0:
         return True
-    if now.waiting_s is None:
-        return now.running_s >= _PROBE_SHARE_OF_LOAD * now.load_s
-    return now.waiting_s / now.workers > now.load_s
+    waiting_s = now.waiting_s if now.waiting_s is not None else _foreseen_s(now)
+    if waiting_s is None:
+        return max((r.seconds for r in now.running), default=0.0) >= _PROBE_SHARE_OF_LOAD * now.load_s
+    return waiting_s / now.workers > now.load_s
 
 
-def may_load(loading: int, ready: int) -> bool:
-    """True if one more worker may load now: the first loads alone, later ones a few at a time and never more than work already."""
-    return loading < (max(_LOADS_AT_ONCE, ready) if ready else 1)
+def _foreseen_s(now: Snapshot) -> float | None:
+    """Seconds of all that waits, at the speed of what runs."""
+    told = [r.seconds / (r.progress * r.size) for r in now.running if r.progress > 0 and r.size > 0]
+    return now.waiting_size * max(told) if told else None
+
+
+def may_load(loading: int, ready: int, cores: int) -> bool:
+    """True if one more worker may load now: the first loads alone, later ones a few at a time, more where there are many cores."""
+    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready else 1)
 
 
 def leaks(first_rest_bytes: int, rest_bytes: int) -> bool:

@@ -68,7 +68,7 @@ class Staffing:
         if decision.give_up:
             self._give_up_youngest(crew)
         idle = sorted((w for w in crew.workers if w.state == "idle"), key=lambda w: -w.serial)
-        for worker in idle[: max(0, len(crew.living) - decision.alive)]:
+        for worker in idle[: max(0, len(crew.living) - decision.keep)]:
             worker.close()
         self._feed(crew, decision, now)
         self._hire(crew, decision, now)
@@ -80,11 +80,11 @@ class Staffing:
         self._next_sizing[crew.device.id] = now + _SIZING_EVERY_S
         decision = decide(crew.snapshot(self._gauge, self._books.queue), self._plan.sizing)
         before, crew.decision = crew.decision, decision
-        if before is None or (before.busy, before.alive, before.reason) != (decision.busy, decision.alive, decision.reason):
+        if before is None or (before.busy, before.start, before.reason) != (decision.busy, decision.start, decision.reason):
             self._events.emit(
                 "resized",
                 device=crew.device.id,
-                workers=decision.alive,
+                workers=decision.start,
                 busy=decision.busy,
                 reason=decision.reason,
                 now=len(crew.living),
@@ -141,7 +141,11 @@ class Staffing:
             own_hands = sum(w.state in ("loading", "idle") for w in living)
             alone = min(1, queue.alone) if not crew.workers else 0
             work = queue.shared - (free_hands - own_hands) if queue.shared else alone
-            if len(living) >= decision.alive or not may_load(loading, len(living) - loading) or own_hands >= work:
+            if (
+                len(living) >= decision.start
+                or not may_load(loading, len(living) - loading, crew.device.cores)
+                or own_hands >= work
+            ):
                 return
             self._spawn(crew)
 

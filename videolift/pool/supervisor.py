@@ -149,6 +149,7 @@ class Supervisor:
     def _on(self, message: Message, worker: WorkerHandle, crew: Crew) -> None:
         worker.last_sign = time.monotonic()
         if isinstance(message, Progress):
+            worker.progress = min(1.0, message.done / message.total) if message.total > 0 else 0.0
             self._events.emit("progress", worker=worker.serial, item=worker.key, done=message.done, of=message.total)
         elif isinstance(message, Ready):
             self._on_ready(message, worker, crew)
