@@ -1,6 +1,26 @@
-"""What all tests share."""
+"""What all tests share: patience on busy machines, and a small disk that fills up."""
 
+import os
+import subprocess
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("patient", deadline=None, print_blob=True)  # a busy machine is no failure
 settings.load_profile("patient")
+
+SMALL_DISK_BYTES = 4 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of its own, 4 MB large; mounting one takes root."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from videolift.hdf5_output import HDF5Output
 OWN_ATTRIBUTES = frozenset({"format", "version", "complete"})
 """What this module adds to a file's own attributes."""
 _JSON = "json:"
+_SURROGATES = re.compile("[\ud800-\udfff]")
 LIBVER = ("v110", "v110")
 """HDF5 1.10 and later can read our files; ``latest`` may be unreadable for a collaborator's library."""
 
@@ -77,7 +79,10 @@ def write_text(final: Path, text: str) -> None:
 
 def write_json(final: Path, value: Any) -> None:
     """Publishes ``value`` as JSON with sorted keys; equal values give equal bytes. NaN is refused."""
-    write_text(final, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    if _SURROGATES.search(text):  # a file name that is not UTF-8
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    write_text(final, text + "\n")
 
 
 def read_json(path: Path) -> Any | None:

@@ -219,7 +219,11 @@ class ArtifactWriter:
                 self._finish(self._file)
                 self._file = None
             for path in [path for path, _ in self._done] + ([tail] if tail is not None else []):
-                self._merge_part(path)
+                try:
+                    self._merge_part(path)
+                except CorruptFile:
+                    path.unlink(missing_ok=True)  # the next attempt does it again
+                    raise
         finally:
             if tail is not None:
                 tail.unlink(missing_ok=True)
