@@ -29,7 +29,7 @@ def render_frame(
     width, height = size_px
     z, index = cast_image(scene, frame, K, size_px)
     u, v = np.meshgrid((np.arange(width) - K[0, 2]) / K[0, 0], (np.arange(height) - K[1, 2]) / K[1, 1])
-    points = np.stack([u * z, v * z, z], axis=-1)
+    points = np.stack([u * z, v * z, z], axis=-1).astype(np.float32)  # enough for colours
     flat, order = index.ravel(), np.argsort(index.ravel(), kind="stable")
     texels = np.zeros((flat.size, 2), np.float32)
     colour, contrast, light = np.zeros((flat.size, 3), np.float32), np.zeros(flat.size, np.float32), np.zeros(flat.size, np.float32)
@@ -58,11 +58,11 @@ def _on_nail(part: Part, points_bone: Float, normals: Float) -> NDArray[np.bool_
 
 def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_part: Float) -> tuple[Float, Float, Float]:
     """Colour (n, 3), light (n) and texture position (n, 2) of surface points (n, 3)."""
-    T_part_camera = invert_pose(T_camera_part)
+    T_part_camera = invert_pose(T_camera_part).astype(np.float32)
     points = points_camera @ T_part_camera[:3, :3].T + T_part_camera[:3, 3]
     normals = part.shape.normal(points)
-    light = AMBIENT + DIFFUSE * np.clip(normals @ (T_world_part[:3, :3].T @ LIGHT_WORLD), -0.35, 1.0)
-    colour = np.tile(np.array(part.look.colour), (len(points), 1))
+    light = AMBIENT + DIFFUSE * np.clip(normals @ (T_world_part[:3, :3].T @ LIGHT_WORLD).astype(np.float32), -0.35, 1.0)
+    colour = np.tile(np.array(part.look.colour, np.float32), (len(points), 1))
     if part.look.skin:
         eye = T_part_camera[:3, 3] - points
         facing = np.abs((normals * eye).sum(1)) / np.linalg.norm(eye, axis=1)
@@ -72,5 +72,4 @@ def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_par
     axis = np.abs(normals).argmax(1)
     rows = np.arange(len(points))
     across = np.stack([points[rows, (axis + 1) % 3], points[rows, (axis + 2) % 3]], axis=1)
-    texels = across * part.look.texels_per_m + (part.look.offset + 0.37 * axis[:, None]) * SIZE_PX
-    return colour, light, texels % SIZE_PX
+    return colour, light, across * part.look.texels_per_m + (part.look.offset + 0.37 * axis[:, None]) * SIZE_PX

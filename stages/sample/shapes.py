@@ -45,7 +45,7 @@ class Box:
 
     def normal(self, points_part: Float) -> Float:
         """Outward unit normals (n, 3) at surface points (n, 3)."""
-        ratio = points_part / np.array(self.half_m)
+        ratio = points_part / np.array(self.half_m, points_part.dtype)
         face = np.abs(ratio).argmax(-1)
         out = np.zeros_like(points_part)
         rows = np.arange(len(face))
@@ -116,7 +116,8 @@ class RoundCone:
     def normal(self, points_part: Float) -> Float:
         """Outward unit normals (n, 3) at surface points (n, 3)."""
         axis, length, sine = self.axis
-        relative = points_part - np.array(self.start)
+        axis = axis.astype(points_part.dtype)
+        relative = points_part - np.array(self.start, points_part.dtype)
         x = relative @ axis
         # the sphere that touches the point from inside: its centre lies where the normal meets the axis
         radial = np.linalg.norm(relative - x[:, None] * axis, axis=1)

@@ -34,7 +34,8 @@ section.video>div{flex:1;min-width:0}img{width:480px;max-width:45vw;align-self:f
 .done{background:#2f7d4f}.quarantined{background:#b3362b}
 .pending{background:#a97a14}.excluded{background:#6b7280}table{border-collapse:collapse;font-size:.9rem}
 td,th{border:1px solid #ddd;padding:.15rem .5rem;text-align:left;vertical-align:top}td.n{font-variant-numeric:tabular-nums}
-pre{overflow-x:auto}.loss{border-left:3px solid #b3362b;padding-left:.6rem;margin:.4rem 0}.note{color:#555;font-size:.9rem;margin:.2rem 0}
+pre{overflow-x:auto}
+.loss{border-left:3px solid #b3362b;padding-left:.6rem;margin:.4rem 0}.note{color:#555;font-size:.9rem;margin:.2rem 0}
 """
 _HEAD = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
