@@ -111,10 +111,12 @@ class MogeSettings(Block):
     """MoGe v2: metric depth per frame."""
 
     weights: str = Field("Ruicheng/moge-2-vitl-normal", description="a name in thirdparty/models.yaml, or a file of yours")
+    hfov_deg: Positive | None = Field(None, description="fixed horizontal field of view; none takes the median of its estimates")
     resolution_level: int = Field(9, ge=0, le=9, description="0 fast to 9 fine, upstream's scale")
     batch_frames: Count = Field(8, description="frames per forward pass; halved on out of memory")
     python: str | None = Field(None, description="an interpreter of yours instead of the built environment")
     checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")
+    utils3d: str | None = Field(None, description="likewise, of the utils3d that it imports")
 
 
 class VipeSettings(Block):
@@ -128,6 +130,8 @@ class VipeSettings(Block):
     hfov_min_deg: Positive = Field(30.0, description="an estimate below this quarantines the video")
     hfov_max_deg: Positive = Field(110.0, description="an estimate above this likewise")
     min_relative_relief: Positive = Field(0.02, description="std/median of depth below this: flat depth, quarantined")
+    torch_home: str | None = Field(None, description="a TORCH_HOME of yours that holds its weights, instead of models_dir")
+    hf_home: str | None = Field(None, description="an HF_HOME of yours, likewise")
     python: str | None = Field(None, description="an interpreter of yours instead of the built environment")
 
 

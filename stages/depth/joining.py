@@ -1,0 +1,99 @@
+"""Stretches of one video, each with a world and a unit of its own, joined into one by the frames they share.
+
+`stretches` cuts a video, `Stretch.onto` puts the next piece into the world of the one before it. Rotation comes from the poses and
+scale from depth, so that an overlap in which the camera stands still joins as well. Knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.floating]
+OVERLAP = 30
+"""Frames that two stretches share."""
+_STEP_PX = 4
+"""Every fourth pixel of the overlap's depth is compared."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """``x_a = scale * R_a_b @ x_b + t_a``: world b, in its unit, to world a.
+
+    Attributes:
+        scale: units of a per unit of b.
+        R_a_b: (3, 3).
+        t_a: (3).
+    """
+
+    scale: float
+    R_a_b: Float
+    t_a: Float
+
+    def poses(self, T_b_camera: ArrayLike) -> Float:
+        """``T_a_camera`` (n, 4, 4) from ``T_b_camera`` (n, 4, 4)."""
+        T = np.array(T_b_camera, np.float64)
+        R, t = T[:, :3, :3].copy(), T[:, :3, 3].copy()
+        T[:, :3, :3] = self.R_a_b @ R
+        T[:, :3, 3] = self.scale * (t @ self.R_a_b.T) + self.t_a
+        return T
+
+
+def join(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: ArrayLike, depth_b: ArrayLike) -> Similarity:
+    """The similarity that maps stretch b onto stretch a.
+
+    Args:
+        T_a_camera, T_b_camera: camera to world of the shared frames (n, 4, 4), n >= 1, in either world.
+        depth_a, depth_b: z (n, H, W) of the same frames, 0 invalid, in either unit.
+
+    Raises:
+        ValueError: no pixel is valid in both.
+    """
+    A, B = np.asarray(T_a_camera, np.float64), np.asarray(T_b_camera, np.float64)
+    z_a, z_b = (np.asarray(depth)[:, ::_STEP_PX, ::_STEP_PX].astype(np.float64) for depth in (depth_a, depth_b))
+    both = (z_a > 0) & (z_b > 0)
+    if not both.any():
+        raise ValueError("no pixel of the overlap has depth in both stretches")
+    scale = float(np.exp(np.median(np.log(z_a[both] / z_b[both]))))
+    U, _, Vt = np.linalg.svd((A[:, :3, :3] @ np.swapaxes(B[:, :3, :3], 1, 2)).sum(0))
+    R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt  # the rotation nearest to the sum: chordal mean
+    t = np.median(A[:, :3, 3] - scale * (B[:, :3, 3] @ R.T), axis=0)
+    return Similarity(scale, R, t)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some consecutive frames in one world.
+
+    Attributes:
+        depth: z f32 (n, H, W), 0 invalid.
+        T_world_camera: f64 (n, 4, 4), camera to world.
+        K: f64 (3, 3), pixels of the clip.
+    """
+
+    depth: NDArray[np.float32]
+    T_world_camera: NDArray[np.float64]
+    K: NDArray[np.float64]
+
+    def onto(self, previous: Stretch) -> Stretch:
+        """In the world and unit of ``previous``, whose last `OVERLAP` frames are this one's first; without those."""
+        n = min(OVERLAP, len(previous.depth))
+        found = join(previous.T_world_camera[-n:], self.T_world_camera[:n], previous.depth[-n:], self.depth[:n])
+        poses = found.poses(self.T_world_camera)
+        return Stretch((self.depth[n:] * found.scale).astype(np.float32), poses[n:], previous.K)
+
+    def last(self, frames: int) -> Stretch:
+        """Its last frames."""
+        return Stretch(self.depth[-frames:], self.T_world_camera[-frames:], self.K)
+
+
+def stretches(frames: int, length: int, most: int) -> list[tuple[int, int]]:
+    """Bounds [start, end) of overlapping stretches of about ``length`` frames, at most ``most`` and a rest of `OVERLAP`."""
+    length = min(max(length, 2 * OVERLAP), most)
+    bounds, start = [], 0
+    while frames - start > length + OVERLAP:
+        bounds.append((start, start + length))
+        start += length - OVERLAP
+    return [*bounds, (start, frames)]

@@ -1,0 +1,167 @@
+"""Depth and camera by ViPE: the clip in stretches through upstream's pipeline, joined into one world with one unit.
+
+Converted here: camera-to-world poses to ``T_camera_world``, the intrinsics vector to one ``K`` per video. Results that upstream
+returns without complaint but that are known to be wrong are refused: a camera that stood still, an impossible field of view,
+depth without relief. The model runs in its own interpreter (`vipe_worker`); how stretches are joined is `joining`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.depth.joining import Stretch, stretches
+from stages.depth.vipe_checks import Seen, check_field_of_view, check_motion, check_relief
+from stages.model_process import model_process, require_weights, weights_identity
+from stages.shelf import Shelf
+from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
+from videolift.config import DepthSettings
+from videolift.geometry import invert_pose
+from videolift.isolation import Isolated
+from videolift.pool import Device
+
+WORKER = Path(__file__).with_name("vipe_worker.py")
+METRIC = ("default", "no_vda", "dav3", "static_vda")
+"""Presets whose depth is in metres; lyra's MoGe-1 has no scale."""
+_SHARED = ("vipe/droid", "vipe/geocalib", "vipe/sam", "vipe/aot", "vipe/groundingdino", "vipe/bert")
+WEIGHTS = {
+    "default": (*_SHARED, "vipe/unidepth", "vipe/priorda", "vipe/vda-small"),
+    "no_vda": (*_SHARED, "vipe/unidepth", "vipe/priorda"),
+    "static_vda": ("vipe/droid", "vipe/geocalib", "vipe/unidepth", "vipe/priorda", "vipe/vda-large"),
+    "lyra": (*_SHARED, "vipe/moge1", "vipe/priorda", "vipe/vda-large"),
+    "dav3": (*_SHARED, "vipe/dav3"),
+}
+"""What each preset reads."""
+MOST_FRAMES = 1000
+"""Per stretch; upstream's keyframe buffer holds 1024."""
+
+
+class VipeDepth:
+    """The ``vipe`` backend."""
+
+    name: ClassVar[str] = "vipe"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = "vipe"
+    device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
+    deterministic: ClassVar[bool] = False
+    shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25)
+    """Shorter stretches: the same video, joined more often."""
+    writer: ClassVar[type[ArtifactWriter]] = DepthWriter
+
+    def __init__(self, settings: DepthSettings, *, root: Path) -> None:
+        self._settings, self._root = settings, root
+        self._shelf = Shelf(root, settings.models_dir)
+        self._process: Isolated | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change a result, and the weights' hashes."""
+        own = self._settings.vipe.model_dump(mode="json", exclude={"python", "torch_home", "hf_home"})
+        return {**own, "segment_s": self._settings.segment_s, "weights": weights_identity(self._shelf, self.weights)}
+
+    @property
+    def weights(self) -> list[str]:
+        """Names, or paths in the user's own TORCH_HOME and HF_HOME, of what the preset reads."""
+        return [self._place(name) for name in WEIGHTS[self._settings.vipe.pipeline]]
+
+    def _place(self, name: str) -> str:
+        weight = self._shelf.weight(name)
+        assert weight is not None
+        home, _, rest = weight.file.removeprefix("vipe/").partition("/")
+        own = {"torch": self._settings.vipe.torch_home, "huggingface": self._settings.vipe.hf_home}[home]
+        return name if own is None else str(Path(own).expanduser() / rest)
+
+    def load(self, device: Device) -> None:
+        """Starts the model; see `stages.backend.Backend.load`."""
+        own = self._settings.vipe
+        require_weights(self._shelf, self.weights)
+        homes = {
+            "TORCH_HOME": own.torch_home or str(self._shelf.weights_dir / "vipe" / "torch"),
+            "HF_HOME": own.hf_home or str(self._shelf.weights_dir / "vipe" / "huggingface"),
+        }
+        variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
+        self._process = model_process(
+            "vipe", WORKER, device, block=self._settings, root=self._root, python=own.python, variables=variables
+        )
+        self._process.load({"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases)})
+
+    def close(self) -> None:
+        """Ends the model's process."""
+        if self._process is not None:
+            self._process.close()
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Works through the clip stretch by stretch; see `stages.backend.Backend.process`."""
+        assert inputs.clip is not None
+        assert isinstance(out, DepthWriter)
+        clip, own = inputs.clip, self._settings.vipe
+        metric = own.pipeline in METRIC
+        seen = Seen.load(out)
+        for start, end in stretches(len(clip), round(self._settings.segment_s * clip.fps * shrink), MOST_FRAMES):
+            if end <= len(seen.T_world_camera):
+                continue
+            part = self._stretch(clip, start, end, seen.tail, progress)
+            if seen.tail is None:
+                check_field_of_view(part.K, clip.width, own)
+            else:
+                part = part.onto(seen.tail)
+            seen = seen.with_part(part)
+            if metric:
+                out.append_frames(part.depth, invert_pose(part.T_world_camera), np.ones(len(part.depth), bool))
+            else:
+                np.save(out.scratch() / f"{end:09d}.npy", part.depth)
+            if end < len(clip) and metric:
+                seen.save(out)
+                out.commit()
+        return self._finish(clip, out, seen)
+
+    def _stretch(self, clip: Clip, start: int, end: int, tail: Stretch | None, progress: Progress) -> Stretch:
+        assert self._process is not None
+        given = clip.attrs.get("K_given") if tail is None else tail.K.tolist()
+        meta = {"fps": clip.fps, "K": given, "hfov_deg": self._settings.vipe.hfov_deg}
+        total = len(clip)
+
+        def report(done: int, of: int) -> None:
+            progress(min(total, start + (end - start) * done // max(of, 1)), total)
+
+        _, reply = self._process.call(meta, {"rgb": clip[start:end]}, report)
+        return stretch_of(reply)
+
+    def _finish(self, clip: Clip, out: DepthWriter, seen: Seen) -> Quality:
+        own = self._settings.vipe
+        assert seen.tail is not None
+        known = "K_given" in clip.attrs or own.hfov_deg is not None
+        if not known:
+            check_motion(seen)
+        check_relief(seen, own)
+        scale: Literal["metric", "arbitrary"] = "metric" if own.pipeline in METRIC else "arbitrary"
+        if scale == "arbitrary":
+            _write_in_own_unit(out, seen)
+        out.put(K=seen.tail.K)
+        figures = {"median_depth": seen.median_depth, "relief": seen.median_relief, "stretches": float(seen.parts)}
+        intrinsics: Literal["given", "estimated"] = "given" if known else "estimated"
+        out.declare(backend=self.name, tier="B", scale=scale, pose="slam", intrinsics=intrinsics, **figures)
+        return Quality(len(clip), (), figures)
+
+
+def stretch_of(reply: dict[str, NDArray[Any]]) -> Stretch:
+    """A `Stretch` from the worker's arrays ``depth``, ``T_world_camera`` and ``intrinsics`` [fx, fy, cx, cy]."""
+    fx, fy, cx, cy = reply["intrinsics"]
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+    return Stretch(reply["depth"].astype(np.float32), reply["T_world_camera"].astype(np.float64), K)
+
+
+def _write_in_own_unit(out: DepthWriter, seen: Seen) -> None:
+    """Depth without a scale, in the unit in which its median over the clip is 1."""
+    E, start = invert_pose(seen.T_world_camera), 0
+    E[:, :3, 3] /= seen.median_depth
+    for path in sorted(out.scratch().glob("*.npy")):
+        depth = np.load(path)
+        out.append_frames(depth / seen.median_depth, E[start : start + len(depth)], np.ones(len(depth), bool))
+        start += len(depth)
+
+
+BACKEND = VipeDepth

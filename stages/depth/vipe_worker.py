@@ -1,0 +1,159 @@
+"""ViPE inside its own interpreter: frames of one stretch of video in, depth and camera poses out. Imports nothing of ours.
+
+One pipeline is built and kept; upstream keeps its networks in it, except those after SLAM, which `_keep_models` keeps. Frames come
+from memory with their true rate. Upstream's poses are camera to world, OpenCV; its intrinsics [fx, fy, cx, cy] are pixels of the
+input with cx = W / 2 on an integer grid; depth belongs to the input's pixels.
+"""
+
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+pipeline = None
+known_camera = None
+make_stream = None
+
+
+def load(meta):
+    """Meta: pipeline (upstream's preset), mask_phrases. TORCH_HOME and HF_HOME say where its weights lie."""
+    global pipeline, make_stream
+    from vipe.config import parse_typed_config
+    from vipe.pipeline import make_pipeline
+
+    folder = tempfile.mkdtemp(prefix="vipe-")  # upstream makes its output folder even if nothing is written to it
+    phrases = ",".join(meta["mask_phrases"])
+    config = parse_typed_config("default", hydra_args=arguments(meta["pipeline"], phrases, folder))
+    _keep_models(meta["pipeline"])
+    _use_known_cameras()
+    make_stream = _stream_class()
+    pipeline = make_pipeline(config.pipeline)
+    pipeline.return_output_streams = True
+    return {"vipe": _version(), "adds_sky": bool(pipeline.init_cfg.instance and pipeline.init_cfg.instance.add_sky)}
+
+
+def arguments(preset, phrases, folder):
+    """Hydra overrides: upstream's preset, nothing written, our phrases masked out of SLAM."""
+    instance = f"pipeline.init.instance.phrases=[{phrases}]" if phrases else "pipeline.init.instance=null"
+    off = [f"pipeline.output.{name}=false" for name in ("save_artifacts", "save_viz")]
+    return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, instance]
+
+
+def call(meta, arrays, progress):
+    """One stretch. Meta: fps, K (3, 3) or None, hfov_deg or None. Array: rgb u8 (n, H, W, 3).
+
+    Returns depth f32 (n, H, W), 0 invalid; T_world_camera f32 (n, 4, 4); intrinsics f64 (4).
+    """
+    global known_camera
+    rgb = arrays["rgb"]
+    height, width = rgb.shape[1:3]
+    known_camera = camera_vector(meta["K"], meta["hfov_deg"], width, height)
+    pipeline.slam_cfg.optimize_intrinsics = known_camera is None
+    phrases = None if pipeline.init_cfg.instance is None else list(pipeline.init_cfg.instance.phrases)
+    output = pipeline.run(make_stream(rgb, meta["fps"], progress))
+    if phrases is not None:
+        pipeline.init_cfg.instance.phrases = phrases  # 1.1 appends "sky" to it on every run
+    depth, poses, intrinsics = [], [], None
+    for frame in output.output_streams[0]:  # one pass: every frame is moved to the card when it is read
+        z = frame.metric_depth.float().cpu().numpy()
+        depth.append(np.where(np.isfinite(z) & (z > 0), z, 0).astype(np.float32))
+        poses.append(frame.pose.matrix().float().cpu().numpy().reshape(4, 4))
+        intrinsics = frame.intrinsics.double().cpu().numpy().reshape(-1)[:4]
+    return {}, {"depth": np.stack(depth), "T_world_camera": np.stack(poses), "intrinsics": intrinsics}
+
+
+def camera_vector(K, hfov_deg, width, height):
+    """[fx, fy, cx, cy] from a given K or a fixed horizontal field of view; None where it is to be estimated."""
+    if K is not None:
+        return [K[0][0], K[1][1], K[0][2], K[1][2]]
+    if hfov_deg is not None:
+        focal = width / 2 / float(np.tan(np.radians(hfov_deg) / 2))
+        return [focal, focal, width / 2, height / 2]
+    return None
+
+
+def _stream_class():
+    import torch
+    from vipe.streams.base import VideoFrame, VideoStream
+
+    class Frames(VideoStream):
+        """Frames in memory. Upstream goes over them more than once, so `__iter__` starts anew."""
+
+        def __init__(self, rgb, fps, progress):
+            super().__init__()
+            self._rgb, self._fps, self._progress, self._seen = rgb, fps, progress, 0
+
+        def frame_size(self):
+            return self._rgb.shape[1], self._rgb.shape[2]
+
+        def name(self):
+            return "clip"
+
+        def fps(self):
+            return self._fps
+
+        def __len__(self):
+            return len(self._rgb)
+
+        def __iter__(self):
+            for index, image in enumerate(self._rgb):
+                self._seen += 1
+                self._progress(min(self._seen, 3 * len(self._rgb)), 3 * len(self._rgb))
+                yield VideoFrame(raw_frame_idx=index, rgb=torch.from_numpy(image).cuda().float() / 255.0)
+
+    return Frames
+
+
+def _use_known_cameras():
+    """Upstream always estimates intrinsics; where ours are known, its estimator gives way to them."""
+    import torch
+    import vipe.pipeline.default as default
+    from vipe.pipeline.processors import IntrinsicEstimationProcessor
+    from vipe.utils.cameras import CameraType
+
+    class KnownCamera(IntrinsicEstimationProcessor):
+        def __call__(self, frame_idx, frame):
+            frame.intrinsics = torch.tensor(known_camera, dtype=torch.float32)
+            frame.camera_type = CameraType.PINHOLE
+            return frame
+
+    estimate = default.GeoCalibIntrinsicsProcessor
+
+    def choose(stream, *rest, **options):
+        return estimate(stream, *rest, **options) if known_camera is None else KnownCamera(stream)
+
+    default.GeoCalibIntrinsicsProcessor = choose
+
+
+def _keep_models(preset):
+    """Upstream builds the networks after SLAM anew for every video; here the second video gets the first one's."""
+    import vipe.pipeline.processors as processors
+
+    for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
+        setattr(processors, name, _once(getattr(processors, name)))
+    if preset == "dav3":
+        from vipe.priors.depth.dav3 import DepthAnything3
+
+        DepthAnything3.from_pretrained = staticmethod(_once(DepthAnything3.from_pretrained))
+
+
+def _once(build):
+    kept = {}
+
+    def get(*arguments, **options):
+        key = (arguments, tuple(sorted(options.items())))
+        if key not in kept:
+            kept[key] = build(*arguments, **options)
+        return kept[key]
+
+    return get
+
+
+def _version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("nvidia-vipe")
+    except PackageNotFoundError:
+        return os.path.dirname(sys.modules["vipe"].__file__)

@@ -1,0 +1,240 @@
+"""3D tracks by TAPIP3D: windows of a clip with depth and camera in, tracks in each window's first camera out.
+
+A window is fed as many real frames as the model looks at (16), and everything tracked is kept, so a smaller window or a coarser
+stride later costs packaging alone. Every frame is encoded once, not once per window. The model itself runs in its own interpreter
+(`tapip3d_worker`); what is converted here: extrinsics of a window whose world is its first camera, pixels, visibility.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.model_process import model_process, require_weights, torch_device, weights_identity
+from stages.shelf import Shelf
+from stages.tracks.flow import Scene, scene_of, window_starts
+from stages.tracks.queries import Queries, make
+from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
+from videolift.artifacts.tracks import Window
+from videolift.config import TracksSettings
+from videolift.errors import BackendUnavailable, BadInput
+from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_pixels, transform
+from videolift.isolation import Isolated
+from videolift.masks import open_masks
+from videolift.pool import Device
+
+WORKER = Path(__file__).with_name("tapip3d_worker.py")
+BATCH = 16
+"""Frames sent and encoded together, aligned to multiples: what is computed then does not depend on where windows start, or where
+a killed run goes on. 16 of 512x384 are 22 MB."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How windows meet the model.
+
+    Attributes:
+        seq_len: frames that the model looks at together, from its checkpoint.
+        fed: frames fed per window, at least ``seq_len`` and a multiple of its half; the arrays' F.
+        size: (H, W) at which frames are fed.
+    """
+
+    seq_len: int
+    fed: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, window_length: int, clip_px: tuple[int, int], model: dict[str, Any], resolution_factor: float) -> Plan:
+        """For clips of (H, W) = ``clip_px``; ``model`` is what the worker said when it loaded."""
+        seq_len, step = int(model["seq_len"]), int(model["stride"])
+        half = seq_len // 2
+        area = model["image_size"][0] * model["image_size"][1] * resolution_factor
+        ratio = float(np.sqrt(area / (clip_px[0] * clip_px[1])))
+        height, width = (max(step, round(length * ratio / step) * step) for length in clip_px)
+        return cls(seq_len, max(seq_len, -(-window_length // half) * half), (height, width))
+
+    def indices(self, start: int, known: NDArray[np.bool_]) -> tuple[list[int], int]:
+        """Frames fed for the window at ``start``, and how many of them are real: those up to the first without a camera pose.
+
+        The rest repeats the last real one. ``known`` (T) says which frames have a pose.
+        """
+        ahead = known[start : start + self.fed]
+        real = len(ahead) if ahead.all() else int(ahead.argmin())
+        return [start + min(i, max(real - 1, 0)) for i in range(self.fed)], real
+
+
+def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[Any]], scene: Scene, limit: Limit) -> Window:
+    """The artifact's window from what the worker returned: ``kept`` (N), ``xyz_cam0`` (F, n, 3), ``logit`` (F, n).
+
+    Everything beyond the ``real`` frames becomes NaN and False.
+    """
+    xyz, logit = reply["xyz_cam0"].astype(np.float64), reply["logit"].astype(np.float32)
+    xyz[real:], logit[real:] = np.nan, np.nan
+    E = T_camk_cam0(scene.T_camera_world[start : start + real])
+    camera = transform(E, xyz[:real])
+    uv = np.full((*xyz.shape[:2], 2), np.nan)
+    uv[:real] = project(camera, scene.K)
+    width, height = limit.size_px
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = ((uv >= -0.5) & (uv < [width - 0.5, height - 0.5])).all(-1)
+        seen = 1.0 / (1.0 + np.exp(-logit)) >= limit.visibility
+    valid = np.isfinite(xyz).all(-1)
+    valid[:real] &= camera[..., 2] > 0
+    return Window(
+        start=start,
+        frames_tracked=real,
+        xyz_cam0=xyz.astype(np.float32),
+        uv_px=uv.astype(np.float32),
+        visible=seen & inside & valid,
+        valid3d=valid,
+        label=queries.label[reply["kept"]],
+        visibility_logit=logit,
+    )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What makes a point visible: inside (W, H) = ``size_px``, and a sigmoid of its logit of at least ``visibility``."""
+
+    size_px: tuple[int, int]
+    visibility: float
+
+
+class Tapip3dTracks:
+    """The ``tapip3d`` backend."""
+
+    name: ClassVar[str] = "tapip3d"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = "tapip3d"
+    device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
+    deterministic: ClassVar[bool] = False
+    shrinks: ClassVar[tuple[float, ...]] = (1.0,)
+    """Points see each other inside the model, so fewer at a time would be another result."""
+    writer: ClassVar[type[ArtifactWriter]] = TracksWriter
+
+    def __init__(self, settings: TracksSettings, *, root: Path) -> None:
+        self._settings, self._root = settings, root
+        self._shelf = Shelf(root, settings.models_dir)
+        self._process: Isolated | None = None
+        self._model: dict[str, Any] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change a result, and the weights' hash."""
+        own = {"weights", "python", "checkout"}
+        without: Any = dict.fromkeys(("backend", "options", "segment_s", "flow"), True) | {"tapip3d": own}
+        return {**self._settings.model_dump(mode="json", exclude=without), "weights": weights_identity(self._shelf, self.weights)}
+
+    @property
+    def weights(self) -> list[str]:
+        """Names or paths of what it reads."""
+        return [self._settings.tapip3d.weights]
+
+    def load(self, device: Device) -> None:
+        """Starts the model; see `stages.backend.Backend.load`."""
+        own = self._settings.tapip3d
+        (weights,) = require_weights(self._shelf, self.weights)
+        checkout = self._shelf.checkout("tapip3d", "TAPIP3D", own.checkout)
+        self._process = model_process("tapip3d", WORKER, device, block=self._settings, root=self._root, python=own.python)
+        meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
+        self._model = self._process.load(meta)
+        least = self._model["seq_len"] // 2 + 1
+        if self._settings.window_length < least:
+            raise BackendUnavailable(
+                f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} (its own window"
+                f" is {self._model['seq_len']}; half of it comes back without motion): set tracks.window_length to {least} or more and"
+                " create_h5.window_length to what you want, or use tracks.backend: flow"
+            )
+
+    def close(self) -> None:
+        """Ends the model's process."""
+        if self._process is not None:
+            self._process.close()
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Tracks every window of the clip; see `stages.backend.Backend.process`."""
+        assert inputs.clip is not None
+        assert isinstance(out, TracksWriter)
+        clip, settings = inputs.clip, self._settings
+        if inputs.depth is None:
+            raise BadInput("no_depth", "TAPIP3D tracks in depth, and this video has none", "Use tracks.backend: flow for it.")
+        starts = window_starts(len(clip), settings.window_length, settings.stride)
+        named = {"window_length": settings.window_length, "stride": settings.stride, "query": settings.query}
+        how = {"knn": self._model["knn"], "precision": self._model["precision"]}
+        out.describe(backend=self.name, seed=settings.seed or 0, **named, **how)
+        segment = max(1, round(settings.segment_s * clip.fps / settings.stride))
+        points = empty = 0
+        for done, window in enumerate(self._windows(inputs, starts[out.committed :]), start=out.committed + 1):
+            out.append_window(window)
+            points, empty = points + window.xyz_cam0.shape[1], empty + (window.xyz_cam0.shape[1] == 0)
+            if done % segment == 0 and done < len(starts):
+                out.commit()
+            progress(done, len(starts))
+        checks = (f"{empty} windows have no point with depth and camera",) if empty else ()
+        return Quality(len(clip), checks, {"windows": len(starts), "points": points})
+
+    def _windows(self, inputs: Inputs, starts: range) -> Iterator[Window]:
+        assert inputs.clip is not None
+        clip, scene = inputs.clip, scene_of(inputs)
+        known = np.isfinite(scene.T_camera_world).all((1, 2))
+        own, size_px = self._settings.tapip3d, (clip.width, clip.height)
+        plan = Plan.of(self._settings.window_length, size_px[::-1], self._model, own.resolution_factor)
+        feed, limit = _Feed(self._call, clip, scene, plan), Limit(size_px, own.visibility)
+        options = {"iterations": own.iterations, "support_grid": own.support_grid}
+        with ExitStack() as stack:
+            masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
+            for start in starts:
+                mask = None if masks is None else masks[start]
+                queries = make(self._settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
+                indices, real = plan.indices(start, known)
+                if real < self._settings.window_length:
+                    yield _no_points(start, real, plan.fed)
+                    continue
+                yield window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
+
+    def _call(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        assert self._process is not None
+        return self._process.call(meta, arrays)[1]
+
+
+class _Feed:
+    """Sends every frame of a clip once, in order, and asks for windows."""
+
+    def __init__(self, call: Any, clip: Clip, scene: Scene, plan: Plan) -> None:
+        self._call, self._clip, self._scene, self._plan, self._sent = call, clip, scene, plan, 0
+        height, width = plan.size
+        self._K = resize_intrinsics(scene.K, (clip.width, clip.height), (width, height))
+        call({"do": "begin", "size": [height, width], "K": self._K.tolist()}, {})
+
+    def track(self, start: int, indices: list[int], queries: Queries, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        self._send(start, max(indices) + 1)
+        height, width = self._plan.size
+        uv = resize_pixels(queries.uv_px, (self._clip.width, self._clip.height), (width, height))
+        E = T_camk_cam0(self._scene.T_camera_world[indices])
+        reply: dict[str, NDArray[Any]] = self._call({"do": "track", "indices": indices, **options}, {"uv_px": uv, "T_camk_cam0": E})
+        return reply
+
+    def _send(self, keep_from: int, end: int) -> None:
+        assert self._scene.depth is not None
+        first = max(self._sent, keep_from // BATCH * BATCH)
+        for a in range(first, end, BATCH):
+            frames = range(a, min(a + BATCH, len(self._clip)))
+            depth = np.stack([np.asarray(self._scene.depth[k], np.float32) for k in frames])
+            meta = {"do": "frames", "first": a, "keep_from": keep_from, "batch": BATCH}
+            self._call(meta, {"rgb": self._clip[a : frames.stop], "depth": depth})
+            self._sent = a + BATCH
+
+
+def _no_points(start: int, real: int, fed: int) -> Window:
+    none, off = np.zeros((fed, 0), np.float32), np.zeros((fed, 0), bool)
+    xyz, uv = np.zeros((fed, 0, 3), np.float32), np.zeros((fed, 0, 2), np.float32)
+    return Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none)
+
+
+BACKEND = Tapip3dTracks

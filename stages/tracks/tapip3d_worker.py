@@ -1,0 +1,220 @@
+"""TAPIP3D inside its own interpreter: frames in once, windows of 3D tracks out. Imports nothing of ours.
+
+Upstream computes image features anew for every window; here each frame is encoded once and its features are handed to upstream's
+own ``streaming_forward``. Everything else is upstream's code, called as its ``inference.py`` calls it. Upstream's conventions are
+ours: RGB 0 to 1, z-depth with 0 invalid, integer pixel = pixel centre, extrinsics world to camera, OpenCV axes.
+"""
+
+import contextlib
+import importlib.util
+import sys
+import types
+
+import numpy as np
+from videolift_child import restricted_pickle
+
+EDGE_RTOL, EDGE_NORMAL_DEG = 0.08, 15
+"""Of upstream's depth edge filter, as its inference.py sets them."""
+KNN_CHUNK = 1024
+CONFIG_CLASSES = {
+    "omegaconf.dictconfig": ("DictConfig",),
+    "omegaconf.listconfig": ("ListConfig",),
+    "omegaconf.base": ("ContainerMetadata", "Metadata"),
+    "omegaconf.nodes": (),
+    "typing": ("Any", "Dict", "List", "Union", "Optional"),
+}
+"""What upstream's checkpoint holds besides tensors: its configuration, an OmegaConf tree."""
+
+model = None
+device = "cpu"
+autocast = contextlib.nullcontext
+frames = {}
+
+
+def load(meta):
+    """Meta: paths (put on sys.path), weights, device, precision (auto | fp32 | bf16). Returns what was chosen, and seq_len."""
+    global model, device, autocast
+    sys.path[:0] = meta["paths"]
+    import torch
+
+    knn = _provide_knn()
+    _provide_sophus()
+    import models
+
+    device = meta["device"]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    checkpoint = torch.load(
+        meta["weights"], map_location="cpu", weights_only=False, pickle_module=restricted_pickle(CONFIG_CLASSES)
+    )
+    model = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
+    model.load_state_dict(checkpoint["weight"], strict=True)
+    model.set_eval_mode("raw")
+    model = model.to(device).eval()
+    bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16(torch))
+    if bf16:
+        autocast = lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)  # noqa: E731
+    return {
+        "seq_len": int(model.seq_len),
+        "image_size": list(model.image_size),
+        "stride": int(getattr(model.encoder, "stride", 4)),
+        "knn": knn,
+        "precision": "bf16" if bf16 else "fp32",
+        "torch": torch.__version__,
+    }
+
+
+def call(meta, arrays, progress):
+    """Meta ``do``: begin | frames | track; see the functions of that name."""
+    return {"begin": begin, "frames": add_frames, "track": track}[meta["do"]](meta, arrays)
+
+
+def begin(meta, arrays):
+    """A new video. Meta: size [H, W] that frames are brought to, K (3, 3) at that size."""
+    frames.clear()
+    model.set_image_size(tuple(meta["size"]))
+    frames["K"] = np.array(meta["K"], np.float64)
+    return {}, {}
+
+
+def add_frames(meta, arrays):
+    """Encodes frames. Meta: first (index of the first one), keep_from (older ones are forgotten), batch (the encoder always sees
+    this many, the last repeated: its rounding depends on their number). Arrays: rgb u8 (n, H, W, 3), depth f32 (n, H, W)."""
+    import torch
+
+    height, width = model.image_size
+    for index in [k for k in frames if isinstance(k, int) and k < meta["keep_from"]]:
+        del frames[index]
+    images, depths = [], []
+    for rgb, depth in zip(arrays["rgb"], arrays["depth"]):
+        rgb, depth = resized(rgb, np.asarray(depth, np.float32), (width, height))
+        images.append(rgb)
+        depths.append(without_edges(depth, frames["K"]))
+    images += images[-1:] * (meta["batch"] - len(images))
+    video = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()[None] / 255.0
+    with torch.inference_mode(), autocast():
+        features = model.encode_rgbs(video, chunk_size=meta["batch"]).float()[0]
+    for i, depth in enumerate(depths):
+        frames[meta["first"] + i] = (video[0, i], torch.from_numpy(depth).to(device), features[i])
+    return {}, {}
+
+
+def track(meta, arrays):
+    """Tracks one window. Meta: indices (frames of the window, the last repeated as often as the model needs), iterations,
+    support_grid. Arrays: uv_px f64 (N, 2) in the window's first frame at the model's size, T_camk_cam0 f64 (F, 4, 4).
+
+    Returns kept bool (N): the query point has depth; for those xyz_cam0 f32 (F, n, 3), logit f32 (F, n).
+    """
+    import torch
+    from utils.inference_utils import get_grid_queries
+
+    rgb, depth, features = (torch.stack(part) for part in zip(*(frames[i] for i in meta["indices"])))
+    length = len(meta["indices"])
+    K = torch.tensor(frames["K"], dtype=torch.float32, device=device).repeat(length, 1, 1)
+    extrinsics = torch.from_numpy(arrays["T_camk_cam0"]).float().to(device)
+    query, kept = query_points(arrays["uv_px"], depth[0].cpu().numpy(), frames["K"])
+    if not kept.any():
+        empty = np.zeros((length, 0, 3), np.float32)
+        return {}, {"kept": kept, "xyz_cam0": empty, "logit": empty[..., 0]}
+    query = torch.from_numpy(query).to(device)[None]
+    if meta["support_grid"]:
+        support = get_grid_queries(meta["support_grid"], depth[None], K[None], extrinsics[None])
+        query = torch.cat([query, support], dim=1)
+    with torch.inference_mode(), autocast():
+        outputs = model.streaming_forward(
+            rgb_obs=rgb[None],
+            depth_obs=depth[None],
+            num_iters=meta["iterations"],
+            query_point=query,
+            intrinsics=K[None],
+            extrinsics=extrinsics[None],
+            mode="inference",
+            image_feats=features[None],
+            depth_roi=depth_roi(depth),
+        )
+        result = [output for output in outputs if type(output).__name__ == "Prediction"][-1]
+    count = int(kept.sum())
+    xyz, logit = result.coords[0, :, :count].float(), result.visibs[0, :, :count].float()
+    return {}, {"kept": kept, "xyz_cam0": xyz.cpu().numpy(), "logit": logit.cpu().numpy()}
+
+
+def resized(rgb, depth, size):
+    """One frame at (W, H) = ``size``, as upstream resizes; untouched where it has that size."""
+    if (rgb.shape[1], rgb.shape[0]) == tuple(size):
+        return rgb, depth
+    import cv2
+    from utils.inference_utils import resize_depth_bilinear
+
+    return cv2.resize(rgb, tuple(size), interpolation=cv2.INTER_LINEAR), resize_depth_bilinear(depth, tuple(size))
+
+
+def without_edges(depth, K):
+    """Depth (H, W) whose silhouettes take the nearest value beside them, by upstream's filter."""
+    from datasets.data_ops import _filter_one_depth
+
+    return _filter_one_depth(depth, EDGE_RTOL, EDGE_NORMAL_DEG, K).astype(np.float32) if (depth > 0).any() else depth
+
+
+def query_points(uv_px, depth, K):
+    """Query points f32 (n, 4) as (t, x, y, z) in the first camera, and which of ``uv_px`` (N, 2) have depth there."""
+    rows, columns = np.rint(uv_px[:, 1]).astype(int), np.rint(uv_px[:, 0]).astype(int)
+    z = depth[rows, columns].astype(np.float64)
+    kept = z > 0
+    rays = (uv_px - K[:2, 2]) / [K[0, 0], K[1, 1]]
+    points = np.concatenate([np.zeros((len(z), 1)), rays * z[:, None], z[:, None]], axis=1)
+    return points[kept].astype(np.float32), kept
+
+
+def depth_roi(depth):
+    """The depth range that normalises a window, [1e-7, q75 + 1.5 IQR] of its valid depth, as upstream's ``inference``."""
+    import torch
+
+    valid = depth[depth > 0].reshape(-1)
+    q25, q75 = (torch.kthvalue(valid, max(1, int(share * len(valid)))).values for share in (0.25, 0.75))
+    return torch.tensor([1e-7, (q75 + 1.5 * (q75 - q25)).item()], dtype=torch.float32, device=depth.device)
+
+
+def knnquery(nsample, xyz, new_xyz, offset, new_offset):
+    """The one CUDA function upstream needs of pointops2, in torch: nearest ``nsample`` of each batch of packed points.
+
+    Args: xyz (n, 3), new_xyz (m, 3), offsets int32 (b), the cumulative ends of batches.
+    Returns: indices into xyz and distances, both (m, nsample).
+    """
+    import torch
+
+    index = torch.empty(len(new_xyz), nsample, dtype=torch.int32, device=xyz.device)
+    distance = torch.empty(len(new_xyz), nsample, device=xyz.device)
+    first = query = 0
+    for end, query_end in zip(offset.tolist(), new_offset.tolist()):
+        for start in range(query, query_end, KNN_CHUNK):
+            stop = min(start + KNN_CHUNK, query_end)
+            apart = torch.cdist(new_xyz[start:stop], xyz[first:end], compute_mode="donot_use_mm_for_euclid_dist")
+            distance[start:stop], nearest = apart.topk(nsample, dim=1, largest=False)
+            index[start:stop] = (nearest + first).int()
+        first, query = end, query_end
+    return index, distance
+
+
+def _provide_knn():
+    """pointops2 where it is built, else `knnquery` under its name; which one."""
+    if importlib.util.find_spec("pointops2_cuda") is not None and device != "cpu":
+        return "pointops2"
+    pointops = types.ModuleType("third_party.pointops2.functions.pointops")
+    pointops.knnquery = knnquery
+    functions = types.ModuleType("third_party.pointops2.functions")
+    functions.__path__, functions.pointops = [], pointops
+    sys.modules[functions.__name__], sys.modules[pointops.__name__] = functions, pointops
+    import third_party.pointops2
+
+    third_party.pointops2.functions = functions
+    return "torch"
+
+
+def _provide_sophus():
+    """upstream's file with the edge filter imports sophuspy, for training only; it needs not be there."""
+    if importlib.util.find_spec("sophuspy") is None:
+        sys.modules["sophuspy"] = types.ModuleType("sophuspy")
+
+
+def _has_bf16(torch):
+    """Cards from sm_80 on; torch.cuda.is_bf16_supported() also says yes where it is emulated."""
+    return torch.cuda.get_device_capability()[0] >= 8

@@ -1,0 +1,71 @@
+"""Checkouts of the models' repositories and an interpreter that can run them, both named by the environment; random weights, CPU.
+
+VIDEOLIFT_UPSTREAM names a folder with MoGe, utils3d, TAPIP3D, WiLoR, vipe; VIDEOLIFT_UPSTREAM_PYTHON an interpreter with what
+envs/*.yaml list. Everything upstream runs in that interpreter, through the workers that production uses.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from videolift.isolation import Isolated, child_environment
+
+STAGES = Path(__file__).resolve().parents[2] / "stages"
+CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.upstream)
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    """The folder of checkouts."""
+    if "VIDEOLIFT_UPSTREAM" not in os.environ:
+        pytest.skip("VIDEOLIFT_UPSTREAM names no folder")
+    return Path(os.environ["VIDEOLIFT_UPSTREAM"])
+
+
+@pytest.fixture(scope="session")
+def python(upstream):
+    """An interpreter with torch."""
+    return os.environ["VIDEOLIFT_UPSTREAM_PYTHON"]
+
+
+@pytest.fixture(scope="session")
+def run(python, upstream):
+    """Runs a script of this folder in that interpreter: ``run("direct_moge.py", arguments...)``."""
+
+    def call(script, *arguments):
+        path = Path(__file__).parent / script
+        done = subprocess.run(
+            [python, "-I", path, upstream, *map(str, arguments)],
+            env=child_environment(CPU),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture
+def start(python):
+    """Starts one of our workers in that interpreter: ``start("depth/moge_worker.py", meta)``."""
+    running = []
+
+    def begin(worker, meta):
+        isolated = Isolated(python, STAGES / worker, env=CPU)
+        running.append(isolated)
+        isolated.load(meta)
+        return isolated
+
+    yield begin
+    for isolated in running:
+        isolated.close()

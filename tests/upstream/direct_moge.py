@@ -1,0 +1,38 @@
+"""Makes a small random MoGe, and calls it as upstream's README does."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+upstream, folder = Path(sys.argv[1]), Path(sys.argv[2])
+sys.path[:0] = [str(upstream / "MoGe"), str(upstream / "utils3d")]
+from moge.model.v2 import MoGeModel  # noqa: E402
+
+torch.manual_seed(0)
+config = json.loads((upstream / "MoGe" / "configs" / "train" / "v2.json").read_text())["model"]
+D = 384
+config["encoder"].update(backbone="dinov2_vits14", intermediate_layers=[2, 5, 8, 11], dim_out=D)
+config["neck"].update(dim_in=[D + 2, 2, 2, 2, 2], dim_res_blocks=[D, 256, 128, 64, 32])
+for head in ("points_head", "normal_head", "mask_head"):
+    config[head].update(dim_in=[D, 256, 128, 64, 32], dim_res_blocks=[D, 256, 128, 64, 32])
+config["scale_head"]["dims"] = [D, D, D, 1]
+config["num_tokens_range"] = [48, 64]  # small, for a CPU
+torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, folder / "moge.pt")
+
+model = MoGeModel.from_pretrained(folder / "moge.pt").eval()
+rgb = np.load(folder / "rgb.npy")
+images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
+outputs = [model.infer(image, resolution_level=0, use_fp16=False, apply_mask=False) for image in images]
+fixed = [model.infer(image, resolution_level=0, use_fp16=False, apply_mask=False, fov_x=60.0) for image in images]
+masked = [torch.where(o["mask"], o["depth"], torch.inf) for o in fixed]  # what apply_mask=True returns
+np.savez(
+    folder / "direct.npz",
+    depth=torch.stack([o["depth"] for o in outputs]).numpy(),
+    depth_fixed=torch.stack([o["depth"] for o in fixed]).numpy(),
+    depth_masked=torch.stack(masked).numpy(),
+    points_fixed=torch.stack([o["points"] for o in fixed]).numpy(),
+    intrinsics=torch.stack([o["intrinsics"] for o in outputs]).numpy(),
+)
