@@ -1,8 +1,8 @@
-"""pyav: a video file to a `Clip` with PyAV; streaming, one pass, the same bytes on every machine.
+"""pyav: a video file to a `Clip` with PyAV; streaming, one pass, the same bytes with any number of threads.
 
 Output time ``t_j = start + j / fps`` takes the source frame nearest to it; ``pts_seconds`` are that frame's own, in the source's
 clock, strictly increasing, and no frame is taken twice (a source slower than ``fps`` keeps its rate: attribute ``fps``). The row's
-start and end count from the video's first timestamp, as players do. Nothing is committed in between: a kill costs one decoding.
+start and end count from the container's first timestamp, as players do. Nothing is committed in between: a kill costs one decoding.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ class _Ingest:
                 "colour": view.colour.attrs(),
                 "start_s": self.video.start_s,
                 "end_s": self.video.end_s,
-                "first_pts_s": source.start_s,
+                "first_pts_s": source.first_pts_s if self.video.start_s else cadence.seconds[0],
+                "clock_start_s": source.start_s,
             },
         )
         if view.K_given is not None:

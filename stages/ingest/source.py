@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,9 +48,10 @@ class Source:
         container, stream: PyAV's; the stream's decoder is not open yet.
         demuxer: ``mov``, ``matroska`` or ``avi``.
         sha256, bytes: of the file.
-        duration_s: length by the header, None where it says nothing.
+        duration_s: from ``start_s`` to the end of the last frame by the header, None where it says nothing.
         exact: the duration is the video stream's own, not that of the longest stream.
-        start_s: timestamp at which the video starts, seconds; players count from here.
+        start_s: timestamp from which players count, seconds; that of the container's earliest stream.
+        first_pts_s: timestamp of the video's first frame by the header.
         fps_header: frames per second by the header, None where it says nothing.
         pixel_aspect: width / height of a stored pixel.
     """
@@ -63,6 +64,7 @@ class Source:
     duration_s: float | None
     exact: bool
     start_s: float
+    first_pts_s: float
     fps_header: float | None
     pixel_aspect: Fraction
 
@@ -191,9 +193,9 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> Source:
-    duration, exact = _duration(container, stream)
-    base = stream.time_base or Fraction(1, 90000)
-    start = float(stream.start_time * base) if stream.start_time is not None else (container.start_time or 0) / av.time_base
+    first = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
+    start = container.start_time / av.time_base if container.start_time is not None else first
+    duration, exact = _matroska_duration(container, stream, start) if demuxer == "matroska" else _duration(stream, first - start)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return Source(
         container=container,
@@ -204,18 +206,22 @@ def _describe(container: InputContainer, stream: VideoStream, demuxer: str, dige
         duration_s=duration,
         exact=exact,
         start_s=start,
+        first_pts_s=first,
         fps_header=float(stream.average_rate) if stream.average_rate else None,
         pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
     )
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base), True
+def _duration(stream: VideoStream, delay_s: float) -> tuple[float | None, bool]:
+    if not stream.duration or not stream.time_base:
+        return None, False
+    return delay_s + float(stream.duration * stream.time_base), True
+
+
+def _matroska_duration(container: InputContainer, stream: VideoStream, start_s: float) -> tuple[float | None, bool]:
+    # a tag of the track, else the longest track's; both are times of an end on a clock that begins at 0
     clock = stream.metadata.get("DURATION", "").split(":")
     if len(clock) == 3:
-        try:
-            return float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2]), True
-        except ValueError:
-            pass  # a tag that is no duration; the container's is next
-    return (container.duration / av.time_base if container.duration else None), len(container.streams) == 1
+        with suppress(ValueError):
+            return float(clock[0]) * 3600 + float(clock[1]) * 60 + float(clock[2]) - start_s, True
+    return (container.duration / av.time_base - start_s if container.duration else None), len(container.streams) == 1

@@ -252,3 +252,17 @@ def test_frames_are_not_gathered(tmp_path):
     with Clip(tmp_path / "clip.h5") as clip:
         assert len(clip) == 200
     assert max(held) < 16
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+@pytest.mark.parametrize("audio_s", [0.0, 8.5])
+def test_a_clock_that_does_not_begin_at_zero_is_no_truncation(tmp_path, ingest, container, audio_s):
+    times = 5.0 + np.arange(90) / 30
+    path = write_video(tmp_path / f"v.{container}", numbered_frames(90), pts_s=times, time_base=Fraction(1, 1000), audio_s=audio_s)
+    clip, quality = ingest(path)
+    assert len(clip) == 30
+    assert clip.pts_seconds[0] == pytest.approx(5.0)
+    assert clip.attrs["source"]["first_pts_s"] == pytest.approx(5.0)
+    # with sound from 0 on, players show the first picture after 5 seconds
+    part, _ = ingest(path, start_s=5.5 if audio_s else 0.5)
+    assert part.pts_seconds[0] == pytest.approx(5.5, abs=0.001)
