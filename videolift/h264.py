@@ -12,10 +12,12 @@ from typing import Self
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 _BT709 = 1
+_EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""libswscale's default is a code value too dark and differs between processors."""
 
 
 class H264Writer:
@@ -45,7 +47,8 @@ class H264Writer:
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Adds a frame, u8 (H, W, 3)."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        target = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        frame = frame.reformat(format="yuv420p", interpolation=_EXACT, **target)
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> Self:
