@@ -1,0 +1,142 @@
+"""What flow tracks cost and how far off they are, against flow computed anew for every window.
+
+    python -m benchmarks.tracks                  # about a minute of CPU
+    python -m benchmarks.tracks --clip handheld_rgbd
+
+Three ways over the same windows of a rendered clip, with its exact depth and poses, on one thread: `flow` as the backend does it,
+one flow per pair of frames for all windows; `per window, direct`, DIS medium from a window's first image to each of the others,
+forward and backward; `per window, chained`, DIS medium between neighbours, computed for every window again. CPU seconds per
+window are medians of 7 interleaved repeats; ratios come with their 90 % bootstrap interval over the repeats. Errors are taken at
+points that are truly visible, in every frame of a window after the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.sample import CLIPS, Truth, render
+from stages.tracks.chain import DenseFlow, FlowPair
+from stages.tracks.flow import Scene, track_windows, window_starts
+from stages.tracks.queries import Queries, make
+from videolift.artifacts.tracks import Window
+from videolift.config import TracksSettings
+from videolift.geometry import T_cam0_camk, transform
+
+LENGTH, REPEATS, SUBSET = 10, 7, 4
+OURS, DIRECT, CHAINED = "flow", "per window, direct", "per window, chained"
+
+
+class Bench:
+    """One clip, and the three ways to track its windows."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.size_px = (truth.rgb.shape[2], truth.rgb.shape[1])
+        self.settings = TracksSettings(backend="flow", seed=0, window_length=LENGTH)
+        self.scene = Scene(truth.depth_m.astype(np.float16), truth.K, truth.T_camera_world)
+        self.starts = window_starts(len(truth.rgb), LENGTH, 1)
+        self.subset = self.starts[2 :: max(1, len(self.starts) // SUBSET)]
+        self._medium = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def queries(self, start: int) -> Queries:
+        mask = self.truth.instance[start]
+        return make(self.settings, video="bench", window_start=start, size_px=self.size_px, mask=mask)
+
+    def ours(self) -> list[Window]:
+        flow = DenseFlow(self.settings.flow, self.size_px)
+        return list(track_windows(self.truth.rgb, self.starts, LENGTH, flow, self.scene, self.queries))
+
+    def per_window(self, *, chained: bool) -> list[Window]:
+        flow = DenseFlow(self.settings.flow, self.size_px)
+        return [self._window(flow, start, chained) for start in self.subset]
+
+    def _window(self, flow: DenseFlow, start: int, chained: bool) -> Window:
+        grey = [flow.grey(self.truth.rgb[k]) for k in range(start, start + LENGTH)]
+        queries = self.queries(start)
+        uv, visible = [queries.uv_px], [np.ones(len(queries), bool)]
+        for k in range(1, LENGTH):
+            i = k - 1 if chained else 0
+            there, back = self._medium.calc(grey[i], grey[k], None), self._medium.calc(grey[k], grey[i], None)
+            found, trusted = flow.follow(FlowPair(there, back), uv[i])
+            uv.append(found)
+            visible.append(trusted & visible[i])
+        T = T_cam0_camk(self.truth.T_camera_world[start : start + LENGTH])
+        lifted = [self.scene.lift(points, start + k) for k, points in enumerate(uv)]
+        xyz = np.stack([transform(T[k], points) for k, (points, _) in enumerate(lifted)]).astype(np.float32)
+        return Window(start, LENGTH, xyz, np.stack(uv), np.stack(visible), np.stack([valid for _, valid in lifted]), queries.label)
+
+    def errors(self, windows: list[Window]) -> dict[str, float]:
+        """Figures over the windows of the subset."""
+        metres, pixels, moving, agree = [], [], [], []
+        for window in windows:
+            if window.start not in self.subset:
+                continue
+            xyz, uv, seen = self.truth.tracks(window.start, window.uv_px[0].astype(np.float64), LENGTH)
+            later = seen & (np.arange(LENGTH) > 0)[:, None]
+            error = np.where(window.valid3d, np.linalg.norm(window.xyz_cam0 - xyz, axis=-1), np.inf)
+            metres.append(error[later])
+            pixels.append(np.linalg.norm(window.uv_px - uv, axis=-1)[later])
+            moving.append((np.isin(window.label, self.truth.moving_ids)[None] & later)[later])
+            agree.append((window.visible == seen)[1:].ravel())
+        cm, px, moves = np.concatenate(metres) * 100, np.concatenate(pixels), np.concatenate(moving)
+        return {
+            "within 1 cm": float((cm < 1).mean()),
+            "moving, within 1 cm": float((cm[moves] < 1).mean()),
+            "median cm": float(np.median(cm)),
+            "mean px": float(px.mean()),
+            "median px": float(np.median(px)),
+            "visibility right": float(np.concatenate(agree).mean()),
+        }
+
+
+def interleaved(ways: dict[str, Callable[[], list[Window]]]) -> tuple[dict[str, list[float]], dict[str, list[Window]]]:
+    """CPU seconds per window of every repeat, and the windows of the last one."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[Window]] = {}
+    order = random.Random(0)
+    for _ in range(REPEATS):
+        for name in order.sample(list(ways), len(ways)):
+            began = time.process_time()
+            found[name] = ways[name]()
+            seconds[name].append((time.process_time() - began) / len(found[name]))
+    return seconds, found
+
+
+def ratio(slow: list[float], fast: list[float]) -> NDArray[np.float64]:
+    """Ratio of medians: 5th percentile, value, 95th percentile."""
+    pick = np.random.default_rng(0).integers(0, REPEATS, (2000, REPEATS))
+    spread = np.median(np.array(slow)[pick], 1) / np.median(np.array(fast)[pick], 1)
+    return np.array([np.percentile(spread, 5), np.median(slow) / np.median(fast), np.percentile(spread, 95)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", choices=list(CLIPS), default="orbit_rgbd")
+    clip = parser.parse_args().clip
+    cv2.setNumThreads(1)
+    bench = Bench(render(clip))
+    ways = {OURS: bench.ours, DIRECT: lambda: bench.per_window(chained=False), CHAINED: lambda: bench.per_window(chained=True)}
+    for way in ways.values():
+        way()  # first calls allocate
+    seconds, found = interleaved(ways)
+    points = len(bench.queries(0))
+    print(
+        f"{clip}: {len(bench.truth.rgb)} frames of {bench.size_px}, {len(bench.starts)} windows of {LENGTH}, {points} points each"
+    )
+    for name in ways:
+        figures = ", ".join(f"{key} {value:.3f}" for key, value in bench.errors(found[name]).items())
+        print(f"{name:20} {1000 * np.median(seconds[name]):7.1f} CPU ms per window; {figures}")
+    for name in (DIRECT, CHAINED):
+        low, value, high = ratio(seconds[name], seconds[OURS])
+        print(f"{OURS} costs {value:.1f}x less than {name} (90 % interval {low:.1f} to {high:.1f})")
+
+
+if __name__ == "__main__":
+    main()
