@@ -24,7 +24,8 @@ from videolift.store import atomic_file
 MOST_TRAILS, TRAIL_STEPS = 900, 6
 HOT = 0.2
 """World motion over a window, as a share of the distance, from which a trail is shown in the hottest colour."""
-BAR_PX, CAPTION_PX = 76, 44
+BAR_PX, CAPTION_PX, LEAST_PX = 76, 44, 120
+"""Width of the scale, height of the caption, and the height from which a clip is not shown enlarged."""
 
 
 def write_preview(output: Path, video: str, *, folder: Path | None = None) -> tuple[Path, Path]:
@@ -77,7 +78,8 @@ class Painter:
 
     def __init__(self, found: Findings) -> None:
         self.found = found
-        width, height = found.clip.width, found.clip.height
+        self._zoom = -(-LEAST_PX // found.clip.height)
+        width, height = self._zoom * found.clip.width, self._zoom * found.clip.height
         self.size_px = _even(2 * width + BAR_PX), _even(height + CAPTION_PX)
         self._range = depth_range(found)
         self._trails = None if found.tracks is None else Trails(found.tracks)
@@ -93,10 +95,12 @@ class Painter:
             self._trails.draw(left, frame)
         if self._hands is not None:
             self._hands.draw(left, frame, None if self.found.depth is None else self.found.depth.K)
+        right = self._depth(frame, *left.shape[:2])
+        left, right = (picture.repeat(self._zoom, 0).repeat(self._zoom, 1) for picture in (left, right))
         canvas = np.full((self.size_px[1], self.size_px[0], 3), draw.PAPER, np.uint8)
         height, width = left.shape[:2]
         canvas[:height, :width] = left
-        canvas[:height, width : 2 * width] = self._depth(frame, height, width)
+        canvas[:height, width : 2 * width] = right
         canvas[:height, 2 * width : 2 * width + BAR_PX] = self._bar
         self._caption(canvas, frame, height)
         return canvas

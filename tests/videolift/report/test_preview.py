@@ -68,6 +68,16 @@ def test_any_part_may_be_missing(output, tmp_path, folder):
     assert (hatched.mean() > 0.9) == (folder == "depth")
 
 
+def test_tiny_clips_are_shown_enlarged(tmp_path):
+    from stages.sample import render
+    from stages.sample.artifacts import write_truth_artifacts
+
+    write_truth_artifacts(tmp_path, "tiny", render("tripod_rgbd", frames=12, width=32, height=24))
+    with Findings.open(tmp_path, "tiny") as found:
+        painted = Painter(found).paint(0)
+    assert painted.shape == (5 * 24 + CAPTION_PX, 2 * 5 * 32 + BAR_PX, 3)
+
+
 def test_a_video_without_frames_is_refused_with_its_name(output):
     with pytest.raises(ConfigError, match=r"pock: no frames at .*videolift status"):
         write_preview(output, "pock")
