@@ -6,7 +6,9 @@ cannot close a file whose last writes fail: the process dies of a segmentation f
 
 from __future__ import annotations
 
+import atexit
 import io
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,14 @@ class _Sink(io.FileIO):
             while left and self.failure is None:
                 left = left[super().write(left) or 0 :]
         except OSError as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         try:
             return super().truncate(size)
         except OSError as error:
-            self.failure = self.failure or error
+            self.failure = self.failure or error.with_traceback(None)
             return size or 0
 
 
@@ -44,6 +46,7 @@ class HDF5Output(h5py.File):
     def __init__(self, path: Path, libver: tuple[str, str]) -> None:
         self._path, self._sink = Path(path), _Sink(path)
         super().__init__(self._sink, "w", libver=libver)
+        _OPEN[id(self)] = self
 
     @property
     def filename(self) -> str:
@@ -51,9 +54,11 @@ class HDF5Output(h5py.File):
         return str(self._path)
 
     def check(self) -> None:
-        """Raises OSError where a write has failed since the file was opened."""
-        if self._sink.failure is not None:
-            raise self._sink.failure
+        """Raises OSError, and closes the file, where a write has failed since it was opened."""
+        failure = self._sink.failure
+        if failure is not None:
+            self._close()
+            raise OSError(failure.errno, failure.strerror)
 
     def flush(self) -> None:
         """As ``h5py.File.flush``; raises OSError where a write failed."""
@@ -62,10 +67,22 @@ class HDF5Output(h5py.File):
 
     def close(self) -> None:
         """As ``h5py.File.close``; raises OSError where a write failed, the first time."""
-        was_open = not self._sink.closed
+        if not self._sink.closed:
+            self._close()
+            self.check()
+
+    def _close(self) -> None:
         try:
             super().close()
         finally:
             self._sink.close()
-        if was_open:
-            self.check()
+
+
+_OPEN: weakref.WeakValueDictionary[int, HDF5Output] = weakref.WeakValueDictionary()
+
+
+@atexit.register
+def _close_all() -> None:
+    """HDF5 would close them after Python is gone, and call back into it."""
+    for file in list(_OPEN.values()):
+        file._close()
