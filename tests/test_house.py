@@ -1,0 +1,202 @@
+"""The house: light to enter, no arrow upwards, nothing of the machine it was built on, rooms of a size."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = (
+    "errors geometry codecs paths processes hdf5_output store config config_face isolation isolation_child pool",
+    "video table catalog batches artifacts receipts claims leases lens framing mask_files masks freshness manifests runs",
+    "dataset status housekeeping evaluation h264",
+    "reader dataset.export report cli",
+)
+"""Rooms of the library by floor; one imports from its own floor and those below."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms.split()}
+
+HEAVY = ("torch", "snakemake", "pycolmap", "mediapipe", "rerun", "pulp", "pandas", "matplotlib")
+"""What importing the library must not bring in."""
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Files of the repository; without git, every file that is no build product."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.splitlines() if listed.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")]
+    return tuple(ROOT / name for name in names if (ROOT / name).is_file())
+
+
+def modules(*folders: str) -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of what a module imports, at its top and inside functions, for type checkers only included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(dotted: str) -> str | None:
+    """The room of a dotted name of ours, None for the package itself and for what is not ours."""
+    parts = dotted.split(".")[1:]
+    return (
+        next((name for name in (".".join(parts[:2]), *parts[:1]) if name in FLOOR), None)
+        if dotted.startswith("videolift.")
+        else None
+    )
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_library_takes_less_than_a_third_of_a_second():
+    code = "import time; t = time.process_time(); import videolift; print(time.process_time() - t)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.3
+
+
+def test_no_module_of_the_library_brings_in_a_model_or_the_workflow_engine():
+    names = [dotted(path) for path in modules("videolift")]
+    optional = {"videolift.reader.torch_dataset", "videolift.report.rerun_file"}  # the extras train and view
+    code = f"import importlib, sys\nfor name in {sorted(set(names) - optional)}: importlib.import_module(name)\nprint(*sys.modules)"
+    loaded = {name.split(".")[0] for name in run_python(code).split()}
+    assert loaded.isdisjoint({*HEAVY, "stages"})
+
+
+def test_every_room_has_a_floor():
+    rooms = {dotted(path) for path in modules("videolift")} - {"videolift"}
+    assert not [name for name in rooms if room(name) is None], "give them a floor in FLOORS, and in docs/design.md"
+
+
+def test_no_arrow_runs_up():
+    up = []
+    for path in modules("videolift"):
+        here = room(dotted(path))
+        above = {name for name in imports(path) if (there := room(name)) and here and FLOOR[there] > FLOOR[here]}
+        up += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(above)]
+    assert up == []
+
+
+def test_no_arrows_run_in_a_circle():
+    arrows: dict[str, set[str]] = {}
+    for path in modules("videolift"):
+        here = room(dotted(path))
+        if here:
+            arrows.setdefault(here, set()).update(there for name in imports(path) if (there := room(name)) not in (None, here))
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        pytest.fail(f"rooms import each other: {' -> '.join(error.args[1])}")
+
+
+def test_the_library_knows_no_stage():
+    assert not [path for path in modules("videolift") for name in imports(path) if name.split(".")[0] in ("stages", "workflow")]
+
+
+STAGES = ("ingest", "depth", "tracks", "hands", "create_h5")
+NOT_FOR_BACKENDS = ("snakemake", "videolift.paths", "videolift.receipts", "videolift.claims", "videolift.leases", "videolift.runs",
+                    "videolift.status", "videolift.freshness", "stages.run", "stages.worker", "stages.registry")  # fmt: skip
+
+
+def test_a_backend_knows_no_queue_no_output_folder_and_no_snakemake():
+    backends = [path for path in modules("stages") if path.relative_to(ROOT).parts[1] in STAGES]
+    assert backends
+    known = {(path.name, name) for path in backends for name in imports(path) if name.startswith(NOT_FOR_BACKENDS)}
+    pool = {(path.name, name) for path in backends for name in imports(path) if name.startswith("videolift.pool")}
+    assert known == set()
+    assert {name for _, name in pool} <= {"videolift.pool.Device"}
+
+
+def test_the_pool_knows_no_video():
+    known = {name for path in modules("videolift") if room(dotted(path)) == "pool" for name in imports(path)}
+    assert {there for name in known if (there := room(name)) not in (None, "pool")} <= {"errors", "store", "config"}
+
+
+def test_modules_and_functions_keep_their_size():
+    long = []
+    for path in modules("videolift", "stages", "workflow"):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 450:
+            long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines, at most 450")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno >= 70:
+                long.append(f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines, at most 70")
+    assert long == []
+
+
+def test_the_median_module_and_function_are_small():
+    sources = [path.read_text(encoding="utf-8") for path in modules("videolift", "stages") if path.name != "__init__.py"]
+    functions = [
+        node.end_lineno - node.lineno + 1
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert statistics.median(source.count("\n") for source in sources) <= 200
+    assert statistics.median(functions) <= 13
+
+
+def test_every_module_says_what_it_is_for():
+    silent = [path for path in modules("videolift", "stages") if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert [str(path.relative_to(ROOT)) for path in silent if path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_nothing_names_the_machine_it_was_built_on():
+    machine = re.compile(
+        r"(?<![\w.-])/(?:home|Users|root|work|workspace|mnt|data\d*)/[\w.-]+/|"  # somebody's folders
+        r"(?<![=.\w])(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b|"  # somebody's network
+        r"--(?:extra-)?index-url|UV_INDEX|PIP_INDEX|artifactory|nexus/repository|\.internal\b"
+    )
+    found = []
+    for path in tracked():
+        if path != Path(__file__):
+            text = path.read_bytes().decode("utf-8", "ignore")
+            found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in machine.finditer(text)]
+    assert found == []
+
+
+def test_no_file_is_large_and_no_weights_or_videos_are_in_the_repository():
+    large = [path for path in tracked() if path.stat().st_size > 400_000]
+    media = [
+        path
+        for path in tracked()
+        if path.suffix in (".mp4", ".mov", ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".hdf5", ".h5")
+    ]
+    assert (large, media) == ([], [])
+
+
+def test_every_dependency_says_why_it_is_here():
+    text = (ROOT / "pyproject.toml").read_text()
+    lists = text.partition("\ndependencies = [")[2].partition("\n[project.scripts]")[0]
+    named = [line.strip() for line in lists.splitlines() if re.search(r'"[a-zA-Z]', line)]
+    assert len(named) > 20
+    assert [line for line in named if not re.search(r'",?\]?\s+# \w', line)] == []
+
+
+def test_python_and_torch_stay_where_they_were_promised():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    everywhere = project["dependencies"] + [
+        d for name, extra in project["optional-dependencies"].items() if name != "train" for d in extra
+    ]
+    assert not [name for name in everywhere if name.startswith(("torch", "jax", "tensorflow"))]
