@@ -167,3 +167,22 @@ def kabsch(points_from: ArrayLike, points_to: ArrayLike, weights: ArrayLike | No
     T[:3, :3], T[:3, 3] = R, q - R @ p
     residual = float(np.sqrt(w @ ((transform(T, P) - Q) ** 2).sum(1)))
     return T, residual
+
+
+def umeyama(points_from: ArrayLike, points_to: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, Float]:
+    """Similarity that best maps points (n, 3) onto points (n, 3): scale and rigid part, ``x_to = T (scale x_from)``.
+
+    Returns:
+        ``scale`` > 0 and ``T_to_from`` (4, 4), to be applied to the scaled points.
+
+    Source: Umeyama 1991, with the rotation of `kabsch`. Needs n >= 3 points not on a line.
+    """
+    P, Q = np.asarray(points_from, np.float64), np.asarray(points_to, np.float64)
+    w = np.ones(len(P)) if weights is None else np.asarray(weights, np.float64)
+    w = w / w.sum()
+    R = kabsch(P, Q, w)[0][:3, :3]
+    p, q = w @ P, w @ Q
+    scale = float(w @ ((Q - q) * ((P - p) @ R.T)).sum(1)) / float(w @ ((P - p) ** 2).sum(1))
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, q - scale * R @ p
+    return scale, T

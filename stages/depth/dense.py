@@ -1,0 +1,71 @@
+"""Depth maps of a clip whose camera is known, frame by frame, and the unit that makes their median 1. Holds a minute at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.depth.flow import FlowField
+from stages.depth.grey import Frames, GreyFrames
+from stages.depth.trajectory import Trajectory
+from stages.depth.triangulation import choose_partners, triangulate
+from videolift.geometry import invert_pose
+
+REACH = 30
+"""Most frames between a frame and its partners."""
+SAMPLED = 64
+"""Frames whose depth settles the unit; a clip that short is measured whole."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the sampled frames say.
+
+    Attributes:
+        depth: median valid depth, in the trajectory's unit.
+        valid_share: share of pixels with depth.
+    """
+
+    depth: float
+    valid_share: float
+
+
+class DenseDepth:
+    """Triangulates frames of ``clip``; neighbours in time are cheapest one after the other."""
+
+    def __init__(self, clip: Frames, trajectory: Trajectory, max_relative_sigma: float) -> None:
+        grey = GreyFrames(clip, keep=2 * REACH + 2)
+        self._shape = grey[0].shape
+        self._flow, self._trajectory, self._sigma = FlowField(grey, keep=2 * REACH), trajectory, max_relative_sigma
+        self._centres_world = invert_pose(trajectory.T_camera_world)[:, :3, 3]
+        self._sampled: dict[int, NDArray[np.float32]] = {}
+
+    def __getitem__(self, frame: int) -> NDArray[np.float32]:
+        """z-depth (H, W) in the trajectory's unit, 0 invalid."""
+        if frame in self._sampled:
+            return self._sampled[frame]
+        at = self._trajectory
+        if not at.valid[frame]:
+            return np.zeros(self._shape, np.float32)
+        partners = choose_partners(frame, self._centres_world, at.valid, float(at.scene_depth[frame]), REACH)
+        depth = triangulate(self._flow.matches(frame, partners), frame, at.T_camera_world, at.K, self._sigma)
+        return np.zeros(self._shape, np.float32) if depth is None else depth
+
+    def sample(self, frame: int) -> None:
+        """Computes a frame and keeps it."""
+        self._sampled[frame] = self[frame]
+
+    def unit(self) -> Unit:
+        """From what was sampled; the corners' depth where no pixel of it is valid."""
+        valid = [depth[depth > 0] for depth in self._sampled.values()]
+        known = np.concatenate(valid) if valid else np.zeros(0)
+        pixels = len(valid) * self._shape[0] * self._shape[1]
+        depth = float(np.median(known)) if len(known) else float(np.nanmedian(self._trajectory.scene_depth))
+        return Unit(depth, len(known) / max(pixels, 1))
+
+
+def sampled_frames(frames: int) -> list[int]:
+    """At most `SAMPLED` frames, evenly spread over a clip of ``frames``."""
+    return [int(k) for k in np.unique(np.linspace(0, frames - 1, min(frames, SAMPLED)).round())]
