@@ -26,11 +26,12 @@ include: "workflow/rules/create_h5.smk"
 include: "workflow/rules/statistics.smk"
 
 
+# Everything, ending in the verdict: every video done, quarantined with a reason, excluded or pending.
 rule all:
     default_target: True
-    """Everything, ending in the verdict: every video done, quarantined with a reason, excluded or pending."""
     input:
-        statistics_manifest(),
+        session.reach("create_h5"),
+        session.targets("statistics"),
     retries: 0
     localrule: True
     shell:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import atexit
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from videolift.errors import VideoliftError
 from videolift.manifests import Target
 from videolift.paths import Layout
 from videolift.runs import read_run
+from videolift.status import reach
 
 
 @dataclass
@@ -37,13 +39,9 @@ class Session:
     @classmethod
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
-        try:
+        with _plain_errors():
             config = parse_config(settings)
             return cls._head(config, workflow) if workflow.is_main_process else cls._job(config)
-        except VideoliftError as error:
-            from snakemake.exceptions import WorkflowError
-
-            raise WorkflowError(str(error)) from None
 
     @classmethod
     def _head(cls, config: Config, workflow: Any) -> Session:
@@ -71,8 +69,9 @@ class Session:
         from stages.forecast import Forecast
 
         if self._plan is not None:
-            Forecast.of(self._plan).refuse()
-            self._plan.write()
+            with _plain_errors():
+                Forecast.of(self._plan).refuse()
+                self._plan.write()
 
     def report(self) -> None:
         """After a failed run: where everything stands."""
@@ -81,9 +80,16 @@ class Session:
         if self._plan is not None:
             print("\n".join(Forecast.of(self._plan).lines()), file=sys.stderr)
 
-    def targets(self, stage: str) -> list[str]:
-        """The manifests that a stage should have."""
-        return [str(target.path(self.layout.manifests(stage))) for target in self._targets[stage].values()]
+    def targets(self, *stages: str) -> list[str]:
+        """The manifests that some stages should have."""
+        return [str(target.path(self.layout.manifests(stage))) for stage in stages for target in self._targets[stage].values()]
+
+    def reach(self, stage: str) -> list[str]:
+        """The manifests of a stage and of all it needs.
+
+        All are demanded by name: Snakemake makes no missing file whose consumers it believes to be up to date.
+        """
+        return self.targets(*reach(stage))
 
     def upstream(self, stage: str, batch: str) -> list[str]:
         """The manifests of one batch that a stage reads."""
@@ -129,6 +135,17 @@ class Session:
     def quoted_envs_dir(self) -> str:
         """`envs_dir`, for a shell."""
         return shlex.quote(str(self.envs_dir))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turns our errors into Snakemake's, which it prints without a traceback."""
+    try:
+        yield
+    except VideoliftError as error:
+        from snakemake.exceptions import WorkflowError
+
+        raise WorkflowError(str(error)) from None
 
 
 BUILT_HERE = ("mediapipe",)

@@ -38,11 +38,6 @@ def verdict(stage):
     return f"{PYTHON} verdict --run {session.quoted_run} --stage {stage}"
 
 
-def statistics_manifest():
-    """The one manifest of the statistics stage."""
-    return session.targets("statistics")
-
-
 def stage_threads(stage):
     """A CPU stage takes all cores, the pool inside; a stage on cards takes one, so that CPU batches go on beside it."""
     return 1 if stage in session.gpu else workflow.cores

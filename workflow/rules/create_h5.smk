@@ -17,7 +17,7 @@ rule create_h5_batch:
 rule create_h5:
     """Target: up to create_h5 for every video, then the verdict."""
     input:
-        session.targets("create_h5"),
+        session.reach("create_h5"),
     retries: 0
     localrule: True
     shell:

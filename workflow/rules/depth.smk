@@ -17,7 +17,7 @@ rule depth_batch:
 rule depth:
     """Target: up to depth for every video, then the verdict."""
     input:
-        session.targets("depth"),
+        session.reach("depth"),
     retries: 0
     localrule: True
     shell:

@@ -17,7 +17,7 @@ rule hands_batch:
 rule hands:
     """Target: up to hands for every video, then the verdict."""
     input:
-        session.targets("hands"),
+        session.reach("hands"),
     retries: 0
     localrule: True
     shell:

@@ -17,7 +17,7 @@ rule ingest_batch:
 rule ingest:
     """Target: up to ingest for every video, then the verdict."""
     input:
-        session.targets("ingest"),
+        session.reach("ingest"),
     retries: 0
     localrule: True
     shell:

@@ -17,7 +17,7 @@ rule tracks_batch:
 rule tracks:
     """Target: up to tracks for every video, then the verdict."""
     input:
-        session.targets("tracks"),
+        session.reach("tracks"),
     retries: 0
     localrule: True
     shell:
