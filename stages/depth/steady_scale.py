@@ -1,7 +1,8 @@
-"""Metric depth whose scale flickers from frame to frame, made steady: factors per frame, estimated once over the video.
+"""Metric depth whose scale flickers from frame to frame, made steady: one factor per frame, estimated over the whole video.
 
-Single-image models give metres per frame, each frame with an error of its own (a few percent). Here depth maps go in and one
-factor per frame comes out. Knows no model and no file.
+Single-image models give metres per frame, each frame off by a few percent of its own. Corners followed through the clip tell by how
+much: what should be equal in all frames (distance of a corner from a camera that does not move, or depth over triangulated
+depth) is compared, by medians, so that what moves by itself counts little. Knows no model and no file.
 """
 
 from __future__ import annotations
@@ -9,86 +10,89 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Float = NDArray[np.floating]
-_LEAST_PIXELS = 50
-_TRIM = 0.25
-"""Share of the ratios cut off on either side: what moves, and silhouettes."""
+from stages.depth.features import FeatureTracks
+from videolift.geometry import invert_pose, project, transform, unproject
+
+Array = NDArray[np.float64]
+_ROUNDS = 6
+_LEAST_PER_FRAME = 20
+_LEAST_VIEWS, _LEAST_SPREAD, _MOST_ERROR_PX = 4, 0.01, 2.0
 
 
-class StaticReference:
-    """The depth that most of a few frames of an unmoving camera agree on; gives the factor of any frame.
+def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frames: int) -> Array:
+    """What to add to the logarithm of each frame's depth (T), median 0; 0 for frames with fewer than 20 corners.
 
-    Args:
-        depth_m: z (n, H, W) of frames spread over the video, 0 invalid.
-    """
-
-    def __init__(self, depth_m: ArrayLike) -> None:
-        log_depth = _log(np.asarray(depth_m))
-        with np.errstate(all="ignore"):
-            for _ in range(3):  # frames to their common median, then the median of the frames
-                middle = _nanmedian(log_depth, 0)
-                shift = np.array([_trimmed_mean(frame - middle) for frame in log_depth])
-                log_depth = log_depth - np.nan_to_num(shift - np.median(shift))[:, None, None]
-        self._log_depth = _nanmedian(log_depth, 0)
-
-    def factor(self, depth_m: ArrayLike) -> float:
-        """What one frame's depth (H, W) is multiplied with; 1 where too few pixels tell."""
-        return float(np.exp(np.nan_to_num(_trimmed_mean(self._log_depth - _log(np.asarray(depth_m))))))
-
-
-def agree_with_points(depth_m: ArrayLike, uv_px: ArrayLike, z: ArrayLike) -> float:
-    """Median of depth over ``z`` at points of known depth in another unit: metres per that unit; NaN where fewer than 50 tell.
+    Fits ``log_value = level[corner] - factor[frame]`` by alternating medians.
 
     Args:
-        depth_m: (H, W), 0 invalid.
-        uv_px: (n, 2).
-        z: (n) of the points in the frame's camera.
+        frame, corner: (n) of each observation.
+        log_value: (n) logarithm of what should be the same for one corner in all frames.
+        frames: T.
     """
-    depth, uv, known = np.asarray(depth_m, np.float64), np.rint(np.asarray(uv_px, np.float64)), np.asarray(z, np.float64)
-    height, width = depth.shape
-    inside = (known > 0) & (uv >= 0).all(1) & (uv[:, 0] < width) & (uv[:, 1] < height)
-    columns, rows = uv[inside].astype(int).T
-    found = depth[rows, columns]
-    ratios = found[found > 0] / known[inside][found > 0]
-    return float(np.median(ratios)) if len(ratios) >= _LEAST_PIXELS else float("nan")
+    frame, value = np.asarray(frame, np.int64), np.asarray(log_value, np.float64)
+    _, corner = np.unique(np.asarray(corner), return_inverse=True)
+    factor = np.zeros(frames)
+    told = np.bincount(frame, minlength=frames) >= _LEAST_PER_FRAME
+    if not told.any():
+        return factor
+    for _ in range(_ROUNDS):
+        level = _group_median(corner, value + factor[frame], int(corner.max()) + 1)
+        factor = np.where(told, _group_median(frame, level[corner] - value, frames), 0.0)
+        factor[told] -= np.median(factor[told])
+    return factor
 
 
-def smooth_log_factors(metres_per_unit: ArrayLike) -> tuple[float, Float]:
-    """One unit for the video, and a factor per frame that brings each frame's metric depth to it.
+def _group_median(group: NDArray[np.int64], value: Array, groups: int) -> Array:
+    """Median of each group's values (groups); 0 for empty ones."""
+    order = np.lexsort((value, group))
+    count = np.bincount(group, minlength=groups)
+    start = np.cumsum(count) - count
+    ranked = value[order]
+    low, high = (np.minimum(start + np.maximum(rank, 0), max(len(ranked) - 1, 0)) for rank in ((count - 1) // 2, count // 2))
+    return np.where(count > 0, 0.5 * (ranked[low] + ranked[high]), 0.0)
+
+
+def sample(depth_m: NDArray[np.floating], uv_px: NDArray[np.floating]) -> Array:
+    """Depth (n) of one frame (H, W) at pixels (n, 2) inside it; NaN where invalid."""
+    column, row = np.rint(uv_px).astype(int).T
+    z = depth_m[row, column].astype(np.float64)
+    return np.where(z > 0, z, np.nan)
+
+
+def ranges(uv_px: NDArray[np.floating], z: Array, K: ArrayLike) -> Array:
+    """Distance from the camera (n); turning the camera leaves it as it is, unlike z."""
+    return np.asarray(np.linalg.norm(unproject(uv_px, z, K), axis=-1))
+
+
+def triangulate(tracks: FeatureTracks, T_camera_world: Array, valid: NDArray[np.bool_], K: ArrayLike) -> dict[int, Array]:
+    """World points (3) of corners that known cameras see from different sides, by the corner's id.
+
+    The point nearest to all its rays (least squares). Kept with at least 4 views, rays spread by more than 0.01 rad and a
+    reprojection error below 2 px; what moves by itself mostly fails that.
 
     Args:
-        metres_per_unit: (T) from `agree_with_points`, NaN where unknown.
-
-    Returns:
-        metres per unit (median), and factors (T); 1 where unknown.
-
-    Raises:
-        ValueError: unknown in every frame.
+        tracks: corners of the clip.
+        T_camera_world: (T, 4, 4).
+        valid: (T) where the camera is known.
+        K: (3, 3).
     """
-    ratios = np.asarray(metres_per_unit, np.float64)
-    if not np.isfinite(ratios).any():
-        raise ValueError("no frame has enough points to compare depth with")
-    unit = float(np.nanmedian(ratios))
-    return unit, np.where(np.isfinite(ratios), unit / ratios, 1.0)
-
-
-def _log(depth: NDArray[np.floating]) -> Float:
-    out = np.full(depth.shape, np.nan, np.float32)
-    np.log(depth, out=out, where=depth > 0)
-    return out
-
-
-def _nanmedian(stack: Float, axis: int) -> Float:
-    known = np.isfinite(stack).any(axis)
-    out = np.full(known.shape, np.nan, stack.dtype)
-    out[known] = np.nanmedian(stack[:, known], axis=axis)
-    return out
-
-
-def _trimmed_mean(values: Float) -> float:
-    """Mean of the middle half; NaN of too few values."""
-    known = values[np.isfinite(values)]
-    if len(known) < _LEAST_PIXELS:
-        return float("nan")
-    low, high = np.quantile(known, [_TRIM, 1 - _TRIM])
-    return float(known[(known >= low) & (known <= high)].mean())
+    frame = np.repeat(np.arange(len(tracks)), np.diff(tracks.offsets))
+    use = valid[frame]
+    frame, ids, uv = frame[use], tracks.ids[use], tracks.uv_px[use].astype(np.float64)
+    names, corner = np.unique(ids, return_inverse=True)
+    T_world_camera = invert_pose(T_camera_world)
+    rays = np.einsum("nij,nj->ni", T_world_camera[frame, :3, :3], unproject(uv, np.ones(len(uv)), K))
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    across = np.eye(3) - rays[:, :, None] * rays[:, None, :]
+    A, b = np.zeros((len(names), 3, 3)), np.zeros((len(names), 3))
+    np.add.at(A, corner, across)
+    np.add.at(b, corner, np.einsum("nij,nj->ni", across, T_world_camera[frame, :3, 3]))
+    views = np.bincount(corner, minlength=len(names))
+    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(A)[:, 0], 0) / np.maximum(views, 1))
+    good = (views >= _LEAST_VIEWS) & (spread > _LEAST_SPREAD)
+    points = np.zeros((len(names), 3))
+    points[good] = np.linalg.solve(A[good], b[good][..., None])[..., 0]
+    seen = project(transform(T_camera_world[frame], points[corner][:, None])[:, 0], K)
+    error = np.linalg.norm(seen - uv, axis=1)
+    good &= _group_median(corner, np.where(np.isfinite(error), error, np.inf), len(names)) < _MOST_ERROR_PX
+    return dict(zip(names[good].tolist(), points[good], strict=True))

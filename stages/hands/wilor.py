@@ -1,0 +1,256 @@
+"""Hands by WiLoR: boxes, sides by vote over time, then MANO poses in the clip's own camera and metres.
+
+Converted here: WiLoR sees every hand as a right one, so a left hand's joints are mirrored and its rotations become M R M; the
+joints already contain the global rotation and are not turned again; the wrist's place comes from `placement`. The model and its
+detector run in their own interpreter (`wilor_worker`), which is where their licences stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.hands.mediapipe import Camera, camera_of
+from stages.hands.placement import agree, locate
+from stages.hands.temporal import Detection, Series, assign_sides, link, median_betas, steady, without_duplicates
+from stages.model_process import model_process, require_weights, torch_device, weights_identity
+from stages.shelf import Shelf
+from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
+from videolift.config import HandsSettings
+from videolift.geometry import Float, mirror_points, mirror_rotation
+from videolift.isolation import Isolated
+from videolift.pool import Device
+
+WORKER = Path(__file__).with_name("wilor_worker.py")
+CALL_FRAMES = 16
+ROWS = 1024
+_BOXES = ("frame", "box", "score", "right")
+_POSES = ("joints", "global_orient", "hand_pose", "betas", "keypoints_px")
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The detected hands of one side, in order of frames.
+
+    Attributes:
+        frame: (n).
+        box: (n, 4) x1 y1 x2 y2, pixels.
+        score: (n).
+    """
+
+    frame: NDArray[np.int64]
+    box: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Poses:
+    """What the model says of one side's boxes, turned into that side's own geometry.
+
+    Attributes:
+        joints_m: (n, 21, 3) from the wrist, in the camera's axes.
+        R_camera_wrist: (n, 3, 3).
+        mano_pose: (n, 15, 3, 3).
+        betas: (n, 10).
+        keypoints_px: (n, 21, 2).
+    """
+
+    joints_m: Float
+    R_camera_wrist: Float
+    mano_pose: Float
+    betas: Float
+    keypoints_px: Float
+
+    @classmethod
+    def of(cls, reply: dict[str, NDArray[Any]], side: str) -> Poses:
+        """From the worker's arrays, in which every hand is a right one."""
+        values = {name: reply[name].astype(np.float64) for name in _POSES}
+        joints = values["joints"] - values["joints"][:, :1]
+        R, pose = values["global_orient"], values["hand_pose"]
+        if side == "left":
+            joints, R, pose = mirror_points(joints), mirror_rotation(R), mirror_rotation(pose)
+        return cls(joints, R, pose, values["betas"], values["keypoints_px"])
+
+
+class WilorHands:
+    """The ``wilor`` backend."""
+
+    name: ClassVar[str] = "wilor"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = "wilor"
+    device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
+    deterministic: ClassVar[bool] = False
+    shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25)
+    writer: ClassVar[type[ArtifactWriter]] = HandsWriter
+
+    def __init__(self, settings: HandsSettings, *, root: Path) -> None:
+        self._settings, self._root = settings, root
+        self._shelf = Shelf(root, settings.models_dir)
+        self._model: Isolated | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change a result, and the weights' hashes."""
+        away = {"weights", "detector", "mano", "batch_crops", "python", "checkout"}
+        own = self._settings.wilor.model_dump(mode="json", exclude=away)
+        time = {"max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s}
+        return {**own, **time, "weights": weights_identity(self._shelf, self.weights)}
+
+    @property
+    def weights(self) -> list[str]:
+        """Names or paths of what it reads."""
+        own = self._settings.wilor
+        return [own.weights, own.detector, own.mano]
+
+    def load(self, device: Device) -> None:
+        """Starts the model; see `stages.backend.Backend.load`."""
+        own = self._settings.wilor
+        weights, detector, mano = map(str, require_weights(self._shelf, self.weights))
+        checkout = self._shelf.checkout("wilor", "WiLoR", own.checkout)
+        self._model = model_process("wilor", WORKER, device, block=self._settings, root=self._root, python=own.python)
+        files = {"weights": weights, "detector": detector, "mano": mano}
+        self._model.load({"paths": [str(checkout)], "device": torch_device(device), **files})
+
+    def close(self) -> None:
+        """Ends the model's process."""
+        if self._model is not None:
+            self._model.close()
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Finds both hands in every frame; none in view is a result like any other. See `stages.backend.Backend.process`."""
+        assert inputs.clip is not None
+        assert isinstance(out, HandsWriter)
+        clip, settings = inputs.clip, self._settings
+        camera = camera_of(clip, inputs.depth)
+        work = _Work(self._call, clip, out, settings, shrink, progress)
+        sides = boxes_by_side(work.detect())
+        series, betas, method = measure(len(clip), sides, work.poses(sides), camera)
+        found = steady(series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
+        for start in range(0, len(clip), ROWS):
+            out.append_frames(**{name: array[start : start + ROWS] for name, array in vars(found).items()})
+        out.put(betas=median_betas(betas, found.valid & ~found.interpolated))
+        how = {"K": camera.K.tolist(), "K_source": camera.source}
+        out.describe(backend=self.name, wrist_method=method, has_mano=True, has_joints=True, **how)
+        return _quality(found, camera)
+
+    def _call(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        assert self._model is not None
+        return self._model.call(meta, arrays)[1]
+
+
+class _Work:
+    """The two passes over the frames, segment by segment; what a killed attempt had done is not done again."""
+
+    def __init__(self, call: Any, clip: Clip, out: HandsWriter, settings: HandsSettings, shrink: float, progress: Progress) -> None:
+        self._call, self._clip, self._out, self._settings, self._progress = call, clip, out, settings, progress
+        self._frames = max(1, round(CALL_FRAMES * shrink))
+        self._crops = max(1, round(settings.wilor.batch_crops * shrink))
+
+    def detect(self) -> dict[str, NDArray[Any]]:
+        """Boxes of all frames; ``frame`` counts from the clip's first."""
+        meta = {"do": "detect", "min_confidence": self._settings.wilor.min_confidence, "batch_frames": self._frames}
+
+        def look(start: int, stop: int) -> dict[str, NDArray[Any]]:
+            return self._call(meta, {"rgb": self._clip[start:stop]})  # type: ignore[no-any-return]
+
+        return self._segments("boxes", _BOXES, look, offset=0)
+
+    def poses(self, sides: tuple[Boxes, Boxes]) -> tuple[Poses, Poses]:
+        """The model's poses for the boxes of both sides."""
+        frame = np.concatenate([boxes.frame for boxes in sides])
+        box = np.concatenate([boxes.box for boxes in sides]).astype(np.float32)
+        right = np.repeat(np.arange(2, dtype=np.float32), [len(boxes.frame) for boxes in sides])
+        meta = {"do": "pose", "rescale": self._settings.wilor.rescale, "batch_crops": self._crops}
+
+        def look(start: int, stop: int) -> dict[str, NDArray[Any]]:
+            rows = np.flatnonzero((frame >= start) & (frame < stop))
+            here = {"frame": (frame[rows] - start).astype(np.int32), "box": box[rows], "right": right[rows]}
+            return {**self._call(meta, {"rgb": self._clip[start:stop], **here}), "row": rows}
+
+        found = self._segments("poses", (*_POSES, "row"), look, offset=len(self._clip))
+        order = np.argsort(found["row"])
+        ordered = {name: found[name][order] for name in _POSES}
+        left = {name: array[: len(sides[0].frame)] for name, array in ordered.items()}
+        return Poses.of(left, "left"), Poses.of({name: array[len(sides[0].frame) :] for name, array in ordered.items()}, "right")
+
+    def _segments(self, name: str, fields: tuple[str, ...], look: Any, *, offset: int) -> dict[str, NDArray[Any]]:
+        frames, parts = len(self._clip), []
+        segment = max(self._frames, round(self._settings.segment_s * self._clip.fps))
+        for start in range(0, frames, segment):
+            stop = min(start + segment, frames)
+            saved = self._out.load_part(f"{name}-{start}-{stop}")
+            if saved is None:
+                saved = self._segment(fields, look, start, stop, offset)
+                self._out.save_part(f"{name}-{start}-{stop}", **saved)
+            parts.append(saved)
+        return {key: np.concatenate([part[key] for part in parts]) for key in fields}
+
+    def _segment(self, fields: tuple[str, ...], look: Any, start: int, stop: int, offset: int) -> dict[str, NDArray[Any]]:
+        parts = []
+        for first in range(start, stop, self._frames):
+            last = min(first + self._frames, stop)
+            part = look(first, last)
+            parts.append({**part, "frame": part["frame"] + first} if "frame" in part else part)
+            self._progress(offset + last, 2 * len(self._clip))
+        return {key: np.concatenate([part[key] for part in parts]) for key in fields}
+
+
+def boxes_by_side(found: dict[str, NDArray[Any]]) -> tuple[Boxes, Boxes]:
+    """Left and right hands out of all boxes: duplicates dropped, sides by the vote of whole tracks, before the model sees them.
+
+    The model takes the side it is told, and a hand mirrored by mistake is a wrong hand; single frames are often mislabelled.
+    """
+    by_frame: dict[int, list[Detection]] = {}
+    for frame, (x1, y1, x2, y2), score, right in zip(*(found[name] for name in _BOXES), strict=True):
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
+        by_frame.setdefault(int(frame), []).append(Detection(int(frame), corners, float(score), float(right)))
+    kept = [hand for frame in sorted(by_frame) for hand in without_duplicates(by_frame[frame])]
+    left, right = assign_sides(link(kept))
+    return _boxes(left), _boxes(right)
+
+
+def _boxes(hands: list[Detection]) -> Boxes:
+    corners = np.array([np.concatenate([hand.keypoints_px.min(0), hand.keypoints_px.max(0)]) for hand in hands]).reshape(-1, 4)
+    return Boxes(np.array([hand.frame for hand in hands], np.int64), corners, np.array([hand.score for hand in hands], np.float64))
+
+
+def measure(
+    frames: int, sides: tuple[Boxes, Boxes], poses: tuple[Poses, Poses], camera: Camera
+) -> tuple[Series, Float, dict[str, str | None]]:
+    """Hands before anything is done about time, betas (T, 2, 10), and the method that placed each side's wrist."""
+    series, betas = Series.empty(frames), np.full((frames, 2, 10), np.nan)
+    methods: dict[str, str | None] = {}
+    for i, (boxes, pose) in enumerate(zip(sides, poses, strict=True)):
+        depth = [None if camera.depth_m is None else camera.depth_m[int(k)] for k in boxes.frame]
+        joints, uv = list(pose.joints_m), list(pose.keypoints_px)
+        places = [locate(j, u, camera.K, z) for j, u, z in zip(joints, uv, depth, strict=True)]
+        wrists, method = agree(places, joints, uv, camera.K)
+        methods[SIDES[i]] = method if len(joints) else None
+        for n, (k, wrist) in enumerate(zip(boxes.frame, wrists, strict=True)):
+            series.score[k, i], series.keypoints_px[k, i] = boxes.score[n], uv[n]
+            if wrist is None:
+                continue
+            T = np.eye(4)
+            T[:3, :3], T[:3, 3] = pose.R_camera_wrist[n], wrist
+            series.T_camera_wrist[k, i], series.valid[k, i] = T, True
+            series.joints_camera[k, i], series.mano_pose[k, i] = joints[n] + wrist, pose.mano_pose[n]
+            betas[k, i] = pose.betas[n]
+    return series, betas, methods
+
+
+def _quality(series: Series, camera: Camera) -> Quality:
+    figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
+    figures["interpolated_share"] = float(series.interpolated.mean())
+    checks = ["no hand in view"] if np.isnan(series.score).all() else []
+    if camera.source == "assumed":
+        checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): distances are rough")
+    elif camera.depth_m is None:
+        checks.append("depth is not in metres: distances rest on the model's hand size, about 10 % off")
+    return Quality(len(series.valid), tuple(checks), figures)
+
+
+BACKEND = WilorHands
