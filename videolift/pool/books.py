@@ -44,6 +44,9 @@ class Books:
 
     def claim(self, task: Task, worker: WorkerHandle, *, alone: bool) -> bool:
         """Claims ``task`` on disk and sends it to the worker; False where that cannot be."""
+        if worker.has_ended():  # it cannot start, so nothing may be charged to the item
+            self.queue.put_first(task)
+            return False
         try:
             frame = worker.frame(task)
         except (MessageTooLarge, pickle.PicklingError, TypeError, AttributeError) as error:

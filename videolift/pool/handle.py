@@ -87,7 +87,7 @@ class WorkerHandle:
         self.channel = Channel(ours)
         self.channel.send(encode(Start(factory, preparation, device, timing.progress)))
         self.members: set[Identity] = set(process.descendants(self.popen))
-        self.start_time = next((m.start_time for m in self.members if m.pid == self.popen.pid), time.time())
+        self.start_time = process.start_time(self.popen)
         self.state: State = "loading"
         self.since = self.last_sign = self.spawned = time.monotonic()
         self.task: Task | None = None
@@ -100,7 +100,7 @@ class WorkerHandle:
         self.peak_bytes: int | None = None
         self.hung = ""
         self.taken_back = False
-        self._log_offset = 0
+        self._log_offset, self._tail_before = 0, ""
 
     @property
     def pid(self) -> int:
@@ -140,7 +140,7 @@ class WorkerHandle:
     def give(self, task: Task, frame: bytes, *, alone: bool) -> None:
         """Sends the claimed ``task``."""
         self.task, self.alone, self.peak_bytes, self.progress = task, alone, None, 0.0
-        self._log_offset = self.log_path.stat().st_size
+        self._log_offset, self._tail_before = self.log_path.stat().st_size, ""
         self.enter("busy")
         self.busy_since = self.since
         self.channel.send(frame)
@@ -199,8 +199,9 @@ class WorkerHandle:
         return process.exit_text(self.popen.returncode)
 
     def leftovers(self) -> list[Identity]:
-        """Processes of the tree that still run; killed again each time they are asked for."""
-        left = [who for who in process.still_alive(self.members) if who.pid != self.pid or self.popen.returncode is None]
+        """Processes of the tree that still run, and the worker until it is reaped; killed again each time they are asked for."""
+        left = [who for who in self.members if who.pid == self.pid and self.popen.returncode is None]
+        left += [who for who in process.still_alive(self.members) if who.pid != self.pid]
         for who in left:
             process.kill(who)
         return left
@@ -219,11 +220,12 @@ class WorkerHandle:
                 text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
-        return "\n".join(text.splitlines()[-_TAIL_LINES:])
+        return "\n".join([*self._tail_before.splitlines(), *text.splitlines()][-_TAIL_LINES:])
 
     def bound_log(self) -> None:
-        """Empties a log that grows without end; the worker goes on writing at its new end."""
+        """Empties a log that grows without end, but for its last lines; the worker goes on writing at its new end."""
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_LIMIT_BYTES:
+            self._tail_before = self.tail()
             with self.log_path.open("r+b") as log:
                 log.truncate(0)
             self._log_offset = 0

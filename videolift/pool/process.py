@@ -34,30 +34,48 @@ _THREAD_VARIABLES = (
     "OPENCV_FOR_THREADS_NUM",
     "BLOSC_NTHREADS",
 )
-_START_TIME_TOLERANCE_S = 0.05
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process that is the same one as before: its pid and when it began (seconds since the epoch)."""
+    """A process that is the same one as before.
+
+    Attributes:
+        pid: its number.
+        start: when it began, in clock ticks since the machine's boot (Linux: a step of the clock does not change it), else in
+            seconds since the epoch.
+    """
 
     pid: int
-    start_time: float
+    start: float
 
 
 def identity(process: psutil.Process) -> Identity:
-    """Names ``process`` for good."""
-    return Identity(process.pid, process.create_time())
+    """Names ``process`` for good.
+
+    Raises:
+        psutil.NoSuchProcess: it is gone.
+    """
+    found = _start_and_state(process.pid)
+    return Identity(process.pid, process.create_time() if found is None else found[0])
 
 
 def alive(who: Identity) -> bool:
     """True while the process itself runs; a zombie holds no memory and counts as gone."""
     try:
-        process = psutil.Process(who.pid)
-        same = abs(process.create_time() - who.start_time) < _START_TIME_TOLERANCE_S
-        return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        found = _start_and_state(who.pid) or (psutil.Process(who.pid).create_time(), "")
     except psutil.NoSuchProcess:
         return False
+    return found[0] == who.start and found[1] not in ("Z", "X")
+
+
+def _start_and_state(pid: int) -> tuple[float, str] | None:
+    """Fields 22 and 3 of /proc/PID/stat, None where there is no such folder."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return float(fields[19]), fields[0]
 
 
 def kill(who: Identity) -> None:
@@ -130,6 +148,11 @@ def descendants(process: subprocess.Popen[bytes]) -> list[Identity]:
         return [identity(p) for p in (root, *root.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
+
+
+def start_time(process: subprocess.Popen[bytes]) -> float:
+    """When an unreaped process began, seconds since the epoch."""
+    return float(psutil.Process(process.pid).create_time())
 
 
 def marked(nonce: str) -> list[Identity]:

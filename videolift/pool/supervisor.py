@@ -176,9 +176,9 @@ class Supervisor:
         if task is None:
             return
         crew.count()
-        worker.take_task()
         seconds = worker.busy_seconds
         peak = crew.ended(worker, task.size, self._gauge, message.peak_rss_bytes)
+        worker.take_task()
         worker.items_done += 1
         crew.worked(worker, task.size)
         if worker.state == "busy":
@@ -201,9 +201,9 @@ class Supervisor:
         if task is None:
             return
         crew.count()
-        worker.take_task()
         peak = crew.ended(worker, task.size, self._gauge, message.peak_rss_bytes)
         seen = self._deaths.circumstances(worker, crew, peak)
+        worker.take_task()
         worker.items_done += 1
         out_of_memory = message.kind == "oom"
         fields = {"worker": worker.serial, "device": crew.device.id, "item": task.item.key, "peak_bytes": seen.peak_bytes}
