@@ -112,15 +112,18 @@ class Tracks(Artifact):
 
     def __getitem__(self, window: int) -> Window:
         window = range(len(self))[window]
-        part = slice(int(self.offsets[window]), int(self.offsets[window + 1]))
-        both = (slice(None), part)
-        return Window(
-            start=int(self.read("window_start", window)),
-            frames_tracked=int(self.read("frames_tracked", window)),
-            xyz_cam0=self.read("xyz_cam0", both),
-            uv_px=self.read("uv_px", both),
-            visible=self.read("visible", both),
-            valid3d=self.read("valid3d", both),
-            label=self.read("label", part),
-            visibility_logit=self.read("visibility_logit", both) if self.has_logits else None,
-        )
+        return self.windows(window, window + 1)[0]
+
+    def windows(self, start: int, stop: int) -> list[Window]:
+        """Windows ``start`` to ``stop``, read in one piece: chunks that two of them share are decoded once."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        both = (slice(None), slice(first, last))
+        names = ["xyz_cam0", "uv_px", "visible", "valid3d"] + (["visibility_logit"] if self.has_logits else [])
+        arrays = {name: self.read(name, both) for name in names}
+        starts, tracked = (self.read(name, slice(start, stop)) for name in ("window_start", "frames_tracked"))
+        label, found = self.read("label", both[1]), []
+        for i in range(stop - start):
+            part = slice(int(self.offsets[start + i]) - first, int(self.offsets[start + i + 1]) - first)
+            cut = {name: array[:, part] for name, array in arrays.items()}
+            found.append(Window(start=int(starts[i]), frames_tracked=int(tracked[i]), label=label[part], **cut))
+        return found

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
+from videolift.artifacts.tracks import Window
 from videolift.dataset.layout import FIELDS, FORMAT, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, VERSION, SquareView
 from videolift.dataset.profiles import convert
 from videolift.dataset.scale import HandScale, hand_scale
@@ -265,7 +266,7 @@ def _write_tracks(tracks: Tracks, settings: Packaging, geometry: _Geometry, out:
     length, total = settings.window_length, 0
     out.append(**{"tracks/window_start": tracks.window_start, "tracks/offsets": np.zeros(1)})
     for part in _slices(len(tracks), WINDOWS_PER_CHUNK):
-        windows = [_window(tracks, w, settings, geometry) for w in range(part.start, part.stop)]
+        windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
         joined = {name: _joined([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
         ends = total + np.cumsum([len(w["query"]) for w in windows])
         frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
@@ -298,14 +299,17 @@ def _joined(arrays: list[NDArray[Any]], axis: int) -> NDArray[Any]:
 _POINT_AXIS = {"query": 0, "displacement": 1, "visible": 1, "label": 0}
 
 
-def _window(tracks: Tracks, w: int, settings: Packaging, geometry: _Geometry) -> dict[str, NDArray[Any]]:
-    window, length = tracks[w], settings.window_length
-    uvd = to_uvd(window.xyz_cam0[:length].astype(np.float64) * geometry.factor, geometry.K, settings.size)
-    uv_px, visible = geometry.view.pixels(window.uv_px[:length]), window.visible[:length]
-    kept = kept_points(uvd, uv_px, window.valid3d[:length], visible, settings.size, geometry.depth_range_m)
+def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -> dict[str, NDArray[Any]]:
+    length = settings.window_length
+    visible, valid3d = window.visible[:length], window.valid3d[:length]
+    candidates = np.flatnonzero(visible[0] & valid3d.all(0))  # the cheap part of the rule first
+    xyz = window.xyz_cam0[:length, candidates].astype(np.float64) * geometry.factor
+    uvd, uv_px = to_uvd(xyz, geometry.K, settings.size), geometry.view.pixels(window.uv_px[:length, candidates])
+    limits = geometry.depth_range_m
+    kept = kept_points(uvd, uv_px, valid3d[:, candidates], visible[:, candidates], settings.size, limits)
     chosen = np.flatnonzero(kept)
     chosen = chosen[point_order(settings.seed, window.start, len(chosen))]
-    uvd = uvd[:, chosen]
+    uvd, chosen = uvd[:, chosen], candidates[chosen]
     return {
         "query": uvd[0],
         "displacement": displacements(uvd),

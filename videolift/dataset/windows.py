@@ -52,10 +52,12 @@ def kept_points(
     """
     uv_px = np.asarray(uv_px)
     with np.errstate(invalid="ignore"):
-        ahead = uvd[..., 2] > 0
-        in_first = ((uvd[..., :2] >= 0) & (uvd[..., :2] < 1)).all(-1)
-        in_own = ((uv_px >= -0.5) & (uv_px < size - 0.5)).all(-1)
-        kept = (ahead & in_first & in_own & np.asarray(valid3d)).all(0) & np.asarray(visible)[0]
+        good = uvd[..., 2] > 0
+        good &= np.asarray(valid3d)
+        for axis in (0, 1):  # column by column: reducing over an axis of 2 costs several times as much
+            u, x = uvd[..., axis], uv_px[..., axis]
+            good &= (u >= 0) & (u < 1) & (x >= -0.5) & (x < size - 0.5)
+        kept = good.all(0) & np.asarray(visible)[0]
         if depth_range_m is not None:
             kept &= (uvd[0, :, 2] >= depth_range_m[0]) & (uvd[0, :, 2] <= depth_range_m[1])
     return kept
