@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ class SfmDepth:
     name: ClassVar[str] = "sfm"
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
     shrinks: ClassVar[tuple[float, ...]] = (1,)
     writer: ClassVar[type[ArtifactWriter]] = DepthWriter

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -63,6 +63,7 @@ class PyavIngest:
     name: ClassVar[str] = "pyav"
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
     shrinks: ClassVar[tuple[float, ...]] = (1,)
     writer: ClassVar[type[ArtifactWriter]] = ClipWriter
