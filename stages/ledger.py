@@ -12,7 +12,7 @@ from stages.worker import Job, versions
 from videolift.claims import read_claim, write_claim
 from videolift.paths import Layout
 from videolift.pool import Item, Outcome
-from videolift.receipts import Reason, Receipt, write_receipt
+from videolift.receipts import Reason, Receipt, read_receipt, write_receipt
 from videolift.store import write_text
 
 
@@ -31,6 +31,13 @@ class ReceiptLedger:
         """See `videolift.pool.Ledger`."""
         path = self._layout.claim(self._stage, item.key)
         write_claim(path, pid=pid, start_time=start_time, fingerprint=self._jobs[item.key].fingerprint, attempt=attempt)
+
+    def recorded(self, item: Item) -> Outcome | None:
+        """See `videolift.pool.Ledger`: the receipt of this very work, if the worker had written it before it died."""
+        receipt = read_receipt(self._layout.receipt(self._stage, item.key))
+        if receipt is None or receipt.state != "done" or receipt.fingerprint != self._jobs[item.key].fingerprint:
+            return None
+        return Outcome("done", code="recorded", seconds=receipt.seconds, shrink=receipt.shrink)
 
     def finished(self, item: Item, outcome: Outcome) -> None:
         """See `videolift.pool.Ledger`; anything but done and transient becomes a quarantine receipt."""

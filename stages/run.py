@@ -101,6 +101,7 @@ def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int)
     jobs = {one.entry.video.id: _job(stage, one) for one in group}
     ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity))
     items = [Item(key, _size(one), jobs[key], ledger.charged(key)) for one in group for key in [one.entry.video.id]]
+    frame = run.config.ingest
     log.info("%s: %d videos with %s", stage, len(items), block.backend)
     with closing(EventSink(layout.events(stage, target.batch), name=f"{stage} {target.batch}")) as events:
         return run_pool(
@@ -110,7 +111,9 @@ def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int)
             settings=run.config.pool,
             ledger=ledger,
             events=events,
-            log_folder=layout.batch_log(stage, target.batch).parent / "workers",
+            log_folder=layout.batch_log(stage, target.batch).parent / "workers" / target.batch,
+            history=layout.pool_history,
+            label=f"{stage} {block.backend} {sha256_of(group[0].identity)[:12]} {frame.width}x{frame.height}",
         )
 
 
