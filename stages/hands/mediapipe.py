@@ -52,7 +52,7 @@ class Camera:
 
     K: Float
     source: Literal["depth", "calibration", "assumed"]
-    depth_m: Depth | None
+    depth_m: Depth | NDArray[np.floating] | None
 
 
 @dataclass(frozen=True)
