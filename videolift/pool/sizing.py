@@ -1,9 +1,9 @@
 """How many workers a device should have, as a pure function of a snapshot of it.
 
 The rule: ``n = floor((free - reserve) / (p95 peak x (1 + margin)))``, where free is what foreign use leaves and the peak is that of
-items as long as the longest one left; the fewer items have been measured, the larger the margin. One worker probes; others may
-load beside it, but work only once its peak is known. More workers than keep the device busy, or than throughput gains from, or than
-the work left pays for, are not started. This module starts nothing and reads no clock.
+items as long as the longest one left; up to 20 measured items the margin is larger, the fewer the more. One worker probes; others
+may load beside it, but work only once its peak is known. More workers than keep the device busy, or than throughput gains from, or
+than the work left pays for, are not started. This module starts nothing and reads no clock.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _LEAST_GAIN = 0.25
 """A further worker must add this share of what the workers before it do each."""
 _PROBE_SHARE_OF_LOAD = 0.1
 """While nothing is known of an item's seconds, it must have run for this share of a load before another load is worth while."""
+_ENOUGH_SAMPLES, _BUCKET_SAMPLES = 20, 3
 _TRUSTED_ITEMS, _RATE_NOISE = 6, 0.4
 _KNEE_TOLERANCE = 0.15
 _CRITICAL_SHARE = 0.5
@@ -137,7 +138,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
 
 def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
     seen = _relevant(now)
-    margin = rules.margin * (1.0 + 1.0 / max(1, now.samples))
+    margin = rules.margin * (1.0 + max(0.0, 1.0 / max(1, now.samples) - 1.0 / _ENOUGH_SAMPLES))
     return {
         "memory": _fit(now.free_bytes + now.own_bytes, _p95([p.device_bytes for p in seen]) * (1 + margin), rules),
         "host memory": _fit(now.host_free_bytes + now.host_own_bytes, _p95([p.host_bytes for p in seen]) * (1 + margin), rules),
@@ -220,7 +221,7 @@ def _crowd(rates: tuple[Rate, ...], busy_share: float | None) -> int:
 
 
 def _relevant(now: Snapshot) -> list[Peak]:
-    """Peaks of items at least half as long as the longest one left, or of all where there is none; running ones so far.
+    """Peaks of items about as long as the longest one left, or longer where few such are known or still run; running ones so far.
 
     Before the first item has ended: what the running ones will come to by their own word, if they say how far they are.
     """
@@ -228,6 +229,9 @@ def _relevant(now: Snapshot) -> list[Peak]:
         expected = [running.at_its_end(now.loaded_bytes or (0, 0)) for running in now.running]
         return [peak for peak in expected if peak is not None]
     longer = [p for p in now.peaks if 2 * p.size >= now.largest]
+    bucket = [p for p in longer if p.size <= 2 * now.largest]
+    if len(bucket) >= _BUCKET_SAMPLES and all(r.size <= 2 * now.largest for r in now.running):
+        longer = bucket
     return [*(longer or now.peaks), *(Peak(r.size, r.device_bytes, r.host_bytes) for r in now.running)]
 
 
