@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.fields import BITSHUFFLE, Field
-from videolift.geometry import Float, crop_intrinsics, resize_intrinsics, resize_pixels
+from videolift.geometry import Float, crop_intrinsics, resize_intrinsics
 
 FORMAT, VERSION = "videolift.dataset", 1
 SUFFIX = ".hdf5"
@@ -87,8 +87,9 @@ class SquareView:
 
     def pixels(self, uv_px: ArrayLike) -> Float:
         """Pixels (..., 2) of the clip's image as those of the packaged one, f64."""
-        shifted = np.asarray(uv_px, np.float64) - (self.left_px, self.top_px)
-        return resize_pixels(shifted, (self.side_px, self.side_px), (self.size, self.size))
+        scale = self.size / self.side_px
+        offset = (0.5 - np.array([self.left_px, self.top_px])) * scale - 0.5
+        return np.asarray(uv_px, np.float64) * scale + offset
 
     def cut(self, images: NDArray) -> NDArray:
         """The square out of images (n, H, W, ...), a view."""

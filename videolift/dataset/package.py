@@ -303,17 +303,17 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     length = settings.window_length
     visible, valid3d = window.visible[:length], window.valid3d[:length]
     candidates = np.flatnonzero(visible[0] & valid3d.all(0))  # the cheap part of the rule first
-    xyz = window.xyz_cam0[:length, candidates].astype(np.float64) * geometry.factor
-    uvd, uv_px = to_uvd(xyz, geometry.K, settings.size), geometry.view.pixels(window.uv_px[:length, candidates])
-    limits = geometry.depth_range_m
-    kept = kept_points(uvd, uv_px, valid3d[:, candidates], visible[:, candidates], settings.size, limits)
+    xyz_cam0, uv_clip = (np.take(array[:length], candidates, 1) for array in (window.xyz_cam0, window.uv_px))
+    uvd = to_uvd(xyz_cam0 if geometry.factor == 1.0 else xyz_cam0.astype(np.float64) * geometry.factor, geometry.K, settings.size)
+    passed = np.ones((1, len(candidates)), bool)
+    kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, settings.size, geometry.depth_range_m)
     chosen = np.flatnonzero(kept)
     chosen = chosen[point_order(settings.seed, window.start, len(chosen))]
-    uvd, chosen = uvd[:, chosen], candidates[chosen]
+    uvd, chosen = np.take(uvd, chosen, 1), candidates[chosen]
     return {
         "query": uvd[0],
         "displacement": displacements(uvd),
-        "visible": visible[:, chosen],
+        "visible": np.take(visible, chosen, 1),
         "label": window.label[chosen],
     }
 

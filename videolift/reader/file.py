@@ -90,9 +90,7 @@ class PackagedFile:
 
     @cached_property
     def window_start(self) -> NDArray[np.int64]:
-        """First frames (W) of the windows."""
-        if self.has("tracks/window_start"):
-            return self.array("tracks/window_start")
+        """First frames (W) of the windows; follows from the file's length (`verify` compares it with what is stored)."""
         return window_starts(len(self), self.window_length, int(self.attribute("stride")))
 
     @cached_property
@@ -100,7 +98,8 @@ class PackagedFile:
         """Points per window (W); zeros without tracks."""
         if not self.has("tracks/offsets"):
             return np.zeros(len(self.window_start), np.int64)
-        return np.diff(self.array("tracks/offsets"))
+        offsets = self.array("tracks/offsets")
+        return np.asarray(offsets[1:] - offsets[:-1])
 
     @cached_property
     def hands_whole(self) -> NDArray[np.bool_]:
