@@ -1,7 +1,11 @@
 """The mediapipe backend: our side with canned detections of true keypoints, and the detector itself."""
 
+import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -259,6 +263,30 @@ def test_an_environment_that_is_not_built_is_named_with_the_command(tmp_path):
     block = Config(envs_dir=str(tmp_path)).for_video("v")["hands"]
     with pytest.raises(BackendUnavailable, match="python -m stages.environments mediapipe"):
         BACKEND(block, root=ROOT).load(CPU)
+
+
+def test_landmarks_become_pixels_whose_centres_are_whole_numbers_and_labels_true_sides(monkeypatch):
+    point, label = SimpleNamespace(x=0.25, y=0.5), SimpleNamespace(label="Left", score=0.8)
+    seen = SimpleNamespace(
+        multi_hand_landmarks=[SimpleNamespace(landmark=[point] * 21)],
+        multi_handedness=[SimpleNamespace(classification=[label])],
+    )
+    shown = []
+
+    class FakeHands:
+        def __init__(self, **options):
+            self.process = lambda image: shown.append(image.shape) or seen
+
+    solutions = SimpleNamespace(hands=SimpleNamespace(Hands=FakeHands))
+    monkeypatch.setattr(cv2, "setNumThreads", lambda count: None)
+    monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(solutions=solutions, __version__="0"))
+    worker = runpy.run_path(str(Path(mediapipe.__file__).with_name("mediapipe_worker.py")))
+    worker["load"]({"min_confidence": 0.3, "max_hands": 4})
+    meta = {"regions": [[40, 30, 140, 90]], "min_side_px": 120}
+    _, arrays = worker["call"](meta, {"rgb": np.zeros((1, 100, 160, 3), np.uint8)}, lambda done, total: None)
+    assert shown == [(120, 200, 3)]
+    assert arrays["keypoints_px"][0, 7].tolist() == [40 + 25 - 0.5, 30 + 30 - 0.5]
+    assert arrays["right"][0] == pytest.approx(0.8)  # a selfie's left hand
 
 
 @pytest.fixture(scope="module")
