@@ -24,7 +24,7 @@ from videolift.pool.types import Outcome
 from videolift.pool.watch import Watch
 
 MAX_DEATHS_IN_A_ROW = 30
-"""Workers that may die without one item done in between; then something is wrong with all of them."""
+"""Workers that may die, each on an item new to it, without one item done in between; then something is wrong with all of them."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Deaths:
             )
         seen, now = self.circumstances(worker, crew, worker.peak_bytes), time.monotonic()
         if death.cause == "crash":
-            self._in_a_row += 1
+            self._in_a_row += task.crashes == 0  # a second death on one item says more of the item than of the workers
             if worker.popen.returncode == -signal.SIGKILL:
                 self._kill_times.append(now)
                 self._limbo.append(Fallen(task, death, seen, now))

@@ -144,6 +144,24 @@ class Summary:
     last: str = ""
 
 
+def lines(state: Summary) -> list[str]:
+    """A pool's state for people: where it stands, the numbers behind each device's workers, what runs, the latest trouble."""
+    rows = [f"{state.done}/{state.total} items, {state.failed} quarantined" + (", ended" if state.finished else "")]
+    for device, event in sorted(state.decisions.items()):
+        figures = ", ".join(f"{name} {event[name]:g}" for name in _FIGURES if event.get(name))
+        rows.append(
+            f"{device}: {state.workers.get(device, 0)} workers alive, {event['busy']} may work ({event['reason']}); {figures}"
+        )
+    rows += [f"{device}: no longer used: {text.splitlines()[0]}" for device, text in sorted(state.fenced.items())]
+    for item, (worker, done, of) in sorted(state.running.items()):
+        rows.append(f"worker {worker}: {item}" + (f", {done}/{of}" if of else ""))
+    if state.troubles:
+        last = state.troubles[-1]
+        rows.append(f"last trouble: {last['kind']} {last.get('item') or ''} {str(last.get('text') or ' ').splitlines()[0]}")
+    return rows
+
+
+_FIGURES = ("free_gib", "own_gib", "peak_gib", "host_free_gib", "host_peak_gib", "samples", "busy_share", "waiting")
 _TROUBLES = {"failed", "oom", "died", "hung", "fenced", "quarantined", "leftover"}
 _KEPT_TROUBLES = 20
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.videolift.pool.conftest import item, plain
 from videolift.errors import BackendUnavailable
-from videolift.pool import EventSink, cpu_device, find_devices, read_events, summary
+from videolift.pool import EventSink, cpu_device, find_devices, lines, read_events, summary
 from videolift.pool.channel import Channel, MessageTooLarge, encode, receive_blocking
 from videolift.pool.devices import Card
 from videolift.pool.figures import Figures, Peak
@@ -79,6 +79,11 @@ def test_events_tell_where_a_pool_stands(tmp_path):
     assert now.running == {"a": (1, 3, 9)}
     assert (now.total, now.done, now.workers, now.finished) == (3, 0, {"cpu": 1}, False)
     assert now.decisions["cpu"]["reason"] == "memory"
+    assert lines(now) == [
+        "0/3 items, 0 quarantined",
+        "cpu: 1 workers alive, 1 may work (memory); free_gib 3",
+        "worker 1: a, 3/9",
+    ]
     sink.emit("done", item="a", worker=1, seconds=1.0)
     sink.emit("quarantined", item="b", outcome="crash", code="crash", text="died")
     sink.emit("gone", worker=1, device="cpu")
@@ -88,6 +93,7 @@ def test_events_tell_where_a_pool_stands(tmp_path):
     after = summary(read_events(tmp_path / "e.jsonl"))
     assert (after.done, after.failed, after.running, after.workers, after.finished) == (2, 1, {}, {"cpu": 0}, True)
     assert after.troubles[-1]["item"] == "b"
+    assert lines(after)[-1] == "last trouble: quarantined b died"
 
 
 def test_a_second_run_in_the_same_file_counts_alone(tmp_path):
