@@ -35,9 +35,10 @@ def load(meta):
 
 def arguments(preset, phrases, folder):
     """Hydra overrides: upstream's preset, nothing written, our phrases masked out of SLAM."""
-    instance = f"pipeline.init.instance.phrases=[{phrases}]" if phrases else "pipeline.init.instance=null"
+    masks = f"pipeline.init.instance.phrases=[{phrases}]" if phrases else "pipeline.init.instance=null"
+    masks = [] if preset == "static_vda" else [masks]  # which has none to override
     off = [f"pipeline.output.{name}=false" for name in ("save_artifacts", "save_viz")]
-    return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, instance]
+    return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, *masks]
 
 
 def call(meta, arrays, progress):

@@ -1,4 +1,4 @@
-"""Truth in place of the networks: fed through each adapter, it is packaged as truth. No frame, axis, pixel centre or mirror is lost.
+"""Truth in place of the networks: fed through each adapter, it is packaged as truth. No frame, axis, pixel or mirror is lost.
 
 Stand-ins keep the interface of the real workers and run in an interpreter of their own, as the models do.
 """

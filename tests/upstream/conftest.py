@@ -55,7 +55,7 @@ def run(python, upstream):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(python):
     """Starts one of our workers in that interpreter: ``start("depth/moge_worker.py", meta)``."""
     running = []

@@ -16,7 +16,7 @@ def direct(run, tmp_path_factory):
     return folder, dict(np.load(folder / "direct.npz"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker(start, direct, upstream):
     paths = [str(upstream / "MoGe"), str(upstream / "utils3d")]
     return start("depth/moge_worker.py", {"paths": paths, "weights": str(direct[0] / "moge.pt"), "device": "cpu"})

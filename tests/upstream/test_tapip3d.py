@@ -37,7 +37,7 @@ def direct(run, tmp_path_factory):
     return folder, dict(np.load(folder / "direct.npz"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker(start, direct, upstream):
     meta = {"paths": [str(upstream / "TAPIP3D")], "weights": str(direct[0] / "tapip3d.pth"), "device": "cpu", "precision": "auto"}
     return start("tracks/tapip3d_worker.py", meta)

@@ -1,0 +1,74 @@
+"""Loads our ViPE worker on upstream's true modules, with its CUDA extension left out, and checks every name it relies on."""
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import numpy as np
+
+upstream, worker_file = Path(sys.argv[1]), Path(sys.argv[2])
+checkout = next(path for path in (upstream / "nvidia_vipe-1.2.0", upstream / "vipe") if path.exists())
+sys.path.insert(0, str(checkout))
+sys.modules["vipe_ext"] = MagicMock()
+
+from vipe.config import parse_typed_config  # noqa: E402
+
+spec = importlib.util.spec_from_file_location("worker", worker_file)
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+
+for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
+    for phrases in ("hand,arm,person", ""):
+        config = parse_typed_config("default", hydra_args=worker.arguments(preset, phrases, "/tmp/none")).pipeline
+        assert (config.init.instance is None) == (phrases == "" or preset == "static_vda"), preset
+        if config.init.instance is not None:
+            assert list(config.init.instance.phrases) == ["hand", "arm", "person"]
+        assert not config.output.save_viz
+        assert not config.output.save_artifacts
+
+import torch  # noqa: E402
+import vipe.pipeline.processors as processors  # noqa: E402
+from vipe.streams.base import VideoFrame, VideoStream  # noqa: E402
+
+built = []
+for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
+    setattr(processors, name, lambda *a, _name=name, **o: built.append(_name) or MagicMock())
+estimated = []
+import vipe.pipeline.default as default  # noqa: E402
+
+original = inspect.signature(default.GeoCalibIntrinsicsProcessor.__init__).parameters
+assert {"video_stream", "camera_type"} <= set(original)
+default.GeoCalibIntrinsicsProcessor = lambda stream, *a, **o: estimated.append(o) or MagicMock()
+
+info = worker.load({"pipeline": "no_vda", "mask_phrases": []})
+pipeline = worker.pipeline
+assert isinstance(pipeline, default.DefaultAnnotationPipeline)
+assert pipeline.return_output_streams
+pipeline.slam_cfg.optimize_intrinsics = False  # settable per video
+
+for _ in range(2):
+    processors.AdaptiveDepthProcessor(MagicMock(), 0, "adaptive_unidepth-l_svda")
+assert sorted(built) == ["PriorDAModel", "VideoDepthAnythingDepthModel", "make_depth_model"], "networks are built once"
+
+rgb = np.zeros((5, 48, 64, 3), np.uint8)
+stream = worker.make_stream(rgb, 10.0, lambda done, total: None)
+for name in ("frame_size", "name", "fps", "__len__"):
+    assert name in vars(VideoStream), f"upstream's VideoStream asks for {name}"
+    assert name in vars(type(stream))
+assert (stream.frame_size(), stream.fps(), len(stream), stream.attributes()) == ((48, 64), 10.0, 5, set())
+fields = inspect.signature(VideoFrame).parameters
+assert {"raw_frame_idx", "rgb", "pose", "intrinsics", "camera_type", "metric_depth"} <= set(fields)
+
+worker.known_camera = None
+pipeline._add_init_processors(stream)
+assert len(estimated) == 1
+worker.known_camera = worker.camera_vector(None, 60.0, 64, 48)
+processed = pipeline._add_init_processors(stream)
+assert len(estimated) == 1, "a known camera is not estimated"
+frame = processed.processors[0](0, VideoFrame(raw_frame_idx=0, rgb=torch.zeros(48, 64, 3)))
+assert frame.intrinsics.tolist() == [np.float32(32 / np.tan(np.radians(30))), np.float32(32 / np.tan(np.radians(30))), 32, 24]
+given = worker.camera_vector([[50, 0, 31.5], [0, 51, 23.5], [0, 0, 1]], None, 64, 48)
+assert given == [50, 51, 31.5, 23.5]
+print("ok", info)
