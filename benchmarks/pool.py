@@ -3,7 +3,7 @@
     python -m benchmarks.pool                 # all, about 20 minutes, most of it asleep
     python -m benchmarks.pool cost faults     # some of: sleep cpu cost faults
 
-`sleep`: 60 items that sleep 1.0 s in a worker that holds 1 GiB, 2 workers; `cpu`: 160 items of about 60 ms of arithmetic, 2 workers.
+`sleep`: 60 items that sleep 1.0 s in a worker that holds 1 GiB; `cpu`: 160 items of about 60 ms of arithmetic; 2 workers each.
 Their clock runs from the first worker that is ready to the last item's receipt; start and load are told apart. `cost`: CPU seconds
 of supervisor and workers for empty items, per item. `faults`: 40 items of 20 ms of which every fifth kills its worker the first
 time; what is lost, how long the pool is without the killed worker. Every measurement is a fresh interpreter; systems are
