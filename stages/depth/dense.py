@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +15,6 @@ REACH = 30
 """Most frames between a frame and its partners."""
 SAMPLED = 64
 """Frames whose depth settles the unit; a clip that short is measured whole."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What the sampled frames say.
-
-    Attributes:
-        depth: median valid depth, in the trajectory's unit.
-        valid_share: share of pixels with depth.
-    """
-
-    depth: float
-    valid_share: float
 
 
 class DenseDepth:
@@ -57,13 +42,10 @@ class DenseDepth:
         """Computes a frame and keeps it."""
         self._sampled[frame] = self[frame]
 
-    def unit(self) -> Unit:
-        """From what was sampled; the corners' depth where no pixel of it is valid."""
-        valid = [depth[depth > 0] for depth in self._sampled.values()]
-        known = np.concatenate(valid) if valid else np.zeros(0)
-        pixels = len(valid) * self._shape[0] * self._shape[1]
-        depth = float(np.median(known)) if len(known) else float(np.nanmedian(self._trajectory.scene_depth))
-        return Unit(depth, len(known) / max(pixels, 1))
+    def sampled_median(self) -> float:
+        """Median depth over all valid pixels that were sampled; that of the corners where there are none."""
+        known = np.concatenate([depth[depth > 0] for depth in self._sampled.values()])
+        return float(np.median(known)) if len(known) else float(np.nanmedian(self._trajectory.scene_depth))
 
 
 def sampled_frames(frames: int) -> list[int]:

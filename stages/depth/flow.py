@@ -27,10 +27,12 @@ class Match:
 
     Attributes:
         uv_px: float32 (H, W, 2).
-        trusted: bool (H, W); inside the other image, and two ways of getting there agree.
+        inside: bool (H, W); that is inside the other image.
+        trusted: bool (H, W); inside, and two ways of getting there agree.
     """
 
     uv_px: Image
+    inside: NDArray[np.bool_]
     trusted: NDArray[np.bool_]
 
 
@@ -46,8 +48,7 @@ class FlowField:
     def __init__(self, grey: GreyFrames, *, keep: int) -> None:
         self._grey, self._keep = grey, keep
         self._pairs: OrderedDict[tuple[int, int], NDArray[np.float16]] = OrderedDict()
-        self._direct = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._step = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def matches(self, frame: int, partners: list[int]) -> Iterator[tuple[int, Match]]:
         """The match of ``frame`` with each of ``partners``, nearest first on either side."""
@@ -65,16 +66,16 @@ class FlowField:
     def _refine(self, frame: int, partner: int, chained: Image) -> Match:
         height, width = chained.shape[:2]
         grid = pixel_grid(height, width)
-        uv = grid + self._direct.calc(self._grey[frame], self._grey[partner], chained - grid)
+        uv = grid + self._dis.calc(self._grey[frame], self._grey[partner], chained - grid)
         u, v = uv[..., 0], uv[..., 1]
         inside = (u > _BORDER_PX) & (v > _BORDER_PX) & (u < width - 1 - _BORDER_PX) & (v < height - 1 - _BORDER_PX)
         off_u, off_v = u - chained[..., 0], v - chained[..., 1]
-        return Match(uv, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
+        return Match(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
 
     def _pair(self, start: int, end: int) -> Image:
         key = (start, end)
         if key not in self._pairs:
-            self._pairs[key] = self._step.calc(self._grey[start], self._grey[end], None).astype(np.float16)
+            self._pairs[key] = self._dis.calc(self._grey[start], self._grey[end], None).astype(np.float16)
             if len(self._pairs) > 2 * self._keep:
                 self._pairs.popitem(last=False)
         self._pairs.move_to_end(key)

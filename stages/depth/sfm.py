@@ -6,7 +6,7 @@ frame is triangulated against its neighbours. The unit is arbitrary, such that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.depth.dense import DenseDepth, Unit, sampled_frames
+from stages.depth.dense import DenseDepth, sampled_frames
 from stages.depth.features import FeatureTracks, follow_features
 from stages.depth.gates import Motion, measure_motion, plausible_cameras
 from stages.depth.grey import GreyFrames
 from stages.depth.plane import Prior, plane_depth, rotations
+from stages.depth.segments import write_frames
 from stages.depth.trajectory import NoTrajectory, Trajectory, solve_trajectory
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import pinhole
 from videolift.pool import Device
 
-_CHUNK = 8
 _PASSES = 3
 """Following, mapping, triangulating: equal parts of the progress shown."""
 
@@ -115,22 +115,23 @@ class _Work:
         dense = DenseDepth(self.clip, trajectory, self.settings.sfm.max_relative_sigma)
         unit = self.unit(dense)
         T_camera_world = trajectory.T_camera_world.copy()
-        T_camera_world[:, :3, 3] /= unit.depth
-        self.append(lambda k: dense[k] / unit.depth, T_camera_world, trajectory.valid)
-        figures = trajectory.figures | {"valid_share": unit.valid_share, "hfov_deg": _hfov_deg(trajectory.K, self.size_px)}
+        T_camera_world[:, :3, 3] /= unit
+        share = self.append(lambda k: dense[k] / np.float32(unit), T_camera_world, trajectory.valid)
+        figures = trajectory.figures | {"valid_share": share, "hfov_deg": _hfov_deg(trajectory.K, self.size_px)}
         self.out.put(K=trajectory.K)
         self.out.declare(backend="sfm", tier="C", scale="arbitrary", pose="sfm", intrinsics=trajectory.intrinsics, **figures)
         return Quality(self.frames, trajectory.notes, figures)
 
-    def unit(self, dense: DenseDepth) -> Unit:
+    def unit(self, dense: DenseDepth) -> float:
+        """Median valid depth of the sampled frames, in the trajectory's unit."""
         kept = self.out.load_part("unit")
         if kept is not None:
-            return Unit(float(kept["depth"]), float(kept["valid_share"]))
-        for number, k in enumerate(sampled_frames(self.frames)):
+            return float(kept["depth"])
+        for k in sampled_frames(self.frames):
             dense.sample(k)
-            self.report(2 * self.frames + number, _PASSES * self.frames)
-        unit = dense.unit()
-        self.out.save_part("unit", depth=unit.depth, valid_share=unit.valid_share)
+            self.written(0)
+        unit = dense.sampled_median()
+        self.out.save_part("unit", depth=unit)
         return unit
 
     def write_prior(self, prior: Prior) -> Quality:
@@ -149,19 +150,12 @@ class _Work:
 
     def append(
         self, depth: Callable[[int], NDArray[np.float32]], T_camera_world: NDArray[np.float64], valid: NDArray[np.bool_]
-    ) -> None:
-        for start, end in segments(self.frames, self.settings.segment_s * self.clip.fps):
-            for first in range(max(start, self.out.committed), end, _CHUNK):
-                part = slice(first, min(first + _CHUNK, end))
-                self.out.append_frames([depth(k) for k in range(part.start, part.stop)], T_camera_world[part], valid[part])
-                self.report(2 * self.frames + part.stop, _PASSES * self.frames)
-            self.out.commit()
+    ) -> float:
+        segment = self.settings.segment_s * self.clip.fps
+        return write_frames(self.out, depth, T_camera_world, valid, segment=segment, report=self.written)
 
-
-def segments(frames: int, length: float) -> Iterator[tuple[int, int]]:
-    """(start, end) of stretches of about ``length`` frames that cover a clip."""
-    step = max(1, round(length))
-    return ((start, min(start + step, frames)) for start in range(0, frames, step))
+    def written(self, frames: int) -> None:
+        self.report(2 * self.frames + frames, _PASSES * self.frames)
 
 
 def _prior_of_motion(tracks: FeatureTracks, motion: Motion | None, K: NDArray[np.float64], static_px: float) -> Prior:

@@ -18,7 +18,7 @@ from stages.depth.flow import Match
 from videolift.geometry import invert_pose
 
 Image = NDArray[np.float32]
-BASELINES = (0.03, 0.06, 0.10, 0.15)
+BASELINES = (0.04, 0.08, 0.14)
 """Distances between cameras, over the scene's depth, that are wanted on either side of a frame."""
 _ROUNDS = 3
 _LEAST_VIEWS, _LEAST_INLIERS, _LEAST_SHARE = 2, 0.8, 0.5
@@ -98,7 +98,7 @@ class _Equations:
     Attributes:
         bb, bc, cc: float32 (H, W), summed over both axes.
         z, z_per_w: depth of the pixel in the partner is ``z + w z_per_w``, in units of 1 / w.
-        trusted: float32 (H, W), 0 or 1.
+        inside, trusted: float32 (H, W), 0 or 1.
     """
 
     bb: Image
@@ -106,6 +106,7 @@ class _Equations:
     cc: Image
     z: Image
     z_per_w: float
+    inside: Image
     trusted: Image
 
     def squared_residual(self, w: Image) -> Image:
@@ -126,7 +127,7 @@ def _equations(match: Match, T_partner_frame: NDArray[np.float64], K: NDArray[np
         b, c = seen * t[2] - t[axis], seen * along[2] - along[axis]
         for total, product in zip(products, (b * b, b * c, c * c), strict=True):
             total += product
-    return _Equations(*products, along[2], float(t[2]), match.trusted.astype(np.float32))
+    return _Equations(*products, along[2], float(t[2]), match.inside.astype(np.float32), match.trusted.astype(np.float32))
 
 
 def _solve(views: list[_Equations], focal_px: float) -> tuple[Image, Image, Image]:

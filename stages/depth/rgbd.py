@@ -1,0 +1,200 @@
+"""rgbd: depth that a sensor measured, cut to the clip's view; camera poses as given, or found from image and depth. Tier A, metres.
+
+Every value is checked on its way in (`depth_file`, `sensor`); nothing is filled in. Given poses are compared with what the images
+show, because poses given the wrong way round would poison a dataset silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Inputs, Progress, Quality
+from stages.depth.depth_file import DepthFile
+from stages.depth.features import FeatureTracks, follow_features
+from stages.depth.gates import measure_motion
+from stages.depth.grey import GreyFrames
+from stages.depth.odometry import follow_on_depth, measure_agreement
+from stages.depth.segments import write_frames
+from stages.depth.sensor import SensorDepth
+from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
+from videolift.artifacts.depth import Pose
+from videolift.config import DepthSettings
+from videolift.errors import BadInput
+from videolift.pool import Device
+
+_PASSES = 3
+_SPANS, _SPAN_FRAMES = 6, 6
+"""Stretches of the clip in which given poses are compared with the images, and their length."""
+
+
+class RgbdDepth:
+    """The backend; see the module."""
+
+    name: ClassVar[str] = "rgbd"
+    version: ClassVar[int] = 1
+    env: ClassVar[str | None] = None
+    deterministic: ClassVar[bool] = True
+    shrinks: ClassVar[tuple[float, ...]] = (1,)
+    writer: ClassVar[type[ArtifactWriter]] = DepthWriter
+
+    def __init__(self, settings: DepthSettings, *, root: Path) -> None:
+        self._settings = settings
+
+    def identity(self) -> dict[str, Any]:
+        """How poses are found, and the settings of `sfm` that this uses."""
+        sfm = self._settings.sfm.model_dump(mode="json", include={"features", "static_px"})
+        return {"rgbd": self._settings.rgbd.model_dump(mode="json"), "sfm": sfm}
+
+    def load(self, device: Device) -> None:
+        """Takes the device's threads for following corners."""
+        cv2.setNumThreads(device.threads)
+
+    def close(self) -> None:
+        """Nothing is held between videos."""
+
+    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
+        """Works on one video; see `stages.backend.Backend.process`.
+
+        Raises:
+            BadInput: no_depth_file, depth_file, and depth_ with frames, view, unit, empty, intrinsics or extrinsics.
+        """
+        assert inputs.clip is not None
+        assert isinstance(out, DepthWriter)
+        if inputs.video.depth is None:
+            remedy = "Name an npz in the table's column depth, or use another depth.backend for this video (overrides)."
+            raise BadInput("no_depth_file", f"{inputs.video.id} has no depth file, which depth.backend rgbd reads", remedy)
+        clip = inputs.clip
+        with DepthFile(inputs.video.depth) as file:
+            sensor = SensorDepth(file, clip, inputs.video.path, lambda: progress(0, _PASSES * len(clip)))
+            return _Work(clip, sensor, out, self._settings, progress).run()
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Camera poses (T, 4, 4), where they are valid (T), where they come from, and what to say of them."""
+
+    T_camera_world: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    pose: Pose
+    notes: tuple[str, ...]
+    figures: dict[str, float]
+
+
+class _Work:
+    """One clip on its way."""
+
+    def __init__(self, clip: Clip, sensor: SensorDepth, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
+        self.clip, self.sensor, self.out, self.settings, self.report = clip, sensor, out, settings, progress
+        self.frames = len(clip)
+        self.K = self._camera()
+
+    def _camera(self) -> NDArray[np.float64]:
+        if self.sensor.K is not None:
+            return self.sensor.K
+        if "K_given" in self.clip.attrs:
+            return np.array(self.clip.attrs["K_given"], np.float64)
+        text = "the depth file has no intrinsics and the video no calibration"
+        raise BadInput("depth_intrinsics", text, "Add intrinsics to the npz, or name a calibration in the table's column calib.")
+
+    def run(self) -> Quality:
+        path = self.path()
+        share = write_frames(
+            self.out,
+            self.sensor.__getitem__,
+            path.T_camera_world,
+            path.valid,
+            segment=self.settings.segment_s * self.clip.fps,
+            report=lambda done: self.report(2 * self.frames + done, _PASSES * self.frames),
+        )
+        if share == 0:
+            text = "no pixel of the depth file is a positive number within the clip's view"
+            raise BadInput("depth_empty", text, "Give depths in metres; 0 and NaN mean unknown.")
+        figures = path.figures | {"valid_share": share, "registered_share": float(path.valid.mean())}
+        self.out.put(K=self.K)
+        self.out.declare(backend="rgbd", tier="A", scale="metric", pose=path.pose, intrinsics="given", **figures)
+        return Quality(self.frames, path.notes, figures)
+
+    def path(self) -> _Path:
+        """Camera poses as ``depth.rgbd.pose`` says."""
+        wanted, given = self.settings.rgbd.pose, self.sensor.T_camera_world
+        if wanted == "given" and given is None:
+            remedy = "Add extrinsics (T, 4, 4), world to camera, or set depth.rgbd.pose to auto."
+            raise BadInput("depth_extrinsics", "depth.rgbd.pose is given, but the depth file has no extrinsics", remedy)
+        if given is not None and wanted in ("auto", "given"):
+            return self.given(given)
+        if wanted == "static":
+            return _still(self.frames, "the camera is taken to stand still, as depth.rgbd.pose says")
+        tracks = self.features()
+        motion = measure_motion(tracks, [self.K], self.settings.sfm)
+        if wanted == "auto" and motion is not None and motion.kind(self.settings.sfm) == "static":
+            return _still(self.frames, f"the camera stands still ({motion.motion_px:.2f} px in {motion.gap} frames)")
+        return self.followed(tracks)
+
+    def given(self, T_camera_world: NDArray[np.float64]) -> _Path:
+        valid = np.isfinite(T_camera_world).all((1, 2))
+        agreement = measure_agreement(self.spans(), self.sensor, self.K, T_camera_world)
+        if agreement is not None and agreement.inverted:
+            text = (
+                f"with the extrinsics as given corners are {agreement.given_px:.1f} px off, inverted {agreement.inverted_px:.1f} px"
+            )
+            raise BadInput(
+                "depth_extrinsics", f"{text}: they are camera to world", "Give world to camera: np.linalg.inv(extrinsics)."
+            )
+        notes = [] if valid.all() else [f"{int((~valid).sum())} of {self.frames} given poses are not finite, hence invalid"]
+        if agreement is not None and agreement.wrong:
+            notes.append(
+                f"given poses and images disagree by {agreement.given_px:.1f} px (median): check their unit, axes and times"
+            )
+        figures = {} if agreement is None else {"extrinsics_px": agreement.given_px}
+        return _Path(np.where(valid[:, None, None], T_camera_world, np.eye(4)), valid, "given", tuple(notes), figures)
+
+    def followed(self, tracks: FeatureTracks) -> _Path:
+        kept = self.out.load_part("poses")
+        if kept is None:
+            T, valid = follow_on_depth(tracks, self.sensor, self.K, lambda k: self.report(self.frames + k, _PASSES * self.frames))
+            self.out.save_part("poses", T_camera_world=T, valid=valid)
+        else:
+            T, valid = kept["T_camera_world"], kept["valid"]
+        note = f"camera followed on sensor depth: {int(valid.sum())} of {self.frames} frames placed"
+        return _Path(T, valid, "sfm", (note,), {})
+
+    def features(self) -> FeatureTracks:
+        kept = self.out.load_part("features")
+        if kept is not None:
+            return FeatureTracks(**kept)
+        tracks = follow_features(GreyFrames(self.clip), self.settings.sfm.features, lambda k: self.report(k, _PASSES * self.frames))
+        self.out.save_part("features", **tracks.to_arrays())
+        return tracks
+
+    def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
+        length = min(_SPAN_FRAMES, self.frames)
+        for first in np.unique(np.linspace(0, self.frames - length, _SPANS).astype(int)):
+            span = GreyFrames(_Span(self.clip, int(first), length))
+            yield int(first), follow_features(span, self.settings.sfm.features, lambda _: self.report(0, _PASSES * self.frames))
+
+
+class _Span:
+    """Some consecutive frames of a clip as if they were all of it."""
+
+    def __init__(self, clip: Clip, first: int, length: int) -> None:
+        self._clip, self._first, self._length = clip, first, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, frame: int) -> NDArray[np.uint8]:
+        return self._clip[self._first + frame]
+
+
+def _still(frames: int, note: str) -> _Path:
+    return _Path(np.tile(np.eye(4), (frames, 1, 1)), np.ones(frames, bool), "static", (note,), {})
+
+
+BACKEND = RgbdDepth
