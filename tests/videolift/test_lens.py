@@ -141,6 +141,15 @@ def test_the_pinhole_is_the_widest_without_empty_pixels(distortion, model):
     assert not inside(wider)
 
 
+def test_a_clip_never_reaches_beyond_the_point_where_the_lens_folds():
+    # bends back 364 px from the middle, still inside the picture: rays beyond would fetch the pixels of others
+    lens = Lens(np.array([[900.0, 0, 639.5], [0, 900, 359.5], [0, 0, 1]]), SIZE, (-0.9, 0.0, 0.0, 0.0))
+    found = lens.pinhole((960, 720), (160, 0))
+    corners = np.array([[0.0, 0.0], [959, 0], [0, 719], [959, 719]])
+    rays = np.linalg.norm((corners - found[:2, 2]) / found[0, 0], axis=1)
+    assert np.all(rays < 1 / np.sqrt(3 * 0.9))
+
+
 def test_resizing_a_lens_moves_its_centre_by_half_pixels():
     lens = Lens(K, SIZE, FIVE).resized((640, 360))
     assert lens.K[0].tolist() == [350, 0, 319.5]

@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +19,8 @@ from tests.badvideos import FASTSTART, write_bad_videos
 from tests.stages.ingest.conftest import run_ingest
 from tests.videos import moving_pattern, write_video
 from videolift.errors import BadInput
+
+ROOT = Path(__file__).parents[3]
 
 
 def refusal(path, tmp_path, **changes) -> BadInput:
@@ -135,18 +140,34 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_a_true_decompression_bomb_is_refused_by_its_size(tmp_path):
-    path = tmp_path / "bomb.mov"
+def test_a_true_decompression_bomb_is_refused_by_its_size_before_it_is_decoded(tmp_path):
+    path, side = tmp_path / "bomb.mov", 15000
     with av.open(str(path), "w") as file:
         stream = file.add_stream("png", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 9000, 9000, "gray"
+        stream.width, stream.height, stream.pix_fmt = side, side, "gray"
+        picture = png(side, side)
         for number in range(2):
-            packet = av.Packet(png(9000, 9000))
+            packet = av.Packet(picture)
             packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
             packet.pts = packet.dts = number
             file.mux(packet)
-    error = refusal(path, tmp_path)
-    assert (error.code, "9000x9000" in error.text) == ("too_large", True)
+    # a process of its own, whose highest memory is its own
+    code = """
+import resource, sys
+from pathlib import Path
+from stages.ingest.source import open_source
+from videolift.errors import BadInput
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    with open_source(Path(sys.argv[1]), lambda: None):
+        pass
+except BadInput as error:
+    print(error.code, "15000x15000" in error.text, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    out = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    refused, named, grown_kb = out.split()
+    assert (refused, named) == ("too_large", "True")
+    assert int(grown_kb) < 60_000
 
 
 @pytest.mark.parametrize(("width", "height", "code"), [(512, 32, "too_large"), (32, 8, "too_small")])
