@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -40,6 +40,7 @@ class RgbdDepth:
     name: ClassVar[str] = "rgbd"
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
     shrinks: ClassVar[tuple[float, ...]] = (1,)
     writer: ClassVar[type[ArtifactWriter]] = DepthWriter
