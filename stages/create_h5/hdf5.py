@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from stages.backend import Inputs, Progress, Quality
 from videolift.config import CreateH5Settings
-from videolift.dataset.package import DatasetWriter, Packaging, Sources, package
+from videolift.dataset.package import Packaging, Sources, package
+from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
 from videolift.masks import open_masks
 from videolift.pool import Device

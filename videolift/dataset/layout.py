@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.fields import BITSHUFFLE, Field
+from videolift.dataset.quality import SCORES
 from videolift.geometry import Float, crop_intrinsics, resize_intrinsics
 
 FORMAT, VERSION = "videolift.dataset", 1
@@ -48,6 +49,7 @@ FIELDS: tuple[Field, ...] = (
     Field("hands/window_query_rot6d", "f4", (-1, 2, 6), chunk=256),
     Field("hands/window_displacement_rot6d", "f4", (-1, 2, None, 6), chunk=64, codec=BITSHUFFLE),
     Field("masks/instance", "u1", (-1, None, None), chunk=1, codec=BITSHUFFLE),
+    *(Field(f"quality/{name}", "f4", (-1,), chunk=1024) for name, score in SCORES.items() if score.per_frame),
     Field("stats/layout", "u1", (None,)),
     Field("stats/moments", "i8", (None,)),
     Field("stats/extrema", "f4", (None, 2)),

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.artifacts import JOINTS, MANO_JOINTS, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
+from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
-from videolift.dataset.layout import FIELDS, FORMAT, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, VERSION, SquareView
-from videolift.dataset.profiles import convert
+from videolift.dataset.layout import HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, SquareView
+from videolift.dataset.quality import QualityMeter
 from videolift.dataset.scale import HandScale, hand_scale
-from videolift.dataset.sidecar import describe_file, write_sidecar
-from videolift.dataset.statistics import Accumulators
 from videolift.dataset.windows import displacements, hand_windows, kept_points, point_order, to_uvd, window_poses, window_starts
-from videolift.errors import CorruptFile, storage_errors_are_transient
-from videolift.geometry import Float
+from videolift.dataset.writer import DatasetWriter
+from videolift.errors import CorruptFile
+from videolift.geometry import Float, project
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
 
@@ -66,44 +63,6 @@ class Sources:
     mask: MaskFrames | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
-
-
-class DatasetWriter(ArtifactWriter):
-    """Writes one packaged file and, beside it under ``stats/``, its accumulators as a sidecar."""
-
-    FORMAT, VERSION, FIELDS, ROWS = FORMAT, VERSION, FIELDS, "timestamps"
-
-    def __init__(self, final: Path, *, segments: Path | None = None) -> None:
-        super().__init__(final, segments=segments)
-        self.statistics = Accumulators()
-        """Of everything packaged; written under ``stats/`` on publication."""
-        self.profile = "default"
-        """One of `videolift.dataset.profiles.PROFILES`; set it before publication."""
-
-    def commit(self) -> None:
-        """Nothing: a video is packaged in seconds and from its beginning."""
-
-    def publish(self) -> Published:
-        """As `ArtifactWriter.publish`; then writes the sidecar, which can be made again from the file."""
-        if self.profile != "default":
-            with storage_errors_are_transient(f"writing {self.final.name}"):
-                self._convert()
-        self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
-        published = super().publish()
-        with h5py.File(published.path, "r", locking=False) as file:
-            write_sidecar(published.path, published.sha256, describe_file(file), self.statistics)
-        return published
-
-    def _convert(self) -> None:
-        plain, plain_path = self._open(), self._temporary
-        for growing in self._growing.values():
-            growing.flush()
-        self._file, self._growing = None, {}
-        try:
-            self.describe(**convert(plain, self._open(), self.profile, self.statistics))
-        finally:
-            plain.close()
-            plain_path.unlink()
 
 
 @dataclass(frozen=True)
@@ -151,12 +110,19 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         out.put(**{"camera/intrinsics": geometry.K})
         out.append(**{"camera/T_camera_world": geometry.T_camera_world, "camera/pose_valid": depth.pose_valid})
     out.append(timestamps=clip.pts_seconds)
-    _write_frames(sources, settings, view, geometry, out, steps)
+    meter = QualityMeter(len(clip))
+    if geometry is not None:
+        meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
+    in_view = None if hands is None else _HandArrays.of(hands, view, scale)
+    _write_frames(sources, settings, view, geometry, in_view, out, meter, steps)
     points = 0
     if sources.tracks is not None and geometry is not None:
-        points = _write_tracks(sources.tracks, settings, geometry, out, steps)
-    if hands is not None:
-        _write_hands(hands, settings, view, geometry, starts, scale, out)
+        points = _write_tracks(sources.tracks, settings, geometry, out, meter, steps)
+    if in_view is not None:
+        _write_hands(in_view, settings, geometry, starts, out)
+        meter.hands(in_view.arrays, settings.size)
+    out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
+    out.describe(quality=meter.table())
     checks = () if found is None or found.factor is not None else (f"hand translations are unknown: no scale, {found.reason}",)
     return Packaged(len(clip), len(starts), points, scale, checks)
 
@@ -213,7 +179,14 @@ def _attributes(sources: Sources, settings: Packaging, view: SquareView, scale: 
 
 
 def _write_frames(
-    sources: Sources, settings: Packaging, view: SquareView, geometry: _Geometry | None, out: DatasetWriter, steps: _Steps
+    sources: Sources,
+    settings: Packaging,
+    view: SquareView,
+    geometry: _Geometry | None,
+    hands: _HandArrays | None,
+    out: DatasetWriter,
+    meter: QualityMeter,
+    steps: _Steps,
 ) -> None:
     frames = len(sources.clip)
     for part in _slices(frames, FRAMES_PER_CHUNK):
@@ -226,6 +199,11 @@ def _write_frames(
                 depth = _multiplied(depth, geometry.factor)
             out.append(depth=depth)
             out.statistics.add_depth(depth, geometry.depth_range_m)
+            meter.depth(part.start, depth)
+            if hands is not None and geometry.depth_range_m is not None:
+                for frame, z in enumerate(depth, part.start):
+                    wrist = hands.arrays["T_camera_wrist"][frame, :, :3, 3]
+                    meter.wrist(frame, wrist[:, 2], z, project(wrist, geometry.K))
         if sources.mask is not None:
             masks = np.stack([sources.mask[frame] for frame in range(part.start, part.stop)])
             out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size)})
@@ -262,11 +240,15 @@ def _multiplied(depth: NDArray[np.float16], factor: float) -> NDArray[np.float16
     return scaled
 
 
-def _write_tracks(tracks: Tracks, settings: Packaging, geometry: _Geometry, out: DatasetWriter, steps: _Steps) -> int:
+def _write_tracks(
+    tracks: Tracks, settings: Packaging, geometry: _Geometry, out: DatasetWriter, meter: QualityMeter, steps: _Steps
+) -> int:
     length, total = settings.window_length, 0
     out.append(**{"tracks/window_start": tracks.window_start, "tracks/offsets": np.zeros(1)})
     for part in _slices(len(tracks), WINDOWS_PER_CHUNK):
         windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
+        for start, window in zip(tracks.window_start[part], windows, strict=True):
+            meter.window(int(start), window["displacement"], window["visible"], settings.size)
         joined = {name: _joined([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
         ends = total + np.cumsum([len(w["query"]) for w in windows])
         frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
@@ -318,21 +300,28 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     }
 
 
+@dataclass(frozen=True)
+class _HandArrays:
+    """Hands as they are packaged: keypoints in packaged pixels, translations NaN where the file's lengths are not metres."""
+
+    arrays: dict[str, NDArray[Any]]
+    betas: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, hands: Hands, view: SquareView, scale: str) -> _HandArrays:
+        arrays: dict[str, NDArray[Any]] = {name: getattr(hands, name) for name in HAND_FRAME_FIELDS}
+        arrays["keypoints_px"] = view.pixels(arrays["keypoints_px"])
+        if scale == "arbitrary":  # metres of the hand and units of the depth cannot stand in one frame
+            arrays["joints_camera"] = np.full_like(arrays["joints_camera"], np.nan)
+            arrays["T_camera_wrist"] = arrays["T_camera_wrist"].copy()
+            arrays["T_camera_wrist"][..., :3, 3] = np.nan
+        return cls(arrays, hands.betas)
+
+
 def _write_hands(
-    hands: Hands,
-    settings: Packaging,
-    view: SquareView,
-    geometry: _Geometry | None,
-    starts: NDArray[np.int64],
-    scale: str,
-    out: DatasetWriter,
+    hands: _HandArrays, settings: Packaging, geometry: _Geometry | None, starts: NDArray[np.int64], out: DatasetWriter
 ) -> None:
-    arrays = {name: getattr(hands, name) for name in HAND_FRAME_FIELDS}
-    arrays["keypoints_px"] = view.pixels(arrays["keypoints_px"])
-    if scale == "arbitrary":  # metres of the hand and units of the depth cannot stand in one frame
-        arrays["joints_camera"] = np.full_like(arrays["joints_camera"], np.nan)
-        arrays["T_camera_wrist"] = arrays["T_camera_wrist"].copy()
-        arrays["T_camera_wrist"][..., :3, 3] = np.nan
+    arrays = hands.arrays
     out.append(**{f"hands/{name}": array for name, array in arrays.items()})
     out.put(**{"hands/betas": hands.betas})
     out.statistics.add("hand_frames", arrays["interpolated"][arrays["valid"]].astype(np.uint8)[:, None])

@@ -53,6 +53,9 @@ def describe_file(file: h5py.File) -> dict[str, Any]:
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
     about = _without_nan(about | {"source_sha256": attributes["source"].get("sha256")})
     about["frames"] = int(file["timestamps"].shape[0])
+    quality = attributes.get("quality", {})
+    about["quality"] = {name: score["value"] for name, score in quality.items() if score["value"] is not None}
+    about["poor"] = sorted(name for name, score in quality.items() if score["poor"])
     if "tracks" in file:
         about |= {"windows": int(file["tracks/window_start"].shape[0]), "points": int(file["tracks/offsets"][-1])}
     if "hands" in file:

@@ -8,8 +8,9 @@ from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.dataset import Packaged, publish_dataset
-from videolift.dataset.package import DatasetWriter, Packaging, Sources, package
+from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
+from videolift.dataset.writer import DatasetWriter
 
 
 def package_truth(artifacts, path, *, video="clip", profile="default", **changes):

@@ -1,0 +1,128 @@
+"""Quality scores: near nothing on the truth, and each notices the harm it is for."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.stages.create_h5.test_hdf5 import remade_depth
+from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter
+from videolift.dataset.quality import SCORES
+from videolift.store import read_attributes
+
+
+def scores(published):
+    with h5py.File(published.path, locking=False) as file:
+        return {name: score["value"] for name, score in read_attributes(file)["quality"].items()}
+
+
+@pytest.fixture
+def good(package_clip):
+    return scores(package_clip("good")[0])
+
+
+def test_truth_scores_well_on_everything(package_clip):
+    with h5py.File(package_clip()[0].path, locking=False) as file:
+        table = read_attributes(file)["quality"]
+        assert set(table) == set(SCORES)
+        # The rendered wrist lies inside the flesh, and the hand is cut by the square: both are true.
+        assert [name for name, score in table.items() if score["poor"]] in ([], ["cut_hands"], ["wrist_depth_gap"])
+        assert table["keypoint_residual_px"]["value"] < 0.01
+        assert table["bone_spread"]["value"] < 1e-4
+        assert table["depth_residual"]["value"] < 0.01
+        assert {"value", "unit", "definition", "threshold", "bad", "poor"} == set(table["valid_depth"])
+        for name in file["quality"]:
+            assert file[f"quality/{name}"].shape == (14,)
+
+
+def test_depth_that_breathes_is_noticed(package_clip, truth, tmp_path, good):
+    writer = DepthWriter(tmp_path / "d.h5")
+    breath = 1 + 0.05 * (-1.0) ** np.arange(14)
+    writer.append_frames(truth.depth_m * breath[:, None, None], truth.T_camera_world, np.ones(14, bool))
+    writer.put(K=truth.K)
+    writer.declare(backend="test", tier="A", scale="metric", pose="given", intrinsics="given")
+    writer.publish()
+    found = scores(package_clip(depth=Depth(tmp_path / "d.h5"))[0])
+    assert found["scale_flicker"] == pytest.approx(0.1, abs=0.03)
+    assert found["scale_flicker"] > 10 * good["scale_flicker"]
+
+
+def test_a_camera_that_moves_the_wrong_way_is_noticed(package_clip, truth, truth_folder, tmp_path, good):
+    writer = DepthWriter(tmp_path / "d.h5")
+    E = truth.T_camera_world.copy()
+    E[:, :3, 3] *= -1
+    writer.append_frames(truth.depth_m, E, np.ones(14, bool))
+    writer.put(K=truth.K)
+    writer.declare(backend="test", tier="A", scale="metric", pose="given", intrinsics="given")
+    writer.publish()
+    found = scores(package_clip(depth=Depth(tmp_path / "d.h5"))[0])
+    assert found["depth_residual"] > 3 * good["depth_residual"]
+
+
+def changed_hands(path, source, change):
+    with Hands(source) as old:
+        names = ("valid", "interpolated", "score", "keypoints_px", "T_camera_wrist", "joints_camera", "mano_pose")
+        arrays = {name: getattr(old, name) for name in names}
+        change(arrays)
+        writer = HandsWriter(path)
+        writer.append_frames(**arrays)
+        writer.put(betas=old.betas)
+        writer.publish()
+    return Hands(path)
+
+
+def shift_keypoints(arrays):
+    arrays["keypoints_px"] += 12
+
+
+def stretch_fingers(arrays):
+    wrist = arrays["joints_camera"][:, :, :1]
+    factor = (1 + 0.3 * (-1.0) ** np.arange(14))[:, None, None, None]
+    arrays["joints_camera"] = wrist + (arrays["joints_camera"] - wrist) * factor
+
+
+def push_wrist(arrays):
+    arrays["T_camera_wrist"][..., 2, 3] += 0.3
+
+
+def mark_interpolated(arrays):
+    arrays["interpolated"][:7] = arrays["valid"][:7]
+
+
+def keep_five(arrays):
+    arrays["valid"][5:] = False
+
+
+def move_out(arrays):
+    arrays["keypoints_px"] += 500
+
+
+@pytest.mark.parametrize(
+    ("score", "change", "least"),
+    [
+        ("keypoint_residual_px", shift_keypoints, 10.0),
+        ("bone_spread", stretch_fingers, 0.25),
+        ("wrist_depth_gap", push_wrist, 0.1),
+        ("interpolated_hands", mark_interpolated, 0.5),
+        ("cut_hands", move_out, 1.0),
+    ],
+)
+def test_each_hand_score_notices_its_harm(package_clip, truth_folder, tmp_path, good, score, change, least):
+    hands = changed_hands(tmp_path / "h.h5", truth_folder / "hand_poses/clip.h5", change)
+    found = scores(package_clip(hands=hands)[0])
+    assert found[score] >= least > good[score]
+
+
+def test_missing_parts_have_no_score(package_clip):
+    found = scores(package_clip(settings={"required": ()}, depth=None, tracks=None, hands=None)[0])
+    assert set(found.values()) == {None}
+
+
+def test_scale_free_files_have_no_wrist_gap(package_clip, truth_folder, tmp_path):
+    depth = remade_depth(tmp_path / "d.h5", truth_folder / "depth/clip.h5", factor=20.0, scale="arbitrary")
+    hands = changed_hands(
+        tmp_path / "h.h5", truth_folder / "hand_poses/clip.h5", lambda a: a["valid"].__setitem__(slice(5, None), False)
+    )
+    found = scores(package_clip(depth=depth, tracks=None, hands=hands, settings={"required": ()})[0])
+    assert found["wrist_depth_gap"] is None

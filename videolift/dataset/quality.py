@@ -1,0 +1,180 @@
+"""Quality scores: what a packaged file's own arrays say of how well depth, camera, tracks and hands agree with each other.
+
+`SCORES` defines every score, its unit and the threshold beyond which it deserves a look; `QualityMeter` is fed while a file is
+written and gives one number per frame and one per video. A score says nothing against truth: agreement can be wrong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.geometry import Float, invert_pose, project, transform, unproject
+
+Floats = NDArray[np.float32]
+_GRID = 32
+"""Depth agreement is measured on this many points per side."""
+_FINGERS = tuple((0 if i % 4 == 1 else i - 1, i) for i in range(1, 21))
+"""Bones (from, to) of the 21 joints: each finger from the wrist outwards."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score.
+
+    Attributes:
+        unit: ``px`` are packaged pixels, ``m`` metres (or the clip's own unit of length where ``length_unit`` says so).
+        definition: what is measured.
+        threshold: beyond it a video deserves a look; ``above`` tells which side is bad.
+        per_frame: stored per frame as ``quality/{name}``; the video's value is the median over frames.
+    """
+
+    unit: str
+    definition: str
+    threshold: float
+    above: bool = True
+    per_frame: bool = True
+
+    def poor(self, value: float | None) -> bool:
+        """True beyond the threshold."""
+        return value is not None and (value > self.threshold if self.above else value < self.threshold)
+
+
+SCORES: dict[str, Score] = {
+    "valid_depth": Score("share", "pixels with depth", 0.3, above=False),
+    "depth_residual": Score(
+        "share", "median difference between a frame's depth, moved by the camera, and the next frame's, relative to depth", 0.02
+    ),
+    "scale_flicker": Score("share", "median ratio of the same two depths, distance from 1: depth that breathes", 0.01),
+    "static_residual_px": Score(
+        "px", "median motion of a window's points over the window, in its first camera: most points stand still", 3.0
+    ),
+    "static_residual": Score("m", "likewise in depth", 0.02),
+    "visible_at_end": Score("share", "points of a window still visible at its last step", 0.5, above=False),
+    "keypoint_residual_px": Score("px", "mean distance of projected joints from the detected keypoints", 5.0),
+    "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),
+    "cut_hands": Score("share", "valid hands with a keypoint outside the packaged image", 0.3),
+    "interpolated_hands": Score("share", "valid hands that were filled between measured frames", 0.3, per_frame=False),
+    "bone_spread": Score(
+        "share", "standard deviation of bone lengths over measured frames, relative to their mean", 0.1, per_frame=False
+    ),
+}
+
+
+@dataclass
+class QualityMeter:
+    """Collects the scores of one file of ``frames`` frames; arrays come at the packaged size, in any number at a time."""
+
+    frames: int
+    K: Float | None = None
+    T_camera_world: Float | None = None
+    per_frame: dict[str, Floats] = field(default_factory=dict)
+    per_video: dict[str, float] = field(default_factory=dict)
+    _previous: tuple[int, NDArray[np.float16]] | None = None
+
+    def depth(self, start: int, depth: NDArray[np.float16]) -> None:
+        """Depth (n, S, S) of frames from ``start`` on, in order."""
+        self._series("valid_depth")[start : start + len(depth)] = (depth > 0).mean((1, 2))
+        for t, z in enumerate(depth, start):
+            if self._previous is not None and self.K is not None and self.T_camera_world is not None:
+                self._agreement(t - 1, self._previous[1], z)
+            self._previous = t, z
+
+    def _agreement(self, t: int, z: NDArray[np.float16], z_next: NDArray[np.float16]) -> None:
+        assert self.K is not None
+        assert self.T_camera_world is not None
+        E = self.T_camera_world[t : t + 2]
+        if not np.isfinite(E).all():
+            return
+        size = z.shape[0]
+        at = (np.arange(_GRID) * size) // _GRID + size // (2 * _GRID)
+        u, v = (a.ravel() for a in np.meshgrid(at, at))
+        known = z[v, u] > 0
+        here = unproject(np.stack([u, v], -1)[known], z[v, u][known].astype(np.float64), self.K)
+        there = transform(E[1] @ invert_pose(E[0]), here)
+        px = project(there, self.K)
+        inside = np.isfinite(px).all(-1) & (px >= -0.5).all(-1) & (px < size - 0.5).all(-1)
+        px = np.rint(px[inside]).astype(int)
+        measured = z_next[px[:, 1], px[:, 0]].astype(np.float64)
+        seen = measured > 0
+        if seen.sum() >= _GRID:
+            ratio = measured[seen] / there[inside][seen, 2]
+            self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
+            self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
+
+    def window(self, start: int, displacement: Floats, visible: NDArray[np.bool_], size: int) -> None:
+        """Points of the window from ``start`` on: displacement (L, N, 3), visible (L, N)."""
+        if not displacement.shape[1]:
+            return
+        moved = np.linalg.norm(displacement[-1, :, :2], axis=-1) * size
+        self._series("static_residual_px")[start] = np.median(moved)
+        self._series("static_residual")[start] = np.median(np.abs(displacement[-1, :, 2]))
+        self._series("visible_at_end")[start] = visible[-1].mean()
+
+    def hands(self, arrays: Mapping[str, NDArray[Any]], size: int) -> None:
+        """Hands of the whole video by the names of `videolift.artifacts.Hands`, keypoints in packaged pixels."""
+        valid, keypoints, joints = arrays["valid"], arrays["keypoints_px"], arrays["joints_camera"].astype(np.float64)
+        if not valid.any():
+            return
+        self.per_video["interpolated_hands"] = float(arrays["interpolated"][valid].mean())
+        cut = ((keypoints < -0.5) | (keypoints >= size - 0.5)).any((-2, -1))
+        self._put("cut_hands", np.where(valid, cut, np.nan))
+        if self.K is not None:
+            off = np.linalg.norm(project(joints, self.K) - keypoints, axis=-1)
+            self._put("keypoint_residual_px", np.where(valid, _mean(off, -1), np.nan))
+        spreads = []
+        for side in (0, 1):
+            measured = joints[valid[:, side] & ~arrays["interpolated"][:, side], side]
+            lengths = np.stack([np.linalg.norm(measured[:, b] - measured[:, a], axis=-1) for a, b in _FINGERS], -1)
+            lengths = lengths[np.isfinite(lengths).all(-1)]
+            if len(lengths) > 1:
+                spreads.append(float(np.mean(lengths.std(0) / np.maximum(lengths.mean(0), 1e-9))))
+        if spreads:
+            self.per_video["bone_spread"] = max(spreads)
+
+    def wrist(self, frame: int, z_m: Float, depth: NDArray[np.float16], uv_px: Float) -> None:
+        """Wrists (2) of one frame: their depth, the packaged depth map, their pixels (2, 2)."""
+        gaps = []
+        for z, (u, v) in zip(z_m, np.nan_to_num(uv_px, nan=-1), strict=True):
+            column, row = round(float(u)), round(float(v))
+            if np.isfinite(z) and 0 <= column < depth.shape[1] and 0 <= row < depth.shape[0] and depth[row, column] > 0:
+                gaps.append(abs(float(z) - float(depth[row, column])))
+        if gaps:
+            self._series("wrist_depth_gap")[frame] = float(np.mean(gaps))
+
+    def _series(self, name: str) -> Floats:
+        return self.per_frame.setdefault(name, np.full(self.frames, np.nan, np.float32))
+
+    def _put(self, name: str, sides: NDArray[Any]) -> None:
+        self._series(name)[:] = _mean(sides, -1)
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        """Per video: value, unit, definition, threshold and verdict of every score; value None where nothing was measured."""
+        out = {}
+        for name, score in SCORES.items():
+            value = self.per_video.get(name)
+            series = self.per_frame.get(name)
+            if series is not None and np.isfinite(series).any():
+                pooled = np.nanmean(series) if name in ("cut_hands", "valid_depth") else np.nanmedian(series)
+                value = float(pooled)
+            out[name] = {
+                "value": value,
+                "unit": score.unit,
+                "definition": score.definition,
+                "threshold": score.threshold,
+                "bad": "above" if score.above else "below",
+                "poor": score.poor(value),
+            }
+        return out
+
+
+def _mean(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """Mean over finite values; NaN where there is none."""
+    known = np.isfinite(values.astype(np.float64))
+    count = known.sum(axis)
+    total = np.where(known, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,52 @@
+"""The writer of one packaged file: arrays as they come; at the end statistics, a sidecar and the storage profile asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from videolift.artifacts import ArtifactWriter, Published
+from videolift.dataset.layout import FIELDS, FORMAT, VERSION
+from videolift.dataset.profiles import convert
+from videolift.dataset.sidecar import describe_file, write_sidecar
+from videolift.dataset.statistics import Accumulators
+from videolift.errors import storage_errors_are_transient
+
+
+class DatasetWriter(ArtifactWriter):
+    """Writes one packaged file and, beside it under ``stats/``, its accumulators as a sidecar."""
+
+    FORMAT, VERSION, FIELDS, ROWS = FORMAT, VERSION, FIELDS, "timestamps"
+
+    def __init__(self, final: Path, *, segments: Path | None = None) -> None:
+        super().__init__(final, segments=segments)
+        self.statistics = Accumulators()
+        """Of everything packaged; written under ``stats/`` on publication."""
+        self.profile = "default"
+        """One of `videolift.dataset.profiles.PROFILES`; set it before publication."""
+
+    def commit(self) -> None:
+        """Nothing: a video is packaged in seconds and from its beginning."""
+
+    def publish(self) -> Published:
+        """As `ArtifactWriter.publish`; then writes the sidecar, which can be made again from the file."""
+        if self.profile != "default":
+            with storage_errors_are_transient(f"writing {self.final.name}"):
+                self._convert()
+        self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
+        published = super().publish()
+        with h5py.File(published.path, "r", locking=False) as file:
+            write_sidecar(published.path, published.sha256, describe_file(file), self.statistics)
+        return published
+
+    def _convert(self) -> None:
+        plain, plain_path = self._open(), self._temporary
+        for growing in self._growing.values():
+            growing.flush()
+        self._file, self._growing = None, {}
+        try:
+            self.describe(**convert(plain, self._open(), self.profile, self.statistics))
+        finally:
+            plain.close()
+            plain_path.unlink()
