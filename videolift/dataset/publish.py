@@ -102,6 +102,7 @@ def publish_dataset(
     not_in_main = dict(sorted({**left_out, **others}.items()))
     published = _write_statistics(folder, merged, groups, chosen, not_in_main)
     index = _index(rows, members, merged, groups, chosen, left_out, published)
+    index |= {name: (card or {})[name] for name in ("license", "licences") if (card or {}).get(name)}
     write_text(folder / "dataset.json", _index_text(index))
     write_text(folder / "README.md", render_card(index, card or {}))
     return DatasetSummary(

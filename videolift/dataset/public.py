@@ -1,0 +1,95 @@
+"""Is a dataset fit to be handed out? No path, host, user or source name inside, and which licence binds it most.
+
+Everything that is text is searched: the index, the card, the statistics and every attribute of every file. Arrays hold numbers from
+fixed formats and cannot carry names.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videolift.dataset.checks import Finding
+from videolift.dataset.index import read_index
+from videolift.dataset.layout import FORMAT, VERSION
+from videolift.store import open_hdf5, read_attributes
+
+_PATH = re.compile(r"(?<![\w:/.~-])(?:/(?:[\w.@+~-]+/)+[\w.@+~-]+|~/[\w./-]+|[A-Za-z]:\\\\?[\w\\. -]+|file://\S+)")
+_NEUTRAL = "Give neutral ids in the table's `video` column and leave names out of its other columns, then publish again."
+STRICTNESS = ("NC-ND", "NC-SA", "NC", "non-commercial", "research", "AGPL", "GPL", "ND", "SA", "proprietary")
+"""Marks in a licence's name, from the strictest down; a licence without any of them is permissive."""
+
+
+@dataclass(frozen=True)
+class PublicReport:
+    """What stands in the way of handing a dataset out.
+
+    Attributes:
+        findings: places where a path or a name is inside.
+        licence: the strictest of `licences`, "none stated" where the card names none.
+        licences: all rows of the card.
+    """
+
+    findings: tuple[Finding, ...]
+    licence: str
+    licences: tuple[dict[str, str], ...]
+
+
+def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
+    """Searches a published dataset.
+
+    Args:
+        folder: of the dataset.
+        names: further names that must not be inside, such as those of the source files. The host's and the user's always are.
+
+    Raises:
+        ConfigError: not a published dataset.
+        CorruptFile: a file cannot be read.
+    """
+    index = read_index(folder)
+    private = {"host": socket.gethostname(), "user": getpass.getuser()}
+    needles = [(what, name) for what, name in private.items() if len(name) > 2]
+    needles += [("source", name) for name in sorted(set(names)) if len(name) > 2]
+    findings: list[Finding] = []
+    for name, text in _texts(folder, [entry.file for entry in index.entries]):
+        findings += _search(name, text, needles)
+    licences = tuple(index.content.get("licences", ()))
+    return PublicReport(tuple(findings), strictest(row["licence"] for row in licences), licences)
+
+
+def strictest(licences: Iterable[str]) -> str:
+    """The licence that binds most."""
+    return min(licences, key=_rank, default="none stated")
+
+
+def _rank(licence: str) -> int:
+    text = licence.casefold()
+    marks = (i for i, mark in enumerate(STRICTNESS) if re.search(rf"(?<![a-z]){re.escape(mark.casefold())}(?![a-z])", text))
+    return next(marks, len(STRICTNESS))
+
+
+def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
+            yield path.name, path.read_text(encoding="utf-8")
+    for name in files:
+        with open_hdf5(folder / name, FORMAT, VERSION) as file:
+            yield name, json.dumps(_plain(read_attributes(file)), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+
+
+def _search(name: str, text: str, needles: list[tuple[str, str]]) -> Iterator[Finding]:
+    for found in sorted(set(_PATH.findall(text))):
+        yield Finding(name, "path", f"holds the path {found}", _NEUTRAL)
+    for what, needle in needles:
+        if re.search(rf"(?<![\w-]){re.escape(needle)}(?![\w-])", text):
+            yield Finding(name, what, f"holds the {what} name {needle!r}", _NEUTRAL)
