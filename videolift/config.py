@@ -186,7 +186,8 @@ class TracksSettings(StageBlock):
 class MediapipeSettings(Block):
     """MediaPipe hands, on a CPU."""
 
-    min_confidence: Share = Field(0.3, description="detection and tracking confidence")
+    min_confidence: Share = Field(0.3, description="of the palm detector")
+    min_presence: Share = Field(0.8, description="the second model's belief that it sees a hand; at 0.5 a dog's ears are hands")
     tiles: bool = Field(True, description="also look in 2 x 2 overlapping tiles; finds about twice the hands")
     fingers_away: bool = Field(True, description="of two palm tilts that fit, take the one with fingers pointing away (egocentric)")
     python: str | None = Field(None, description="an interpreter of yours instead of the built environment")

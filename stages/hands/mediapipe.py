@@ -33,6 +33,8 @@ TILE_SHARE = 0.6
 """Width and height of a tile as shares of the image: neighbours overlap by a third of a tile."""
 ENLARGE_PX = 480
 """Smaller regions are enlarged to this shorter side; the palm detector misses hands of few pixels."""
+MIN_SEEN_S = 0.3
+"""A hand seen for less, all its frames together, is taken for chance."""
 FOCAL_GUESS = 0.85
 """Focal length as a share of the long side where nothing is known of the camera."""
 POOR_FIT = 0.06
@@ -95,9 +97,10 @@ class MediapipeHands:
 
     def load(self, device: Device) -> None:
         """Starts MediaPipe in its own interpreter."""
-        settings, worker = self._settings, Path(__file__).with_name("mediapipe_worker.py")
-        self._model = model_process("mediapipe", worker, device, block=settings, root=self._root, python=settings.mediapipe.python)
-        self._model.load({"min_confidence": settings.mediapipe.min_confidence, "max_hands": MAX_HANDS})
+        settings, worker = self._settings.mediapipe, Path(__file__).with_name("mediapipe_worker.py")
+        self._model = model_process("mediapipe", worker, device, block=self._settings, root=self._root, python=settings.python)
+        limits = {"min_confidence": settings.min_confidence, "min_presence": settings.min_presence, "max_hands": MAX_HANDS}
+        self._model.load(limits)
 
     def close(self) -> None:
         """Ends MediaPipe's process."""
@@ -115,7 +118,7 @@ class MediapipeHands:
         clip, settings = inputs.clip, self._settings
         camera = camera_of(clip, inputs.depth)
         detections = self._detections(clip, out, max(1, round(CALL_FRAMES * shrink)), progress)
-        sides = assign_sides(link(detections))
+        sides = assign_sides([track for track in link(detections) if len(track) >= MIN_SEEN_S * clip.fps])
         measured = measure(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
         write(series, out)

@@ -17,7 +17,7 @@ hands = None
 
 
 def load(meta: dict) -> dict:
-    """Meta: min_confidence, max_hands (per region)."""
+    """Meta: min_confidence, min_presence, max_hands (per region)."""
     global hands
     cv2.setNumThreads(1)
     hands = mediapipe.solutions.hands.Hands(
@@ -25,6 +25,7 @@ def load(meta: dict) -> dict:
         max_num_hands=meta["max_hands"],
         model_complexity=1,
         min_detection_confidence=meta["min_confidence"],
+        min_tracking_confidence=meta["min_presence"],  # what the landmark model thinks, also without tracking
     )
     return {"mediapipe": mediapipe.__version__}
 

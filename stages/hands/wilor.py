@@ -101,6 +101,11 @@ class WilorHands:
         return {**own, **time, "weights": weights_identity(self._shelf, self.weights)}
 
     @property
+    def checkouts(self) -> dict[str, str | None]:
+        """The repository it runs from, and the user's own folder for it."""
+        return {"WiLoR": self._settings.wilor.checkout}
+
+    @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
         own = self._settings.wilor

@@ -12,7 +12,7 @@ import tempfile
 from unittest.mock import MagicMock
 
 import numpy as np
-from videolift_child import restricted_pickle
+from videolift_child import require_arguments, restricted_pickle
 
 CHECKPOINT_PARTS = {"numpy.core.multiarray": ("scalar", "_reconstruct"), "numpy": ("dtype", "ndarray")}
 INERT = ("yacs", "omegaconf", "pytorch_lightning", "lightning_fabric", "lightning")
@@ -32,8 +32,11 @@ def load(meta):
         sys.modules[name] = MagicMock()
     import torch
     from wilor.configs import get_config
+    from wilor.datasets.vitdet_dataset import ViTDetDataset
     from wilor.models import WiLoR
 
+    require_arguments(WiLoR.__init__, "cfg", "init_renderer")
+    require_arguments(ViTDetDataset.__init__, "cfg", "img_cv2", "boxes", "right", "rescale_factor")
     device = meta["device"]
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     root = meta["paths"][0]

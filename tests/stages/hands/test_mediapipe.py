@@ -143,6 +143,14 @@ def test_without_hands_in_view_everything_is_invalid_and_that_is_a_result(run, s
     assert "no hand in view" in quality.checks
 
 
+def test_a_hand_seen_in_two_frames_is_taken_for_chance(run, small_truth):
+    hands, quality = run(TrueKeypoints(small_truth, unseen=set(range(24)) - {7, 8}))
+    with hands:
+        assert not hands.valid.any()
+        assert np.isnan(hands.keypoints_px).all()
+    assert "no hand in view" in quality.checks
+
+
 @pytest.mark.parametrize("scale", ["arbitrary", "assumed"])
 def test_depth_in_unknown_units_is_not_compared_with_metres(run, tmp_path, small_truth, scale):
     with depth_file(tmp_path / "depth.h5", small_truth, scale=scale, tier="C") as depth:
@@ -281,7 +289,7 @@ def test_landmarks_become_pixels_whose_centres_are_whole_numbers_and_labels_true
     monkeypatch.setattr(cv2, "setNumThreads", lambda count: None)
     monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(solutions=solutions, __version__="0"))
     worker = runpy.run_path(str(Path(mediapipe.__file__).with_name("mediapipe_worker.py")))
-    worker["load"]({"min_confidence": 0.3, "max_hands": 4})
+    worker["load"]({"min_confidence": 0.3, "min_presence": 0.8, "max_hands": 4})
     meta = {"regions": [[40, 30, 140, 90]], "min_side_px": 120}
     _, arrays = worker["call"](meta, {"rgb": np.zeros((1, 100, 160, 3), np.uint8)}, lambda done, total: None)
     assert shown == [(120, 200, 3)]
@@ -310,7 +318,7 @@ def test_the_detector_finds_the_hand_and_its_true_side(detector, orbit_truth, mi
         rgb, truth_px = np.ascontiguousarray(rgb[:, :, ::-1]), truth_px * [-1, 1] + [width - 1, 0]
     _, arrays = detector.call({"regions": regions(width, rgb.shape[1], tiles=False), "min_side_px": 480}, {"rgb": rgb})
     error = np.linalg.norm(arrays["keypoints_px"] - truth_px[arrays["frame"]], axis=-1).mean(1)
-    assert len(set(arrays["frame"][error < 25].tolist())) >= 6
+    assert len(set(arrays["frame"][error < 25].tolist())) >= 4
     assert np.median(error) < 15
     assert (arrays["right"] > 0.5).mean() == pytest.approx(0.0 if mirrored else 1.0, abs=0.2)
 
