@@ -73,7 +73,7 @@ def decode(source: Source, *, threads: int, from_s: float | None, damage: Damage
     context.options = {"max_pixels": str(MAX_PIXELS)} | ({"err_detect": "explode"} if context.name == "hevc" else {})
     if from_s is not None and from_s > source.start_s:
         _seek(source, from_s)
-    steps = (_frames(source, packet) for packet in _decodable(_packets(source, damage)))
+    steps = (_frames(source, packet) for packet in _packets(source, damage))
     for frame in _undamaged(steps, damage):
         if threads > 1 and damage.found:
             raise DamageFound
@@ -129,17 +129,6 @@ def _packets(source: Source, damage: Damage) -> Iterator[Packet | None]:
             return
         damage.packets += packet.size > 0
         yield packet
-
-
-def _decodable(packets: Iterator[Packet | None]) -> Iterator[Packet | None]:
-    """Leaves out what comes before the first key frame, stored or shown: after a seek or a cut its references are missing."""
-    first: Packet | None = None
-    for packet in packets:
-        if first is None and packet is not None and packet.is_keyframe:
-            first = packet
-        leads = first is not None and packet is not None and None not in (packet.pts, first.pts) and packet.pts < first.pts
-        if packet is None or packet.size == 0 or (first is not None and not leads):
-            yield packet
 
 
 def _seek(source: Source, seconds: float) -> None:

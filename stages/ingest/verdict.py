@@ -60,7 +60,8 @@ def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | 
     frames, damage = len(seen.cadence.seconds), seen.damage
     if frames == 0 and (start_s is None or damage.found):
         raise BadInput("undecodable", f"none of {damage.packets} packets could be decoded", _REPLACE)
-    _refuse_truncated(seen, source, end_s)
+    if frames > 0:
+        _refuse_truncated(seen, source, end_s)
     if damage.corrupt_packets + damage.left_out > MAX_DAMAGED * max(damage.packets, 1):
         text = f"{damage.corrupt_packets} corrupt packets and {damage.left_out} frames that depend on one, of {damage.packets}"
         raise BadInput("corrupt", f"{text}; at most {MAX_DAMAGED:.0%} are left out", _REPLACE)

@@ -184,8 +184,10 @@ def test_fewer_frames_than_a_window_are_told_with_both_numbers(tmp_path):
     assert "12" in error.text
 
 
-def test_a_range_outside_the_video_names_its_length(tmp_path):
-    path = write_video(tmp_path / "v.mp4", moving_pattern(30), fps=30)
+@pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
+def test_a_range_outside_the_video_names_its_length(tmp_path, container):
+    codec = {"avi": "mpeg4"}.get(container, "libx264")
+    path = write_video(tmp_path / f"v.{container}", moving_pattern(30), fps=30, codec=codec, pix_fmt="yuv420p")
     error = refusal(path, tmp_path, start_s=5.0, end_s=6.0)
     assert error.code == "empty_range"
     assert "1.00 s" in error.text
