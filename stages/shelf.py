@@ -42,7 +42,7 @@ class Weight:
         url: https address, or the id that ``via`` understands.
         via: https, gdrive, huggingface or manual.
         default: installed unless told otherwise.
-        steps: what a person has to do for a manual one.
+        steps: what a person has to do for a manual one; ``{path}`` stands for its place.
         bytes, sha256: as upstream states them, None where it does not.
     """
 
@@ -170,8 +170,8 @@ class Shelf:
         if not path.exists():
             if weight is None:
                 return f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
-            by_hand = f" {weight.steps} There is {path}." if weight.via == "manual" else ""
-            return f"{name} is not installed.{by_hand} Type: python -m stages.models install {weight.model}"
+            steps = f" {weight.steps.format(path=path)} Then type" if weight.via == "manual" else " Type"
+            return f"{name} is not installed.{steps}: python -m stages.models install {weight.model}"
         if weight is None:
             return None
         digest, expected = self.sha256(name), self.expected(weight)

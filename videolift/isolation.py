@@ -186,12 +186,22 @@ class Isolated:
             wire.write_frame(self._to_child, {"id": self._count, "op": op, "meta": meta}, arrays)
         except BrokenPipeError as error:
             raise self._crashed("it ended") from error
-        while True:
-            header, reply_arrays = self._receive()
-            if header["kind"] != "progress":
-                return self._result(header, reply_arrays)
-            if on_progress is not None:
-                on_progress(header["meta"]["done"], header["meta"]["total"])
+        header, reply_arrays = self._await_answer(on_progress)
+        return self._result(header, reply_arrays)
+
+    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> Reply:
+        answered = False
+        try:
+            while True:
+                header, reply_arrays = self._receive()
+                if header["kind"] != "progress":
+                    answered = True
+                    return header, reply_arrays
+                if on_progress is not None:
+                    on_progress(header["meta"]["done"], header["meta"]["total"])
+        finally:
+            if not answered:  # the child still works on what nobody waits for; the next call starts another
+                self.kill()
 
     def _receive(self) -> Reply:
         assert self._from_child is not None

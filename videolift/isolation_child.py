@@ -2,9 +2,9 @@
 
 Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
 ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
-worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput` and
-`restricted_pickle` from the module name ``videolift_child``. The parent imports the frame functions from here, so both sides
-have one wire format.
+worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput`,
+`require_arguments` and `restricted_pickle` from the module name ``videolift_child``. The parent imports the frame functions from
+here, so both sides have one wire format.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -246,6 +247,16 @@ def peak_bytes() -> int:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_reserved())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def require_arguments(function: Callable[..., Any], *names: str) -> None:
+    """Raises TypeError where a function of upstream's does not take what the worker will pass: another version is installed."""
+    known = inspect.signature(function).parameters
+    lacking = [name for name in names if name not in known]
+    if lacking:
+        raise TypeError(
+            f"upstream's {function.__qualname__} takes no {', '.join(lacking)}: this is another version than the pinned one"
+        )
 
 
 def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, ...] = ()) -> types.ModuleType:

@@ -7,6 +7,7 @@ gets those of structure from motion, brought to metres by comparing its points w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,7 +20,6 @@ from stages.depth.features import FeatureTracks, follow_features
 from stages.depth.gates import measure_motion
 from stages.depth.grey import GreyFrames
 from stages.depth.plane import rotations
-from stages.depth.sfm import segments
 from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
 from stages.depth.trajectory import NoTrajectory, solve_trajectory
 from stages.model_process import model_process, require_weights, torch_device, weights_identity
@@ -79,6 +79,11 @@ class MogeDepth:
         return {**own, **poses, "weights": weights_identity(self._shelf, self.weights)}
 
     @property
+    def checkouts(self) -> dict[str, str | None]:
+        """Repositories it runs from, and the user's own folder for each."""
+        return {"MoGe": self._settings.moge.checkout, "utils3d": self._settings.moge.utils3d}
+
+    @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
         return [self._settings.moge.weights]
@@ -87,8 +92,7 @@ class MogeDepth:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.moge
         (weights,) = require_weights(self._shelf, self.weights)
-        checkouts = {"MoGe": own.checkout, "utils3d": own.utils3d}
-        paths = [str(self._shelf.checkout("moge", name, override)) for name, override in checkouts.items()]
+        paths = [str(self._shelf.checkout("moge", name, override)) for name, override in self.checkouts.items()]
         self._process = model_process("moge", WORKER, device, block=self._settings, root=self._root, python=own.python)
         self._process.load({"paths": paths, "weights": str(weights), "device": torch_device(device)})
 
@@ -238,6 +242,12 @@ def _log_values(
         value = z / transform(T_camera_world, known)[:, 2]
     good = np.isfinite(value) & (value > 0)
     return ids[good], np.log(value[good])
+
+
+def segments(frames: int, length: float) -> Iterator[tuple[int, int]]:
+    """(start, end) of stretches of about ``length`` frames that cover a clip."""
+    step = max(1, round(length))
+    return ((start, min(start + step, frames)) for start in range(0, frames, step))
 
 
 def camera_of(hfov_deg: float, size_px: tuple[int, int]) -> NDArray[np.float64]:

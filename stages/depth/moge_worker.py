@@ -7,6 +7,7 @@ lie at (i + 0.5) / W, so a principal point of 0.5 W is (W - 1) / 2 of ours.
 import sys
 
 import numpy as np
+from videolift_child import require_arguments
 
 model = None
 device = "cpu"
@@ -19,6 +20,7 @@ def load(meta):
     import torch
     from moge.model.v2 import MoGeModel
 
+    require_arguments(MoGeModel.infer, "fov_x", "resolution_level", "apply_mask", "use_fp16")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = meta["device"]
     model = MoGeModel.from_pretrained(meta["weights"]).to(device).eval()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import numpy as np
+from videolift_child import require_arguments
 
 pipeline = None
 known_camera = None
@@ -21,7 +22,9 @@ def load(meta):
     global pipeline, make_stream
     from vipe.config import parse_typed_config
     from vipe.pipeline import make_pipeline
+    from vipe.streams.base import VideoFrame
 
+    require_arguments(VideoFrame, "raw_frame_idx", "rgb", "pose", "intrinsics", "metric_depth")
     folder = tempfile.mkdtemp(prefix="vipe-")  # upstream makes its output folder even if nothing is written to it
     phrases = ",".join(meta["mask_phrases"])
     config = parse_typed_config("default", hydra_args=arguments(meta["pipeline"], phrases, folder))

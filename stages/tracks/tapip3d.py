@@ -132,6 +132,11 @@ class Tapip3dTracks:
         return {**self._settings.model_dump(mode="json", exclude=without), "weights": weights_identity(self._shelf, self.weights)}
 
     @property
+    def checkouts(self) -> dict[str, str | None]:
+        """The repository it runs from, and the user's own folder for it."""
+        return {"TAPIP3D": self._settings.tapip3d.checkout}
+
+    @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
         return [self._settings.tapip3d.weights]
@@ -146,10 +151,10 @@ class Tapip3dTracks:
         self._model = self._process.load(meta)
         least = self._model["seq_len"] // 2 + 1
         if self._settings.window_length < least:
+            own_window = f"its own window is {self._model['seq_len']}, half of it comes back without motion"
             raise BackendUnavailable(
-                f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} (its own window"
-                f" is {self._model['seq_len']}; half of it comes back without motion): set tracks.window_length to {least} or more and"
-                " create_h5.window_length to what you want, or use tracks.backend: flow"
+                f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} ({own_window}): set"
+                f" tracks.window_length to {least} or more and create_h5.window_length to what you want, or use tracks.backend: flow"
             )
 
     def close(self) -> None:

@@ -6,16 +6,21 @@ ours: RGB 0 to 1, z-depth with 0 invalid, integer pixel = pixel centre, extrinsi
 """
 
 import contextlib
+import functools
 import importlib.util
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from videolift_child import restricted_pickle
+from videolift_child import require_arguments, restricted_pickle
 
 EDGE_RTOL, EDGE_NORMAL_DEG = 0.08, 15
 """Of upstream's depth edge filter, as its inference.py sets them."""
-KNN_CHUNK = 1024
+KNN_DISTANCES = 1 << 26
+"""Distances held at a time by the kNN in torch, 256 MB."""
+POINTS_PER_PASS = 1536
+"""On a card, points whose neighbourhoods are compared at a time; upstream's 384, kept on a CPU, leaves a large card idle."""
 CONFIG_CLASSES = {
     "omegaconf.dictconfig": ("DictConfig",),
     "omegaconf.listconfig": ("ListConfig",),
@@ -40,7 +45,13 @@ def load(meta):
     knn = _provide_knn()
     _provide_sophus()
     import models
+    from datasets.data_ops import _filter_one_depth
+    from utils.inference_utils import get_grid_queries
 
+    require_arguments(models.PointTracker3D.streaming_forward, "image_feats", "depth_roi", "query_point", "mode")
+    require_arguments(models.PointTracker3D.encode_rgbs, "chunk_size")
+    require_arguments(_filter_one_depth, "depth_rtol", "normal_tol", "intrinsics")
+    require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
     device = meta["device"]
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     checkpoint = torch.load(
@@ -50,6 +61,8 @@ def load(meta):
     model.load_state_dict(checkpoint["weight"], strict=True)
     model.set_eval_mode("raw")
     model = model.to(device).eval()
+    if device != "cpu":
+        model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
     bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16(torch))
     if bf16:
         autocast = lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)  # noqa: E731
@@ -84,11 +97,9 @@ def add_frames(meta, arrays):
     height, width = model.image_size
     for index in [k for k in frames if isinstance(k, int) and k < meta["keep_from"]]:
         del frames[index]
-    images, depths = [], []
-    for rgb, depth in zip(arrays["rgb"], arrays["depth"]):
-        rgb, depth = resized(rgb, np.asarray(depth, np.float32), (width, height))
-        images.append(rgb)
-        depths.append(without_edges(depth, frames["K"]))
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        prepared = list(threads.map(lambda pair: prepare(*pair, (width, height)), zip(arrays["rgb"], arrays["depth"])))
+    images, depths = [rgb for rgb, _ in prepared], [depth for _, depth in prepared]
     images += images[-1:] * (meta["batch"] - len(images))
     video = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()[None] / 255.0
     with torch.inference_mode(), autocast():
@@ -135,6 +146,12 @@ def track(meta, arrays):
     count = int(kept.sum())
     xyz, logit = result.coords[0, :, :count].float(), result.visibs[0, :, :count].float()
     return {}, {"kept": kept, "xyz_cam0": xyz.cpu().numpy(), "logit": logit.cpu().numpy()}
+
+
+def prepare(rgb, depth, size):
+    """One frame as the model is fed: of its size, silhouettes filled."""
+    rgb, depth = resized(rgb, np.asarray(depth, np.float32), size)
+    return rgb, without_edges(depth, frames["K"])
 
 
 def resized(rgb, depth, size):
@@ -184,14 +201,32 @@ def knnquery(nsample, xyz, new_xyz, offset, new_offset):
     index = torch.empty(len(new_xyz), nsample, dtype=torch.int32, device=xyz.device)
     distance = torch.empty(len(new_xyz), nsample, device=xyz.device)
     first = query = 0
-    for end, query_end in zip(offset.tolist(), new_offset.tolist()):
-        for start in range(query, query_end, KNN_CHUNK):
-            stop = min(start + KNN_CHUNK, query_end)
-            apart = torch.cdist(new_xyz[start:stop], xyz[first:end], compute_mode="donot_use_mm_for_euclid_dist")
-            distance[start:stop], nearest = apart.topk(nsample, dim=1, largest=False)
-            index[start:stop] = (nearest + first).int()
-        first, query = end, query_end
+    for batches, points, queries in _equal_runs(offset.tolist(), new_offset.tolist()):
+        there = xyz[first : first + batches * points].view(batches, points, 3)
+        here = new_xyz[query : query + batches * queries].view(batches, queries, 3)
+        start = first + points * torch.arange(batches, device=xyz.device)[:, None, None]
+        step = max(1, KNN_DISTANCES // max(1, batches * points))
+        for a in range(0, queries, step):
+            apart = torch.cdist(here[:, a : a + step], there, compute_mode="donot_use_mm_for_euclid_dist")
+            near, nearest = apart.topk(nsample, dim=2, largest=False)
+            row = query + torch.arange(a, a + near.shape[1], device=xyz.device)
+            rows = (row + queries * torch.arange(batches, device=xyz.device)[:, None]).reshape(-1)
+            index[rows] = (nearest + start).int().reshape(-1, nsample)
+            distance[rows] = near.reshape(-1, nsample)
+        first, query = first + batches * points, query + batches * queries
     return index, distance
+
+
+def _equal_runs(ends, query_ends):
+    """Runs of neighbouring batches of equal sizes, as (batches, points, queries): one torch call each."""
+    sizes = list(zip(np.diff([0, *ends]).tolist(), np.diff([0, *query_ends]).tolist()))
+    run = []
+    for size in sizes:
+        if run and run[-1][1:] == size:
+            run[-1] = (run[-1][0] + 1, *size)
+        else:
+            run.append((1, *size))
+    return run
 
 
 def _provide_knn():

@@ -144,8 +144,8 @@ def test_a_hash_of_the_manifest_outranks_the_lock(root):
 
 def test_a_missing_weight_names_the_command_and_a_manual_one_its_steps(root):
     assert _manifest(root).problem("toy").endswith("Type: python -m stages.models install toy")
-    by_hand = _manifest(root, via="manual", steps="Register first.").problem("toy")
-    assert "Register first." in by_hand
+    by_hand = _manifest(root, via="manual", steps="Register first, then put it at {path}.").problem("toy")
+    assert "Register first" in by_hand
     assert str(root / "thirdparty" / "weights" / "toy" / "toy.pt") in by_hand
     assert "correct the setting" in _manifest(root).problem("nowhere.pt")
 
@@ -223,11 +223,11 @@ def test_without_the_licence_nothing_is_fetched(root, server, monkeypatch):
 
 
 def test_a_manual_step_is_what_is_left(root, monkeypatch):
-    known = _manifest(root, via="manual", steps="Register first.")
+    known = _manifest(root, via="manual", steps="Register first, then put it at {path}.")
     monkeypatch.setattr(models, "build", lambda name, envs_dir: Path(sys.executable))
     left = install(known.manifest()["toy"], known, root / "envs", accepts=lambda m: True)
     assert len(left) == 1
-    assert "Register first." in left[0]
+    assert "Register first" in left[0]
 
 
 def test_an_unknown_weight_is_refused(root):

@@ -8,16 +8,23 @@ from unittest.mock import MagicMock
 
 import numpy as np
 
-upstream, worker_file = Path(sys.argv[1]), Path(sys.argv[2])
+upstream, worker_file, child = map(Path, sys.argv[1:4])
 checkout = next(path for path in (upstream / "nvidia_vipe-1.2.0", upstream / "vipe") if path.exists())
 sys.path.insert(0, str(checkout))
 sys.modules["vipe_ext"] = MagicMock()
 
 from vipe.config import parse_typed_config  # noqa: E402
 
-spec = importlib.util.spec_from_file_location("worker", worker_file)
-worker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(worker)
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+load("videolift_child", child)
+worker = load("worker", worker_file)
 
 for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
     for phrases in ("hand,arm,person", ""):

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from videolift import isolation_child as wire
+
 STAGES = Path(__file__).resolve().parents[2] / "stages"
 
 
 def test_upstreams_names_are_those_that_the_worker_relies_on(run):
-    assert "ok" in run("direct_vipe.py", STAGES / "depth" / "vipe_worker.py")
+    assert "ok" in run("direct_vipe.py", STAGES / "depth" / "vipe_worker.py", wire.__file__)

@@ -190,19 +190,32 @@ def test_closing_ends_an_idle_child_and_may_be_repeated(worker):
     assert not psutil.pid_exists(pid)
 
 
-def test_a_hanging_child_is_killed_by_close(worker, monkeypatch):
-    monkeypatch.setattr("videolift.isolation.CLOSE_GRACE_S", 0.2)
-    isolated = Isolated(sys.executable, worker)
-    pid = isolated.load({})["pid"]
+class Enough(Exception):
+    pass
 
-    class Enough(Exception):
-        pass
 
-    def stop(done, total):
-        raise Enough
+def _stop(done, total):
+    raise Enough
 
+
+def test_a_call_that_is_given_up_ends_its_child_and_the_next_one_is_answered_by_another(child):
+    first = child.pid
     with pytest.raises(Enough):
-        isolated.call({"do": "hang"}, {}, stop)
+        child.call({"do": "hang"}, {}, _stop)
+    assert not psutil.pid_exists(first)
+    assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
+
+
+def test_closing_kills_a_child_that_does_not_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr("videolift.isolation.CLOSE_GRACE_S", 0.2)
+    stubborn = tmp_path / "worker.py"
+    stubborn.write_text(
+        "import os, threading, time\n\ndef load(meta):\n    import videolift_child\n"
+        "    videolift_child._Service.run = None\n    os._exit = lambda code: time.sleep(600)\n"
+        "    return {'pid': os.getpid()}\n"
+    )
+    isolated = Isolated(sys.executable, stubborn)
+    pid = isolated.load({})["pid"]
     isolated.close()
     assert not psutil.pid_exists(pid)
 
