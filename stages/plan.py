@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stages.cluster import Minutes
 from stages.registry import backend_class, identity
 from stages.sample import sample_rows
 from videolift.batches import Assignment
@@ -63,14 +65,30 @@ class Plan:
         folder = self.layout.manifests(stage)
         return [target for target in self.targets[stage].values() if not target.path(folder).exists()]
 
-    def write(self) -> None:
-        """Records the run for its jobs: assignment, configuration, catalog, plan."""
+    @cached_property
+    def minutes(self) -> Minutes:
+        """Of each job on a cluster."""
+        batches: dict[str, list[Entry]] = {}
+        for entry in (e for e in self.entries if e.chosen):
+            batches.setdefault(entry.batch, []).append(entry)
+        return Minutes({stage: self.layout.receipts(stage) for stage in STAGES}, batches)
+
+    def write(self, *, cores: int, with_minutes: bool) -> None:
+        """Records the run for its jobs: assignment, configuration, catalog, plan.
+
+        Args:
+            cores: of a job.
+            with_minutes: also how long a cluster's jobs may take.
+        """
         self.assignment.append_new(self.layout.assignment)
         targets = {
             stage: {batch: [target.token, target.generation] for batch, target in batches.items()}
             for stage, batches in self.targets.items()
         }
-        plan = {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
+        jobs = {stage: self.open_targets(stage) if with_minutes else [] for stage in STAGES}
+        minutes = {stage: {job.batch: self.minutes.of(stage, job.batch) for job in found} for stage, found in jobs.items()}
+        plan = {"cores": cores, "minutes": minutes}
+        plan |= {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
         write_run(self.run, self.config, self.variants, self.entries, plan)
 
 

@@ -7,6 +7,7 @@ file does not stop the others: the exit code is 0 when every video is done, quar
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from stages.worker import READERS, Damaged, Job, WorkerFactory
 from videolift.config import UPSTREAM
 from videolift.errors import ExitCode
 from videolift.freshness import StageState, judge
-from videolift.leases import Lease
+from videolift.leases import Lease, patience_s
 from videolift.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
 from videolift.receipts import Receipt, ReceiptCache, write_receipt
@@ -46,8 +47,9 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
         VideoliftError: as the pool's outcome demands; see the exit codes.
     """
     layout, config = run.layout, run.config
-    wait = config.lease_wait_s
-    with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=wait) as lease:
+    path = layout.lease(target.stage, target.batch)
+    wait_s = patience_s(path) if "SLURM_JOB_ID" in os.environ else config.lease_wait_s
+    with Lease.acquire(path, wait_s=wait_s) as lease:
         entries = [entry for entry in run.entries(target.batch) if entry.chosen]
         read = ReceiptCache(layout)
         work: list[Work] = []

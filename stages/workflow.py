@@ -7,9 +7,10 @@ to be redone, backends that cannot run) and, under ``-n``, prints our own summar
 from __future__ import annotations
 
 import atexit
+import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 from stages.registry import ROOT
 from videolift.config import UPSTREAM, Config, parse_config
 from videolift.errors import VideoliftError
+from videolift.leases import Lease, patience_s
 from videolift.manifests import Target
 from videolift.paths import Layout
 from videolift.runs import read_run
 from videolift.status import reach
+from videolift.store import sha256_of
 
 
 @dataclass
@@ -34,44 +37,71 @@ class Session:
     _targets: Mapping[str, Mapping[str, Target]]
     environments: Mapping[str, tuple[str, ...]]
     gpu: frozenset[str]
+    cores: int
+    _minutes: Callable[[str, str], int]
     _plan: Any = None
+    _cluster: frozenset[str] | None = None
 
     @classmethod
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
         with _plain_errors():
-            config = parse_config(settings)
-            return cls._head(config, workflow) if workflow.is_main_process else cls._job(config)
+            if not workflow.is_main_process and RUN in os.environ:
+                return cls._job(Path(os.environ[RUN]))
+            return cls._head(parse_config(settings), workflow)
 
     @classmethod
     def _head(cls, config: Config, workflow: Any) -> Session:
+        from stages.cluster import CORES
         from stages.forecast import Forecast
         from stages.plan import make_plan
 
         plan = make_plan(config, Path.cwd())
+        if "--unlock" in sys.argv:
+            _take_the_head(plan.layout).release()
+        asked = workflow.resource_settings
+        on_cluster = asked.nodes is not None
         # Only when all is over does Snakemake tell whether this was a dry run.
         atexit.register(lambda: workflow.dryrun and print("\n".join(Forecast.of(plan).lines()), file=sys.stderr))
-        return cls(config, plan.layout, plan.run, plan.targets, plan.environments, plan.gpu, plan)
+        cores = asked.cores or CORES
+        cluster = _named_resources(asked) if on_cluster else None
+        return cls(config, plan.layout, plan.run, plan.targets, plan.environments, plan.gpu, cores, plan.minutes.of, plan, cluster)
 
     @classmethod
-    def _job(cls, config: Config) -> Session:
-        layout = Layout(Path.cwd() / Path(config.output).expanduser())
-        run = read_run(layout.run(config.digest()))
+    def _job(cls, folder: Path) -> Session:
+        from stages.cluster import FIRST_MINUTES
+
+        run = read_run(folder)
         targets = {
             stage: {batch: Target(stage, batch, token, generation) for batch, (token, generation) in batches.items()}
             for stage, batches in run.plan["targets"].items()
         }
         environments = {stage: tuple(names) for stage, names in run.plan["environments"].items()}
-        return cls(config, layout, run.folder, targets, environments, frozenset(run.plan["gpu"]))
+        gpu, minutes = frozenset(run.plan["gpu"]), run.plan["minutes"]
+        return cls(
+            run.config,
+            run.layout,
+            run.folder,
+            targets,
+            environments,
+            gpu,
+            run.plan["cores"],
+            lambda stage, batch: int(minutes[stage].get(batch, FIRST_MINUTES)),
+        )
 
     def begin(self) -> None:
         """Refuses surprises, then records the run for its jobs; called in the head process before the first job, never under -n."""
+        from stages.cluster import refuse_unnamed
         from stages.forecast import Forecast
 
         if self._plan is not None:
             with _plain_errors():
+                if self._cluster is not None:
+                    refuse_unnamed(self._cluster)
                 Forecast.of(self._plan).refuse()
-                self._plan.write()
+                atexit.register(_take_the_head(self.layout).release)
+                self._plan.write(cores=self.cores, with_minutes=self._cluster is not None)
+                os.environ[RUN] = str(self.run)
 
     def report(self) -> None:
         """After a failed run: where everything stands."""
@@ -94,6 +124,28 @@ class Session:
     def upstream(self, stage: str, batch: str) -> list[str]:
         """The manifests of one batch that a stage reads."""
         return [str(self._targets[name][batch].path(self.layout.manifests(name))) for name in UPSTREAM[stage]]
+
+    def threads(self, stage: str) -> int:
+        """Cores of a stage's job.
+
+        Here a CPU stage takes all, the pool inside; a stage on cards takes one, so that CPU batches go on beside it. On a cluster
+        both take what a job is given.
+        """
+        return 1 if stage in self.gpu and self._cluster is None and self._plan is not None else self.cores
+
+    def resources(self, stage: str) -> dict[str, Any]:
+        """What a stage's job asks for: cards, and on a cluster memory, minutes and an early warning."""
+        from stages.cluster import EXTRA, memory_mb
+
+        cards = 1 if stage in self.gpu else 0
+        if self._plan is not None and self._cluster is None:
+            return {"gpu": cards}
+        return {
+            "gpu": cards,
+            "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
+            "runtime": lambda wildcards, attempt: attempt * self._minutes(stage, wildcards.batch),
+            "slurm_extra": EXTRA,
+        }
 
     def prerequisites(self, stage: str) -> list[str]:
         """Files besides manifests that a stage's jobs wait for: the rendered sample, environments built here."""
@@ -148,5 +200,22 @@ def _plain_errors() -> Iterator[None]:
         raise WorkflowError(str(error)) from None
 
 
+def _take_the_head(layout: Layout) -> Lease:
+    """The lease of the one head process in this folder: Snakemake's own lock does not know whether its owner lives.
+
+    Raises:
+        LeaseHeld: another one lives, although the lock was removed, or is about to be.
+    """
+    path = layout.lease("head", sha256_of(str(Path.cwd()))[:12])
+    return Lease.acquire(path, wait_s=patience_s(path))
+
+
+def _named_resources(asked: Any) -> frozenset[str]:
+    """Names of the resources that the user has set, for all rules or for some."""
+    return frozenset(asked.default_resources or ()).union(*(asked.overwrite_resources or {}).values())
+
+
+RUN = "VIDEOLIFT_RUN"
+"""Variable naming the run's folder, for jobs that parse the workflow again: they take what the head process has recorded."""
 BUILT_HERE = ("mediapipe",)
 """Environments built on first use; the others need a licence click or a compiler and are installed by hand."""

@@ -114,6 +114,13 @@ class Lease:
         self.release()
 
 
+def patience_s(path: Path) -> float:
+    """How long to wait for the lease at ``path`` where waiting costs a card: until it is known whether its owner lives."""
+    holder = _read(path)
+    knows = holder is None or (holder.process is not None and holder.process.is_alive() is not None)
+    return 0.0 if knows else FREE_AFTER_S + TOUCH_S
+
+
 def read_nonce(path: Path) -> str | None:
     """Nonce of the lease at ``path``, for workers of the run that holds it; None where there is none."""
     holder = _read(path)

@@ -30,6 +30,8 @@ class Project:
     folder: Path
     seconds: float = 0.2
     """What each stage takes per clip."""
+    where: tuple[str, ...] = ("--cores", "2")
+    """Arguments that say where the work is done."""
 
     @property
     def output(self) -> Path:
@@ -44,9 +46,10 @@ class Project:
         out = (self.folder / "terminal.log").open("a", encoding="utf-8")
         outside = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         ours = {"VIDEOLIFT_TEST_LOG": str(self.log), "VIDEOLIFT_TEST_SECONDS": str(self.seconds)}
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+        ours |= environment or {}
+        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *self.where, *arguments]
         return subprocess.Popen(
-            command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=outside | ours | (environment or {})
+            command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=outside | ours
         )
 
     def run(self, *arguments: str, timeout: float = 240) -> int:

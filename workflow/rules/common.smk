@@ -38,16 +38,6 @@ def verdict(stage):
     return f"{PYTHON} verdict --run {session.quoted_run} --stage {stage}"
 
 
-def stage_threads(stage):
-    """A CPU stage takes all cores, the pool inside; a stage on cards takes one, so that CPU batches go on beside it."""
-    return 1 if stage in session.gpu else workflow.cores
-
-
-def stage_gpu(stage):
-    """Cards a stage's job asks for."""
-    return 1 if stage in session.gpu else 0
-
-
 onstart:
     session.begin()
 

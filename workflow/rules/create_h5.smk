@@ -7,9 +7,9 @@ rule create_h5_batch:
         manifest("create_h5"),
     log:
         f"{session.layout.output}/logs/create_h5/{{batch}}-{{token}}-{{generation}}.log",
-    threads: stage_threads("create_h5")
+    threads: session.threads("create_h5")
     resources:
-        gpu=stage_gpu("create_h5"),
+        **session.resources("create_h5"),
     shell:
         stage_command("create_h5")
 

@@ -7,9 +7,9 @@ rule depth_batch:
         manifest("depth"),
     log:
         f"{session.layout.output}/logs/depth/{{batch}}-{{token}}-{{generation}}.log",
-    threads: stage_threads("depth")
+    threads: session.threads("depth")
     resources:
-        gpu=stage_gpu("depth"),
+        **session.resources("depth"),
     shell:
         stage_command("depth")
 

@@ -7,9 +7,9 @@ rule hands_batch:
         manifest("hands"),
     log:
         f"{session.layout.output}/logs/hands/{{batch}}-{{token}}-{{generation}}.log",
-    threads: stage_threads("hands")
+    threads: session.threads("hands")
     resources:
-        gpu=stage_gpu("hands"),
+        **session.resources("hands"),
     shell:
         stage_command("hands")
 

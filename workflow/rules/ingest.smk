@@ -7,9 +7,9 @@ rule ingest_batch:
         manifest("ingest"),
     log:
         f"{session.layout.output}/logs/ingest/{{batch}}-{{token}}-{{generation}}.log",
-    threads: stage_threads("ingest")
+    threads: session.threads("ingest")
     resources:
-        gpu=stage_gpu("ingest"),
+        **session.resources("ingest"),
     shell:
         stage_command("ingest")
 

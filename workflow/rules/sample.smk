@@ -7,6 +7,6 @@ rule sample:
         f"{session.layout.output}/logs/sample.log",
     retries: 0
     localrule: True
-    threads: workflow.cores
+    threads: session.cores
     shell:
         f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.sample {session.quoted_output}/sample 2>&1 | tee {{log:q}}"

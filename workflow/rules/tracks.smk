@@ -7,9 +7,9 @@ rule tracks_batch:
         manifest("tracks"),
     log:
         f"{session.layout.output}/logs/tracks/{{batch}}-{{token}}-{{generation}}.log",
-    threads: stage_threads("tracks")
+    threads: session.threads("tracks")
     resources:
-        gpu=stage_gpu("tracks"),
+        **session.resources("tracks"),
     shell:
         stage_command("tracks")
 

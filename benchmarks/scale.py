@@ -1,0 +1,173 @@
+"""What planning, resuming and looking cost with 1,000, 10,000 and 100,000 videos: seconds, CPU seconds, peak memory.
+
+    python -m benchmarks.scale [--sizes 1000 10000 100000] [--done-up-to 10000] [--folder /tmp/scale]
+
+Makes up projects in which nothing or everything is done: videos and artifacts are empty files, receipts and manifests are as the
+stages write them, so that every decision is taken on real files. No stage runs. Each figure is one whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from stages.plan import ALL, STATISTICS, Plan, make_plan
+from videolift import manifests, receipts
+from videolift.config import STAGES, UPSTREAM, load_config
+from videolift.freshness import Variant
+from videolift.manifests import Manifest, Row
+from videolift.receipts import ArtifactRecord, Receipt, fingerprint
+from videolift.runs import Entry
+from videolift.store import sha256_of
+
+ROOT = Path(__file__).resolve().parents[1]
+BYTES = 5_000_000
+_JOB_PARSE = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import snakemake.api, yaml
+class Workflow: is_main_process = False
+os.environ["VIDEOLIFT_RUN"] = {run!r}
+began = time.process_time()
+from stages.workflow import Session
+session = Session.start(yaml.safe_load(open("config.yaml")), Workflow)
+for stage in ("ingest", "depth", "tracks", "hands", "create_h5"):
+    session.reach(stage), session.threads(stage), session.prerequisites(stage), session.resources(stage)
+session.upstream("create_h5", "0000")
+print(time.process_time() - began, file=sys.stderr)
+"""
+
+
+def make_videos(folder: Path, count: int) -> None:
+    """Listed videos in 100 folders, of different lengths."""
+    for i in range(count):
+        path = folder / "videos" / f"{i % 100:02d}" / f"take{i:06d}.mp4"
+        if i < 100:
+            path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            file.truncate(BYTES + i)
+    settings = {"videos": "videos", "output": "output", "max_quarantined": count}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def finish(folder: Path) -> None:
+    """Makes everything done, as if all stages had run."""
+    plan = make_plan(load_config(folder / "config.yaml"), folder)
+    plan.write(cores=2, with_minutes=False)
+    rows: dict[tuple[str, str], dict[str, Row]] = {}
+    for stage in STAGES:
+        plan.layout.receipts(stage).mkdir(parents=True)
+        plan.layout.artifact(stage, "x").parent.mkdir(parents=True)
+        plan.layout.manifests(stage).mkdir(parents=True)
+    for entry in plan.entries:
+        for stage, row in finish_video(plan, entry, plan.variants[entry.variant]).items():
+            rows.setdefault((stage, entry.batch), {})[entry.video.id] = row
+    for (stage, batch), found in rows.items():
+        target = plan.targets[stage][batch]
+        write(plan.manifest(stage, batch), manifests.FORMAT, Manifest(stage, batch, target.token, target.generation, found))
+    target = plan.targets[STATISTICS][ALL]
+    plan.layout.manifests(STATISTICS).mkdir(parents=True)
+    write(plan.manifest(STATISTICS, ALL), manifests.FORMAT, Manifest(STATISTICS, ALL, target.token, target.generation, {}))
+
+
+def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
+    video, hashes, rows = entry.video, {}, {}
+    for stage in STAGES:
+        inputs = {name: hashes[name] for name in UPSTREAM[stage]}
+        files = {"path": (video.bytes, video.mtime_ns)} if stage == "ingest" else {}
+        if stage == "ingest":
+            inputs["path"] = sha256_of(video.id)
+        if stage == "create_h5":
+            inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
+        path = plan.layout.artifact(stage, video.id)
+        path.touch()
+        hashes[stage] = sha256_of([stage, video.id])
+        stat = path.stat()
+        record = ArtifactRecord(path.relative_to(plan.layout.output).as_posix(), 0, stat.st_mtime_ns, hashes[stage])
+        identity = variant.identities[stage]
+        receipt = Receipt(
+            video=video.id,
+            stage=stage,
+            state="done",
+            fingerprint=fingerprint(stage, identity, inputs),
+            backend=identity,
+            inputs=inputs,
+            files=files,
+            artifact=record,
+            seconds=30.0,
+            frames=600,
+            source=str(video.path),
+        )
+        write(plan.layout.receipt(stage, video.id), receipts.FORMAT, receipt)
+        rows[stage] = Row("done", record)
+    return rows
+
+
+def write(path: Path, file_format: str, value: object) -> None:
+    """As `videolift.store.write_json`, without waiting for the disk a million times."""
+    path.write_text(json.dumps({"format": file_format, **asdict(value)}, indent=1, sort_keys=True))
+
+
+def measure(folder: Path, *command: str) -> dict[str, float]:
+    """Wall seconds, CPU seconds and peak memory in MB of one process, its children included."""
+    began, before = time.monotonic(), os.times()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        last = said.read().strip().splitlines()[-1:]
+    after = os.times()
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    figures = {"wall_s": time.monotonic() - began, "cpu_s": cpu_s, "peak_mb": usage.ru_maxrss / 1024, "code": process.returncode}
+    return figures | ({"printed": float(last[0])} if last and last[0].replace(".", "", 1).isdigit() else {})
+
+
+def measurements(folder: Path, *, done: bool) -> dict[str, tuple[str, ...]]:
+    snakemake = ("-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-q", "--cores", "2")
+    wanted = {"videolift plan": ("-m", "stages.forecast"), "snakemake -n": (*snakemake, "-n")}
+    if done:
+        wanted["snakemake, nothing to do"] = snakemake
+        wanted["videolift status"] = ("-c", "from videolift.cli import main; main()", "status")
+        plan = make_plan(load_config(folder / "config.yaml"), folder)
+        wanted["a job's own parse"] = ("-c", _JOB_PARSE.format(root=str(ROOT), run=str(plan.run)))
+    return wanted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
+    parser.add_argument("--done-up-to", type=int, default=10_000, help="largest project in which everything is done")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "videolift-scale")
+    options = parser.parse_args()
+    print(f"{'videos':>7}  {'state':<5} {'what':<26} {'wall s':>8} {'CPU s':>8} {'peak MB':>8}")
+    for count in options.sizes:
+        for done in (False, True) if count <= options.done_up_to else (False,):
+            folder = options.folder / f"{count}-{'done' if done else 'new'}"
+            if not folder.exists():
+                make_videos(folder, count)
+                if done:
+                    finish(folder)
+            for what, command in measurements(folder, done=done).items():
+                found = measure(folder, *command)
+                note = f"   of which {found['printed']:.2f} CPU s ours" if "printed" in found else ""
+                note += f"   exit code {found['code']:.0f}" if found["code"] else ""
+                figures = f"{found['wall_s']:>8.1f} {found['cpu_s']:>8.1f} {found['peak_mb']:>8.0f}"
+                print(f"{count:>7}  {'done' if done else 'new':<5} {what:<26} {figures}{note}", flush=True)
+    if options.folder == parser.get_default("folder"):
+        shutil.rmtree(options.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
