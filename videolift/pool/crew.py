@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from videolift.pool.figures import Figures, Peak, Running
 from videolift.pool.handle import WorkerHandle
-from videolift.pool.memory import Gauge
+from videolift.pool.memory import Gauge, Memory
 from videolift.pool.queue import WorkQueue
 from videolift.pool.sizing import Decision, Snapshot, leaks, regrown
 from videolift.pool.types import Device
@@ -43,6 +43,8 @@ class Crew:
         self.decision: Decision | None = None
         self.usual_foreign_bytes: int | None = None
         self._use: dict[int, Use] = {}
+        self._memory = Memory(device.memory_bytes, device.memory_bytes)
+        self._host = self._memory
         self._running: dict[int, Peak] = {}
         self._company: dict[int, float] = {}
         self._last_count = (0, time.monotonic())
@@ -63,19 +65,23 @@ class Crew:
         """Device memory of all workers at the last look."""
         return sum(use.device_bytes for use in self._use.values())
 
-    def foreign_bytes(self, gauge: Gauge) -> int:
-        """Device memory that is neither free nor ours."""
-        memory = gauge.device(self.device)
-        return max(0, memory.total - memory.free - self.own_bytes)
+    @property
+    def foreign_bytes(self) -> int:
+        """Device memory that was neither free nor ours at the last look."""
+        return max(0, self._memory.total - self._memory.free - self.own_bytes)
+
+    def measured(self, gauge: Gauge) -> Memory:
+        """The device's memory, looked at just now together with its workers'."""
+        self.sample(gauge)
+        return self._memory
 
     def sample(self, gauge: Gauge) -> None:
-        """Looks at every worker's memory, and at how busy the device is."""
+        """Looks at what is free, at every worker's memory, all at one moment so that they add up, and at how busy the device is."""
+        self._host = gauge.host()
+        self._memory = self._host if self.device.kind == "cpu" else gauge.device(self.device)
         if self.usual_foreign_bytes is None:
-            self.usual_foreign_bytes = self.foreign_bytes(gauge)
-        for worker in self.living:
-            self._look(worker, gauge)
-        here = {w.serial for w in self.workers}
-        self._use = {serial: use for serial, use in self._use.items() if serial in here}
+            self.usual_foreign_bytes = self.foreign_bytes
+        self._use = {worker.serial: self._look(worker, gauge) for worker in self.workers if worker.state != "gone"}
         self._see_how_busy(gauge)
 
     def _look(self, worker: WorkerHandle, gauge: Gauge) -> Use:
@@ -85,7 +91,6 @@ class Crew:
         if on_device is None:
             on_device = self._by_difference(gauge)
         use = Use(on_device, host, gauge.cpu_seconds(worker.members) if self.device.kind == "cpu" else 0.0)
-        self._use[worker.serial] = use
         if worker.task is not None:
             before = self._running.get(worker.serial, Peak(worker.task.size, 0, 0))
             after = Peak(before.size, max(before.device_bytes, use.device_bytes), max(before.host_bytes, use.host_bytes))
@@ -167,15 +172,13 @@ class Crew:
         self.figures.loaded(time.monotonic() - worker.spawned, use.device_bytes, use.host_bytes)
         self.load_failures = 0
 
-    def snapshot(self, gauge: Gauge, queue: WorkQueue) -> Snapshot:
-        """What sizing needs."""
-        host = gauge.host()
-        memory = host if self.device.kind == "cpu" else gauge.device(self.device)
+    def snapshot(self, queue: WorkQueue, pool_workers: int) -> Snapshot:
+        """What sizing needs; ``pool_workers`` are alive on all devices together."""
         per_size, figures = self.figures.seconds_per_size, self.figures
         return Snapshot(
-            free_bytes=memory.free,
+            free_bytes=self._memory.free,
             own_bytes=self.own_bytes,
-            host_free_bytes=host.free,
+            host_free_bytes=self._host.free,
             host_own_bytes=sum(use.host_bytes for use in self._use.values()),
             slots=self.slots,
             workers=len(self.living),
@@ -195,4 +198,5 @@ class Crew:
             busy_share=figures.busy_share,
             rates=figures.rates,
             settled=self.settled,
+            pool_workers=pool_workers,
         )

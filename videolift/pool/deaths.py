@@ -69,7 +69,7 @@ class Deaths:
 
     def circumstances(self, worker: WorkerHandle, crew: Crew, peak_bytes: int | None) -> Circumstances:
         """How the worker's attempt ran."""
-        memory = self._gauge.device(crew.device)
+        memory = crew.measured(self._gauge)
         others = [w for w in crew.living if w is not worker]
         cuda = crew.device.kind == "cuda"
         return Circumstances(
@@ -81,7 +81,7 @@ class Deaths:
             peak_bytes=peak_bytes,
             device=crew.device.name,
             total_bytes=memory.total,
-            foreign_bytes=crew.foreign_bytes(self._gauge) if cuda else 0,
+            foreign_bytes=crew.foreign_bytes if cuda else 0,
             usual_foreign_bytes=(crew.usual_foreign_bytes or 0) if cuda else 0,
             now=time.monotonic(),
         )

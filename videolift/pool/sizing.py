@@ -63,6 +63,7 @@ class Snapshot:
         busy_share: for which share of its time one worker keeps the device busy, None while not known.
         rates: throughput by number of workers.
         settled: the most workers after an out of memory, None without one.
+        pool_workers: alive on all devices together.
     """
 
     free_bytes: int
@@ -83,6 +84,7 @@ class Snapshot:
     busy_share: float | None = None
     rates: tuple[Rate, ...] = ()
     settled: int | None = None
+    pool_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Decision:
         start: how many workers to have started; above ``busy`` only while the first items are measured.
         keep: how many workers may live; those above ``busy`` only rest, and take no more than when they had just loaded.
         reason: the limit that decided.
-        give_up: the host is about to run out: the youngest worker must go at once.
+        give_up: the host is about to run out: the youngest worker of the pool must go at once.
         figures: the numbers behind it, for events and people.
     """
 
@@ -132,7 +134,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         "busy_share": round(now.busy_share or 0.0, 3),
         "waiting": now.waiting,
     }
-    critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and now.workers > 1
+    critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and max(now.workers, now.pool_workers) > 1
     return Decision(busy, start, keep, reason, critical, figures)
 
 

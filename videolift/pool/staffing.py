@@ -66,7 +66,7 @@ class Staffing:
         """One round for one device."""
         decision = self._decide(crew, now)
         if decision.give_up:
-            self._give_up_youngest(crew)
+            self._give_up_youngest()
         idle = sorted((w for w in crew.workers if w.state == "idle"), key=lambda w: -w.serial)
         for worker in idle[: max(0, len(crew.living) - decision.keep)]:
             worker.close()
@@ -78,7 +78,7 @@ class Staffing:
         if crew.decision is not None and now < self._next_sizing.get(crew.device.id, 0.0):
             return crew.decision
         self._next_sizing[crew.device.id] = now + _SIZING_EVERY_S
-        decision = decide(crew.snapshot(self._gauge, self._books.queue), self._plan.sizing)
+        decision = decide(crew.snapshot(self._books.queue, sum(len(c.living) for c in self._crews)), self._plan.sizing)
         before, crew.decision = crew.decision, decision
         if before is None or (before.busy, before.start, before.reason) != (decision.busy, decision.start, decision.reason):
             self._events.emit(
@@ -96,11 +96,12 @@ class Staffing:
         """Something has changed; the next round decides afresh."""
         self._next_sizing.clear()
 
-    def _give_up_youngest(self, crew: Crew) -> None:
+    def _give_up_youngest(self) -> None:
         """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
-        youngest = max(crew.living, key=lambda w: w.serial, default=None)
-        if youngest is None or any(w.state == "killed" for w in crew.workers):
-            return
+        living = [(worker, crew) for crew in self._crews for worker in crew.living]
+        if len(living) < 2 or any(w.state == "killed" for c in self._crews for w in c.workers):
+            return  # one must stay, and whoever goes must be seen gone first
+        youngest, crew = max(living, key=lambda pair: pair[0].serial)
         crew.settle(len(crew.living) - 1)
         youngest.taken_back = True
         text = "host memory is about to run out: its youngest worker was ended"

@@ -28,7 +28,7 @@ from videolift.pool.watch import Watch
 
 _END_WITHIN_S = 2.0
 _COST_OF_LOOKING = 0.02
-"""Share of the supervisor's time that may go into measuring memory."""
+"""Share of one core that may go into measuring memory."""
 
 
 class Supervisor:
@@ -113,11 +113,12 @@ class Supervisor:
     def _measure(self, now: float) -> None:
         if now < self._next_sample:
             return
+        cpu_before = time.thread_time()
         for crew in self._crews:
             crew.sample(self._gauge)
             for worker in crew.workers:
                 worker.bound_log()
-        cost_s = time.monotonic() - now
+        cost_s = time.thread_time() - cpu_before
         self._next_sample = now + max(self._plan.timing.sample, cost_s / _COST_OF_LOOKING)
 
     def _nothing_left(self) -> bool:

@@ -376,11 +376,11 @@ def _(bench, monkeypatch):
 @case(33, "all workers killed at once: the machine's doing, nobody is charged")
 def _(bench, monkeypatch):
     def kill_both(event):
-        if len(bench.events.of("claimed")) == 2:
+        if {progress["item"] for progress in bench.events.of("progress")} == {"a", "b"} and not bench.events.of("died"):
             for claim in bench.events.of("claimed"):
                 os.kill(bench.events.pid_of(claim["worker"]), signal.SIGKILL)
 
-    bench.events.on["claimed"] = kill_both
+    bench.events.on["progress"] = kill_both
     bench.with_cards(8, 8)
     report = bench.run([item(key, ["wait_for", "never"], []) for key in "ab"], workers=1)
     all_done(report, 2)
