@@ -135,7 +135,8 @@ class _Ingest:
         )
         assert view is not None  # refuse has raised where no frame was kept
         self._describe(view)
-        return Quality(self.seen.kept, tuple(checks(self.seen, self.source, self.settings.fps)), self._figures(view))
+        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens))
+        return Quality(self.seen.kept, sentences, self._figures(view))
 
     def _watch(self, frames: Iterable[tuple[float, VideoFrame]], end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         for seconds, frame in frames:
@@ -228,6 +229,13 @@ def _view(frame: VideoFrame, source: Source, settings: IngestSettings, lens: Len
         framing = framing.corrected(lens) if lens.distorts else framing
         K_given = framing.map_intrinsics(lens.K, lens.size_px)
     return View(stored, turned, frame_colour(frame), framing, K_given)
+
+
+def _view_checks(view: View, lens: Lens | None) -> Iterator[str]:
+    if view.orientation.off_deg > 1:
+        yield f"the container turns it by {view.orientation.off_deg:.1f} degrees off a right angle; that part was left as it is"
+    if lens is not None and lens.size_px is None:
+        yield "the calibration names no size; it was taken for one of {} x {} px".format(*view.framing.source_px)
 
 
 def _check_lens(lens: Lens, upright: tuple[int, int], aspect: Fraction) -> None:

@@ -92,3 +92,11 @@ def test_a_lens_that_folds_the_picture_is_refused(tmp_path, ingest):
     folding = calibration(tmp_path / "c.json", LENSES["barrel"], distortion=[-40.0, 0, 0, 0])
     with pytest.raises(BadInput, match="at any zoom"):
         ingest(path, calib=folding)
+
+
+def test_a_calibration_without_a_size_is_taken_for_the_videos_and_says_so(tmp_path, ingest):
+    path = write_video(tmp_path / "v.mp4", moving_pattern(3), fps=10)
+    (tmp_path / "c.json").write_text(json.dumps({"K": pinhole(80, 64, 48).tolist()}))
+    clip, quality = ingest(path, calib=tmp_path / "c.json")
+    assert np.array(clip.attrs["K_given"]) == pytest.approx(pinhole(80, 64, 48))
+    assert any("names no size" in check for check in quality.checks)
