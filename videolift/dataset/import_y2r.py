@@ -1,0 +1,232 @@
+"""Import of the predecessor's folders (frames/, vipe/, tracks_3d/, hand_poses/): artifacts and a dataset without computing again.
+
+Its known mistakes are repaired where its files still hold what is needed, and named where not. The repairs are pure functions of
+its arrays, in `videolift.dataset.y2r_repairs`; here files are read and artifacts written. Its ``.pt`` files are opened with
+torch's restricted loader, never as plain pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts import ClipWriter, DepthWriter, HandsWriter, TracksWriter
+from videolift.artifacts.clip import Clip
+from videolift.artifacts.depth import Depth
+from videolift.artifacts.hands import Hands
+from videolift.artifacts.tracks import Tracks
+from videolift.dataset.package import Packaging, Sources, package
+from videolift.dataset.publish import Packaged, publish_dataset
+from videolift.dataset.writer import DatasetWriter
+from videolift.dataset.y2r_repairs import Imported, repair_hands, repair_window
+from videolift.errors import ConfigError, CorruptFile
+
+BACKEND = "imported from y2r"
+MIN_TRACKED = 9
+"""TAPIP3D returned motionless tracks for windows of 8 frames or fewer."""
+_FRAMES = 32
+_COMMON = (
+    "intrinsics: moved by half a pixel, they counted from the corner",
+    "times: frame number over the rate given, the sources' own times are not kept",
+    "hands: keypoints in the image and scores were not stored",
+)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of every video.
+
+    Attributes:
+        imported: video to what was repaired and what could not be.
+        left_out: video to the reason why it was not imported at all.
+    """
+
+    imported: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def import_y2r(
+    source: Path,
+    out: Path,
+    *,
+    fps: float = 10.0,
+    scale: Literal["metric", "arbitrary"] = "arbitrary",
+    packaging: Packaging | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ImportReport:
+    """Writes artifacts (``frames/``, ``depth/``, ``tracks_3d/``, ``hand_poses/``) and ``h5_dataset/`` into ``out``.
+
+    Args:
+        source: the predecessor's data folder.
+        out: an output folder; videos of the same name are replaced.
+        fps: its ``target_fps``.
+        scale: ``metric`` only if its ViPE ran with a metric preset; its own default, ``lyra``, has no metres.
+        packaging: window_length and stride are taken from its tracks.
+        progress: (done, total) videos.
+
+    Raises:
+        ConfigError: no frames there, or torch is missing.
+    """
+    folders = sorted(path for path in (source / "frames").iterdir() if path.is_dir()) if (source / "frames").is_dir() else []
+    if not folders:
+        raise ConfigError(f"{source} has no frames/: name the predecessor's data folder, with frames/, vipe/ and tracks_3d/")
+    report, rows, reference = ImportReport(), [], packaging or Packaging()
+    for done, frames in enumerate(folders, 1):
+        video = frames.name
+        try:
+            notes, settings = _import_video(source, video, out, fps, scale, reference)
+            rows.append(_package(out, video, settings, notes))
+            report.imported[video] = notes
+        except (CorruptFile, FileNotFoundError, KeyError, ValueError) as error:
+            report.left_out[video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
+        progress(done, len(folders))
+    publish_dataset(out / "h5_dataset", rows, left_out=report.left_out)
+    return report
+
+
+def load_pt(path: Path) -> dict[str, Any]:
+    """A ``.pt`` file of tensors, arrays and plain values; anything else in it is refused.
+
+    Raises:
+        ConfigError: torch is missing.
+        CorruptFile: it holds something else.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ConfigError("reading the predecessor's .pt files needs torch: pip install 'videolift[train]'") from error
+    names = ["_reconstruct", "scalar"]
+    safe: list[Any] = [np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("DType"))]
+    core = importlib.import_module("numpy._core.multiarray")  # two functions that pickled arrays and numpy scalars need
+    safe += [getattr(core, name) for name in names] + [(getattr(core, n), f"numpy.core.multiarray.{n}") for n in names]
+    try:
+        with torch.serialization.safe_globals(safe):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
+        raise CorruptFile(f"{path.name} cannot be read safely: {str(error).splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:
+        raise CorruptFile(f"{path.name} holds what is neither tensors nor arrays: {str(error).splitlines()[0]}") from error
+    return {name: _plain(value) for name, value in loaded.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.numpy() if hasattr(value, "numpy") else value
+
+
+def _import_video(
+    source: Path, video: str, out: Path, fps: float, scale: Literal["metric", "arbitrary"], settings: Packaging
+) -> tuple[tuple[str, ...], Packaging]:
+    for folder in ("frames", "depth", "tracks_3d", "hand_poses"):
+        (out / folder / f"{video}.h5").unlink(missing_ok=True)
+    frames = _write_clip(source / "frames" / video, out / "frames" / f"{video}.h5", fps)
+    with np.load(source / "vipe" / f"{video}.npz", allow_pickle=False) as vipe:
+        E, K = vipe["extrinsics"].astype(np.float64), vipe["intrinsics"].astype(np.float64)
+        K = (K[0] if K.ndim == 3 else K).copy()
+        K[:2, 2] -= 0.5
+        depths = vipe["depths"]
+    if not len(depths) == len(E) == frames:
+        raise ValueError(f"{frames} frames, but {len(depths)} depth maps and {len(E)} poses")
+    _write_depth(out / "depth" / f"{video}.h5", depths, E, K, scale)
+    notes = [*_COMMON]
+    tracks = source / "tracks_3d" / f"{video}.pt"
+    if tracks.exists():
+        found = load_pt(tracks)
+        length, stride = int(found["window_length"]), int(found["stride"])
+        settings = Packaging(**{**vars(settings), "window_length": length, "stride": stride})
+        notes += _write_tracks(out / "tracks_3d" / f"{video}.h5", found, frames, E, K)
+    hands = source / "hand_poses" / f"{video}.pt"
+    if hands.exists():
+        repaired = repair_hands(load_pt(hands), K, metric=scale == "metric")
+        _write_hands(out / "hand_poses" / f"{video}.h5", repaired)
+        notes += repaired.notes
+    return tuple(notes), settings
+
+
+def _write_clip(folder: Path, path: Path, fps: float) -> int:
+    files = sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
+    if not files:
+        raise FileNotFoundError(f"no images in frames/{folder.name}")
+    writer, digest, size = ClipWriter(path), hashlib.sha256(), (0, 0)
+    for t, file in enumerate(files):
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if image is None:
+            raise CorruptFile(f"frames/{folder.name}/{file.name} is no image")
+        digest.update(image.tobytes())
+        size = image.shape[1], image.shape[0]
+        writer.append_frames(image[None, ..., ::-1], [t / fps])
+    source = {"sha256": digest.hexdigest(), "rotation_deg": 0, "vfr": False, "fps_header": fps, "fps_measured": fps}
+    writer.describe(fps=fps, source={**source, "size_px": list(size), "crop_px": [0, 0, *size]})
+    writer.publish()
+    return len(files)
+
+
+def _write_depth(path: Path, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: Literal["metric", "arbitrary"]) -> None:
+    writer = DepthWriter(path)
+    for start in range(0, len(depths), _FRAMES):
+        part = slice(start, start + _FRAMES)
+        writer.append_frames(depths[part], E[part], np.isfinite(E[part]).all((1, 2)))
+    writer.put(K=K)
+    writer.declare(backend=BACKEND, tier="B", scale=scale, pose="slam", intrinsics="estimated")
+    writer.publish()
+
+
+def _write_tracks(path: Path, found: Mapping[str, Any], frames: int, E: NDArray[Any], K: NDArray[Any]) -> list[str]:
+    length, stride = int(found["window_length"]), int(found["stride"])
+    if length < MIN_TRACKED:
+        return [f"tracks: left out, windows of {length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"]
+    by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
+    writer, moved, missing = TracksWriter(path), 0.0, 0
+    writer.describe(backend=BACKEND, window_length=length, stride=stride, query="unknown", seed=0)
+    for start in range(0, frames - length + 1, stride):
+        i = by_start.get(start)
+        xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length]
+        poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else np.asarray(found["window_poses"][i])[:length]
+        missing += i is None
+        window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
+        moved = max(moved, shift)
+        writer.append_window(window)
+    writer.publish()
+    notes = [f"tracks: taken out of wrongly composed window poses (points moved by up to {moved:.3g})"]
+    notes += ["tracks: visibility was not stored, every kept point counts as visible"]
+    return notes + ([f"tracks: {missing} windows were missing and hold no points"] if missing else [])
+
+
+def _write_hands(path: Path, hands: Imported) -> None:
+    writer = HandsWriter(path)
+    writer.append_frames(**hands.arrays)
+    writer.put(betas=hands.betas)
+    writer.describe(backend=BACKEND, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
+    writer.publish()
+
+
+def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...]) -> Packaged:
+    folders: dict[str, tuple[str, type[Any]]] = {
+        "depth": ("depth", Depth),
+        "tracks": ("tracks_3d", Tracks),
+        "hands": ("hand_poses", Hands),
+    }
+    parts = {name: kind(path) for name, (f, kind) in folders.items() if (path := out / f / f"{video}.h5").exists()}
+    lineage = {"import": {"backend": {"name": BACKEND}, "shrink": 1.0, "checks": list(notes)}}
+    writer = DatasetWriter(out / "h5_dataset" / f"{video}.hdf5")
+    try:
+        missing = {name: "the predecessor has none" for name in folders if name not in parts}
+        with Clip(out / "frames" / f"{video}.h5") as clip:
+            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage})
+            package(sources, settings, writer, lambda done, total: None)
+        published = writer.publish()
+    finally:
+        writer.discard()
+        for part in parts.values():
+            part.close()
+    return Packaged(video, published.path, {"artifact": {"sha256": published.sha256, "bytes": published.bytes}})
