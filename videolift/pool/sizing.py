@@ -122,6 +122,8 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         reason = "probing" if start > busy else reason
     if not _pays(now) and start > now.workers:
         start, reason = max(1, now.workers), "not worth starting"
+    if now.host_free_bytes < rules.reserve_bytes and start > now.workers:
+        start, reason = now.workers if now.pool_workers else 1, "host memory"
     keep = max(start, busy + _resting(now, rules, busy))
     peak, host_peak = (_p95([p.device_bytes for p in known]), _p95([p.host_bytes for p in known]))
     figures = {

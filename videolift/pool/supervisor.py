@@ -146,6 +146,9 @@ class Supervisor:
             self._deaths.bury(worker, crew)
         elif worker.state == "killed":
             self._deaths.see_it_gone(worker, crew)
+        if worker.state == "gone":
+            self._next_sample = 0.0  # memory has come free: the next decision must know
+            self._staffing.decide_anew()
 
     def _on(self, message: Message, worker: WorkerHandle, crew: Crew) -> None:
         worker.last_sign = time.monotonic()

@@ -110,6 +110,13 @@ def test_the_youngest_goes_before_the_machine_is_out_of_memory():
     assert not decide(measured(workers=3, host_free_bytes=GIB), RULES).give_up
 
 
+def test_no_worker_is_added_while_the_host_is_short_of_memory():
+    short = measured(workers=2, pool_workers=3, host_free_bytes=GIB // 2, host_own_bytes=60 * GIB)
+    assert decide(short, RULES).start == 2
+    assert decide(dataclasses.replace(short, workers=0), RULES).start == 0
+    assert decide(dataclasses.replace(short, workers=0, pool_workers=0), RULES).start == 1
+
+
 def test_after_out_of_memory_the_number_grows_again_only_with_quiet_work():
     assert decide(measured(settled=2), RULES).busy == 2
     assert regrown(2, done_since=15) == 2
