@@ -43,6 +43,7 @@ class Plan:
         assignment: with the new videos, not yet written.
         environments: stage to the names of environments its backends need.
         gpu: stages of which at least one backend runs on a card.
+        blocks: stage to its resolved settings, for every distinct way in which videos are processed.
     """
 
     config: Config
@@ -55,6 +56,7 @@ class Plan:
     assignment: Assignment
     environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gpu: frozenset[str] = frozenset()
+    blocks: tuple[Mapping[str, Any], ...] = ()
 
     def manifest(self, stage: str, batch: str) -> Path:
         """The file a stage and batch should have."""
@@ -126,6 +128,7 @@ def make_plan(config: Config, root: Path) -> Plan:
         assignment=assignment,
         environments={stage: tuple(sorted({c.env for c in classes if c.env})) for stage, classes in needs.items()},
         gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
+        blocks=tuple(variants.blocks),
     )
 
 
@@ -161,7 +164,7 @@ class _Variants:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._index: dict[Any, int] = {}
-        self._blocks: list[dict[str, Any]] = []
+        self.blocks: list[dict[str, Any]] = []
         self.all: list[Variant] = []
 
     def index(self, video: Video) -> int:
@@ -172,12 +175,12 @@ class _Variants:
             variant = Variant({stage: identity(stage, blocks[stage]) for stage in STAGES}, tuple(blocks["create_h5"].required))
             self._index[key] = len(self.all)
             self.all.append(variant)
-            self._blocks.append(blocks)
+            self.blocks.append(blocks)
         return self._index[key]
 
     def classes(self, stage: str) -> list[Any]:
         """Backend classes of one stage over all variants."""
-        names = {blocks[stage].backend for blocks in self._blocks} - {"none"}
+        names = {blocks[stage].backend for blocks in self.blocks} - {"none"}
         return [backend_class(stage, name) for name in sorted(names)]
 
 

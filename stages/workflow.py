@@ -18,7 +18,7 @@ from typing import Any
 
 from stages.registry import ROOT
 from videolift.config import UPSTREAM, Config, parse_config
-from videolift.errors import VideoliftError
+from videolift.errors import BackendUnavailable, VideoliftError
 from videolift.leases import Lease, patience_s
 from videolift.manifests import Target
 from videolift.paths import Layout
@@ -98,10 +98,21 @@ class Session:
             with _plain_errors():
                 if self._cluster is not None:
                     refuse_unnamed(self._cluster)
+                self._refuse_missing()
                 Forecast.of(self._plan).refuse()
                 atexit.register(_take_the_head(self.layout).release)
                 self._plan.write(cores=self.cores, with_minutes=self._cluster is not None)
                 os.environ[RUN] = str(self.run)
+
+    def _refuse_missing(self) -> None:
+        """Stops before any work where a backend that has something to do cannot start; on a cluster the head needs no card."""
+        from stages.preflight import missing
+
+        busy = [stage for stage in self._plan.blocks[0] if self._plan.open_targets(stage)]
+        blocks = [(stage, blocks[stage]) for stage in busy for blocks in self._plan.blocks]
+        lines = missing(blocks, cards=self._cluster is None, built_later=BUILT_HERE)
+        if lines:
+            raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
 
     def report(self) -> None:
         """After a failed run: where everything stands."""
