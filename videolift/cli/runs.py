@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
 from videolift.config import STAGES
 from videolift.errors import ConfigError
 from videolift.housekeeping import Deletion
+from videolift.pool import at_work, lines
 from videolift.runs import latest_run
 from videolift.status import collect, write_quarantine
 
@@ -29,14 +31,15 @@ def status(
     as_json: Json = False,
     videos: Annotated[bool, typer.Option("--videos", help="Also a line per video.")] = False,
 ) -> None:
-    """Where a run stands: every video done, quarantined with a reason, excluded or pending; exit code 1 if one is lost or pending."""
+    """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
-    found = collect(run)
+    found, pools = collect(run), at_work(run.layout.output / "logs")
     write_quarantine(run.layout, found.videos)
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() | {"pools": {name: asdict(state) for name, state in pools.items()}})
     else:
-        typer.echo("\n".join([*found.table(), *(found.video_lines() if videos else []), *found.lines()]))
+        working = [line for name, state in pools.items() for line in (f"at work: {name}", *(f"  {row}" for row in lines(state)))]
+        typer.echo("\n".join([*found.table(), *(found.video_lines() if videos else []), *working, *found.lines()]))
     raise typer.Exit(int(found.exit_code))
 
 

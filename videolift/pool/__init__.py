@@ -4,7 +4,7 @@ Useful without videos and without Snakemake: give `run_pool` a picklable factory
 """
 
 from videolift.pool.devices import cpu_device, find_devices
-from videolift.pool.events import EventSink, Summary, lines, read_events, summary
+from videolift.pool.events import EventSink, Summary, at_work, lines, read_events, summary
 from videolift.pool.handle import Timing
 from videolift.pool.run import run_pool
 from videolift.pool.types import Device, Item, Ledger, Outcome, PoolReport, Worker
@@ -19,6 +19,7 @@ __all__ = [
     "Summary",
     "Timing",
     "Worker",
+    "at_work",
     "cpu_device",
     "find_devices",
     "lines",

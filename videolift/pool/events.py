@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from videolift.processes import ProcessName
+
 log = logging.getLogger("videolift.pool")
 
 _LOUD = {"failed", "oom", "died", "hung", "fenced", "stopping", "quarantined", "leftover"}
@@ -25,6 +27,7 @@ _ENDS = {"done", "quarantined", "failed", "oom", "died", "hung"}
 _LINE_EVERY_S = 30.0
 _LINE_EVERY_S_TERMINAL = 2.0
 _PROGRESS_EVERY_S = 5.0
+_RECENT_S = 900.0
 
 
 class EventSink:
@@ -129,6 +132,7 @@ class Summary:
         fenced: device id to why it is no longer used.
         troubles: the latest failures, oldest first.
         finished: the pool has ended.
+        supervisor: names its process (`videolift.processes.ProcessName`), empty where the events do not say.
         last: UTC time of the last event.
     """
 
@@ -141,7 +145,24 @@ class Summary:
     fenced: dict[str, str] = field(default_factory=dict)
     troubles: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+    supervisor: dict[str, Any] = field(default_factory=dict)
     last: str = ""
+
+
+def at_work(folder: Path) -> dict[str, Summary]:
+    """The pools that run now, by the name of their event file below ``folder``: not finished, and their supervisor lives.
+
+    Whether one of another machine lives cannot be known; it counts when its file was written within the last quarter of an hour.
+    """
+    found = {}
+    for path in sorted(folder.glob("*/*.events.jsonl")):
+        state = summary(read_events(path))
+        if state.finished or not state.supervisor:
+            continue
+        alive = ProcessName(**state.supervisor).is_alive()
+        if alive or (alive is None and time.time() - path.stat().st_mtime < _RECENT_S):
+            found[f"{path.parent.name}/{path.name.removesuffix('.events.jsonl')}"] = state
+    return found
 
 
 def lines(state: Summary) -> list[str]:
@@ -172,7 +193,7 @@ def summary(events: list[dict[str, Any]]) -> Summary:
     for event in events:
         kind, device, item = event["kind"], event.get("device", ""), event.get("item")
         if kind == "started":
-            state = Summary(total=event["items"])
+            state = Summary(total=event["items"], supervisor=event.get("supervisor") or {})
         elif kind == "spawned":
             state.workers[device] = state.workers.get(device, 0) + 1
         elif kind == "gone":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from videolift.pool.books import Books
 from videolift.pool.crew import Crew
@@ -25,6 +26,7 @@ from videolift.pool.staffing import Plan, Staffing
 from videolift.pool.stopping import Halt
 from videolift.pool.types import Ledger, Outcome, PoolReport
 from videolift.pool.watch import Watch
+from videolift.processes import this_process
 
 _END_WITHIN_S = 2.0
 _COST_OF_LOOKING = 0.02
@@ -56,7 +58,8 @@ class Supervisor:
 
     def run(self) -> PoolReport:
         """Works until every item has an outcome or the pool is stopped; no process of ours is left when it returns or raises."""
-        self._events.emit("started", items=self._books.total, devices=[crew.device.id for crew in self._crews])
+        devices = [crew.device.id for crew in self._crews]
+        self._events.emit("started", items=self._books.total, devices=devices, supervisor=asdict(this_process()))
         try:
             self._books.settle_hopeless(self._plan.rules.attempts)
             while not self._is_over():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.videolift.pool.conftest import item, plain
+from tests.videolift.pool.conftest import Meddler, item, plain
 from videolift.errors import BackendUnavailable
 from videolift.pool import EventSink, cpu_device, find_devices, lines, read_events, summary
 from videolift.pool.channel import Channel, MessageTooLarge, encode, receive_blocking
@@ -94,6 +94,23 @@ def test_events_tell_where_a_pool_stands(tmp_path):
     assert (after.done, after.failed, after.running, after.workers, after.finished) == (2, 1, {}, {"cpu": 0}, True)
     assert after.troubles[-1]["item"] == "b"
     assert lines(after)[-1] == "last trouble: quarantined b died"
+
+
+def test_pools_at_work_are_those_whose_supervisor_lives(bench):
+    from videolift.pool import at_work
+
+    logs = bench.folder / "logs"
+    bench.events = Meddler(logs / "depth" / "0001.events.jsonl")
+    during = []
+    bench.events.on["claimed"] = lambda event: during.append(at_work(logs))
+    bench.run(plain(1))
+    assert during[0]["depth/0001"].total == 1
+    assert at_work(logs) == {}
+    path = logs / "depth" / "0001.events.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"finished"' not in line))
+    assert list(at_work(logs)) == ["depth/0001"]
+    path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 4194000'))
+    assert at_work(logs) == {}
 
 
 def test_a_second_run_in_the_same_file_counts_alone(tmp_path):
