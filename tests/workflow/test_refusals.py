@@ -43,7 +43,7 @@ def test_a_second_run_waits_for_the_lease_and_ends_with_code_5(tmp_path):
     project = make_project(tmp_path / "project", videos=1, seconds=0, lease_wait_s=0)
     with Lease.acquire(Layout(project.output).lease("ingest", "0000"), wait_s=0):
         assert project.run() == 1
-    assert "works on" in project.terminal() or "held" in project.terminal()
+    assert "batch ingest/0000 is being worked on by pid" in project.terminal()
     run = next((project.output / "runs").glob("*/plan.json")).parent
     with Lease.acquire(Layout(project.output).lease("ingest", "0000"), wait_s=0):
         command = [sys.executable, "-m", "stages", "ingest", "--run", str(run), "--batch", "0000", "--token", "0" * 12]
