@@ -1,0 +1,211 @@
+"""Upstream's models alone, inside their own interpreter: what the pipelines of this folder are compared with.
+
+Imports nothing of ours; random weights. ``load`` builds a model and saves it for the other side, ``call`` runs a bare loop over
+inputs in memory and says how long it took.
+"""
+
+import pickle
+import sys
+import time
+import types
+from unittest.mock import MagicMock
+
+import numpy as np
+
+TAPIP3D = {
+    "encoder": {"name": "cotracker_cnn", "output_dim": 128, "stride": 4, "pretrained": False, "freeze_mode": "none"},
+    "corr_feature": {
+        "name": "knn_corr_4d_optimized",
+        "k_neighbors": 16,
+        "posenc_mlp_dim": 128,
+        "posenc_mlp_layers": 2,
+        "transformer_dim": 128,
+        "transformer_num_heads": 4,
+        "transformer_head_dim": 32,
+        "transformer_mlp_ratio": 2.0,
+        "better_depth_downsample": True,
+        "share_weights_across_levels": True,
+    },
+    "point_updater": {
+        "name": "efficient_updateformer",
+        "input_dim": 1 + 4 * 128 + 198,
+        "hidden_size": 384,
+        "num_heads": 8,
+        "output_dim": 4,
+        "space_depth": 3,
+        "time_depth": 3,
+        "mlp_ratio": 4.0,
+        "num_virtual_tracks": 64,
+    },
+}
+"""Upstream publishes its configuration inside the checkpoint only; these sizes are CoTracker3's."""
+
+state = types.SimpleNamespace()
+
+
+def load(meta):
+    """Meta: model (tapip3d | moge | wilor), paths, device, file (where a random checkpoint is put), and ``size`` of tapip3d."""
+    import torch
+
+    sys.path[:0] = meta["paths"]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.manual_seed(0)
+    state.device, state.torch = meta["device"], torch
+    {"tapip3d": _load_tapip3d, "moge": _load_moge, "wilor": _load_wilor}[meta["model"]](meta)
+    return {"torch": torch.__version__, "card": torch.cuda.get_device_name() if meta["device"] != "cpu" else "cpu"}
+
+
+def call(meta, arrays, progress):
+    """Runs ``meta["run"]``; returns its seconds, the peak memory of the card, and what it found."""
+    torch = state.torch
+    if state.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    run = {"tapip3d": _run_tapip3d, "moge": _run_moge, "wilor": _run_wilor}[meta["run"]]
+    began, began_cpu = time.perf_counter(), time.process_time()
+    out = run(meta, arrays)
+    if state.device != "cpu":
+        torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() if state.device != "cpu" else 0
+    return {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu, "peak_bytes": peak}, out
+
+
+def _load_tapip3d(meta):
+    _stand_in_pointops(meta["knn_file"])
+    sys.modules.setdefault("sophuspy", types.ModuleType("sophuspy"))
+    import models
+    from omegaconf import OmegaConf
+
+    height, width = meta["size"]
+    common = {"name": "point_tracker_3d", "seq_len": 16, "corr_levels": 4, "norm_mode": "isotropic", "norm_scale": 1.0}
+    config = OmegaConf.create(
+        {"model": {**common, "use_uv_input": False, **TAPIP3D}, "train_dataset": {"resolution": [height, width]}}
+    )
+    state.model = models.from_config(config.model, image_size=(height, width))
+    state.torch.nn.init.normal_(state.model.point_updater.flow_head.weight, std=0.002)
+    state.torch.save({"cfg": config, "weight": state.model.state_dict()}, meta["file"])
+    state.model.set_eval_mode("raw")
+    state.model = state.model.to(state.device).eval()
+
+
+def _stand_in_pointops(knn_file):
+    """The same kNN for both sides: ours, unless pointops2 is built."""
+    import importlib.util
+
+    if importlib.util.find_spec("pointops2_cuda") is not None and state.device != "cpu":
+        return
+    spec = importlib.util.spec_from_file_location("knn", knn_file)
+    sys.modules.setdefault("videolift_child", MagicMock())
+    ours = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ours)
+    functions = types.ModuleType("third_party.pointops2.functions")
+    functions.__path__, functions.pointops = [], types.ModuleType("third_party.pointops2.functions.pointops")
+    functions.pointops.knnquery = ours.knnquery
+    sys.modules[functions.__name__] = functions
+    sys.modules[functions.pointops.__name__] = functions.pointops
+    import third_party.pointops2
+
+    third_party.pointops2.functions = functions
+
+
+def _run_tapip3d(meta, arrays):
+    """Window by window, each prepared and encoded anew, as upstream's inference.py does with a clip."""
+    from datasets.data_ops import _filter_one_depth
+    from utils.inference_utils import inference
+
+    torch = state.torch
+    K, uv = arrays["K"], arrays["uv_px"]
+    found = []
+    for start in meta["starts"]:
+        k = np.minimum(np.arange(start, start + 16), start + meta["real"] - 1)
+        depth = np.stack([_filter_one_depth(z.astype(np.float32), 0.08, 15, K) for z in arrays["depth"][k]])
+        E = arrays["T_camera_world"][k] @ np.linalg.inv(arrays["T_camera_world"][start])
+        z = depth[0][uv[:, 1].astype(int), uv[:, 0].astype(int)].astype(np.float64)
+        rays = np.concatenate([(uv - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones((len(uv), 1))], 1)
+        query = np.concatenate([np.zeros((len(uv), 1)), rays * z[:, None]], 1)
+        coords, _ = inference(
+            model=state.model,
+            video=torch.from_numpy(arrays["rgb"][k]).to(state.device).permute(0, 3, 1, 2).float() / 255,
+            depths=torch.from_numpy(depth).to(state.device).float(),
+            intrinsics=torch.from_numpy(K).float().repeat(16, 1, 1).to(state.device),
+            extrinsics=torch.from_numpy(E).float().to(state.device),
+            query_point=torch.from_numpy(query).float().to(state.device),
+            num_iters=meta["iterations"],
+            grid_size=0,
+        )
+        found.append(coords.float().cpu().numpy())
+    return {"xyz_cam0": np.stack(found)}
+
+
+def _load_moge(meta):
+    import json
+
+    from moge.model.v2 import MoGeModel
+
+    with open(meta["config"]) as file:
+        config = json.load(file)["model"]
+    state.torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, meta["file"])
+    state.model = MoGeModel.from_pretrained(meta["file"]).to(state.device).eval()
+
+
+def _run_moge(meta, arrays):
+    torch = state.torch
+    images = torch.from_numpy(arrays["rgb"]).to(state.device).permute(0, 3, 1, 2).float() / 255
+    for batch in images.split(meta["batch"]):
+        out = state.model.infer(batch, fov_x=60.0, resolution_level=9, use_fp16=state.device != "cpu")
+    return {"depth": out["depth"].float().cpu().numpy()}
+
+
+def _load_wilor(meta):
+    for name in ("pyrender", "trimesh"):
+        sys.modules[name] = MagicMock()
+    with open(meta["mano"], "wb") as file:
+        pickle.dump(_random_mano(), file)
+    from wilor.configs import get_config
+    from wilor.models import WiLoR
+
+    root = meta["paths"][0]
+    cfg = get_config(f"{root}/pretrained_models/model_config.yaml")
+    cfg.defrost()
+    cfg.MODEL.BBOX_SHAPE, cfg.LOSS_WEIGHTS.ADVERSARIAL = [192, 256], 0.0
+    cfg.MODEL.BACKBONE.pop("PRETRAINED_WEIGHTS")
+    cfg.MANO.DATA_DIR = cfg.MANO.MODEL_PATH = meta["mano"].rsplit("/", 1)[0]
+    cfg.MANO.MEAN_PARAMS = f"{root}/mano_data/mano_mean_params.npz"
+    cfg.freeze()
+    state.model = WiLoR(cfg, init_renderer=False)
+    state.torch.save({"state_dict": state.model.state_dict()}, meta["file"])
+    state.model, state.cfg = state.model.to(state.device).eval(), cfg
+
+
+def _random_mano():
+    random = np.random.default_rng(0)
+    weights = random.random((778, 16))
+    return {
+        "v_template": random.normal(size=(778, 3)) * 0.05,
+        "f": random.integers(0, 778, size=(1538, 3)).astype(np.uint32),
+        "shapedirs": random.normal(size=(778, 3, 10)) * 1e-3,
+        "posedirs": random.normal(size=(778, 3, 135)) * 1e-4,
+        "J_regressor": np.full((16, 778), 1 / 778),
+        "kintree_table": np.array([[4294967295, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14], list(range(16))]),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "hands_components": np.eye(45),
+        "hands_mean": np.zeros(45),
+    }
+
+
+def _run_wilor(meta, arrays):
+    """Crops by upstream's dataset, batches of ``batch`` through the network, as its demo does for a folder of pictures."""
+    from wilor.datasets.vitdet_dataset import ViTDetDataset
+
+    torch, items = state.torch, []
+    for k, image in enumerate(arrays["rgb"]):
+        rows = np.flatnonzero(arrays["frame"] == k)
+        dataset = ViTDetDataset(
+            state.cfg, np.ascontiguousarray(image[:, :, ::-1]), arrays["box"][rows], arrays["right"][rows], rescale_factor=2.0
+        )
+        items += [dataset[i] for i in range(len(dataset))]
+    joints = []
+    for start in range(0, len(items), meta["batch"]):
+        batch = torch.utils.data.default_collate([item["img"] for item in items[start : start + meta["batch"]]])
+        with torch.no_grad():
+            joints.append(state.model({"img": batch.to(state.device)})["pred_keypoints_3d"].float().cpu().numpy())
+    return {"joints": np.concatenate(joints)}

@@ -1,0 +1,52 @@
+"""MoGe v2: frames per second through our worker, process border included, against a bare loop in one process (at least 90 %).
+
+ViT-L as upstream's configs/train/v2.json, random weights. ``python -m benchmarks.gpu.moge --checkouts FOLDER`` on a card.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved
+from stages.depth.moge import WORKER
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", "moge")
+    parser.add_argument("--frames", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--batch", type=int, default=8)
+    options = parser.parse_args()
+    paths = [str(options.checkouts / name) for name in ("MoGe", "utils3d")]
+    with tempfile.TemporaryDirectory() as folder, child(options, "moge", BARE) as bare, child(options, "moge", WORKER) as ours:
+        file, config = str(Path(folder) / "random.pt"), str(options.checkouts / "MoGe" / "configs" / "train" / "v2.json")
+        print(bare.load({"model": "moge", "paths": paths, "device": options.device, "file": file, "config": config}))
+        ours.load({"paths": paths, "weights": file, "device": options.device})
+        for frames in options.frames:
+            rgb = np.random.default_rng(0).integers(0, 256, (frames, 384, 512, 3), np.uint8)
+            peak = 0
+
+            def alone(rgb: np.ndarray = rgb) -> float:
+                nonlocal peak
+                meta, _ = bare.call({"run": "moge", "batch": options.batch}, {"rgb": rgb})
+                peak = meta["peak_bytes"]
+                return float(meta["seconds"])
+
+            def piped(rgb: np.ndarray = rgb) -> float:
+                began = time.perf_counter()
+                for start in range(0, len(rgb), 32):
+                    meta = {"hfov_deg": 60.0, "resolution_level": 9, "batch_frames": options.batch}
+                    ours.call(meta, {"rgb": rgb[start : start + 32]})
+                return time.perf_counter() - began
+
+            taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
+            speed = {name: frames / np.median(seconds) for name, seconds in taken.items()}
+            ratio = compare(taken["bare"], taken["ours"])
+            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {peak / 2**30:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""WiLoR: hands per second through our worker, process border included, against a bare loop in one process (at least 90 %).
+
+Upstream's full size (641 M parameters), random weights, a stand-in for MANO. ``python -m benchmarks.gpu.wilor --checkouts FOLDER``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved
+from stages.hands.wilor import CALL_FRAMES, WORKER
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", "wilor")
+    parser.add_argument("--frames", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--batch", type=int, default=64)
+    options = parser.parse_args()
+    paths = [str(options.checkouts / "WiLoR")]
+    with tempfile.TemporaryDirectory() as folder, child(options, "wilor", BARE) as bare, child(options, "wilor", WORKER) as ours:
+        files = {"file": str(Path(folder) / "random.ckpt"), "mano": str(Path(folder) / "MANO_RIGHT.pkl")}
+        print(bare.load({"model": "wilor", "paths": paths, "device": options.device, **files}))
+        ours.load({"paths": paths, "device": options.device, "weights": files["file"], "detector": None, "mano": files["mano"]})
+        for frames in options.frames:
+            inputs = two_hands(frames)
+            peak = 0
+
+            def alone(inputs: dict[str, np.ndarray] = inputs) -> float:
+                nonlocal peak
+                meta, _ = bare.call({"run": "wilor", "batch": options.batch}, inputs)
+                peak = meta["peak_bytes"]
+                return float(meta["seconds"])
+
+            def piped(inputs: dict[str, np.ndarray] = inputs) -> float:
+                began = time.perf_counter()
+                for start in range(0, len(inputs["rgb"]), CALL_FRAMES):
+                    rows = (inputs["frame"] >= start) & (inputs["frame"] < start + CALL_FRAMES)
+                    part = {name: inputs[name][rows] for name in ("box", "right")} | {"frame": inputs["frame"][rows] - start}
+                    meta = {"do": "pose", "rescale": 2.0, "batch_crops": options.batch}
+                    ours.call(meta, {"rgb": inputs["rgb"][start : start + CALL_FRAMES], **part})
+                return time.perf_counter() - began
+
+            taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
+            speed = {name: 2 * frames / np.median(seconds) for name, seconds in taken.items()}
+            ratio = compare(taken["bare"], taken["ours"])
+            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {peak / 2**30:.2f} GiB")
+
+
+def two_hands(frames: int) -> dict[str, np.ndarray]:
+    """Noise with a left and a right box in every frame."""
+    rgb = np.random.default_rng(0).integers(0, 256, (frames, 384, 512, 3), np.uint8)
+    box = np.tile(np.array([[60, 120, 180, 260], [300, 140, 430, 280]], np.float32), (frames, 1))
+    return {
+        "rgb": rgb,
+        "frame": np.repeat(np.arange(frames, dtype=np.int32), 2),
+        "box": box,
+        "right": np.tile(np.float32([0, 1]), frames),
+    }
+
+
+if __name__ == "__main__":
+    main()
