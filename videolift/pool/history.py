@@ -32,15 +32,22 @@ def recall(path: Path, label: str, device_name: str, figures: Figures) -> bool:
     return bool(peaks)
 
 
-def record(path: Path, label: str, figures: dict[str, Figures]) -> None:
-    """Replaces the entries of ``label`` for each device name by what is known now."""
+def record(path: Path, label: str, figures: dict[str, Figures], *, busy_share: bool) -> None:
+    """Replaces the entries of ``label`` for each device name by what is known now.
+
+    ``busy_share`` is kept for cards only: on the CPU it depends on the threads that a worker happened to get.
+    """
     from videolift.store import write_json  # it brings h5py, which a worker that imports this package need not have
 
     entries = _entries(path)
     for device_name, known in figures.items():
         if known.peaks:
             peaks = [[p.size, p.device_bytes, p.host_bytes] for p in _largest(known.peaks)]
-            entries[_key(label, device_name)] = {"peaks": peaks, "load_s": known.load_s, "busy_share": known.busy_share}
+            entries[_key(label, device_name)] = {
+                "peaks": peaks,
+                "load_s": known.load_s,
+                "busy_share": known.busy_share if busy_share else None,
+            }
     try:
         write_json(path, {"format": FORMAT, "figures": entries})
     except (Transient, OSError) as error:

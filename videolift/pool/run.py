@@ -102,7 +102,7 @@ def run_pool(
         sink = events or EventSink(stream=None)
         report = Supervisor(plan, tasks, crews, ledger, sink, gauge or SystemGauge(), signals).run()
         if history is not None:
-            record(history, label, figures)
+            record(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
         return report
 
 

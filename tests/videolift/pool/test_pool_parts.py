@@ -204,11 +204,12 @@ def test_figures_are_remembered_by_label_and_device(tmp_path):
     for size in (100, 110, 120, 127, 900):
         figures.peaked(Peak(float(size), size * GIB, GIB))
     figures.loaded(12.0, GIB, GIB)
-    record(path, "moge 512x384", {"Card A": figures})
+    figures.busied(1, 0.7)
+    record(path, "moge 512x384", {"Card A": figures}, busy_share=True)
     known = Figures()
     assert recall(path, "moge 512x384", "Card A", known)
     assert [peak.size for peak in known.peaks] == [900.0, 127.0, 120.0, 110.0]
-    assert (known.load_s, known.samples) == (12.0, 4)
+    assert (known.load_s, known.samples, known.busy_share) == (12.0, 4, 0.7)
     assert not recall(path, "moge 512x384", "Card B", Figures())
     assert not recall(path, "vipe", "Card A", Figures())
 
