@@ -1,9 +1,124 @@
-"""Commands about the packaged dataset."""
+"""Commands about the packaged dataset: verify, export, import."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
 import typer
+
+from videolift.cli.common import Json, print_json
+from videolift.errors import ExitCode
+
+Dataset = Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. output/h5_dataset.")]
+Split = Annotated[str | None, typer.Option("--split", help="Only this split.")]
+Group = Annotated[str | None, typer.Option("--group", help="Only this group, e.g. A-metric.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
+    for command in (verify, stats):
+        app.command()(command)
+    exports = typer.Typer(help="Writes the dataset in another project's layout.", no_args_is_help=True, rich_markup_mode=None)
+    exports.command("y2r")(to_y2r)
+    exports.command("lerobot")(to_lerobot)
+    app.add_typer(exports, name="export")
+    imports = typer.Typer(help="Reads another project's data.", no_args_is_help=True, rich_markup_mode=None)
+    imports.command("y2r")(from_y2r)
+    app.add_typer(imports, name="import")
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A packaged file, or the folder of a dataset.")],
+    public: Annotated[bool, typer.Option("--public", help="Also prove that no path, host, user or source name is inside.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
+    from videolift.dataset.public import check_public
+    from videolift.dataset.verify import as_json as rows
+    from videolift.dataset.verify import verify as check
+
+    found = check(path)
+    if public:
+        report = check_public(path)
+        found += report.findings
+        typer.echo(f"strictest licence: {report.licence}", err=as_json)
+    if as_json:
+        print_json(rows(found))
+    else:
+        for finding in found:
+            typer.echo(f"{finding.file}: {finding.check}: {finding.text}. {finding.remedy}")
+        typer.echo(f"{len(found)} findings in {path}" if found else f"{path}: nothing to object to")
+    raise typer.Exit(int(ExitCode.LOST if found else ExitCode.OK))
+
+
+def stats(
+    dataset: Dataset,
+    group: Group = None,
+    split: Split = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw histograms into this PNG.")] = None,
+) -> None:
+    """Prints mean, std, range and quantiles of everything in a dataset."""
+    from videolift.dataset.show import load_statistics, plot_statistics, statistics_text
+
+    found, title = load_statistics(dataset, group=group, split=split)
+    typer.echo(title)
+    typer.echo(statistics_text(found))
+    if plot is not None:
+        plot_statistics(found, plot, title=title)
+        typer.echo(plot)
+
+
+def to_y2r(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    split: Split = None,
+    group: Group = None,
+    nearest: Annotated[
+        Literal["exact", "floor"], typer.Option(help="How depth is sampled; floor as the predecessor did.")
+    ] = "exact",
+) -> None:
+    """The predecessor's layout: one .hdf5 per video with a group per frame."""
+    from videolift.dataset.export.y2r import export_y2r
+
+    exported = export_y2r(dataset, out, split=split, group=group, nearest=nearest)
+    _report(exported.left_out, len(exported.files))
+
+
+def to_lerobot(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    split: Split = None,
+    group: Group = None,
+    points: Annotated[int, typer.Option(help="Tracked points per window.")] = 64,
+) -> None:
+    """LeRobot v3: frames, depth, tracks and hands as features."""
+    from videolift.dataset.export.lerobot import export_lerobot
+
+    exported = export_lerobot(dataset, out, split=split, group=group, points=points)
+    _report(exported.left_out, len(exported.files))
+
+
+def from_y2r(
+    source: Annotated[Path, typer.Argument(help="The predecessor's data folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new dataset.")],
+    fps: Annotated[float, typer.Option(help="Frames per second its frames were taken at.")] = 10.0,
+    scale: Annotated[
+        Literal["metric", "arbitrary"], typer.Option(help="What its depth is in; its default preset was not metric.")
+    ] = "arbitrary",
+) -> None:
+    """The predecessor's frames, depth, tracks, hands and packaged files; what its mistakes spoilt is repaired or named."""
+    from videolift.dataset.import_y2r import import_y2r
+
+    report = import_y2r(source, out, fps=fps, scale=scale)
+    for video, repairs in report.imported.items():
+        typer.echo(f"{video}: {'; '.join(repairs) or 'as it was'}")
+    for video, reason in report.left_out.items():
+        typer.echo(f"left out {video}: {reason}")
+
+
+def _report(left_out: Mapping[str, str], files: int) -> None:
+    for video, reason in left_out.items():
+        typer.echo(f"left out {video}: {reason}")
+    typer.echo(f"wrote {files} files")
