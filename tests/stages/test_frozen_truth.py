@@ -276,3 +276,109 @@ def test_wilor_takes_the_wrist_from_metric_depth_over_the_whole_hand(hand, folde
     by_size = 0.15 * clip.T_camera_wrist[:, 2, 3]
     assert np.median(off) < 0.025
     assert np.median(off) < 0.4 * np.median(by_size)
+
+
+def test_moge_with_a_moving_camera_brings_its_path_to_metres(truth, folders, tmp_path, monkeypatch):
+    from stages.depth.trajectory import Trajectory
+
+    T = truth.T_camera_world.copy()
+    T[:, :3, 3] /= 0.37  # structure from motion knows no metres
+    known = np.ones(len(T), bool)
+    found = Trajectory(T, known, truth.K, np.ones(len(T)), "given", {}, ("from motion",))
+    monkeypatch.setattr(moge, "solve_trajectory", lambda *a, **o: found)
+    monkeypatch.setattr("stages.depth.gates.Motion.kind", lambda self, settings: "moving")
+    block, _ = _frozen_moge(truth, tmp_path)
+    depth, quality = run(moge, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
+    assert quality.figures["metres_per_unit"] == pytest.approx(0.37, rel=0.01)
+    assert depth.attrs["pose"] == "sfm"
+    np.testing.assert_allclose(depth.T_camera_world, truth.T_camera_world, atol=0.02)
+    seen = truth.depth_m > 0
+    assert np.abs(depth[:].astype(float)[seen] / truth.depth_m[seen] - 1).max() < 0.02
+
+
+def test_moge_keeps_depth_but_no_pose_where_the_path_is_not_believed(truth, folders, tmp_path, monkeypatch):
+    from stages.depth.trajectory import NoTrajectory
+
+    monkeypatch.setattr(moge, "solve_trajectory", lambda *a, **o: NoTrajectory(("too blurred",)))
+    monkeypatch.setattr("stages.depth.gates.Motion.kind", lambda self, settings: "moving")
+    block, _ = _frozen_moge(truth, tmp_path)
+    depth, quality = run(moge, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
+    assert not depth.pose_valid.any()
+    assert (depth[:] > 0).any()
+    assert any("no reconstruction is believed" in check for check in quality.checks)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("model", ["vipe", "moge", "tapip3d", "wilor"])
+def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, truth, tripod, folders, tmp_path, monkeypatch):
+    (tmp_path / "files").mkdir()
+    module, stage, block, folder = _frozen(model, truth, tripod, tmp_path / "files", monkeypatch)
+    monkeypatch.setattr(module, "WORKER", STANDINS / module.WORKER.name)
+    given, calls = inputs(folders[folder]), []
+    real_call = module.Isolated.call
+
+    def dying(self, meta, arrays, on_progress=None):
+        calls.append(meta.get("do"))
+        if len(calls) == dying.after:
+            raise Killed
+        return real_call(self, meta, arrays, on_progress)
+
+    def attempt(name, after, segments):
+        calls.clear()
+        dying.after = after
+        backend = module.BACKEND(block, root=Path(__file__).parents[2])
+        backend.load(CPU)
+        out = backend.writer(tmp_path / name / f"{stage}.h5", segments=segments)
+        try:
+            backend.process(given, out, shrink=1.0, progress=quiet)
+            out.publish()
+            return len(calls)
+        finally:
+            out.discard()
+            backend.close()
+
+    monkeypatch.setattr(module.Isolated, "call", dying)
+    whole = attempt("whole", 10**6, tmp_path / "segments-a")
+    with pytest.raises(Killed):
+        attempt("killed", whole, tmp_path / "segments-b")
+    assert attempt("killed", 10**6, tmp_path / "segments-b") < whole
+    with h5py.File(tmp_path / "whole" / f"{stage}.h5") as a, h5py.File(tmp_path / "killed" / f"{stage}.h5") as b:
+        assert set(a) == set(b)
+        for name in a:
+            x, y = a[name][()], b[name][()]
+            np.testing.assert_allclose(x.astype(float), y.astype(float), atol=1e-3, err_msg=name)
+
+
+def _frozen(model, truth, tripod, folder, monkeypatch):
+    """Module, stage, settings with short segments, and which clip, for the stand-in of one model."""
+    own = {"python": sys.executable}
+    if model == "vipe":
+        for place in ("joining", "vipe_checks"):
+            monkeypatch.setattr(f"stages.depth.{place}.OVERLAP", 4)
+        monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
+        frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
+        np.savez(folder / "frozen.npz", T_own_world=np.tile(np.eye(4), (4, 1, 1)), unit=np.array([1, 1.5, 0.5, 1]), **frozen)
+        return vipe, "depth", settings("depth", segment_s=1.0, vipe={**own, "torch_home": str(folder)}), "handheld"
+    if model == "moge":
+        block, _ = _frozen_moge(tripod, folder)
+        return moge, "depth", block.model_copy(update={"segment_s": 1.0}), "tripod"
+    if model == "wilor":
+        _frozen_wilor(truth, folder / "wilor.npz")
+        files = dict.fromkeys(("weights", "detector", "mano"), str(folder / "wilor.npz"))
+        return wilor, "hands", settings("hands", segment_s=1.0, wilor={**own, **files, "checkout": str(folder)}), "handheld"
+    height, width = truth.rgb.shape[1:3]
+    files = {"weights": str(folder / "tracks.npz"), "checkout": str(folder)}
+    block = settings("tracks", window_length=L, stride=STRIDE, points=60, segment_s=0.6, tapip3d={**own, **files})
+    uv = make(block, video="clip", window_start=0, size_px=(width, height), mask=None).uv_px.astype(np.float64)
+    frames = len(truth.rgb)
+    E = np.full((frames, 16, 4, 4), np.nan)
+    for start in range(frames):
+        n = min(16, frames - start)
+        E[start, :n] = T_camk_cam0(truth.T_camera_world[start : start + n])
+    xyz = np.random.default_rng(0).uniform(0.3, 1.0, (frames, 16, len(uv), 3)).astype(np.float32)
+    about = {"size": (height, width), "K": truth.K, "rgb": truth.rgb, "uv_px": uv, "T_camk_cam0": E}
+    np.savez(folder / "tracks.npz", xyz=xyz, visible=np.ones(xyz.shape[:3], bool), **about)
+    return tapip3d, "tracks", block, "handheld"
