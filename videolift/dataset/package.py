@@ -162,7 +162,12 @@ def _attributes(sources: Sources, settings: Packaging, view: SquareView, scale: 
     parts = [name for name in ("depth", "tracks", "hands", "mask") if getattr(sources, name) is not None]
     values: dict[str, Any] = asdict(settings) | {"parts": parts, "missing": dict(sources.missing), **sources.about}
     values |= {"view": asdict(view), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
-    values |= {"source": clip.attrs.get("source", {}), "scale": scale, "tier": "none" if depth is None else depth.tier}
+    values |= {
+        "source": clip.attrs.get("source", {}),
+        "framing": clip.attrs.get("framing"),
+        "scale": scale,
+        "tier": "none" if depth is None else depth.tier,
+    }
     values["length_unit"] = "metre" if scale in METRE_SCALES else "median depth of the clip"
     if depth is not None:
         values |= {name: depth.attrs[name] for name in ("pose", "intrinsics")}

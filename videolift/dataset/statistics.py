@@ -156,7 +156,18 @@ class Accumulator:
             return codes.astype(np.float64)
         if self.kind == "f16":
             return codes.astype(np.uint16).view(np.float16).astype(np.float64)
-        return (codes - _F32_BINS // 2 + 0.5) * BIN_WIDTH
+        return (codes - _F32_BINS // 2) * BIN_WIDTH
+
+    def distribution(self, channel: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Values that occurred (for f32: centres of their bins) in increasing order, and how often."""
+        self.flush()
+        codes = np.flatnonzero(self.counts[channel])
+        values, counts = self._values(codes), self.counts[channel][codes]
+        if self.kind == "f32":
+            low, high = self.extrema[channel]
+            values = np.clip(np.where(codes == 0, low, np.where(codes == _F32_BINS - 1, high, values)), low, high)
+        order = np.argsort(values, kind="stable")
+        return values[order], counts[order]
 
     def summary(self, channel: int) -> Summary:
         """Figures of one channel."""
@@ -164,15 +175,9 @@ class Accumulator:
         if not samples:
             return Summary(0)
         mean, std = moments(samples, total, square)
-        codes = np.flatnonzero(self.counts[channel])
-        values, counts = self._values(codes), self.counts[channel][codes]
-        order = np.argsort(values, kind="stable")
-        values, reached = values[order], np.cumsum(counts[order])
-        if self.kind == "f32":
-            low, high = (float(x) for x in self.extrema[channel])
-            values = np.clip(np.where(codes == 0, low, np.where(codes == _F32_BINS - 1, high, values)), low, high)
-        else:
-            low, high = float(values[0]), float(values[-1])
+        values, counts = self.distribution(channel)
+        low, high = (float(x) for x in self.extrema[channel]) if self.kind == "f32" else (float(values[0]), float(values[-1]))
+        reached = np.cumsum(counts)
         ranks = [math.ceil(Fraction(str(q)) * samples) for q in QUANTILES]
         quantiles = tuple(float(values[np.searchsorted(reached, rank)]) for rank in ranks)
         return Summary(samples, mean, std, low, high, quantiles)
@@ -197,7 +202,7 @@ def _sum_of_squares(units: NDArray[Any]) -> int:
 
 def _binned(units: NDArray[Any]) -> NDArray[np.int64]:
     counts = np.zeros(_F32_BINS, np.int64)
-    bins = units >> _UNITS_PER_BIN_BITS
+    bins = (units + (1 << _UNITS_PER_BIN_BITS - 1)) >> _UNITS_PER_BIN_BITS  # 0 in the middle of its bin: still things are many
     half = _F32_BINS // 2 - 1
     inside = (bins >= -half) & (bins < half)
     if not inside.all():

@@ -33,7 +33,8 @@ def inputs(truth_folder):
         files = {"clip": Clip, "depth": Depth, "tracks": Tracks, "hands": Hands}
         folders = {"clip": "frames", "depth": "depth", "tracks": "tracks_3d", "hands": "hand_poses"}
         parts = {name: kind(folder / folders[name] / "clip.h5") for name, kind in files.items()}
-        return Inputs(video=Video("clip", Path("/nowhere/clip.mp4"), text="lift the box"), **(parts | changes))
+        video = Video("clip", Path("/nowhere/clip.mp4"), text="lift the box")
+        return Inputs(**({"video": video} | parts | changes))
 
     return make
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
-from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter, Tracks
+from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import BadInput, CorruptFile
+from videolift.framing import Framing
 from videolift.store import read_attributes
 
 SIZE, LENGTH, STRIDE = 64, 5, 2
@@ -231,10 +234,6 @@ def test_artifacts_of_another_window_length_are_not_packaged(package_clip):
 
 
 def remade_tracks(path, source, factor):
-    from dataclasses import replace
-
-    from videolift.artifacts import TracksWriter
-
     with Tracks(source) as old:
         writer = TracksWriter(path)
         writer.describe(backend="test", window_length=LENGTH, stride=STRIDE, query="grid", seed=0)
@@ -308,8 +307,6 @@ def test_a_window_without_kept_points_stays(package_clip, truth_folder, tmp_path
 
 
 def test_a_clip_shorter_than_a_window_is_packaged_without_windows(package_clip, tmp_path, truth_folder):
-    from videolift.artifacts import TracksWriter
-
     writer = TracksWriter(tmp_path / "t.h5")
     writer.describe(backend="test", window_length=20, stride=STRIDE, query="grid", seed=0)
     writer.publish()
@@ -324,3 +321,21 @@ def test_progress_reaches_its_total(package_clip):
     package_clip(progress=lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1] == 14 + 5
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_users_mask_is_packaged_with_nearest_pixels(package_clip, truth, tmp_path, inputs):
+    np.savez(tmp_path / "mask.npz", mask=truth.instance)
+    writer = ClipWriter(tmp_path / "c.h5")
+    writer.append_frames(truth.rgb, truth.pts_seconds)
+    writer.describe(
+        fps=10.0, source={"vfr": False, "fps_measured": 10.0}, framing=Framing.fit((128, 96), (128, 96), "crop").to_attrs()
+    )
+    writer.publish()
+    video = replace(inputs().video, mask=tmp_path / "mask.npz")
+    with h5py.File(package_clip(video=video, clip=Clip(tmp_path / "c.h5"))[0].path) as file:
+        masks = file["masks/instance"][...]
+        assert "mask" in read_attributes(file)["parts"]
+    for row, column in ((3, 5), (40, 33), (60, 60)):
+        y, x = int((row + 0.5) * 96 / SIZE), int((column + 0.5) * 96 / SIZE) + 16
+        assert masks[7, row, column] == truth.instance[7, y, x]
+    assert set(np.unique(masks)) <= set(np.unique(truth.instance))
