@@ -75,7 +75,9 @@ class FlowField:
     def _pair(self, start: int, end: int) -> Image:
         key = (start, end)
         if key not in self._pairs:
-            self._pairs[key] = self._dis.calc(self._grey[start], self._grey[end], None).astype(np.float16)
+            # without a start OpenCV takes what it was last given as one, and the result depends on what was computed before
+            still = np.zeros((*self._grey[start].shape, 2), np.float32)
+            self._pairs[key] = self._dis.calc(self._grey[start], self._grey[end], still).astype(np.float16)
             if len(self._pairs) > 2 * self._keep:
                 self._pairs.popitem(last=False)
         self._pairs.move_to_end(key)
