@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from stages.sample import write_sample
 from videolift.receipts import read_receipt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,14 +69,14 @@ class Project:
         """Everything printed so far."""
         return (self.folder / "terminal.log").read_text(encoding="utf-8")
 
-    def finished(self) -> set[tuple[str, str]]:
-        """(stage, video) of every receipt that says done."""
-        found = set()
+    def finished(self) -> dict[tuple[str, str], int]:
+        """(stage, video) of every receipt that says done, and when its artifact was written; writing it anew changes that."""
+        found = {}
         for stage in STAGES:
             for path in sorted((self.output / "receipts" / stage).glob("*.json")):
                 receipt = read_receipt(path)
-                if receipt is not None and receipt.state == "done":
-                    found.add((stage, receipt.video))
+                if receipt is not None and receipt.state == "done" and receipt.artifact is not None:
+                    found[stage, receipt.video] = receipt.artifact.mtime_ns
         return found
 
     def begun(self) -> list[tuple[str, str]]:
@@ -99,6 +100,16 @@ def make_project(folder: Path, *, videos: int = 3, seconds: float = 0.2, **setti
     config |= {stage: {"backend": str(FIXTURES / f"quick_{stage}.py")} for stage in STAGES}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | settings), encoding="utf-8")
     return Project(folder, seconds)
+
+
+def make_real_project(folder: Path) -> Project:
+    """Two seconds of two sample clips, one with depth and one without, through the cpu preset."""
+    write_sample(folder / "sample")
+    rows = [["video", "path", "depth", "end"], ["orbit", "sample/orbit.mp4", "", "2"]]
+    rows.append(["orbit_rgbd", "sample/orbit_rgbd.mp4", "sample/orbit_rgbd.npz", "2"])
+    (folder / "videos.csv").write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"videos": "videos.csv", "output": "output"}), encoding="utf-8")
+    return Project(folder)
 
 
 def wait_for_quiet(group: int, *, timeout: float = 120) -> None:
@@ -133,18 +144,19 @@ def job_of(head: subprocess.Popen[str]) -> psutil.Process | None:
     return None
 
 
-def interrupt(head: subprocess.Popen[str], what: signal.Signals, whom: str) -> bool:
-    """Sends a signal to ``snakemake``, the running ``job`` or the whole ``group``; False where there is no such process."""
+def interrupt(head: subprocess.Popen[str], what: signal.Signals, whom: str) -> str:
+    """Sends a signal to ``snakemake``, the running ``job`` or the whole ``group``; the stage that was hit, "" between two jobs."""
+    job = job_of(head)
+    if job is None:
+        return ""
+    line = job.cmdline()
     if whom == "group":
         os.killpg(head.pid, what)
     elif whom == "snakemake":
         head.send_signal(what)
     else:
-        job = job_of(head)
-        if job is None:
-            return False
         job.send_signal(what)
-    return True
+    return line[line.index("stages") + 1] if "stages" in line else ""
 
 
 def forget_snakemake(project: Project) -> None:
