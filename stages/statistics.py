@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stages.credits import card_facts
 from videolift.catalog import Video
 from videolift.dataset.publish import Packaged, publish_dataset
 from videolift.errors import ExitCode
@@ -29,6 +31,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     """
     layout, read = run.layout, ReceiptCache(run.layout)
     packaged: list[Packaged] = []
+    backends: list[tuple[str, Mapping[str, Any]]] = []
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
         for entry in run.entries():
@@ -37,9 +40,13 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             if state.kind == "done" and state.receipt is not None:
                 path = layout.artifact("create_h5", entry.video.id)
                 packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), _metadata(entry.video)))
+                backends += [
+                    (stage, s.receipt.backend) for stage, s in states.items() if s.receipt is not None and s.kind == "done"
+                ]
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=run.config.statistics.group, card={})
+        group, card = run.config.statistics.group, card_facts(backends)
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=group, card=card)
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
         files = [
             layout.dataset / "dataset.json",
