@@ -7,13 +7,15 @@ the item stays pending. This module does not decide what a failure means.
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Sequence
 
 from videolift.errors import Transient
 from videolift.pool.channel import MessageTooLarge
 from videolift.pool.events import EventSink
 from videolift.pool.handle import WorkerHandle
-from videolift.pool.policy import Again, Final, Pending, Verdict
+from videolift.pool.messages import Failed
+from videolift.pool.policy import Again, Circumstances, Final, Pending, Rules, Verdict, judge
 from videolift.pool.queue import Task, WorkQueue
 from videolift.pool.stopping import Halt
 from videolift.pool.types import Ledger, Outcome
@@ -22,11 +24,11 @@ from videolift.pool.types import Ledger, Outcome
 class Books:
     """See the module."""
 
-    def __init__(self, tasks: Sequence[Task], ledger: Ledger, events: EventSink, halt: Halt) -> None:
+    def __init__(self, tasks: Sequence[Task], ledger: Ledger, events: EventSink, halt: Halt, rules: Rules) -> None:
         self.total = len(tasks)
         self.outcomes: dict[str, Outcome] = {}
         self.lost = 0
-        self._ledger, self._events, self._halt = ledger, events, halt
+        self._ledger, self._events, self._halt, self._rules = ledger, events, halt, rules
         self.queue = WorkQueue(tasks)
 
     @property
@@ -55,8 +57,8 @@ class Books:
         try:
             self._ledger.claimed(task.item, attempt=task.crashes + 1, pid=worker.pid, start_time=worker.start_time)
         except Transient as error:
-            self.queue.put_first(task)
-            self._halt.begin("transient", str(error))
+            seen = Circumstances(worker.serial, now=time.monotonic())
+            self.carry_out(judge(task, Failed("transient", "claim", str(error)), seen, self._rules), task)
             return False
         worker.give(task, frame, alone=alone)
         self._events.emit(

@@ -163,6 +163,9 @@ class Deaths:
             return
         if left:
             self._give_up(worker, crew, left)
+        elif self._still_holds(worker, crew):
+            text = f"the driver still lists memory of worker {worker.serial}, whose processes have ended"
+            self._events.emit("leftover", worker=worker.serial, device=crew.device.id, text=text)
         self._watch.drop(worker)
         crew.workers.remove(worker)
         worker.forget()

@@ -5,6 +5,8 @@ A `Task` is an item with what has happened to it so far. This module does not de
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -43,14 +45,51 @@ class Task:
         return 1.0 if self.item.size is None else float(self.item.size)
 
 
+class _Line:
+    """Tasks in the order they were put, those that back off passed over; no operation looks at more than it must."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Task] = deque()
+        self._later: list[tuple[float, int, Task]] = []
+        self._put = 0
+        self.size = 0.0
+        self.largest = 0.0
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._later)
+
+    def put(self, task: Task) -> None:
+        self._put += 1
+        self.size += task.size
+        self.largest = max(self.largest, task.size)
+        if task.not_before > 0:
+            heapq.heappush(self._later, (task.not_before, self._put, task))
+        else:
+            self._ready.append(task)
+
+    def take(self, serial: int, now: float, *, others: bool) -> Task | None:
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[2])
+        for _ in range(len(self._ready)):
+            task = self._ready.popleft()
+            if not (others and serial in task.avoid):
+                self.size -= task.size
+                self.largest = self.largest if self else 0.0
+                return task
+            self._ready.append(task)
+        return None
+
+    def next_time(self) -> float | None:
+        return self._later[0][0] if self._later else None
+
+
 class WorkQueue:
     """Tasks that nobody works on. Taking and putting cost no more with a million items than with ten."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._fresh = sorted(tasks, key=lambda task: -task.size)[::-1]
-        self._again: list[Task] = []
         self._fresh_size = sum(task.size for task in self._fresh)
-        self._alone: list[Task] = []
+        self._again, self._alone = _Line(), _Line()
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._again) + len(self._alone)
@@ -63,7 +102,7 @@ class WorkQueue:
     @property
     def shared_size(self) -> float:
         """Their sizes together."""
-        return self._fresh_size + sum(task.size for task in self._again)
+        return self._fresh_size + self._again.size
 
     @property
     def alone(self) -> int:
@@ -72,12 +111,11 @@ class WorkQueue:
 
     @property
     def largest(self) -> float:
-        """Size of the longest task left, 0 without any."""
-        waiting = [self._fresh[-1]] if self._fresh else []
-        return max((task.size for task in (*waiting, *self._again, *self._alone)), default=0.0)
+        """No task left is longer; 0 without any."""
+        return max(self._fresh[-1].size if self._fresh else 0.0, self._again.largest, self._alone.largest)
 
     def remove(self, unwanted: Callable[[Task], bool]) -> list[Task]:
-        """Takes out every task for which ``unwanted`` says so."""
+        """Takes out every task that has not been tried and for which ``unwanted`` says so."""
         found = [task for task in self._fresh if unwanted(task)]
         if found:
             self._fresh = [task for task in self._fresh if not unwanted(task)]
@@ -86,12 +124,12 @@ class WorkQueue:
 
     def put(self, task: Task) -> None:
         """Puts a task back, behind everything that has not been tried."""
-        (self._alone if task.alone else self._again).append(task)
+        (self._alone if task.alone else self._again).put(task)
 
     def put_first(self, task: Task) -> None:
         """Puts a task back that was never started."""
         if task.alone:
-            self._alone.append(task)
+            self._alone.put(task)
         else:
             self._fresh.append(task)
             self._fresh_size += task.size
@@ -108,19 +146,12 @@ class WorkQueue:
             task = self._fresh.pop()
             self._fresh_size -= task.size
             return task
-        return self._pick(self._again, serial, now, others)
+        return self._again.take(serial, now, others=others)
 
     def take_alone(self, serial: int, now: float) -> Task | None:
         """The next task that needs the device to itself."""
-        return self._pick(self._alone, serial, now, others=False)
-
-    @staticmethod
-    def _pick(tasks: list[Task], serial: int, now: float, others: bool) -> Task | None:
-        for index, task in enumerate(tasks):
-            if task.not_before <= now and not (others and serial in task.avoid):
-                return tasks.pop(index)
-        return None
+        return self._alone.take(serial, now, others=False)
 
     def next_time(self) -> float | None:
         """When the first task that backs off may run again; None when none does."""
-        return min((task.not_before for task in (*self._again, *self._alone) if task.not_before > 0), default=None)
+        return min((t for t in (self._again.next_time(), self._alone.next_time()) if t is not None), default=None)

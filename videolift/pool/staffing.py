@@ -15,7 +15,6 @@ from videolift.pool.books import Books
 from videolift.pool.crew import Crew
 from videolift.pool.events import EventSink
 from videolift.pool.handle import Timing, WorkerHandle
-from videolift.pool.memory import Gauge
 from videolift.pool.policy import Rules
 from videolift.pool.sizing import Decision, SizingRules, decide, may_load
 from videolift.pool.stopping import Halt
@@ -54,11 +53,9 @@ class Plan:
 class Staffing:
     """Acts on all crews of a run."""
 
-    def __init__(
-        self, plan: Plan, crews: Sequence[Crew], books: Books, watch: Watch, events: EventSink, gauge: Gauge, halt: Halt
-    ) -> None:
+    def __init__(self, plan: Plan, crews: Sequence[Crew], books: Books, watch: Watch, events: EventSink, halt: Halt) -> None:
         self._plan, self._crews, self._books, self._watch = plan, crews, books, watch
-        self._events, self._gauge, self._halt = events, gauge, halt
+        self._events, self._halt = events, halt
         self._serial = 0
         self._next_sizing: dict[str, float] = {}
 
@@ -135,7 +132,11 @@ class Staffing:
 
     def _hire(self, crew: Crew, decision: Decision, now: float) -> None:
         queue = self._books.queue
-        while crew.fenced is None and now >= crew.spawn_not_before and self._halt.stop is None:
+        if crew.fenced is not None or now < crew.spawn_not_before or self._halt.stop is not None:
+            return
+        if any(w.state == "killed" for w in crew.workers):
+            return  # its memory is not yet proven free
+        while True:
             living = crew.living
             loading = sum(w.state == "loading" for w in living)
             free_hands = sum(w.state in ("loading", "idle") for c in self._crews if c.fenced is None for w in c.living)

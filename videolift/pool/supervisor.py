@@ -49,8 +49,8 @@ class Supervisor:
         self._plan, self._crews, self._events, self._gauge = plan, list(crews), events, gauge
         self._halt = Halt(signals, events, plan.grace_s)
         self._watch = Watch(signals)
-        self._books = Books(tasks, ledger, events, self._halt)
-        self._staffing = Staffing(plan, self._crews, self._books, self._watch, events, gauge, self._halt)
+        self._books = Books(tasks, ledger, events, self._halt, plan.rules)
+        self._staffing = Staffing(plan, self._crews, self._books, self._watch, events, self._halt)
         self._deaths = Deaths(plan, self._crews, self._books, self._staffing, self._watch, events, gauge, self._halt)
         self._began = time.monotonic()
         self._first_ready: float | None = None

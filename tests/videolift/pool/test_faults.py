@@ -423,7 +423,7 @@ def _(bench, monkeypatch):
     from videolift.pool.types import Outcome
 
     task = Task(Item("a"))
-    books = Books([task], bench.ledger, bench.events, halt=None)
+    books = Books([task], bench.ledger, bench.events, halt=None, rules=None)
     books.finish(task, Outcome("done", value=1))
     books.finish(task, Outcome("crash"))
     assert books.outcomes["a"].value == 1

@@ -9,13 +9,14 @@ import time
 import pytest
 
 from tests.videolift.pool.conftest import Meddler, item, plain
-from videolift.errors import BackendUnavailable
-from videolift.pool import EventSink, cpu_device, find_devices, lines, read_events, summary
+from videolift.errors import BackendUnavailable, Transient
+from videolift.pool import EventSink, Item, cpu_device, find_devices, lines, read_events, summary
 from videolift.pool.channel import Channel, MessageTooLarge, encode, receive_blocking
 from videolift.pool.devices import Card
 from videolift.pool.figures import Figures, Peak
 from videolift.pool.history import recall, record
 from videolift.pool.memory import SystemGauge, cgroup_memory, pss_bytes
+from videolift.pool.queue import Task, WorkQueue
 
 GIB = 2**30
 
@@ -253,8 +254,6 @@ def test_a_hidden_pid_list_is_measured_by_difference(bench):
 
 
 def test_what_does_not_fit_the_message_or_was_crashed_before_is_settled_without_a_worker(bench):
-    from videolift.pool import Item
-
     heavy = Item("heavy", payload=b"x" * (2 << 20))
     report = bench.run([heavy, item("worn", attempts=3), *plain(1)])
     assert {key: outcome.kind for key, outcome in report.outcomes.items()} == {"heavy": "error", "worn": "crash", "plain0": "done"}
@@ -292,3 +291,35 @@ class Shrinking(SystemGauge):
     def host(self):
         real = super().host()
         return type(real)(real.total, GIB // 8) if self.low else real
+
+
+def test_storage_that_fails_under_a_claim_is_waited_for_then_stops_the_pool(bench, monkeypatch):
+    real, failures = bench.ledger.claimed, []
+
+    def claimed(one, **claim):
+        if len(failures) < limit:
+            failures.append(one.key)
+            raise Transient("disk quota exceeded")
+        real(one, **claim)
+
+    monkeypatch.setattr(bench.ledger, "claimed", claimed)
+    limit = 1
+    assert bench.run(plain(2)).outcomes.keys() == {"plain0", "plain1"}
+    failures.clear()
+    limit = 1000
+    report = bench.run(plain(2, prefix="later"), transient_retries=1)
+    assert (report.stopped, report.outcomes) == ("transient", {})
+    assert "disk quota exceeded" in report.text
+    assert bench.ledger.claims == []
+
+
+def test_a_hundred_thousand_failed_tasks_are_taken_up_as_fast_as_fresh_ones():
+    queue = WorkQueue([])
+    began = time.process_time()
+    for index in range(100_000):
+        queue.put(Task(Item(str(index)), errors=1, avoid=frozenset({index % 2})))
+    for _ in range(100_000):
+        assert queue.take(0, 0.0, others=True) or queue.take(1, 0.0, others=True)
+        assert queue.shared_size >= 0
+    assert len(queue) == 0
+    assert time.process_time() - began < 5.0

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from videolift.pool.simulate import judge_choice, simulate, true_fit
+from videolift.pool.hindsight import judge_choice
+from videolift.pool.simulate import simulate, true_fit
 from videolift.pool.worlds import GIB, VirtualItem, World, draw
 
 FIVE = World(
