@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SMALL_DISK_BYTES
-from tests.killing import kill_after, leftovers
+from tests.killing import kill_at, leftovers, moments
 from tests.videolift.artifacts.conftest import KINDS, content
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands, HandsWriter
 from videolift.artifacts.fields import Field
@@ -114,7 +114,7 @@ def test_many_small_appends_cost_as_much_each_as_a_few(tmp_path):
 
     seconds(50)
     few = min(seconds(200) for _ in range(3))
-    assert seconds(3000) < 2 * few
+    assert seconds(2000) < 3 * few
 
 
 def test_attributes_keep_their_types(tmp_path):
@@ -137,25 +137,27 @@ def test_attributes_keep_their_types(tmp_path):
 
 
 def test_a_killed_writer_never_leaves_a_final_name_that_does_not_read(kind, tmp_path):
-    def write_forever():
-        for k in itertools.count():
-            kind.write(tmp_path / f"{k % 5}.h5")
+    def write():
+        for k in range(2):
+            kind.write(tmp_path / f"{k}.h5")
 
-    rng = np.random.default_rng(3)
-    for seconds in rng.uniform(0, 0.12, 12):
-        kill_after(seconds, write_forever)
-        for path in tmp_path.glob("[0-9].h5"):
+    seen = set()
+    for moment in moments(write, 25):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        assert not kill_at(moment, write)
+        found = sorted(tmp_path.glob("[0-9].h5"))
+        for path in found:
             content(kind.reader, path)
-    assert list(tmp_path.glob("[0-9].h5"))
-    assert leftovers(tmp_path)  # it was killed in the middle of writing, and not only between files
+        seen.add((len(found), bool(leftovers(tmp_path))))
+    assert {(0, False), (0, True), (1, True)} <= seen  # before, in the middle of and after the first file
 
 
-def _in_segments(kind, folder, pause=0.0):
+def _in_segments(kind, folder):
     writer = kind.writer(folder / "a.h5", segments=folder / "segments")
     kind.head(writer)
     for start in range(writer.committed, 20, 4):
         kind.fill(writer, start, min(start + 4, 18))
-        time.sleep(pause)
         if start + 4 <= 18:
             writer.commit()
     writer.publish()
@@ -170,19 +172,16 @@ def test_work_in_segments_gives_the_same_content_as_in_one_go(kind, tmp_path):
 
 def test_killed_at_any_moment_and_resumed_gives_equal_bytes(kind, tmp_path):
     (tmp_path / "straight").mkdir()
-    _in_segments(kind, tmp_path / "straight")
-    truth = (tmp_path / "straight" / "a.h5").read_bytes()
-    rng, resumed = np.random.default_rng(4), 0
-    for attempt in range(8):
+    resumed = set()
+    for attempt, moment in enumerate(moments(lambda: _in_segments(kind, tmp_path / "straight"), 10)):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        kill_after(rng.uniform(0, 0.12), lambda folder=folder: _in_segments(kind, folder, pause=0.01))
-        resumed += bool(kind.writer(folder / "a.h5", segments=folder / "segments").committed)
-        if not (folder / "a.h5").exists():
-            _in_segments(kind, folder)
-        assert (folder / "a.h5").read_bytes() == truth
+        assert not kill_at(moment, lambda folder=folder: _in_segments(kind, folder))
+        resumed.add(kind.writer(folder / "a.h5", segments=folder / "segments").committed)
+        _in_segments(kind, folder)
+        assert (folder / "a.h5").read_bytes() == (tmp_path / "straight" / "a.h5").read_bytes()
         assert not (folder / "segments").exists()
-    assert resumed
+    assert {0, 4, 8, 12, 16} <= resumed
 
 
 def test_work_goes_on_where_the_last_segment_ended(kind, tmp_path):
