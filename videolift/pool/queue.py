@@ -45,8 +45,12 @@ class Task:
         return 1.0 if self.item.size is None else float(self.item.size)
 
 
+_LOOKS = 64
+"""Tasks looked at in one go for one that may go to a worker; the next call looks at others."""
+
+
 class _Line:
-    """Tasks in the order they were put, those that back off passed over; no operation looks at more than it must."""
+    """Tasks about in the order they were put, those that back off passed over."""
 
     def __init__(self) -> None:
         self._ready: deque[Task] = deque()
@@ -70,7 +74,7 @@ class _Line:
     def take(self, serial: int, now: float, *, others: bool) -> Task | None:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
-        for _ in range(len(self._ready)):
+        for _ in range(min(len(self._ready), _LOOKS)):
             task = self._ready.popleft()
             if not (others and serial in task.avoid):
                 self.size -= task.size
