@@ -1,11 +1,12 @@
 """The user's CSV: what every column means, and mistakes named by line and column."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from videolift.errors import ConfigError
-from videolift.table import read_table
+from videolift.table import COLUMNS, read_table
 from videolift.video import Video, video_id
 
 
@@ -121,3 +122,30 @@ def test_a_mistake_is_named_with_line_and_column(folder, text, said):
 def test_text_that_is_not_utf8_says_how_to_save_it(folder):
     with pytest.raises(ConfigError, match="not UTF-8 at byte 17; save the table as CSV UTF-8"):
         table(folder, "path,text\na.mp4,Löffel\n", encoding="latin-1")
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "videos.md").read_text()
+
+
+def test_the_docs_name_every_column():
+    assert tuple(re.findall(r"^\| `(\w+)` \|", DOCS, re.M)) == COLUMNS
+
+
+def test_the_example_of_the_docs_is_read(tmp_path):
+    (tmp_path / "table").mkdir()
+    for name in ("pour.mp4", "pour.npz", "long.mp4"):
+        (tmp_path / "table" / name).touch()
+    found = table(tmp_path, DOCS.split("```csv\n")[1].split("```")[0])
+    assert [(video.id, video.start_s, video.end_s) for video in found] == [
+        ("table__pour", None, None),
+        ("reach", None, 4.5),
+        ("lift", 4.5, 9.0),
+    ]
+    assert found[0].depth == tmp_path / "table" / "pour.npz"
+    assert found[2].text == "reach, then lift"
+    assert found[0].metadata == {"kitchen": "A"}
+
+
+def test_the_ids_of_the_docs_are_the_ones_given():
+    assert "`kitchen__day-1__cut-97fa220f`" in DOCS
+    assert video_id("kitchen/day 1/cut.MOV") == "kitchen__day-1__cut-97fa220f"
