@@ -3,8 +3,12 @@
 import io
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,7 @@ from videolift.pool.memory import SystemGauge, cgroup_memory, pss_bytes
 from videolift.pool.queue import Task, WorkQueue
 
 GIB = 2**30
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_a_message_that_comes_in_pieces_is_whole_when_its_last_piece_is_there():
@@ -323,3 +328,17 @@ def test_a_hundred_thousand_failed_tasks_are_taken_up_as_fast_as_fresh_ones():
         assert queue.shared_size >= 0
     assert len(queue) == 0
     assert time.process_time() - began < 5.0
+
+
+def test_the_example_of_the_docs_runs(tmp_path):
+    text = (REPOSITORY / "docs" / "pool.md").read_text()
+    (tmp_path / "example.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1))
+    for name, content in {"a": "1\n2\n", "b": "", "c": "1\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(content)
+    done = subprocess.run([sys.executable, "example.py", "."], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()) == [
+        "3 items, complete",
+        "a.txt done 2",
+        "b.txt bad_input b.txt is empty",
+        "c.txt done 1",
+    ]
