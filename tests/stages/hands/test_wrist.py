@@ -48,7 +48,7 @@ def best(fits, T):
     return min(fits, key=lambda fit: degrees(fit, T))
 
 
-def test_true_keypoints_on_metric_depth_give_the_wrist(orbit_truth):
+def test_true_keypoints_on_metric_depth_give_the_wrist(orbit_truth, record_property):
     truth, turned = orbit_truth, []
     for k in FRAMES:
         joints = joints_on_depth(truth.keypoints_px[k], truth.depth_m[k], truth.K)
@@ -56,6 +56,7 @@ def test_true_keypoints_on_metric_depth_give_the_wrist(orbit_truth):
         turned.append(degrees(fit, truth.T_camera_wrist[k]))
         assert np.linalg.norm(fit.T_camera_wrist[:3, 3] - truth.T_camera_wrist[k, :3, 3]) < 0.02
         assert fit.residual_px < 0.03 * hand_size_px(truth.keypoints_px[k])
+    record_property("median_wrist_error_deg", float(np.median(turned)))
     assert np.median(turned) < 8
     assert max(turned) < 12
 
