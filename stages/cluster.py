@@ -1,20 +1,16 @@
 """What the jobs of a stage ask a cluster for: cores, memory and minutes; and whether the cluster was told what it needs to know.
 
-Turns receipts of past work and the videos of a batch into minutes, in the head process; jobs read them in the run's plan. Starts
+Turns what past work took and the videos of a batch into minutes, in the head process; jobs read them in the run's plan. Starts
 nothing. How a job then divides its cards and memory among workers is the pool's business.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Sequence
 
+from stages.measured import Measured
 from videolift.errors import ConfigError
-from videolift.receipts import read_receipt
 from videolift.runs import Entry
 
 CORES = 8
@@ -28,8 +24,6 @@ _MB_PER_CORE = 2000
 """Our own stages stay under 1.5 GB per worker, and there is no more than one worker per core."""
 _MB_PER_CARD = 32_000
 """Host memory of a model and its workers; the pool starts no more of them than fit."""
-_SAMPLED = 200
-"""Receipts read per stage: enough for a mean, whatever the number of videos."""
 EXTRA = "--signal=TERM@120"
 """SIGTERM two minutes before the limit, so that a pool finishes its video or segment and ends by itself."""
 
@@ -39,50 +33,16 @@ def memory_mb(cores: int, cards: int, attempt: int) -> int:
     return max(_MB_PER_CORE * cores, _MB_PER_CARD * cards) * attempt
 
 
-@dataclass
-class Minutes:
-    """Minutes of each job, estimated when first asked for.
+def minutes(measured: Measured | None, videos: Sequence[Entry]) -> int:
+    """Minutes that a job over ``videos`` asks for at its first attempt.
 
-    Attributes:
-        receipts: stage to the folder of its receipts.
-        batches: batch to its videos.
+    Long videos go into the first batches, so seconds per byte of source tell as much as seconds per video; the larger counts.
     """
-
-    receipts: Mapping[str, Path]
-    batches: Mapping[str, Sequence[Entry]]
-
-    def __post_init__(self) -> None:
-        self._rates: dict[str, tuple[float, float] | None] = {}
-
-    def of(self, stage: str, batch: str) -> int:
-        """Minutes of one job at the first attempt."""
-        if stage not in self._rates:
-            self._rates[stage] = self._rate(stage)
-        rates = self._rates[stage]
-        if rates is None:
-            return FIRST_MINUTES
-        per_video_s, per_byte_s = rates
-        videos = self.batches[batch]
-        seconds = max(len(videos) * per_video_s, sum(entry.video.bytes for entry in videos) * per_byte_s)
-        return LEAST_MINUTES + round(MARGIN * seconds / 60)
-
-    @cached_property
-    def _bytes(self) -> dict[str, int]:
-        return {entry.video.id: entry.video.bytes for videos in self.batches.values() for entry in videos}
-
-    def _rate(self, stage: str) -> tuple[float, float] | None:
-        """Seconds per video and per byte of its source; long videos go into the first batches, so both are needed."""
-        try:
-            names = sorted(name for name in os.listdir(self.receipts[stage]) if not name.startswith("."))
-        except FileNotFoundError:
-            return None
-        sample = [read_receipt(self.receipts[stage] / name) for name in names[:: -(-len(names) // _SAMPLED) or 1]]
-        past = [receipt for receipt in sample if receipt is not None and receipt.state != "quarantined"]
-        if not past:
-            return None
-        seconds = sum(receipt.seconds for receipt in past)
-        sized = [(receipt.seconds, size) for receipt in past if (size := self._bytes.get(receipt.video))]
-        return seconds / len(past), sum(s for s, _ in sized) / sum(size for _, size in sized) if sized else 0.0
+    if measured is None:
+        return FIRST_MINUTES
+    size = sum(entry.video.bytes for entry in videos)
+    seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte)
+    return LEAST_MINUTES + round(MARGIN * seconds / 60)
 
 
 def refuse_unnamed(resources: frozenset[str]) -> None:

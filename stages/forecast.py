@@ -7,20 +7,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
 
+from stages.measured import Measured
 from stages.plan import Plan, judge_all, make_plan
 from stages.verdict import assess_all
 from videolift.config import STAGES, load_config, parse_config
 from videolift.errors import ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
 from videolift.receipts import ReceiptCache
-from videolift.status import Status, assess, excluded, reach
+from videolift.status import Status, VideoStatus, assess, excluded, reach
 
 END = "create_h5"
 SECONDS_PER_HOUR = 3600.0
@@ -35,7 +35,7 @@ class StageForecast:
         redo: video to why its finished work is stale.
         maybe: videos done before that run again only if what they read turns out different.
         redo_seconds: what the finished work that is stale took.
-        seconds, bytes: expected for all of it, from the median of past receipts; None without any.
+        seconds, bytes: expected for all of it, from the mean of past receipts; None without any.
     """
 
     todo: int = 0
@@ -57,17 +57,23 @@ class Forecast:
     @classmethod
     def of(cls, plan: Plan) -> Forecast:
         """Judges every chosen video of those batches that are not plainly done."""
-        read, rows = ReceiptCache(plan.layout), []
+        read = ReceiptCache(plan.layout)
         busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
         chosen = [entry for entry in plan.entries if entry.chosen]
+        tallies = {stage: _Tally() for stage in STAGES}
+        videos: list[VideoStatus] = []
+        before: dict[str, StageState] | None = None
         for entry, states in judge_all(plan, [entry for entry in chosen if entry.batch in busy], read):
-            rows.append((entry.video.id, states))
-        videos = [assess(video, states, END) for video, states in rows]
+            same = states is before and videos
+            videos.append(replace(videos[-1], video=entry.video.id) if same else assess(entry.video.id, states, END))
+            for stage, state in states.items():
+                tallies[stage].add(entry.video.id, state)
+            before = states
         idle = [entry for entry in chosen if entry.batch not in busy]
         targets = {stage: plan.targets[stage].values() for stage in reach(END)}
         videos += assess_all(idle, plan.variants, plan.layout, END, targets, read)
         videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
-        stages = {stage: _stage(stage, rows) for stage in STAGES}
+        stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
         return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))
 
     def refuse(self) -> None:
@@ -116,22 +122,28 @@ class Forecast:
         return [*out, *losses, f"  verdict now: {self.status.headline()} (exit code {int(self.status.exit_code)})"]
 
 
-def _stage(stage: str, rows: list[tuple[str, dict[str, StageState]]]) -> StageForecast:
-    states = {video: states[stage] for video, states in rows}
-    todo = [video for video, s in states.items() if s.kind == "todo"]
-    redo = {video: s.why for video, s in states.items() if s.kind == "stale" and not s.why.startswith("after ")}
-    maybe = [video for video, s in states.items() if s.kind == "stale" and s.why.startswith("after ")]
-    past = [s.receipt for s in states.values() if s.receipt and s.receipt.state == "done"]
-    sizes = [receipt.artifact.bytes for receipt in past if receipt.artifact]
-    work = len(todo) + len(redo)
-    return StageForecast(
-        todo=len(todo),
-        redo=redo,
-        maybe=len(maybe),
-        redo_seconds=sum(s.receipt.seconds for video, s in states.items() if video in redo and s.receipt),
-        seconds=median(receipt.seconds for receipt in past) * work if past and work else None,
-        bytes=median(sizes) * work if sizes and work else None,
-    )
+@dataclass
+class _Tally:
+    """Of one stage, while videos go by."""
+
+    todo: int = 0
+    maybe: int = 0
+    redo: dict[str, str] = field(default_factory=dict)
+    redo_seconds: float = 0.0
+
+    def add(self, video: str, state: StageState) -> None:
+        if state.kind == "todo":
+            self.todo += 1
+        elif state.kind == "stale" and state.why.startswith("after "):
+            self.maybe += 1
+        elif state.kind == "stale":
+            self.redo[video] = state.why
+            self.redo_seconds += state.receipt.seconds if state.receipt else 0.0
+
+    def forecast(self, measured: Measured | None) -> StageForecast:
+        work = self.todo + len(self.redo)
+        seconds, size = (measured.mean_s * work, measured.bytes * work) if measured and work else (None, None)
+        return StageForecast(self.todo, self.redo, self.maybe, self.redo_seconds, seconds, size)
 
 
 def _reasons(redo: Mapping[str, str]) -> str:

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stages.cluster import Minutes
+from stages.cluster import minutes
+from stages.measured import Measured, measure
 from stages.registry import backend_class, identity
-from stages.sample import sample_rows
 from videolift.batches import Assignment
 from videolift.catalog import Video, list_videos, select
 from videolift.config import STAGES, UPSTREAM, Config
@@ -27,9 +27,10 @@ from videolift.receipts import ReceiptCache, read_receipt
 from videolift.runs import Entry, write_run
 from videolift.store import read_json, sha256_of
 
-STATISTICS = "statistics"
+ENDING = ("statistics", "verification")
+"""What follows the last stage, over all videos at once."""
 ALL = "all"
-"""The one batch of the statistics stage."""
+"""The one batch of `ENDING`."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,22 @@ class Plan:
         return [target for target in self.targets[stage].values() if not target.path(folder).exists()]
 
     @cached_property
-    def minutes(self) -> Minutes:
-        """Of each job on a cluster."""
-        batches: dict[str, list[Entry]] = {}
+    def batches(self) -> Mapping[str, Sequence[Entry]]:
+        """Chosen videos by batch."""
+        found: dict[str, list[Entry]] = {}
         for entry in (e for e in self.entries if e.chosen):
-            batches.setdefault(entry.batch, []).append(entry)
-        return Minutes({stage: self.layout.receipts(stage) for stage in STAGES}, batches)
+            found.setdefault(entry.batch, []).append(entry)
+        return found
+
+    @cached_property
+    def measured(self) -> Mapping[str, Measured | None]:
+        """What work has cost so far, by stage."""
+        sizes = {entry.video.id: entry.video.bytes for entry in self.entries}
+        return {stage: measure(self.layout.receipts(stage), sizes) for stage in STAGES}
+
+    def minutes(self, stage: str, batch: str) -> int:
+        """What a cluster's job asks for at its first attempt."""
+        return minutes(self.measured[stage], self.batches[batch])
 
     def write(self, *, cores: int, with_minutes: bool) -> None:
         """Records the run for its jobs: assignment, configuration, catalog, plan.
@@ -88,8 +99,8 @@ class Plan:
             for stage, batches in self.targets.items()
         }
         jobs = {stage: self.open_targets(stage) if with_minutes else [] for stage in STAGES}
-        minutes = {stage: {job.batch: self.minutes.of(stage, job.batch) for job in found} for stage, found in jobs.items()}
-        plan = {"cores": cores, "minutes": minutes}
+        asked = {stage: {job.batch: self.minutes(stage, job.batch) for job in found} for stage, found in jobs.items()}
+        plan = {"cores": cores, "minutes": asked}
         plan |= {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
         write_run(self.run, self.config, self.variants, self.entries, plan)
 
@@ -105,7 +116,7 @@ def make_plan(config: Config, root: Path) -> Plan:
     """
     layout = Layout(root / Path(config.output).expanduser())
     excluded: dict[str, str] = read_json(layout.excluded) or {}
-    listed = list_videos(config, root=root, sample_rows=sample_rows(layout.output / "sample"))
+    listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)
     vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
     gone = {video.id for video in vanished}
@@ -135,10 +146,22 @@ def make_plan(config: Config, root: Path) -> Plan:
 def judge_all(
     plan: Plan, entries: Iterable[Entry], read: ReceiptCache, *, stages: tuple[str, ...] = STAGES
 ) -> Iterator[tuple[Entry, dict[str, StageState]]]:
-    """State of every video in every stage."""
+    """State of every video in every stage; videos never begun share one, without inputs of their own."""
+    never_begun: dict[int, dict[str, StageState]] = {}
     for entry in entries:
-        variant = plan.variants[entry.variant]
-        yield entry, judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
+        states = never_begun.get(entry.variant) if not read.knows(entry.video.id) else None
+        if states is None:
+            variant = plan.variants[entry.variant]
+            states = judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
+            if not read.knows(entry.video.id):
+                never_begun[entry.variant] = states
+        yield entry, states
+
+
+def _sample(layout: Layout) -> list[Video]:
+    from stages.sample import sample_rows  # the renderer is not light
+
+    return sample_rows(layout.output / "sample")
 
 
 def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
@@ -208,8 +231,9 @@ def _targets(
     last = [target.token for target in targets["create_h5"].values()]
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
-    folder = layout.manifests(STATISTICS)
-    targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
+    for stage in ENDING:
+        folder = layout.manifests(stage)
+        targets[stage] = {ALL: choose_target(stage, ALL, token, generations(folder), folder, layout.output)}
     return targets
 
 

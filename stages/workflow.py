@@ -65,7 +65,7 @@ class Session:
         atexit.register(lambda: workflow.dryrun and print("\n".join(Forecast.of(plan).lines()), file=sys.stderr))
         cores = asked.cores or CORES
         cluster = _named_resources(asked) if on_cluster else None
-        return cls(config, plan.layout, plan.run, plan.targets, plan.environments, plan.gpu, cores, plan.minutes.of, plan, cluster)
+        return cls(config, plan.layout, plan.run, plan.targets, plan.environments, plan.gpu, cores, plan.minutes, plan, cluster)
 
     @classmethod
     def _job(cls, folder: Path) -> Session:

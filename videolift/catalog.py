@@ -87,14 +87,17 @@ def _from_folder(folder: Path, skip: Path) -> list[Video]:
         stem = os.path.splitext(relative)[0]
         (shared if stem in seen else seen).add(stem)
     videos = []
-    for relative, entry in found:
-        path, size, mtime_ns, missing = _source(entry)
-        name = video_id(relative, shared_stem=os.path.splitext(relative)[0] in shared)
+    for relative, (path, size, mtime_ns, missing) in found:
+        name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
         videos.append(Video(name, Path(path), size, mtime_ns, missing=missing))
     return sorted(videos, key=lambda video: video.id)
 
 
-def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
+_Source = tuple[str, int, int, bool]
+"""Path, bytes, mtime_ns, missing."""
+
+
+def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, _Source]]:
     if depth > MAX_DEPTH:
         raise ConfigError(f"{folder} lies more than {MAX_DEPTH} folders deep: is a mount looping back on itself?")
     try:
@@ -107,7 +110,7 @@ def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[
             if entry.path != skip and entry.name != "lost+found":
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", skip=skip, depth=depth + 1)
         elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
-            yield prefix + entry.name, entry
+            yield prefix + entry.name, _source(entry)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -116,7 +119,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     return os.path.isfile(entry.path) or not os.path.exists(entry.path)  # a dangling link is listed, and missing
 
 
-def _source(entry: os.DirEntry[str]) -> tuple[str, int, int, bool]:
+def _source(entry: os.DirEntry[str]) -> _Source:
     path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
     try:
         stat = entry.stat()

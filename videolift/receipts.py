@@ -6,15 +6,20 @@ recomputation. This module reads, writes and fingerprints; `videolift.freshness`
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from videolift.artifacts import Published
+from videolift.config import STAGES
 from videolift.errors import CorruptFile
 from videolift.paths import Layout
 from videolift.store import read_json, sha256_file, sha256_of, write_json
+
+if TYPE_CHECKING:  # it brings all that artifacts need, and a plan needs none of it
+    from videolift.artifacts import Published
 
 FORMAT = "videolift.receipt/1"
 State = Literal["done", "quarantined", "released"]
@@ -33,7 +38,7 @@ class ArtifactRecord:
     def matches_stat(self, output: Path) -> bool:
         """True if the file is there with this size and time. Cheap; says nothing of its bytes."""
         try:
-            stat = (output / self.path).stat()
+            stat = os.stat(os.path.join(output, self.path))  # a path object would cost more than the call
         except FileNotFoundError:
             return False
         return (stat.st_size, stat.st_mtime_ns) == (self.bytes, self.mtime_ns)
@@ -118,21 +123,36 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 class ReceiptCache:
-    """Reads each receipt at most once, and lists each folder once instead of trying names that are not there."""
+    """Reads no receipt twice while one video is judged, and lists each folder once instead of trying names that are not there.
+
+    Keeps the receipts of the video asked for last, and no others: a hundred thousand videos are judged one after the other.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._names: dict[str, set[str]] = {}
-        self._read: dict[tuple[str, str], Receipt | None] = {}
+        self._video = ""
+        self._read: dict[str, Receipt | None] = {}
 
     def __call__(self, stage: str, video: str) -> Receipt | None:
         """The receipt of a stage and video, None if there is none."""
-        if stage not in self._names:
-            folder = self._layout.receipts(stage)
-            self._names[stage] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if f"{video}.json" not in self._names[stage]:
+        if f"{video}.json" not in self._listed(stage):
             return None
-        key = (stage, video)
-        if key not in self._read:
-            self._read[key] = read_receipt(self._layout.receipt(stage, video))
-        return self._read[key]
+        if video != self._video:
+            self._video, self._read = video, {}
+        if stage not in self._read:
+            self._read[stage] = read_receipt(self._layout.receipt(stage, video))
+        return self._read[stage]
+
+    def knows(self, video: str) -> bool:
+        """True if any stage has a receipt of ``video``."""
+        name = f"{video}.json"
+        return any(name in self._listed(stage) for stage in STAGES)
+
+    def _listed(self, stage: str) -> set[str]:
+        if stage not in self._names:
+            try:
+                self._names[stage] = set(map(sys.intern, os.listdir(self._layout.receipts(stage))))
+            except FileNotFoundError:
+                self._names[stage] = set()
+        return self._names[stage]

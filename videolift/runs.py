@@ -19,7 +19,7 @@ from videolift.paths import Layout
 from videolift.store import read_json, write_json, write_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One video of a run.
 

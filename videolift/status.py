@@ -35,7 +35,7 @@ class Loss:
     remedy: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoStatus:
     """One video.
 
