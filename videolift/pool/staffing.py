@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from videolift.errors import Transient, storage_errors_are_transient
 from videolift.pool.books import Books
 from videolift.pool.crew import Crew
 from videolift.pool.events import EventSink
@@ -136,7 +137,7 @@ class Staffing:
             return
         if any(w.state == "killed" for w in crew.workers):
             return  # its memory is not yet proven free
-        while True:
+        while self._halt.stop is None:
             living = crew.living
             loading = sum(w.state == "loading" for w in living)
             free_hands = sum(w.state in ("loading", "idle") for c in self._crews if c.fenced is None for w in c.living)
@@ -149,7 +150,14 @@ class Staffing:
                 or own_hands >= work
             ):
                 return
-            self._spawn(crew)
+            try:
+                with storage_errors_are_transient("starting a worker"):
+                    self._spawn(crew)
+            except Transient as error:
+                self._halt.begin("transient", str(error))
+            except OSError as error:  # no process, no memory: as if it had not loaded
+                self.load_failed(crew, f"no process can be started: {error}")
+                return
 
     def _spawn(self, crew: Crew) -> None:
         self._serial += 1
