@@ -25,7 +25,9 @@ SCHEMES = ("https",)
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60.0
 
-_HUGGINGFACE = "import sys; from huggingface_hub import snapshot_download as get; get(sys.argv[1])"
+_HUGGINGFACE = (
+    "import sys; from huggingface_hub import snapshot_download as get; get(sys.argv[1], allow_patterns=sys.argv[2:] or None)"
+)
 _GDRIVE = "import sys, gdown; sys.exit(0 if gdown.download(id=sys.argv[1], output=sys.argv[2]) else 1)"
 
 
@@ -41,14 +43,15 @@ def fetch_weight(weight: Weight, place: Path, python: Path, weights_dir: Path) -
     Raises:
         BackendUnavailable: not fetched; the text says why and that the same command resumes.
     """
-    if place.exists():
+    if weight.is_at(place):
         return
     print(f"{weight.name} -> {place}", flush=True)
     if weight.via == "https":
         download(weight.url, place, expected_bytes=weight.bytes, sha256=weight.sha256)
     elif weight.via == "huggingface":
         home = {"HF_HOME": str(weights_dir / weight.model / "huggingface")}
-        _with_model_python(python, [_HUGGINGFACE, weight.url], home, weight.name)
+        _with_model_python(python, [_HUGGINGFACE, weight.url, *weight.patterns], home, weight.name)
+        write_json(place / ".ok", {"repository": weight.url})
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(place.name + ".part")

@@ -40,7 +40,7 @@ def parts(model: Model, shelf: Shelf, envs_dir: Path) -> list[Part]:
             out.append(Part(model.name, "checkout", checkout.name, None, str(shelf.checkout(model.name, checkout.name))))
         except BackendUnavailable as error:
             out.append(Part(model.name, "checkout", checkout.name, str(error)))
-    wanted = [w for w in model.weights.values() if w.default or shelf.path(w.name).exists()]
+    wanted = [w for w in model.weights.values() if w.default or w.is_at(shelf.path(w.name))]
     out += [Part(model.name, "weight", w.name, shelf.problem(w.name), shelf.expected(w) or "") for w in wanted]
     return out
 
@@ -73,7 +73,7 @@ def install(model: Model, shelf: Shelf, envs_dir: Path, *, accepts: Callable[[Mo
     for weight in chosen:
         if weight.via != "manual":
             fetch_weight(weight, shelf.path(weight.name), python, shelf.weights_dir)
-        if shelf.path(weight.name).exists():
+        if weight.is_at(shelf.path(weight.name)):
             shelf.record(weight)
     return [problem for w in chosen if (problem := shelf.problem(w.name))]
 

@@ -44,6 +44,7 @@ class Weight:
         default: installed unless told otherwise.
         steps: what a person has to do for a manual one; ``{path}`` stands for its place.
         bytes, sha256: as upstream states them, None where it does not.
+        patterns: of a huggingface repository, only files that match one of these; empty takes all.
     """
 
     name: str
@@ -55,6 +56,11 @@ class Weight:
     steps: str = ""
     bytes: int | None = None
     sha256: str | None = None
+    patterns: tuple[str, ...] = ()
+
+    def is_at(self, place: Path) -> bool:
+        """True if it was fetched to its end; a huggingface folder exists long before."""
+        return (place / ".ok").exists() if self.via == "huggingface" else place.exists()
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,9 @@ def read_manifest(path: Path = ROOT / "thirdparty" / "models.yaml") -> dict[str,
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
     checkouts = {key: Checkout(key, **value) for key, value in entry["checkouts"].items()}
-    weights = {key: Weight(key, name, **value) for key, value in entry["weights"].items()}
+    weights = {
+        key: Weight(key, name, **{**value, "patterns": tuple(value.get("patterns", ()))}) for key, value in entry["weights"].items()
+    }
     licence = entry["licence"]
     return Model(name, entry["stage"], entry["env"], licence["code"], licence["weights"], entry["terms"], checkouts, weights)
 
@@ -167,13 +175,11 @@ class Shelf:
     def problem(self, name: str) -> str | None:
         """What is wrong with a weight, ending with the command to type; None if it is there and as recorded."""
         weight, path = self.weight(name), self.path(name)
-        if not path.exists():
-            if weight is None:
-                return f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
+        if weight is None:
+            return None if path.exists() else f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
+        if not weight.is_at(path):
             steps = f" {weight.steps.format(path=path)} Then type" if weight.via == "manual" else " Type"
             return f"{name} is not installed.{steps}: python -m stages.models install {weight.model}"
-        if weight is None:
-            return None
         digest, expected = self.sha256(name), self.expected(weight)
         return self._changed(weight, digest, expected) if expected is not None and digest != expected else None
 

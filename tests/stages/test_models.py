@@ -35,7 +35,7 @@ def _manifest(root, url="https://example.invalid/toy.pt", **weight):
         "licence": {"code": "MIT", "weights": "NC"},
         "terms": "research only",
         "checkouts": {},
-        "weights": {"toy": {"file": "toy/toy.pt", "url": url, "default": True, **weight}},
+        "weights": {"toy": {"file": "toy/toy.pt", "url": url, "default": True} | weight},
     }
     (root / "thirdparty" / "models.yaml").write_text(yaml.safe_dump({"models": {"toy": entry}}))
     read_manifest.cache_clear()
@@ -120,6 +120,40 @@ def test_a_hugging_face_folder_is_hashed_by_its_snapshot_whatever_the_revision(r
         (root / home / "refs").mkdir()
         (root / home / "refs" / "main").write_text(revision)
     assert known.sha256("a") == known.sha256("b") is not None
+
+
+def test_a_hugging_face_folder_counts_only_when_it_was_fetched_to_its_end(root):
+    known = _manifest(root, via="huggingface")
+    place = known.path("toy")
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    assert "not installed" in known.problem("toy")
+    (place / "snapshots" / "abc" / "model.bin").write_bytes(BODY)
+    before = known.sha256("toy")
+    (place / ".ok").write_text("{}")
+    assert known.problem("toy") is None
+    assert known.sha256("toy") == before
+
+
+def test_the_models_own_tools_fetch_from_hugging_face_and_google_drive(root, tmp_path):
+    """With stand-ins for the two packages in the model's interpreter."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"""#!{sys.executable}
+import os, pathlib, sys
+out = pathlib.Path(sys.argv[5]) if "gdown" in sys.argv[3] else pathlib.Path(os.environ["HF_HOME"], "hub", "seen")
+out.parent.mkdir(parents=True, exist_ok=True)
+out.write_text(" ".join(sys.argv[4:]))
+"""
+    )
+    fake.chmod(0o755)
+    weights = root / "thirdparty" / "weights"
+    known = _manifest(root, url="org/name", via="huggingface", patterns=["*.json"])
+    downloads.fetch_weight(known.weight("toy"), known.path("toy"), fake, weights)
+    assert (weights / "toy" / "huggingface" / "hub" / "seen").read_text() == "org/name *.json"
+    known = _manifest(root, url="an-id", via="gdrive", file="toy/drive.pth")
+    downloads.fetch_weight(known.weight("toy"), known.path("toy"), fake, weights)
+    assert known.path("toy").read_text().startswith("an-id")
+    assert not known.path("toy").with_name("drive.pth.part").exists()
 
 
 def test_the_first_hash_is_recorded_and_enforced_from_then_on(root):
