@@ -27,6 +27,8 @@ from videolift.store import sha256_of, write_text
 TIER_ORDER = ("A", "B", "C", "D", "none")
 SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
 MAIN_STATISTICS = "normalization_stats.yaml"
+_OWN_KEYS = ("subject", "split", "text")
+"""Of a video's metadata, what the index holds under its own name."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Packaged:
         video: its id.
         path: the packaged file.
         receipt: its create_h5 receipt; ``receipt["artifact"]`` has ``sha256`` and ``bytes``.
-        metadata: the catalog's row (`videolift.catalog.Video.to_row`). Published are ``subject``, ``split`` and ``metadata`` (the
-            user's own columns), never a path.
+        metadata: ``subject``, ``split``, ``text`` and the user's own columns. All of it is published; never a path.
     """
 
     video: str
@@ -181,7 +182,8 @@ def _index(
         about = dict(merged.about[member])
         about["lineage"] = lineages.shared(about.pop("lineage", {}))
         size, split = int(row.receipt["artifact"]["bytes"]), member.split(about)
-        own = {"metadata": dict(row.metadata["metadata"])} if row.metadata.get("metadata") else {}
+        extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _OWN_KEYS}
+        own = {"metadata": extra} if extra else {}
         entry = {"video": row.video, "file": row.path.name, "sha256": member.sha256, "bytes": size, "split": split}
         files.append(about | own | entry)
         splits[split].append(row.video)
