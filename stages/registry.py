@@ -7,10 +7,12 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stages.backend import Backend
 from videolift.errors import ConfigError
+
+if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names backends needs none of it
+    from stages.backend import Backend
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""

@@ -122,8 +122,11 @@ class Session:
             print("\n".join(Forecast.of(self._plan).lines()), file=sys.stderr)
 
     def targets(self, *stages: str) -> list[str]:
-        """The manifests that some stages should have."""
-        return [str(target.path(self.layout.manifests(stage))) for stage in stages for target in self._targets[stage].values()]
+        """The manifests that some stages should have; none in a job's own parse, which knows what it is to make."""
+        if self._plan is None:
+            return []
+        folders = {stage: self.layout.manifests(stage) for stage in stages}
+        return [str(target.path(folders[stage])) for stage in stages for target in self._targets[stage].values()]
 
     def reach(self, stage: str) -> list[str]:
         """The manifests of a stage and of all it needs.
