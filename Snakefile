@@ -24,6 +24,7 @@ include: "workflow/rules/tracks.smk"
 include: "workflow/rules/hands.smk"
 include: "workflow/rules/create_h5.smk"
 include: "workflow/rules/statistics.smk"
+include: "workflow/rules/verification.smk"
 
 
 # Everything, ending in the verdict: every video done, quarantined with a reason, excluded or pending.
@@ -31,7 +32,7 @@ rule all:
     default_target: True
     input:
         session.reach("create_h5"),
-        session.targets("statistics"),
+        session.targets("statistics", "verification"),
     retries: 0
     localrule: True
     shell:

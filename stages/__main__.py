@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages", description="Runs one stage over one batch.")
     commands = parser.add_subparsers(required=True, metavar="STAGE")
-    for stage in (*STAGES, "statistics"):
+    for stage in (*STAGES, "statistics", "verification"):
         command = commands.add_parser(stage, help=f"the {stage} stage over one batch")
         command.add_argument("--run", type=Path, required=True, help="the run's folder, {output}/runs/...")
         command.add_argument("--batch", required=True)
@@ -55,6 +55,10 @@ def _stage(options: argparse.Namespace) -> ExitCode:
         from stages.statistics import run_statistics
 
         return run_statistics(run, target, options.manifest)
+    if options.stage == "verification":
+        from stages.verification import run_verification
+
+        return run_verification(run, target, options.manifest)
     from stages.run import run_batch
 
     return run_batch(run, target, options.manifest, cores=options.cores)

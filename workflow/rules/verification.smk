@@ -1,0 +1,12 @@
+rule verification:
+    """Reads every packaged file that is new, against its checksums and its receipt."""
+    input:
+        session.targets("statistics"),
+    output:
+        manifest("verification"),
+    log:
+        f"{session.layout.output}/logs/verification/{{batch}}-{{token}}-{{generation}}.log",
+    retries: 0
+    localrule: True
+    shell:
+        stage_command("verification")
