@@ -66,14 +66,18 @@ class Figures:
         self._busy: dict[int, deque[float]] = {}
         self.samples = 0
 
-    def remember(self, peaks: list[Peak], load_s: float | None, busy_share: float | None = None) -> None:
+    def remember(
+        self, peaks: list[Peak], load_s: float | None, seconds_per_size: float | None = None, busy_share: float | None = None
+    ) -> None:
         """Takes over what an earlier run has seen."""
-        if busy_share is not None:
-            self.busied(1, busy_share)
         self._peaks.extend(peaks)
         self.samples += len(peaks)
         if load_s is not None:
             self._loads_s.append(load_s)
+        if seconds_per_size:
+            self.worked(1.0, seconds_per_size, 1)
+        if busy_share is not None:
+            self.busied(1, busy_share)
 
     def loaded(self, seconds: float, device_bytes: int, host_bytes: int) -> None:
         """A worker became ready, and takes so much before its first item."""

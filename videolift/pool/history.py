@@ -26,7 +26,7 @@ def recall(path: Path, label: str, device_name: str, figures: Figures) -> bool:
         if entry is None:
             return False
         peaks = [Peak(float(size), int(device), int(host)) for size, device, host in entry["peaks"]]
-        figures.remember(peaks, entry["load_s"], entry["busy_share"])
+        figures.remember(peaks, entry["load_s"], entry["seconds_per_size"], entry["busy_share"])
     except (KeyError, TypeError, ValueError):
         return False
     return bool(peaks)
@@ -46,6 +46,7 @@ def record(path: Path, label: str, figures: dict[str, Figures], *, busy_share: b
             entries[_key(label, device_name)] = {
                 "peaks": peaks,
                 "load_s": known.load_s,
+                "seconds_per_size": known.seconds_per_size,
                 "busy_share": known.busy_share if busy_share else None,
             }
     try:

@@ -336,7 +336,9 @@ class _Run:
             others_hands = sum(w.task is None for c in self.cards if c is not card for w in c.workers)
             alone = min(1, self.queue.alone) if not card.workers else 0
             work = max(0, self.queue.shared - others_hands) if self.queue.shared else alone
-            may = self.fixed is not None or may_load(loading, len(card.workers) - loading, self.world.cores)
+            may = self.fixed is not None or may_load(
+                loading, len(card.workers) - loading, self.world.cores, known=card.figures.samples > 0
+            )
             if not (len(card.workers) < decision.start and may and free_hands < work):
                 return
             self.serial += 1

@@ -264,9 +264,15 @@ def _foreseen_s(now: Snapshot) -> float | None:
     return now.waiting_size * max(told) if told else None
 
 
-def may_load(loading: int, ready: int, cores: int) -> bool:
-    """True if one more worker may load now: the first loads alone, later ones a few at a time, more where there are many cores."""
-    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready else 1)
+def may_load(loading: int, ready: int, cores: int, *, known: bool) -> bool:
+    """True if one more worker may load now: a few at a time, more where there are many cores; the first alone unless ``known``.
+
+    Args:
+        loading, ready: workers in either state.
+        cores: of the device.
+        known: what a worker takes is remembered from an earlier run.
+    """
+    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready or known else 1)
 
 
 def leaks(first_rest_bytes: int, rest_bytes: int) -> bool:

@@ -146,7 +146,7 @@ class Staffing:
             work = queue.shared - (free_hands - own_hands) if queue.shared else alone
             if (
                 len(living) >= decision.start
-                or not may_load(loading, len(living) - loading, crew.device.cores)
+                or not may_load(loading, len(living) - loading, crew.device.cores, known=crew.figures.samples > 0)
                 or own_hands >= work
             ):
                 return

@@ -131,10 +131,11 @@ def test_resting_workers_are_kept_while_there_is_room_but_none_is_started_for_it
 
 
 def test_the_first_load_is_alone():
-    assert may_load(loading=0, ready=0, cores=64)
-    assert not may_load(loading=1, ready=0, cores=64)
-    assert may_load(loading=3, ready=1, cores=2)
-    assert not may_load(loading=4, ready=1, cores=2)
+    assert may_load(loading=0, ready=0, cores=64, known=False)
+    assert not may_load(loading=1, ready=0, cores=64, known=False)
+    assert may_load(loading=3, ready=1, cores=2, known=False)
+    assert not may_load(loading=4, ready=1, cores=2, known=False)
+    assert may_load(loading=1, ready=0, cores=2, known=True)
 
 
 def test_a_worker_that_keeps_more_and_more_is_replaced():
