@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from videolift.reader.file import PackagedFile
+from videolift.dataset.file import PackagedFile
 
 
 class Handles:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import read_index
 from videolift.dataset.layout import HAND_WINDOW_FIELDS
-from videolift.reader.file import PackagedFile
 from videolift.reader.handles import Handles
 
 Sample = dict[str, Any]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, SIDES
 from videolift.dataset.export.y2r import Exported
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import Entry, read_index
 from videolift.errors import ConfigError
-from videolift.reader.file import PackagedFile
 from videolift.store import write_json
 
 CODEBASE = "v3.0"

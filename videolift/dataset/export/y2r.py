@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES, Depth
 from videolift.dataset.buckets import Member, merge_sidecars
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import Entry, read_index
 from videolift.dataset.layout import METRE_SCALES, SquareView
 from videolift.dataset.normalization import normalization_table
@@ -26,7 +27,6 @@ from videolift.dataset.statistics import Accumulators
 from videolift.dataset.windows import window_poses
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, pose_9d
-from videolift.reader.file import PackagedFile
 from videolift.store import atomic_file, write_text
 
 HAND_NAMES = {
