@@ -39,15 +39,26 @@ def modules(*folders: str) -> list[Path]:
     return [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders]
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def source(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(source(path))))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names of what a module imports, at its top and inside functions, for type checkers only included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def room(dotted: str) -> str | None:
@@ -132,36 +143,38 @@ def test_the_pool_knows_no_video():
     assert {there for name in known if (there := room(name)) not in (None, "pool")} <= {"errors", "store", "config", "processes"}
 
 
-def function_lines(source: str) -> dict[str, int]:
+def function_lines(path: Path) -> dict[str, int]:
     """Lines of every function, its docstring aside."""
     lines = {}
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef):
-            docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1 if ast.get_docstring(node) else 0
-            lines[f"{node.name}, line {node.lineno}"] = node.end_lineno - node.lineno + 1 - docstring
+            docstring = ast.get_docstring(node, clean=False)
+            lines[f"{node.name}, line {node.lineno}"] = (
+                node.end_lineno - node.lineno + 1 - (docstring.count("\n") + 1 if docstring else 0)
+            )
     return lines
 
 
 def test_modules_and_functions_keep_their_size():
     long = []
     for path in modules("videolift", "stages", "workflow"):
-        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
-        long += [f"{name}: {text.count(chr(10))} lines, at most 450"] if text.count("\n") > 450 else []
+        name, length = path.relative_to(ROOT), source(path).count("\n")
+        long += [f"{name}: {length} lines, at most 450"] if length > 450 else []
         long += [
-            f"{name}: {function} has {lines} lines, at most 70" for function, lines in function_lines(text).items() if lines > 70
+            f"{name}: {function} has {lines} lines, at most 70" for function, lines in function_lines(path).items() if lines > 70
         ]
     assert long == []
 
 
 def test_the_median_module_and_function_are_small():
-    sources = [path.read_text(encoding="utf-8") for path in modules("videolift", "stages") if path.name != "__init__.py"]
-    assert statistics.median(source.count("\n") for source in sources) <= 200
-    assert statistics.median(lines for source in sources for lines in function_lines(source).values()) <= 12
+    paths = [path for path in modules("videolift", "stages") if path.name != "__init__.py"]
+    assert statistics.median(source(path).count("\n") for path in paths) <= 200
+    assert statistics.median(lines for path in paths for lines in function_lines(path).values()) <= 12
 
 
 def test_every_module_says_what_it_is_for():
-    silent = [path for path in modules("videolift", "stages") if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
-    assert [str(path.relative_to(ROOT)) for path in silent if path.read_text(encoding="utf-8").strip()] == []
+    silent = [path for path in modules("videolift", "stages") if not ast.get_docstring(nodes(path)[0])]
+    assert [str(path.relative_to(ROOT)) for path in silent if source(path).strip()] == []
 
 
 def test_nothing_names_the_machine_it_was_built_on():
