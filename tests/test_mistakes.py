@@ -92,7 +92,7 @@ def test_a_mistake_put_back_fails_each_of_its_tests(copy, name):
 
 def _failures(folder: Path, tests: tuple[str, ...]) -> set[str]:
     """Those of ``tests`` that fail for at least one of their parameters."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-rfE", "-p", "no:cacheprovider", "-m", "not slow", *tests]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return {re.split(r"[\[ ]", line, maxsplit=2)[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))}
