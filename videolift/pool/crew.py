@@ -198,5 +198,10 @@ class Crew:
             busy_share=figures.busy_share,
             rates=figures.rates,
             settled=self.settled,
+            loading=tuple(
+                (use.device_bytes, use.host_bytes, time.monotonic() - w.spawned)
+                for w in self.workers
+                if w.state == "loading" and (use := self._use.get(w.serial)) is not None
+            ),
             pool_workers=pool_workers,
         )

@@ -24,6 +24,7 @@ _GROWTH = (0.1, 0.2, 0.3)
 """An item's memory grows in equal steps at these shares of its work."""
 _CRASH_AT = 0.5
 _BUSY_EVERY_S = 0.5
+_LOOK_AT_LOAD_S = 1.001
 _BUSY_BIAS_SIGMA, _BUSY_NOISE_SIGMA = 0.05, 0.05
 _MANY_EVENTS = 400_000
 
@@ -129,7 +130,8 @@ class _Run:
             speed = self.world.speed(card.busy)
             for worker in card.workers:
                 if not worker.ready:
-                    times.append(worker.ready_at)
+                    look = worker.ready_at - self.world.load_s + _LOOK_AT_LOAD_S
+                    times += [worker.ready_at, look] if look > self.now + 1e-9 else [worker.ready_at]
                 elif worker.task is not None:
                     times.append(self.now + (self._milestone(worker) - worker.progress) * self._item(worker).seconds / speed)
         if any(c.busy for c in self.cards) and not self.cards[0].figures.samples and self.fixed is None:
@@ -303,11 +305,17 @@ class _Run:
             busy_share=figures.busy_share,
             rates=figures.rates,
             settled=card.settled,
+            loading=tuple(self._loading(w) for w in card.workers if not w.ready),
         )
 
     def _running(self, worker: _Worker) -> Running:
         host = int(worker.held) if self.world.on_cpu else self.world.host_loaded_bytes
         return Running(self._item(worker).frames, int(worker.held), host, self.now - worker.began, worker.progress)
+
+    def _loading(self, worker: _Worker) -> tuple[int, int, float]:
+        seconds = self.now - (worker.ready_at - self.world.load_s)
+        share = seconds / self.world.load_s
+        return int(share * self.world.loaded_bytes), int(share * self.world.host_loaded_bytes), seconds
 
     def _feed(self, card: _Card, decision: Decision) -> None:
         others = sum(len(c.workers) for c in self.cards) > 1

@@ -23,6 +23,7 @@ _TRUSTED_ITEMS, _RATE_NOISE = 6, 0.4
 _KNEE_TOLERANCE = 0.15
 _CRITICAL_SHARE = 0.5
 _LOADS_AT_ONCE = 4
+_SLOW_LOAD_S, _SPARE = 1.0, 8
 _LEAK_BYTES, _LEAK_SHARE = 300 << 20, 0.5
 _REGROW_ITEMS = 8
 
@@ -63,6 +64,7 @@ class Snapshot:
         busy_share: for which share of its time one worker keeps the device busy, None while not known.
         rates: throughput by number of workers.
         settled: the most workers after an out of memory, None without one.
+        loading: (device bytes, host bytes, seconds so far) of the workers that load.
         pool_workers: alive on all devices together.
     """
 
@@ -84,6 +86,7 @@ class Snapshot:
     busy_share: float | None = None
     rates: tuple[Rate, ...] = ()
     settled: int | None = None
+    loading: tuple[tuple[int, int, float], ...] = ()
     pool_workers: int = 0
 
 
@@ -163,8 +166,17 @@ def _fit(available: int, peak: float, rules: SizingRules) -> int:
 def _loadable(now: Snapshot, rules: SizingRules) -> int:
     """How many may be loaded while the probe's peak is not known: half of the memory is left to its growth."""
     if now.loaded_bytes is None:
-        return 1
+        return 1 + _second(now, rules)
     return _room(rules, now.loaded_bytes, ((now.free_bytes + now.own_bytes) / 2, (now.host_free_bytes + now.host_own_bytes) / 2))
+
+
+def _second(now: Snapshot, rules: SizingRules) -> bool:
+    """True if a second worker may load beside the very first: it takes its time, and far more memory is free than it has taken."""
+    if len(now.loading) < now.workers or not now.loading:
+        return False
+    device, host, seconds = now.loading[0]
+    free = min(now.free_bytes - _SPARE * device, now.host_free_bytes - _SPARE * host)
+    return seconds >= _SLOW_LOAD_S and free > rules.reserve_bytes
 
 
 def _resting(now: Snapshot, rules: SizingRules, busy: int) -> int:
@@ -265,14 +277,14 @@ def _foreseen_s(now: Snapshot) -> float | None:
 
 
 def may_load(loading: int, ready: int, cores: int, *, known: bool) -> bool:
-    """True if one more worker may load now: a few at a time, more where there are many cores; the first alone unless ``known``.
+    """True if one more worker may load now: a few at a time, more where there are many cores; two before the first is ready.
 
     Args:
         loading, ready: workers in either state.
         cores: of the device.
         known: what a worker takes is remembered from an earlier run.
     """
-    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready or known else 1)
+    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready or known else 2)
 
 
 def leaks(first_rest_bytes: int, rest_bytes: int) -> bool:

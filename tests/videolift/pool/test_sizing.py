@@ -130,12 +130,21 @@ def test_resting_workers_are_kept_while_there_is_room_but_none_is_started_for_it
     assert decision.keep >= 4
 
 
-def test_the_first_load_is_alone():
+def test_a_second_worker_loads_beside_a_slow_first_one_where_there_is_far_more_memory():
+    slow = dataclasses.replace(CARD, loading=((GIB, GIB, 1.5),))
+    assert decide(slow, RULES).start == 2
+    assert decide(dataclasses.replace(slow, loading=((GIB, GIB, 0.5),)), RULES).start == 1
+    assert decide(dataclasses.replace(slow, loading=((3 * GIB, GIB, 1.5),)), RULES).start == 1
+    assert decide(dataclasses.replace(slow, waiting=0), RULES).start == 1
+
+
+def test_few_load_at_once():
     assert may_load(loading=0, ready=0, cores=64, known=False)
-    assert not may_load(loading=1, ready=0, cores=64, known=False)
+    assert may_load(loading=1, ready=0, cores=64, known=False)
+    assert not may_load(loading=2, ready=0, cores=64, known=False)
     assert may_load(loading=3, ready=1, cores=2, known=False)
     assert not may_load(loading=4, ready=1, cores=2, known=False)
-    assert may_load(loading=1, ready=0, cores=2, known=True)
+    assert may_load(loading=2, ready=0, cores=2, known=True)
 
 
 def test_a_worker_that_keeps_more_and_more_is_replaced():
