@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from stages.ingest.source import probe
 from stages.measured import Measured
 from stages.plan import Plan, judge_all, make_plan
 from stages.verdict import assess_all
 from videolift.config import STAGES, load_config, parse_config
-from videolift.errors import ConfigError, ExitCode, VideoliftError
+from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
 from videolift.receipts import ReceiptCache
 from videolift.status import Status, VideoStatus, assess, excluded, reach
@@ -167,8 +168,25 @@ def main(arguments: list[str] | None = None) -> int:
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
-    print(json.dumps(forecast.to_json(), indent=1) if options.json else "\n".join(forecast.lines()))
+    refused = _refusals(forecast.plan)
+    if options.json:
+        print(json.dumps({**forecast.to_json(), "refused": refused}, indent=1))
+    else:
+        print("\n".join([*forecast.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
     return int(ExitCode.OK)
+
+
+def _refusals(plan: Plan) -> dict[str, str]:
+    """New videos that ingest would refuse, as far as their headers tell."""
+    read = ReceiptCache(plan.layout)
+    new = [e.video for e in plan.entries if e.chosen and not e.video.version and read("ingest", e.video.id) is None]
+    refused = {}
+    for video in new:
+        try:
+            probe(video.path)
+        except BadInput as error:
+            refused[video.id] = str(error)
+    return refused
 
 
 if __name__ == "__main__":

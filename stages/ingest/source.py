@@ -81,11 +81,24 @@ def open_source(path: Path, progress: Callable[[], None]) -> Iterator[Source]:
         demuxer = _demuxer(file.read(16), path.name)
         digest, size = _digest(file, progress)
         with _open_container(file, demuxer, path.name) as container:
-            stream = _video_stream(container, path.name)
-            if not stream.codec_context.width:
-                _refuse_sizeless(file, demuxer, path.name)
-            _check_size(stream.codec_context.width, stream.codec_context.height, path.name)
+            stream = _checked_stream(container, file, demuxer, path.name)
             yield _describe(container, stream, demuxer, digest, size)
+
+
+def probe(path: Path) -> None:
+    """Raises what `open_source` would, from the header alone."""
+    with _open_regular(path) as file:
+        demuxer = _demuxer(file.read(16), path.name)
+        with _open_container(file, demuxer, path.name) as container:
+            _checked_stream(container, file, demuxer, path.name)
+
+
+def _checked_stream(container: InputContainer, file: BinaryIO, demuxer: str, name: str) -> VideoStream:
+    stream = _video_stream(container, name)
+    if not stream.codec_context.width:
+        _refuse_sizeless(file, demuxer, name)
+    _check_size(stream.codec_context.width, stream.codec_context.height, name)
+    return stream
 
 
 @contextmanager
