@@ -89,7 +89,7 @@ class SfmSettings(Block):
     focal_guess: Positive = Field(0.85, description="first guess of the focal length, as a share of the long side")
     features: Count = Field(900, description="corners tracked per frame")
     static_px: Positive = Field(0.7, description="median motion over 20 frames below this: the camera stands still")
-    rotation_px: Positive = Field(1.0, description="80th percentile left after the best pure rotation below this: rotation only")
+    rotation_px: Positive = Field(0.7, description="median left of that motion by the best pure rotation below this: rotation only")
     max_reprojection_px: Positive = Field(1.0, description="mean reprojection error above this refuses the reconstruction")
     min_registered: Share = Field(0.8, description="share of keyframes that must be registered")
     hfov_min_deg: Positive = Field(35.0, description="narrower horizontal fields of view are refused as mis-estimated")
@@ -318,7 +318,7 @@ class Config(Block):
 
     def variant_key(self, video: str, *, has_depth: bool = False) -> tuple[tuple[str, ...], bool]:
         """What `for_video` depends on: videos with equal keys have equal settings."""
-        return tuple(p for p in self.overrides if fnmatch.fnmatchcase(video, p)), has_depth
+        return tuple(p for p in self.overrides if fnmatch.fnmatchcase(video, p)) if self.overrides else (), has_depth
 
     def for_video(self, video: str, *, has_depth: bool = False) -> dict[str, Any]:
         """Resolved settings of one video: stage name to its block, ``backend`` never ``preset``.

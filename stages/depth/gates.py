@@ -23,6 +23,8 @@ GAP = 20
 _PAIRS = 12
 _LEAST_SHARED = 60
 LEAST_POINTS = 300
+LEAST_GAIN = 2.0
+"""A pure rotation must leave that many times the reconstruction's error; true translations leave 7 times and more."""
 LEAST_PARALLAX_PX = 8.0
 """With 0.5 px of flow error, less than 6.3 px over the whole path leaves every depth less certain than 8 % of itself."""
 
@@ -34,7 +36,7 @@ class Motion:
     Attributes:
         gap: frames between the two views of a pair.
         motion_px: median displacement of the corners, the 80th percentile over pairs spread over the clip.
-        rotation_px: 80th percentile of what the best pure rotation leaves of it, the median over those pairs that move.
+        rotation_px: median of what the best pure rotation leaves of it, the median over those pairs that move.
         focal_px: the focal length with which pure rotations explain most.
     """
 
@@ -71,7 +73,7 @@ def measure_motion(tracks: FeatureTracks, cameras: Sequence[Float], settings: Sf
 def _motion(pairs: Sequence[tuple[Float, Float]], gap: int, cameras: Sequence[Float], settings: SfmSettings) -> Motion:
     displacement_px = np.array([np.median(np.linalg.norm(uv_b - uv_a, axis=1)) for uv_a, uv_b in pairs])
     moving = [pair for pair, shift in zip(pairs, displacement_px, strict=True) if shift >= settings.static_px] or list(pairs)
-    left_px = [np.median([np.percentile(fit_rotation(*pair, K)[1], 80) for pair in moving]) for K in cameras]
+    left_px = [np.median([np.median(fit_rotation(*pair, K)[1]) for pair in moving]) for K in cameras]
     best = int(np.argmin(left_px))
     return Motion(gap, float(np.percentile(displacement_px, 80)), float(left_px[best]), float(cameras[best][0, 0]))
 
@@ -124,8 +126,14 @@ class Figures:
     parallax_px: float
 
 
-def refusal(figures: Figures, settings: SfmSettings) -> str | None:
-    """Why a reconstruction is not to be believed, in words; None if it is."""
+def refusal(figures: Figures, rotation_px: float, settings: SfmSettings) -> str | None:
+    """Why a reconstruction is not to be believed, in words; None if it is.
+
+    Args:
+        figures: of the reconstruction.
+        rotation_px: of the clip's `Motion`; a wrong focal length turns a turning camera into one that shifts.
+        settings: thresholds.
+    """
     if figures.registered_share < settings.min_registered:
         return f"{figures.registered_share:.0%} of the keyframes found a place, at least {settings.min_registered:.0%} must"
     if figures.reproj_px > settings.max_reprojection_px:
@@ -134,6 +142,10 @@ def refusal(figures: Figures, settings: SfmSettings) -> str | None:
         return f"field of view {figures.fov_deg:.0f} degrees, plausible is {settings.hfov_min_deg:g} to {settings.hfov_max_deg:g}"
     if figures.points < LEAST_POINTS:
         return f"{figures.points} points, at least {LEAST_POINTS} are needed"
+    if rotation_px < LEAST_GAIN * figures.reproj_px:
+        return (
+            f"a camera that only turns explains the images to {rotation_px:.2f} px, this one to {figures.reproj_px:.2f} px: no gain"
+        )
     if figures.parallax_px < LEAST_PARALLAX_PX:
         return (
             f"the camera's path shifts the scene by {figures.parallax_px:.1f} px in all, at least {LEAST_PARALLAX_PX:g} are needed"

@@ -92,6 +92,7 @@ class _Work:
             self.size_px,
             K_guess,
             given=self.K_given is not None,
+            rotation_px=motion.rotation_px,
             settings=own,
             seed=self.settings.seed or 0,
             folder=self.out.scratch(),

@@ -81,6 +81,7 @@ class _Solver:
 
     tracks: FeatureTracks
     size_px: tuple[int, int]
+    rotation_px: float
     settings: SfmSettings
     seed: int
     folder: Path
@@ -95,7 +96,7 @@ class _Solver:
             work.mkdir(parents=True)
             model = reconstruct(self.tracks, keyframes, K, self.size_px, mapper, work, fixed_intrinsics=fixed, seed=self.seed)
             shutil.rmtree(work)
-            why = "no model found" if model is None else refusal(model.figures, self.settings)
+            why = "no model found" if model is None else refusal(model.figures, self.rotation_px, self.settings)
             if model is not None and why is None:
                 return model
             self.reasons.append(f"frames {keyframes[0]} to {keyframes[-1]}, {mapper}: {why}")
@@ -108,6 +109,7 @@ def solve_trajectory(
     K_guess: Array,
     *,
     given: bool,
+    rotation_px: float,
     settings: SfmSettings,
     seed: int,
     folder: Path,
@@ -120,13 +122,14 @@ def solve_trajectory(
         size_px: (W, H).
         K_guess: (3, 3), where the search starts.
         given: ``K_guess`` was measured and stays.
+        rotation_px: of the clip's `gates.Motion`.
         settings: gates.
         seed: of the mappers.
         folder: for the mappers' files; emptied.
         progress: called before each mapper.
     """
     chunks = split_into_chunks(choose_keyframes(tracks))
-    solver = _Solver(tracks, size_px, settings, seed, folder, progress)
+    solver = _Solver(tracks, size_px, rotation_px, settings, seed, folder, progress)
     settled = _settle_intrinsics(solver, chunks, K_guess, given)
     if settled is None:
         return NoTrajectory(tuple(solver.reasons))

@@ -80,5 +80,11 @@ BELIEVED = Figures(registered_share=1.0, reproj_px=0.4, fov_deg=60.0, points=120
     ],
 )
 def test_an_implausible_reconstruction_is_refused_in_words(change, said):
-    assert refusal(BELIEVED, SETTINGS) is None
-    assert said in refusal(replace(BELIEVED, **change), SETTINGS)
+    assert refusal(BELIEVED, 3.0, SETTINGS) is None
+    assert said in refusal(replace(BELIEVED, **change), 3.0, SETTINGS)
+
+
+def test_a_reconstruction_no_better_than_a_turning_camera_is_refused():
+    """A turning long lens, mapped with the wrong focal length, comes out with poses, points and 0.4 px."""
+    assert "no gain" in refusal(BELIEVED, 0.79, SETTINGS)
+    assert refusal(BELIEVED, 0.81, SETTINGS) is None

@@ -104,7 +104,9 @@ def solve(truth, folder, seed=0):
     size = (truth.rgb.shape[2], truth.rgb.shape[1])
     tracks = follow_features(GreyFrames(truth.rgb), 900, lambda k: None)
     K = pinhole(0.85 * max(size), *size)
-    return solve_trajectory(tracks, size, K, given=False, settings=SfmSettings(), seed=seed, folder=folder, progress=lambda: None)
+    return solve_trajectory(
+        tracks, size, K, given=False, rotation_px=3.0, settings=SfmSettings(), seed=seed, folder=folder, progress=lambda: None
+    )
 
 
 def test_mapping_twice_gives_equal_bytes_and_survives_being_saved(small, tmp_path):
