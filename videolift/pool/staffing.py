@@ -163,7 +163,7 @@ class Staffing:
         self._serial += 1
         plan, device = self._plan, crew.device
         if device.kind == "cpu":
-            device = replace(device, threads=max(device.threads, device.cores // max(1, min(crew.slots, self._books.total))))
+            device = replace(device, threads=max(device.threads, device.cores // self._expected(crew)))
         worker = WorkerHandle(
             self._serial,
             device,
@@ -176,6 +176,11 @@ class Staffing:
         crew.workers.append(worker)
         self._watch.add(worker)
         self._events.emit("spawned", worker=worker.serial, device=device.id, pid=worker.pid, log=worker.log_path.name)
+
+    def _expected(self, crew: Crew) -> int:
+        """How many workers the device will probably have, which is what its cores are divided by."""
+        measured = crew.decision.start if crew.decision is not None and crew.figures.samples else crew.slots
+        return max(1, min(crew.slots, self._books.total, self._plan.sizing.max_workers or crew.slots, measured))
 
     def load_failed(self, crew: Crew, text: str, *, hopeless: bool = False, out_of_memory: bool = False) -> None:
         """A worker did not get ready: with others at work the crew stays as it is, else the device has few tries."""

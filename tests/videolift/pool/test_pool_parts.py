@@ -252,6 +252,13 @@ def test_remembered_figures_spare_the_probe(bench):
     assert json.loads((bench.folder / "history.json").read_text())["format"] == 1
 
 
+@pytest.mark.parametrize(("items", "settings", "threads"), [(1, {}, 6), (3, {}, 2), (9, {}, 1), (9, {"workers": 2}, 3)])
+def test_cores_are_shared_among_the_workers_there_will_be(bench, items, settings, threads):
+    report = bench.run(plain(items, "report"), devices=[cpu_device(6)], **settings)
+    assert {outcome.value["threads"] for outcome in report.outcomes.values()} == {threads}
+    assert {outcome.value["environment"]["OMP_NUM_THREADS"] for outcome in report.outcomes.values()} == {str(threads)}
+
+
 def test_a_hidden_pid_list_is_measured_by_difference(bench):
     bench.with_cards(16, hidden=True)
     report = bench.run([item("a", ["vram", 3.0, 0.5])], told={"load": ["vram", 1.0]})
