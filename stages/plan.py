@@ -237,13 +237,16 @@ def _targets(
     return targets
 
 
+_FILES = {stage: tuple(name for name in names if name != "path") for stage, names in FILE_INPUTS.items()}
+
+
 def _stats(stage: str, entry: Entry) -> list[Any]:
     video = entry.video
     if video.version:
         return [video.version]
-    stats = [file_stat(path) for name in FILE_INPUTS[stage] if name != "path" and (path := getattr(video, name))]
+    stats: list[Any] = [list(file_stat(path)) for name in _FILES[stage] if (path := getattr(video, name))]
     if stage == "create_h5":
         stats.append([video.text, video.subject, video.split, video.metadata])
-    if stage == "ingest" and not entry.vanished:
-        stats += [(video.bytes, video.mtime_ns), (video.start_s, video.end_s), video.version]
-    return [list(stat) if isinstance(stat, tuple) else stat for stat in stats]
+    elif stage == "ingest" and not entry.vanished:
+        stats += [[video.bytes, video.mtime_ns], [video.start_s, video.end_s], video.version]
+    return stats

@@ -54,9 +54,14 @@ class Target:
     token: str
     generation: int
 
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.batch}-{self.token}-{self.generation}.json"
+
     def path(self, folder: Path) -> Path:
         """Its file in the stage's manifest folder."""
-        return folder / f"{self.batch}-{self.token}-{self.generation}.json"
+        return folder / self.name
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -22,6 +22,8 @@ from videolift.receipts import Receipt, ReceiptCache
 from videolift.runs import Run
 from videolift.store import write_text
 
+_LISTED = 20
+"""Pending videos named; the others are counted."""
 Overall = Literal["done", "quarantined", "excluded", "pending"]
 
 
@@ -124,17 +126,16 @@ class Status:
                     f"  {video.overall:<11} {video.video}: {video.loss.stage}: {video.loss.text}. {video.loss.remedy}".rstrip()
                 )
             out += [f"  without     {video.video}: {part.stage}: {part.text}" for part in video.parts]
-            if video.overall == "pending":
-                waiting = next(
-                    (
-                        f"{stage} ({video.why.get(stage) or kind})"
-                        for stage, kind in video.stages.items()
-                        if kind in ("todo", "stale")
-                    ),
-                    "",
-                )
-                out.append(f"  pending     {video.video}: {waiting}")
-        return [*out, self.headline()]
+        return [*out, *self._pending_lines(), self.headline()]
+
+    def _pending_lines(self) -> list[str]:
+        pending = [video for video in self.videos if video.overall == "pending"]
+        waits = [
+            next((f"{s} ({v.why.get(s) or kind})" for s, kind in v.stages.items() if kind in ("todo", "stale")), "")
+            for v in pending[:_LISTED]
+        ]
+        out = [f"  pending     {video.video}: {wait}" for video, wait in zip(pending, waits, strict=False)]
+        return out + ([f"  pending     and {len(pending) - _LISTED} more"] if len(pending) > _LISTED else [])
 
 
 def collect(run: Run, target: str = "create_h5") -> Status:
