@@ -40,7 +40,7 @@ class PackagedFile:
         self.path = Path(path)
         try:
             self._file = h5py.File(self.path, "r", locking=False)
-            attributes = [from_attribute(self._file.attrs.get(name)) for name in ("format", "version", "complete")]
+            attributes = [self.attribute(name) for name in ("format", "version", "complete")]
         except OSError as error:
             raise CorruptFile(f"{self.path}: not a readable packaged file: {error}") from error
         if attributes != [FORMAT, VERSION, 1]:
@@ -66,8 +66,13 @@ class PackagedFile:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute, decoded."""
-        value = self._file.attrs.get(name)
-        return default if value is None else from_attribute(value)
+        key = name.encode()  # h5py's attrs take five times as long, which is most of what indexing a file costs
+        if not h5py.h5a.exists(self._file.id, key):
+            return default
+        attribute = h5py.h5a.open(self._file.id, key)
+        value = np.empty(attribute.shape, attribute.dtype)
+        attribute.read(value)
+        return from_attribute(value[()])
 
     @cached_property
     def depth_range_m(self) -> tuple[float, float] | None:
@@ -104,11 +109,14 @@ class PackagedFile:
     @cached_property
     def hands_whole(self) -> NDArray[np.bool_]:
         """(W, 2): left and right hand valid at every step of the window."""
-        starts, length = self.window_start, self.window_length
-        if not self.has("hands/valid"):
-            return np.zeros((len(starts), 2), bool)
-        valid = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(self.array("hands/valid"), axis=0)])
-        return np.asarray(valid[starts + length] - valid[starts] == length)
+        count, length, stride = len(self.points), self.window_length, int(self.attribute("stride"))
+        if not self.has("hands/valid") or not count:
+            return np.zeros((count, 2), bool)
+        valid = self.array("hands/valid")
+        reached = np.zeros((len(valid) + 1, 2), np.int64)
+        np.cumsum(valid, axis=0, out=reached[1:])
+        last = (count - 1) * stride + 1
+        return np.asarray(reached[length : length + last : stride] - reached[:last:stride] == length)
 
     def array(self, name: str, where: Any = ...) -> NDArray[Any]:
         """Part of an array as stored, by its name in the layout; small arrays are read once and are not writable."""
@@ -117,8 +125,7 @@ class PackagedFile:
             dataset = self._require(name)
             if dataset.nbytes > _CACHED_BYTES:
                 return self._large(dataset, where)
-            whole = self._whole[name] = read_hdf5(dataset)
-            whole.flags.writeable = False
+            whole = self._whole[name] = _read_whole(dataset)
         return whole[where]
 
     def rgb(self, frames: Frames) -> NDArray[np.uint8]:
@@ -171,3 +178,14 @@ class PackagedFile:
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         view = np.ndarray(dataset.shape, dataset.dtype, self._map, dataset.id.get_offset())
         return np.array(view[where])
+
+
+def _read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All of a small array, not writable; cheaper than through h5py's selections."""
+    out = np.empty(dataset.shape, dataset.dtype)
+    try:
+        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+    except (OSError, RuntimeError) as error:
+        raise CorruptFile(f"{dataset.file.filename}: {dataset.name} cannot be read: {error}") from error
+    out.flags.writeable = False
+    return out

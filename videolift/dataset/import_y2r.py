@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,9 +27,13 @@ from videolift.artifacts.tracks import Tracks
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.publish import Packaged, publish_dataset
 from videolift.dataset.writer import DatasetWriter
+from videolift.dataset.y2r_packaged import unpack
 from videolift.dataset.y2r_repairs import Imported, repair_hands, repair_window
 from videolift.errors import ConfigError, CorruptFile
 
+_Scale = Literal["metric", "arbitrary"]
+_Taken = tuple[tuple[str, ...], Packaging, str]
+"""Notes, settings to package with, task description."""
 BACKEND = "imported from y2r"
 MIN_TRACKED = 9
 """TAPIP3D returned motionless tracks for windows of 8 frames or fewer."""
@@ -59,14 +63,15 @@ def import_y2r(
     out: Path,
     *,
     fps: float = 10.0,
-    scale: Literal["metric", "arbitrary"] = "arbitrary",
+    scale: _Scale = "arbitrary",
     packaging: Packaging | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportReport:
     """Writes artifacts (``frames/``, ``depth/``, ``tracks_3d/``, ``hand_poses/``) and ``h5_dataset/`` into ``out``.
 
     Args:
-        source: the predecessor's data folder.
+        source: the predecessor's data folder. A video without ``frames/`` is taken out of its packaged file, as far as that goes
+            (`videolift.dataset.y2r_packaged`).
         out: an output folder; videos of the same name are replaced.
         fps: its ``target_fps``.
         scale: ``metric`` only if its ViPE ran with a metric preset; its own default, ``lyra``, has no metres.
@@ -74,21 +79,24 @@ def import_y2r(
         progress: (done, total) videos.
 
     Raises:
-        ConfigError: no frames there, or torch is missing.
+        ConfigError: no videos there, or torch is missing.
     """
-    folders = sorted(path for path in (source / "frames").iterdir() if path.is_dir()) if (source / "frames").is_dir() else []
-    if not folders:
-        raise ConfigError(f"{source} has no frames/: name the predecessor's data folder, with frames/, vipe/ and tracks_3d/")
+    folders = {path.name for path in source.glob("frames/*") if path.is_dir()}
+    videos = sorted(folders | {path.stem for path in source.glob("h5_dataset/*.hdf5")})
+    if not videos:
+        raise ConfigError(f"{source} has no frames/ and no h5_dataset/: name the predecessor's data folder")
     report, rows, reference = ImportReport(), [], packaging or Packaging()
-    for done, frames in enumerate(folders, 1):
-        video = frames.name
+    for done, video in enumerate(videos, 1):
+        take = _import_video if video in folders else _import_packaged
+        for folder in ("frames", "depth", "tracks_3d", "hand_poses"):
+            (out / folder / f"{video}.h5").unlink(missing_ok=True)
         try:
-            notes, settings = _import_video(source, video, out, fps, scale, reference)
-            rows.append(_package(out, video, settings, notes))
+            notes, settings, text = take(source, video, out, fps, scale, reference)
+            rows.append(_package(out, video, settings, notes, text))
             report.imported[video] = notes
         except (CorruptFile, FileNotFoundError, KeyError, ValueError) as error:
             report.left_out[video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
-        progress(done, len(folders))
+        progress(done, len(videos))
     publish_dataset(out / "h5_dataset", rows, left_out=report.left_out)
     return report
 
@@ -124,12 +132,8 @@ def _plain(value: Any) -> Any:
     return value.numpy() if hasattr(value, "numpy") else value
 
 
-def _import_video(
-    source: Path, video: str, out: Path, fps: float, scale: Literal["metric", "arbitrary"], settings: Packaging
-) -> tuple[tuple[str, ...], Packaging]:
-    for folder in ("frames", "depth", "tracks_3d", "hand_poses"):
-        (out / folder / f"{video}.h5").unlink(missing_ok=True)
-    frames = _write_clip(source / "frames" / video, out / "frames" / f"{video}.h5", fps)
+def _import_video(source: Path, video: str, out: Path, fps: float, scale: _Scale, settings: Packaging) -> _Taken:
+    frames = _write_clip(_images(source / "frames" / video), out / "frames" / f"{video}.h5", fps)
     with np.load(source / "vipe" / f"{video}.npz", allow_pickle=False) as vipe:
         E, K = vipe["extrinsics"].astype(np.float64), vipe["intrinsics"].astype(np.float64)
         K = (K[0] if K.ndim == 3 else K).copy()
@@ -150,28 +154,56 @@ def _import_video(
         repaired = repair_hands(load_pt(hands), K, metric=scale == "metric")
         _write_hands(out / "hand_poses" / f"{video}.h5", repaired)
         notes += repaired.notes
-    return tuple(notes), settings
+    return tuple(notes), settings, ""
 
 
-def _write_clip(folder: Path, path: Path, fps: float) -> int:
+def _import_packaged(source: Path, video: str, out: Path, fps: float, scale: _Scale, settings: Packaging) -> _Taken:
+    """As `_import_video`, from the packaged file alone."""
+    found = unpack(source / "h5_dataset" / f"{video}.hdf5", metric=scale == "metric")
+    _write_clip(iter(found.rgb), out / "frames" / f"{video}.h5", fps)
+    E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else found.T_camera_world
+    _write_depth(out / "depth" / f"{video}.h5", found.depth, E, found.K, scale)
+    if found.windows is not None:
+        writer = TracksWriter(out / "tracks_3d" / f"{video}.h5")
+        writer.describe(backend=BACKEND, window_length=found.window_length, stride=found.stride, query="unknown", seed=0)
+        nothing = np.zeros((found.window_length, 0, 3))
+        for start in range(0, len(found.rgb) - found.window_length + 1, found.stride):
+            E_window = E[start : start + found.window_length]
+            writer.append_window(found.windows.get(start) or repair_window(nothing, E_window, E_window, found.K, start)[0])
+        writer.publish()
+    notes = [*_COMMON, *found.notes]
+    if found.hands is not None:
+        _write_hands(out / "hand_poses" / f"{video}.h5", found.hands)
+        notes += found.hands.notes
+    size = found.rgb.shape[1]
+    changes = {"size": size, "window_length": found.window_length, "stride": found.stride}
+    return tuple(notes), Packaging(**{**vars(settings), **changes}), found.text
+
+
+def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
     files = sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
     if not files:
         raise FileNotFoundError(f"no images in frames/{folder.name}")
-    writer, digest, size = ClipWriter(path), hashlib.sha256(), (0, 0)
-    for t, file in enumerate(files):
+    for file in files:
         image = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if image is None:
             raise CorruptFile(f"frames/{folder.name}/{file.name} is no image")
-        digest.update(image.tobytes())
-        size = image.shape[1], image.shape[0]
-        writer.append_frames(image[None, ..., ::-1], [t / fps])
+        yield np.ascontiguousarray(image[..., ::-1], np.uint8)
+
+
+def _write_clip(images: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> int:
+    writer, digest, size, count = ClipWriter(path), hashlib.sha256(), (0, 0), 0
+    for count, rgb in enumerate(images, 1):
+        digest.update(rgb.tobytes())
+        size = rgb.shape[1], rgb.shape[0]
+        writer.append_frames(rgb[None], [(count - 1) / fps])
     source = {"sha256": digest.hexdigest(), "rotation_deg": 0, "vfr": False, "fps_header": fps, "fps_measured": fps}
     writer.describe(fps=fps, source={**source, "size_px": list(size), "crop_px": [0, 0, *size]})
     writer.publish()
-    return len(files)
+    return count
 
 
-def _write_depth(path: Path, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: Literal["metric", "arbitrary"]) -> None:
+def _write_depth(path: Path, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale) -> None:
     writer = DepthWriter(path)
     for start in range(0, len(depths), _FRAMES):
         part = slice(start, start + _FRAMES)
@@ -210,7 +242,7 @@ def _write_hands(path: Path, hands: Imported) -> None:
     writer.publish()
 
 
-def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...]) -> Packaged:
+def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...], text: str) -> Packaged:
     folders: dict[str, tuple[str, type[Any]]] = {
         "depth": ("depth", Depth),
         "tracks": ("tracks_3d", Tracks),
@@ -222,7 +254,7 @@ def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...])
     try:
         missing = {name: "the predecessor has none" for name in folders if name not in parts}
         with Clip(out / "frames" / f"{video}.h5") as clip:
-            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage})
+            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage, "text": text or None})
             package(sources, settings, writer, lambda done, total: None)
         published = writer.publish()
     finally:

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -159,8 +160,88 @@ def test_a_damaged_video_is_left_out_and_the_others_imported(source, tmp_path):
 
 
 def test_a_folder_that_is_not_the_predecessors_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="has no frames/"):
+    with pytest.raises(ConfigError, match="has no frames/ and no h5_dataset/"):
         import_y2r(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def first_camera_is_the_world(truth):
+    E = truth.T_camera_world
+    return E @ np.linalg.inv(E[0])
+
+
+def packaged_with_its_mistakes(path, truth, E):
+    """As the predecessor packaged it: cut to the square, poses inv(E_s) E_k, tracks in them, wrists left in camera k."""
+    left, side, L = 16, 96, LENGTH
+    K = truth.K.copy()
+    K[:2, 2] += 0.5
+    K[0, 2] -= left
+    R_right = MIRROR_X @ truth.T_camera_wrist[:, :3, :3] @ MIRROR_X
+    t = truth.T_camera_wrist[:, :3, 3].copy()
+    t[:, :2] -= 0.5 * t[:, 2:] / np.array([K[0, 0], K[1, 1]])
+
+    def uvd(xyz):
+        h = xyz @ K.T
+        return np.concatenate([h[..., :2] / h[..., 2:] / side, xyz[..., 2:]], -1)
+
+    def six(R):
+        return np.concatenate([R[..., 0], R[..., 1]], -1)
+
+    with h5py.File(path, "w") as file:
+        file["root/video"] = truth.rgb[:, :, left : left + side].transpose(0, 3, 1, 2)
+        z = truth.depth_m[:, :, left : left + side].astype(np.float16).astype(np.float32)
+        file["root/depth"] = np.where(z > 0, np.clip(z, 0.1, 1.0), 0)
+        file["root/intrinsics"], file["root/num_track_ts"], file["root/track_type"] = K, L, "3d"
+        file["root/text"] = "lift"
+        for start in range(FRAMES - L + 1):
+            points = np.stack(np.meshgrid(np.arange(20, 110, 6), np.arange(4, 92, 6)), -1).reshape(-1, 2).astype(float)
+            xyz, _, visible = truth.tracks(start, points, L)
+            xyz = xyz[:, visible.all(0)]
+            P = np.linalg.inv(E[start]) @ E[start : start + L]
+            right = E[start : start + L] @ np.linalg.inv(E[start])
+            seen = np.einsum("kij,knj->kni", right[:, :3, :3], xyz) + right[:, None, :3, 3]
+            back = np.linalg.inv(P)
+            seen = uvd(np.einsum("kij,knj->kni", back[:, :3, :3], seen) + back[:, None, :3, 3]).astype(np.float32)
+            group = file.create_group(f"root/tracks/frame_{start:04d}")
+            query = seen[0].copy()
+            query[:, 2] = np.clip(query[:, 2], 0.1, 1.0)
+            group["query_coords"], group["displacements"] = query, seen - seen[:1]
+            group["poses"] = np.concatenate([six(P[:, :3, :3]), P[:, :3, 3]], -1)
+            wrist = uvd(t[start : start + L])
+            group["left_wrist_query_uvd"], group["left_wrist_uvd_displacements"] = wrist[0], wrist - wrist[:1]
+            R = R_right[start : start + L]
+            group["left_wrist_query_rot_6d"] = six(R[0])
+            group["left_wrist_rot_displacements"] = six(R @ R[0].T)
+
+
+def test_a_video_of_which_only_the_packaged_file_is_left_comes_back(truth, first_camera_is_the_world, tmp_path):
+    (tmp_path / "data/h5_dataset").mkdir(parents=True)
+    packaged_with_its_mistakes(tmp_path / "data/h5_dataset/00007.hdf5", truth, first_camera_is_the_world)
+    report = import_y2r(tmp_path / "data", tmp_path / "out", scale="metric")
+    assert report.left_out == {}
+    assert verify(tmp_path / "out/h5_dataset") == []
+    with Depth(tmp_path / "out/depth/00007.h5") as depth:
+        np.testing.assert_allclose(depth.T_camera_world, first_camera_is_the_world, atol=1e-5)
+    with Tracks(tmp_path / "out/tracks_3d/00007.h5") as tracks:
+        window = tracks[3]
+        xyz, _, _ = truth.tracks(3, window.uv_px[0].astype(float).round() + [16, 0], LENGTH)
+        np.testing.assert_allclose(window.xyz_cam0, xyz, atol=5e-4)
+        assert (window.xyz_cam0[0, :, 2] < 1.0).all(), "a clipped depth was taken for a measured one"
+    with Hands(tmp_path / "out/hand_poses/00007.h5") as hands:
+        np.testing.assert_allclose(hands.T_camera_wrist[:, 0], truth.T_camera_wrist, atol=1e-5)
+    assert "first camera being the world's origin" in " ".join(report.imported["00007"])
+
+
+def test_poses_that_do_not_agree_with_the_depth_are_left_out(truth, tmp_path):
+    """Another world's origin: the chained poses are wrong, and the depth maps say so."""
+    (tmp_path / "data/h5_dataset").mkdir(parents=True)
+    turned = np.eye(4)
+    turned[:3, :3], turned[:3, 3] = Rotation.from_rotvec([0, 2.0, 1.0]).as_matrix(), [1.0, 2.0, -3.0]
+    packaged_with_its_mistakes(tmp_path / "data/h5_dataset/00007.hdf5", truth, truth.T_camera_world @ turned)
+    report = import_y2r(tmp_path / "data", tmp_path / "out", scale="metric")
+    assert "camera and tracks: left out" in " ".join(report.imported["00007"])
+    assert not (tmp_path / "out/tracks_3d/00007.h5").exists()
+    assert verify(tmp_path / "out/h5_dataset") == []
 
 
 LOAD = """
