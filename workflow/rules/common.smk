@@ -9,6 +9,9 @@ session = Session.start(config, workflow)
 PYTHON = f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages"
 
 
+report: "../report/workflow.rst"
+
+
 wildcard_constraints:
     batch=r"[a-z0-9]+",
     token=r"[0-9a-f]{12}",

@@ -3,7 +3,11 @@ rule statistics:
     input:
         session.targets("create_h5"),
     output:
-        manifest("statistics"),
+        report(
+            manifest("statistics"),
+            caption="../report/statistics.rst",
+            category="Dataset",
+        ),
     log:
         f"{session.layout.output}/logs/statistics/{{batch}}-{{token}}-{{generation}}.log",
     localrule: True

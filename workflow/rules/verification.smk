@@ -3,7 +3,11 @@ rule verification:
     input:
         session.targets("statistics"),
     output:
-        manifest("verification"),
+        report(
+            manifest("verification"),
+            caption="../report/verification.rst",
+            category="Dataset",
+        ),
     log:
         f"{session.layout.output}/logs/verification/{{batch}}-{{token}}-{{generation}}.log",
     retries: 0
