@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from stages.downloads import fetch_checkout, fetch_weight
 from stages.environments import build, build_command, is_built, read_environment
 from stages.shelf import ROOT, Model, Shelf
-from videolift.config import Config, load_config
+from videolift.config import Config, load_config, parse_config
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
 
@@ -109,19 +111,26 @@ def _show(shelf: Shelf, envs_dir: Path, *, every: bool) -> int:
     return 3 if any(part.problem for part in found) else 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m stages.models``; the exit code (CONTRACTS E)."""
-    parser = argparse.ArgumentParser(prog="python -m stages.models", description="The models' code, weights and environments.")
-    parser.add_argument("--config", type=Path, help="for models_dir, envs_dir and accept_licences")
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config-file", type=Path, default=Path("config.yaml"), help="models_dir, envs_dir and accept_licences")
+    common.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+    parser = argparse.ArgumentParser(prog="videolift models", description="The models' code, weights and environments.")
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="licences, and what is there")
-    actions.add_parser("check", help="what is missing or changed; exit code 3 if anything is")
-    installing = actions.add_parser("install", help="fetch what models need; asks for the licence once")
+    actions.add_parser("list", parents=[common], help="licences, and what is there")
+    actions.add_parser("check", parents=[common], help="what is missing or changed; exit code 3 if anything is")
+    installing = actions.add_parser("install", parents=[common], help="fetch what models need; asks for the licence once")
     installing.add_argument("names", nargs="+", metavar="NAME")
     installing.add_argument("--weight", action="append", default=[], help="this weight instead of the default ones")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m stages.models``; the exit code (CONTRACTS E)."""
+    options = _parser().parse_args(arguments)
     try:
-        config = load_config(options.config) if options.config else Config()
+        changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
+        config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
         shelf = Shelf(ROOT, config.models_dir)
         envs_dir = ROOT / Path(config.envs_dir).expanduser()
         if options.action == "install":

@@ -42,6 +42,7 @@ def load(meta):
     sys.path[:0] = meta["paths"]
     import torch
 
+    device = meta["device"]
     knn = _provide_knn()
     _provide_sophus()
     import models
@@ -52,7 +53,6 @@ def load(meta):
     require_arguments(models.PointTracker3D.encode_rgbs, "chunk_size")
     require_arguments(_filter_one_depth, "depth_rtol", "normal_tol", "intrinsics")
     require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
-    device = meta["device"]
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     checkpoint = torch.load(
         meta["weights"], map_location="cpu", weights_only=False, pickle_module=restricted_pickle(CONFIG_CLASSES)

@@ -286,7 +286,7 @@ def test_a_checkout_of_the_users_is_taken_as_it_is(root):
 def test_the_command_lists_licences_and_checks_with_exit_code_3(root, capsys, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(f"models_dir: {root / 'w'}\nenvs_dir: {root / 'e'}\n")
-    assert models.main(["--config", str(config), "list"]) == 0
+    assert models.main(["list", "--config-file", str(config)]) == 0
     assert "CC-BY-NC-ND-4.0" in capsys.readouterr().out
-    assert models.main(["--config", str(config), "check"]) == 3
+    assert models.main(["check", "--config-file", str(config)]) == 3
     assert "python -m stages.models install wilor" in capsys.readouterr().out

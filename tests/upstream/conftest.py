@@ -13,7 +13,7 @@ import pytest
 from videolift.isolation import Isolated, child_environment
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"
-CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
+CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
 
 
 def pytest_collection_modifyitems(items):
