@@ -27,6 +27,7 @@ from videolift.dataset.statistics import Accumulators
 from videolift.dataset.windows import window_poses
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, pose_9d
+from videolift.hdf5_output import HDF5Output
 from videolift.store import atomic_file, write_text
 
 HAND_NAMES = {
@@ -98,7 +99,7 @@ def export_y2r(
 
 def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str | None, poses: Accumulators) -> None:
     frames = len(file)
-    with h5py.File(path, "w") as target:
+    with HDF5Output(path, ("earliest", "v110")) as target:
         size = int(file.attribute("size"))
         video = target.create_dataset("root/video", (frames, 3, size, size), "u1")
         depth = target.create_dataset("root/depth", (frames, size, size), "f4")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.conftest import SMALL_DISK_BYTES
 from tests.videolift.reader.conftest import artifacts, dataset_folder, package_truth  # noqa: F401
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.dataset import publish_dataset
 from videolift.dataset.export.y2r import export_y2r
-from videolift.errors import ConfigError
+from videolift.errors import ConfigError, Transient
 
 SIZE, LENGTH = 64, 5
 
@@ -147,3 +148,10 @@ def test_a_video_without_tracks_is_left_out_and_named(artifacts, tmp_path):  # n
 def test_floor_sampling_needs_the_depth_artifacts(folder, tmp_path):
     with pytest.raises(ConfigError, match="nearest is floor"):
         export_y2r(folder, tmp_path, nearest="floor")
+
+
+def test_a_full_disk_stops_the_export_with_an_error_and_leaves_no_file(folder, small_disk):
+    (small_disk / "filler").write_bytes(bytes(SMALL_DISK_BYTES - 64 * 1024))
+    with pytest.raises(Transient, match="No space left"):
+        export_y2r(folder, small_disk / "out")
+    assert list((small_disk / "out").iterdir()) == []
