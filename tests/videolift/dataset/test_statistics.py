@@ -175,3 +175,25 @@ def test_packed_statistics_of_another_version_are_refused():
         Accumulators.unpack(packed | {"layout": np.frombuffer(b'{"names": [], "version": 2}', np.uint8)})
     with pytest.raises(CorruptFile):
         Accumulators.unpack({name: array for name, array in packed.items() if name != "bins"})
+
+
+@pytest.mark.slow
+def test_a_hundred_million_samples_equal_rational_arithmetic_on_quantised_values():
+    """100 videos of a million values each, merged in a random order; the reference sums Python integers of the rounded values."""
+    total, square, parts = 0, 0, []
+    for seed in range(100):
+        values = np.random.default_rng(seed).normal(0.01, 0.05, 1_000_000).astype(np.float32)
+        part = Accumulators()
+        part.add("query_depth", values)
+        parts.append(part.pack())
+        units = np.round(values.astype(np.float64) * 2**20).astype(np.int64)
+        total += int(units.sum())
+        square += sum(int((chunk * chunk).sum()) for chunk in np.split(units, 100))
+    random.Random(0).shuffle(parts)
+    merged = Accumulators()
+    for part in parts:
+        merged.merge_packed(part)
+    samples, found_total, found_square = merged.parts["query_depth"].exact(0)
+    assert (samples, found_total, found_square) == (10**8, Fraction(total, 2**20), Fraction(square, 2**40))
+    mean = Fraction(total, 10**8 * 2**20)
+    assert merged.parts["query_depth"].summary(0).mean == float(mean)
