@@ -7,8 +7,9 @@ here is written except by `Plan.write`, which the head process calls before the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from videolift.batches import Assignment
 from videolift.catalog import Video, list_videos, select
 from videolift.config import STAGES, UPSTREAM, Config
 from videolift.errors import ConfigError
-from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge
-from videolift.manifests import Target, choose_target, generations
+from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, needed_again
+from videolift.manifests import Target, choose_target, generations, read_manifest
 from videolift.paths import Layout
 from videolift.receipts import ReceiptCache, read_receipt
 from videolift.runs import Entry, write_run
@@ -155,7 +156,8 @@ def judge_all(
             states = judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
             if not read.knows(entry.video.id):
                 never_begun[entry.variant] = states
-        yield entry, states
+        again = {name: replace(states[name], kind="stale", why="released, and needed again") for name in needed_again(states)}
+        yield entry, {**states, **again} if again else states
 
 
 def _sample(layout: Layout) -> list[Video]:
@@ -228,6 +230,7 @@ def _targets(
             above = [targets[name][batch].token for name in UPSTREAM[stage]]
             token = sha256_of([stage, rows, above])[:12]
             targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
+    _reopen(targets, layout)
     last = [target.token for target in targets["create_h5"].values()]
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
@@ -235,6 +238,25 @@ def _targets(
         folder = layout.manifests(stage)
         targets[stage] = {ALL: choose_target(stage, ALL, token, generations(folder), folder, layout.output)}
     return targets
+
+
+def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
+    """Opens the targets above an open one whose artifacts were released: they are read again."""
+    for stage in reversed(STAGES):
+        present = set(_listed(layout.manifests(stage)))
+        for batch in [batch for batch, target in targets[stage].items() if target.name not in present]:
+            for name in UPSTREAM[stage]:
+                above = targets[name][batch]
+                manifest = read_manifest(above.path(layout.manifests(name)))
+                if manifest is not None and any(row.state == "released" for row in manifest.videos.values()):
+                    targets[name][batch] = replace(above, generation=above.generation + 1)
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 _FILES = {stage: tuple(name for name in names if name != "path") for stage, names in FILE_INPUTS.items()}

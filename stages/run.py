@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stages import release
 from stages.ledger import ReceiptLedger
 from stages.registry import backend_class
 from stages.worker import READERS, Damaged, Job, WorkerFactory
-from videolift.config import UPSTREAM
+from videolift.config import STAGES, UPSTREAM
 from videolift.errors import ExitCode
-from videolift.freshness import StageState, judge
+from videolift.freshness import StageState, judge, needed_again
 from videolift.leases import Lease, patience_s
 from videolift.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
@@ -61,6 +62,8 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
             state = states[target.stage]
             if state.touched and state.receipt:
                 _refresh(run, target.stage, entry, state)
+            if state.is_released and target.stage in needed_again(judge(entry.video, variant, read, layout.output)):
+                state = replace(state, kind="stale", why="released, and needed again")
             identity = variant.identities[target.stage]
             if state.kind in ("todo", "stale") and state.fingerprint and identity is not None:
                 work.append(Work(entry, states, identity))
@@ -73,6 +76,9 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
         if pending:
             log.error("%s %s: %d videos are not done: %s", target.stage, target.batch, len(pending), ", ".join(pending[:10]))
             return ExitCode.LOST
+        if target.stage == release.LAST and set(config.keep) < set(STAGES[:-1]):
+            freed = release.release(run, target.batch, (video for video, row in rows.items() if row.state == "done"))
+            log.info("%s %s: %.2f GB of what needs not be kept are deleted", target.stage, target.batch, freed / 1e9)
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
@@ -160,7 +166,8 @@ def _rows(run: Run, stage: str, entries: Iterable[Entry]) -> dict[str, Row]:
     for entry in entries:
         states = judge(entry.video, run.variants[entry.variant], read, run.layout.output, stages=(stage,), vanished=entry.vanished)
         state = states[stage]
-        rows[entry.video.id] = Row(state.kind, state.receipt.artifact if state.receipt and state.kind == "done" else None)
+        artifact = state.receipt.artifact if state.receipt and state.kind == "done" else None
+        rows[entry.video.id] = Row("released" if state.is_released else state.kind, artifact)
     return rows
 
 

@@ -52,5 +52,7 @@ def _done(layout: Layout, targets: Iterable[Target]) -> set[str]:
     done: set[str] = set()
     for target in targets:
         manifest = read_manifest(target.path(layout.manifests(target.stage)))
-        done |= {video for video, row in manifest.videos.items() if row.state in ("done", "none")} if manifest else set()
+        done |= (
+            {video for video, row in manifest.videos.items() if row.state in ("done", "none", "released")} if manifest else set()
+        )
     return done

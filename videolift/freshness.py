@@ -64,6 +64,11 @@ class StageState:
     receipt: Receipt | None = None
     touched: bool = False
 
+    @property
+    def is_released(self) -> bool:
+        """Done, and its artifact was deleted since nothing was left to read it."""
+        return self.kind == "done" and self.receipt is not None and self.receipt.state == "released"
+
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file, or of a folder's sorted names and contents; ``missing`` where there is nothing."""
@@ -108,6 +113,19 @@ def judge(
             known = _file_inputs(stage, video, receipt, vanished, hash_new)
             states[stage] = _judge_stage(stage, identity, variant, states, receipt, output, *known)
     return states
+
+
+def needed_again(states: Mapping[str, StageState]) -> set[str]:
+    """Stages whose artifact was released and is read by a stage that has work to do.
+
+    Args:
+        states: of every stage; fewer stages can only find less.
+    """
+    needed: set[str] = set()
+    for stage in reversed(STAGES):
+        if stage in states and (states[stage].kind in ("todo", "stale") or stage in needed):
+            needed |= {name for name in UPSTREAM[stage] if states[name].is_released}
+    return needed
 
 
 def _with_upstream(stages: tuple[str, ...]) -> list[str]:

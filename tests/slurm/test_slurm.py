@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from harness import FIXTURES, ROOT, Project, make_project
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 PROFILE = ("--workflow-profile", str(ROOT / "profiles" / "slurm"), "--default-resources", "slurm_partition=lab")
 FOR_TESTS = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5", "--slurm-keep-successful-logs")
-CORES = ("--set-threads", *(f"{stage}_batch=1" for stage in ("ingest", "depth", "tracks", "hands", "create_h5")))
+STAGES = ("ingest", "depth", "tracks", "hands", "create_h5")
+CORES = ("--set-threads", *(f"{stage}_batch=1" for stage in STAGES))
 CARD = {"backend": str(FIXTURES / "quick_depth_on_card.py")}
+PATIENCE_S = 400
 
 
 def slurm_project(folder: Path, *, seconds: float = 0.0, **settings) -> Project:
@@ -23,38 +30,172 @@ def slurm_project(folder: Path, *, seconds: float = 0.0, **settings) -> Project:
     return project
 
 
-def wait_for(what, timeout: float = 120) -> None:
+def wait_for(what, timeout: float = PATIENCE_S) -> None:
     until = time.monotonic() + timeout
     while not what():
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.05)
 
 
-def done_twice(project: Project, finished: set, begun: int) -> list:
-    return [work for work in project.begun()[begun:] if work in finished]
+def in_the_middle_of_depth(project: Project) -> bool:
+    """One video of depth is done, others are not."""
+    return sum(stage == "depth" for stage, _ in project.finished()) == 1
+
+
+def resumes_well(project: Project, undisturbed: Project, finished: set, begun: int) -> None:
+    """The same command ends with the same bytes and begins nothing again that was finished."""
+    project.seconds = 0.0
+    assert project.run(timeout=PATIENCE_S) == 0, project.terminal()
+    ended_well(project, undisturbed, finished, begun)
+
+
+def ended_well(project: Project, undisturbed: Project, finished: set, begun: int) -> None:
+    assert project.results() == undisturbed.results()
+    assert [work for work in project.begun()[begun:] if work in finished] == []
 
 
 def test_the_line_ends_with_the_same_bytes_and_only_depth_holds_a_card(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", depth=CARD)
-    assert project.run(timeout=500) == 0, project.terminal()
+    assert project.run(timeout=PATIENCE_S) == 0, project.terminal()
     assert project.results() == undisturbed.results()
     seen = re.findall(r"^depth GPU-(\d):(\S+) card$", project.log.read_text(), re.MULTILINE)
     assert seen, "no worker of depth loaded on a card"
-    assert all(uuid == f"GPU-{index}" for index, uuid in seen), seen
-    asked = cluster.command("squeue", "-h", "-t", "all", "-o", "%k %b %m %l %C").splitlines()
-    cards = {line.split()[0]: line.split()[1:] for line in asked}
-    print(cards)
-    assert all(("gpu" in row[0]) == ("depth" in rule) for rule, row in cards.items()), cards
+    assert all(mask == f"GPU-{index}" for index, mask in seen), seen
+    asked = cluster.command("squeue", "-h", "-t", "all", "-o", "%k|%b|%m|%l").splitlines()
+    cards = {rule: gpus for rule, gpus, _, _ in (line.split("|") for line in asked)}
+    assert {rule for rule, gpus in cards.items() if "gpu" in gpus} == {rule for rule in cards if "depth" in rule}, asked
 
 
 def test_a_cancelled_job_is_tried_again_and_keeps_what_it_had_finished(cluster, tmp_path, undisturbed):
-    project = slurm_project(tmp_path / "project", seconds=3.0)
+    project = slurm_project(tmp_path / "project", seconds=4.0)
     head = project.start()
-    wait_for(lambda: sum(stage == "depth" for stage, _ in project.finished()) == 1)
+    wait_for(lambda: in_the_middle_of_depth(project))
     cluster.command("scancel", cluster.wait_for_job("depth"))
     finished, begun = project.finished(), len(project.begun())
-    project.seconds = 0.0
-    assert head.wait(400) == 0, project.terminal()
+    assert head.wait(PATIENCE_S) == 0, project.terminal()
     assert "CANCELLED" in project.terminal()
-    assert project.results() == undisturbed.results()
-    assert done_twice(project, finished, begun) == []
+    ended_well(project, undisturbed, finished, begun)
+
+
+@pytest.mark.slow
+def test_one_interrupt_cancels_the_jobs_and_the_same_command_goes_on(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project", seconds=4.0)
+    head = project.start()
+    wait_for(lambda: in_the_middle_of_depth(project))
+    os.killpg(head.pid, signal.SIGINT)
+    assert head.wait(PATIENCE_S) != 0
+    cluster.wait_for_empty_queue()
+    assert cluster.jobs() == {}
+    resumes_well(project, undisturbed, project.finished(), len(project.begun()))
+
+
+@pytest.mark.slow
+def test_jobs_that_two_interrupts_left_running_are_kept_off_by_their_leases(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project", seconds=4.0)
+    head = project.start()
+    wait_for(lambda: in_the_middle_of_depth(project))
+    os.killpg(head.pid, signal.SIGINT)
+    os.killpg(head.pid, signal.SIGINT)
+    head.wait(PATIENCE_S)
+    cluster.wait_for_empty_queue(PATIENCE_S)  # cancelled or not, what runs ends by itself
+    resumes_well(project, undisturbed, project.finished(), len(project.begun()))
+
+
+@pytest.mark.slow
+def test_a_head_process_that_is_killed_leaves_jobs_that_finish_and_a_lock_that_can_be_lifted(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project", seconds=4.0)
+    head = project.start()
+    wait_for(lambda: in_the_middle_of_depth(project))
+    head.kill()
+    head.wait()
+    assert project.run() != 0
+    assert "--unlock" in project.terminal()
+    assert cluster.jobs("RUNNING"), "the job was to go on without its head process"
+    assert project.run("--unlock") == 0, project.terminal()
+    cluster.wait_for_empty_queue(PATIENCE_S)
+    assert sum(stage == "depth" for stage, _ in project.finished()) == 3
+    resumes_well(project, undisturbed, project.finished(), len(project.begun()))
+
+
+@pytest.mark.slow
+def test_unlocking_is_refused_while_the_head_process_lives(cluster, tmp_path):
+    project = slurm_project(tmp_path / "project", seconds=4.0)
+    head = project.start()
+    wait_for(lambda: cluster.jobs("RUNNING"))
+    assert project.run("--unlock") != 0
+    assert f"pid {head.pid}" in project.terminal()
+    head.send_signal(signal.SIGINT)
+    head.wait(PATIENCE_S)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_nothing_twice(cluster, tmp_path, undisturbed):
+    """Two working directories, one output folder; the runs meet at every batch."""
+    one = slurm_project(tmp_path / "one", seconds=1.0)
+    two = Project(
+        tmp_path / "two", one.seconds, (*one.where, "--config", f"videos={one.folder / 'videos'}", f"output={one.output}")
+    )
+    two.folder.mkdir()
+    (two.folder / "config.yaml").write_text((one.folder / "config.yaml").read_text())
+    one.where = (*one.where, "--config", f"videos={one.folder / 'videos'}", f"output={one.output}")
+    heads = [project.start(environment={"VIDEOLIFT_TEST_LOG": str(one.log)}) for project in (one, two)]
+    codes = [head.wait(PATIENCE_S) for head in heads]
+    if any(codes):  # a job that found its batch taken three times gives up; the same command goes on
+        assert "is being worked on by" in "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+        assert one.run(timeout=PATIENCE_S) == 0, one.terminal()
+    assert one.results() == undisturbed.results()
+    assert len(one.begun()) == len(set(one.begun()))
+
+
+@pytest.mark.slow
+def test_a_time_limit_costs_at_most_the_video_in_flight(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project", seconds=4.0, pool={"grace_s": 2.0})
+    head = project.start()
+    wait_for(lambda: in_the_middle_of_depth(project))
+    job = cluster.wait_for_job("depth")
+    cluster.command("scancel", "--signal=TERM", job)  # what --signal=TERM@120 sends two minutes before the limit
+    finished, begun = project.finished(), len(project.begun())
+    assert head.wait(PATIENCE_S) == 0, project.terminal()
+    assert f"SLURM-job '{job}' failed" in project.terminal()
+    ended_well(project, undisturbed, finished, begun)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["job", "node"])
+def test_one_allocation_for_all_is_requeued_and_goes_on(cluster, tmp_path, undisturbed, whom):
+    project = slurm_project(tmp_path / "project", seconds=4.0)
+    quick = ["--partition=lab", "--cpus-per-task=2", "--gpus=0", "--mem=4000", "--time=60", "--begin=now"]
+    environment = {"VIDEOLIFT_CHECKOUT": str(ROOT), "VIDEOLIFT_PYTHON": sys.executable, "VIDEOLIFT_TEST_LOG": str(project.log)}
+    environment |= {"VIDEOLIFT_TEST_SECONDS": str(project.seconds)}
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", *quick, "--output", str(tmp_path / "sbatch.log"), str(ROOT / "videolift.sbatch")],
+        cwd=project.folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    job = submitted.stdout.strip()
+    wait_for(lambda: in_the_middle_of_depth(project))
+    finished, begun = project.finished(), len(project.begun())
+    if whom == "job":
+        cluster.command("scancel", "--batch", "--signal=USR1", job)  # what comes three minutes before the time limit
+    else:
+        for process in processes_of(project):  # as when the node fails: nobody says goodbye, and the lock stays
+            process.kill()
+        cluster.command("scontrol", "requeue", job, check=False)
+    cluster.command("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+    wait_for(lambda: "done + 0 quarantined" in (tmp_path / "sbatch.log").read_text() and not cluster.jobs())
+    ended_well(project, undisturbed, finished, begun)
+
+
+def processes_of(project: Project) -> list[psutil.Process]:
+    """All that runs for a project."""
+    mark, found = f"VIDEOLIFT_TEST_LOG={project.log}".encode(), []
+    for process in psutil.process_iter():
+        try:
+            if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.append(process)
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,54 @@
+"""``keep``: artifacts that nothing reads any more are deleted, nothing becomes stale by it, and who needs one again makes it again."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from harness import Project, make_project
+
+from stages.forecast import Forecast
+from stages.plan import make_plan
+from videolift.config import load_config
+from videolift.receipts import read_receipt
+
+FOLDERS = ("frames", "depth", "tracks_3d", "hand_poses")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Three videos packaged, of whose intermediates only depth was to stay."""
+    project = make_project(tmp_path_factory.mktemp("keep") / "project", seconds=0, keep=["depth"])
+    assert project.run() == 0, project.terminal()
+    return project
+
+
+def artifacts(project: Project) -> dict[str, int]:
+    return {folder: sum(path.suffix in (".h5", ".hdf5") for path in (project.output / folder).iterdir()) for folder in FOLDERS}
+
+
+def forecast(project: Project) -> str:
+    return "\n".join(Forecast.of(make_plan(load_config(project.folder / "config.yaml"), project.folder)).lines())
+
+
+def test_only_what_is_to_stay_stays_and_nothing_is_to_do(project):
+    assert artifacts(project) == {"frames": 0, "depth": 3, "tracks_3d": 0, "hand_poses": 0}
+    receipt = read_receipt(project.output / "receipts" / "ingest" / "clip0.json")
+    assert receipt.state == "released"
+    assert receipt.artifact.bytes > 0
+    begun = len(project.begun())
+    assert project.run() == 0, project.terminal()
+    assert project.begun()[begun:] == []
+    assert "create_h5  nothing to do" in forecast(project)
+
+
+def test_who_needs_a_released_artifact_makes_it_again_and_lets_it_go_again(project):
+    path = project.folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(config | {"tracks": config["tracks"] | {"options": {"unused": 1}}}))
+    before, begun = project.results(), len(project.begun())
+    assert "ingest     3 to redo (released, and needed again)" in forecast(project)
+    assert project.run() == 0, project.terminal()
+    ran = {stage for stage, _ in project.begun()[begun:]}
+    assert ran == {"ingest", "tracks", "hands"}  # depth was kept; hands might have been read again, had the tracks been others
+    assert project.results() == before
+    assert artifacts(project)["frames"] == 0
