@@ -226,20 +226,26 @@ class Isolated:
             raise OutOfMemory(header.get("peak_bytes"), f"{meta['type']}: {meta['text']}")
         if kind == "transient":
             raise Transient(f"{meta['type']}: {meta['text']}")
-        raise Crash(f"{meta.get('type')}: {meta.get('text')}", f"{meta.get('traceback', '')}\n{self.log_tail()}".strip())
+        # What it left behind is unknown: after an error of CUDA's, for one, every later call would fail too.
+        tail = self.log_tail()
+        self.kill()
+        raise Crash(f"{meta.get('type')}: {meta.get('text')}", f"{meta.get('traceback', '')}\n{tail}".strip())
 
-    def _crashed(self, what: str) -> Crash:
+    def _crashed(self, what: str) -> Crash | OutOfMemory:
         """Kills what is left of the child; the next call starts another."""
-        process, self._process = self._process, None
+        process, self._process, ours = self._process, None, False
         if process is not None:
             try:
                 process.wait(timeout=1.0)  # its exit status says more than our kill would
             except subprocess.TimeoutExpired:
+                ours = True
                 process.kill()
                 process.wait()
         status = None if process is None else process.returncode
         tail = self.log_tail()
         self.kill()
+        if status == -signal.SIGKILL and not ours:
+            return OutOfMemory(None, "the model's process was killed by SIGKILL, as the kernel does when memory runs out")
         return Crash(f"the model's process: {what} ({_exit_text(status)})", tail)
 
     def log_tail(self) -> str:

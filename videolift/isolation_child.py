@@ -34,6 +34,7 @@ PAYLOAD_LIMIT = 4 << 30
 ARRAY_LIMIT = 64
 DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 _LENGTH = struct.Struct("<I")
+_OOM_PHRASES = ("out of memory", "alloc_failed", "memoryallocation", "defaultcpuallocator")
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 
 _BUILTINS = (
@@ -225,8 +226,8 @@ def error_kind(error: BaseException) -> str:
     """The reply kind of an exception: bad_input, oom, transient or crash."""
     if isinstance(error, BadInput):
         return "bad_input"
-    # torch raises OutOfMemoryError on cards, and on a CPU a RuntimeError of its allocator; torch may not even be installed here.
-    allocator = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    # torch raises OutOfMemoryError on cards; its CPU allocator and CUDA's libraries only say so in a RuntimeError's text
+    allocator = isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OOM_PHRASES)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or allocator:
         return "oom"
     return "transient" if isinstance(error, OSError) and error.errno in _STORAGE else "crash"

@@ -46,6 +46,10 @@ def call(meta, arrays, progress):
         np.empty((1 << 50,), np.uint8)
     if do == "cuda_oom":
         raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+    if do == "cublas_oom":
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+    if do == "killed":
+        os.kill(os.getpid(), 9)
     if do == "disk":
         raise OSError(errno.ENOSPC, "disk full")
     if do == "error":
@@ -115,7 +119,8 @@ def test_the_child_cannot_import_our_packages(child):
 
 
 @pytest.mark.parametrize(
-    ("do", "kind"), [("bad", BadInput), ("oom", OutOfMemory), ("cuda_oom", OutOfMemory), ("disk", Transient), ("error", Crash)]
+    ("do", "kind"),
+    [("bad", BadInput), ("oom", OutOfMemory), ("cuda_oom", OutOfMemory), ("cublas_oom", OutOfMemory), ("disk", Transient)],
 )
 def test_the_workers_exceptions_keep_their_kind_and_the_child_lives_on(child, do, kind):
     before = child.pid
@@ -123,6 +128,20 @@ def test_the_workers_exceptions_keep_their_kind_and_the_child_lives_on(child, do
         child.call({"do": do}, {})
     assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
     assert child.pid == before
+
+
+def test_after_an_exception_without_a_name_the_child_is_replaced(child):
+    """A CUDA error, say, poisons every later call of its process."""
+    before = child.pid
+    with pytest.raises(Crash):
+        child.call({"do": "error"}, {})
+    assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
+    assert child.pid != before
+
+
+def test_a_child_killed_by_the_kernel_ran_out_of_memory(child):
+    with pytest.raises(OutOfMemory, match="SIGKILL"):
+        child.call({"do": "killed"}, {})
 
 
 def test_bad_input_keeps_code_text_and_remedy(child):
