@@ -262,6 +262,11 @@ def test_enough_hands_give_metres_to_everything_in_one_unit(package_clip, truth_
         np.testing.assert_allclose(file["tracks/pose9d"][..., 6:], packaged["tracks/pose9d"][..., 6:] * ratio, atol=1e-5)
         np.testing.assert_array_equal(file["hands/T_camera_wrist"][...], packaged["hands/T_camera_wrist"][...])
         assert file["tracks/query"][:, 2].max() <= 2.5
+        points = {tuple(np.round(q[:2], 4)): q[2] for q in packaged["tracks/query"][: packaged["tracks/offsets"][1]]}
+        found = [(q[2], points.get(tuple(np.round(q[:2], 4)))) for q in file["tracks/query"][: file["tracks/offsets"][1]]]
+        both = np.array([pair for pair in found if pair[1] is not None])
+        assert len(both) > 100
+        np.testing.assert_allclose(both[:, 0], both[:, 1] * ratio, rtol=1e-4)
 
 
 def without_hands(path, source):
