@@ -173,13 +173,16 @@ class Crew:
         self.load_failures = 0
 
     def snapshot(self, queue: WorkQueue, pool_workers: int) -> Snapshot:
-        """What sizing needs; ``pool_workers`` are alive on all devices together."""
+        """What sizing needs; ``pool_workers`` are alive on all devices together.
+
+        What is free and what is ours are read one after the other and may come to more than there is: then what is free counts.
+        """
         per_size, figures = self.figures.seconds_per_size, self.figures
         return Snapshot(
             free_bytes=self._memory.free,
-            own_bytes=self.own_bytes,
+            own_bytes=min(self.own_bytes, self._memory.total - self._memory.free),
             host_free_bytes=self._host.free,
-            host_own_bytes=sum(use.host_bytes for use in self._use.values()),
+            host_own_bytes=min(sum(use.host_bytes for use in self._use.values()), self._host.total - self._host.free),
             slots=self.slots,
             workers=len(self.living),
             waiting=queue.shared,
