@@ -6,7 +6,9 @@ The packaging itself is `videolift.dataset.package`; here are the refusals: dept
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +19,7 @@ from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
 from videolift.masks import open_masks
 from videolift.pool import Device
+from videolift.video import Video
 
 _STATIC = (
     "depth cannot be observed from a camera that does not move: "
@@ -69,8 +72,9 @@ class Hdf5Backend:
             "lineage": inputs.lineage or None,
         }
         with open_masks(video.mask, inputs.clip) if video.mask is not None else nullcontext() as mask:
-            sources = Sources(inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask, missing=inputs.missing, about=about)
-            packed = package(sources, self.packaging, out, progress)
+            parts = Sources(inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask, missing=inputs.missing, about=about)
+            known = _known_length_m(video)
+            packed = package(replace(parts, known_length_m=known), self.packaging, out, progress)
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
         return Quality(packed.frames, (*absent, *packed.checks), figures)
@@ -91,6 +95,20 @@ class Hdf5Backend:
             text = _STATIC
         remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {depth.tier}."
         raise BadInput("tier_below_minimum", text, remedy)
+
+
+def _known_length_m(video: Video) -> float | None:
+    given = video.metadata.get("known_length")
+    if not given:
+        return None
+    try:
+        length_m = float(given)
+    except ValueError:
+        length_m = math.nan
+    if not 0.02 < length_m < 0.3:
+        text = f"known_length is {given!r}: it is the distance from the wrist to the middle finger's knuckle in metres, 0.02 to 0.3"
+        raise BadInput("known_length", text, "Correct it in the table, or leave the cell empty.")
+    return length_m
 
 
 BACKEND = Hdf5Backend

@@ -54,6 +54,7 @@ class Sources:
     Attributes:
         missing: part to the reason why it is absent.
         about: further attributes for the file: text, subject, metadata, lineage.
+        known_length_m: from the person's wrist to the knuckle of the middle finger, to judge the scale by; None where not given.
     """
 
     clip: Clip
@@ -63,6 +64,7 @@ class Sources:
     mask: MaskFrames | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    known_length_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         points = _write_tracks(sources.tracks, settings, geometry, out, meter, steps)
     if in_view is not None:
         _write_hands(in_view, settings, geometry, starts, out)
-        meter.hands(in_view.arrays, settings.size)
+        meter.hands(in_view.arrays, settings.size, sources.known_length_m)
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
     out.describe(quality=meter.table())
     checks = () if found is None or found.factor is not None else (f"hand translations are unknown: no scale, {found.reason}",)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.artifacts import JOINTS
 from videolift.geometry import Float, invert_pose, project, transform, unproject
 
 Floats = NDArray[np.float32]
@@ -20,6 +21,7 @@ _GRID = 32
 """Depth agreement is measured on this many points per side."""
 _FINGERS = tuple((0 if i % 4 == 1 else i - 1, i) for i in range(1, 21))
 """Bones (from, to) of the 21 joints: each finger from the wrist outwards."""
+_KNUCKLE = JOINTS.index("middle_1")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ SCORES: dict[str, Score] = {
     "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),
     "cut_hands": Score("share", "valid hands with a keypoint outside the packaged image", 0.3),
     "interpolated_hands": Score("share", "valid hands that were filled between measured frames", 0.3, per_frame=False),
+    "known_length_off": Score(
+        "share",
+        "median distance from the wrist to the middle finger's knuckle over the table's known_length (metres), distance from 1",
+        0.1,
+        per_frame=False,
+    ),
     "bone_spread": Score(
         "share", "standard deviation of bone lengths over measured frames, relative to their mean", 0.1, per_frame=False
     ),
@@ -115,8 +123,11 @@ class QualityMeter:
         self._series("static_residual")[start] = np.median(np.abs(displacement[-1, :, 2]))
         self._series("visible_at_end")[start] = visible[-1].mean()
 
-    def hands(self, arrays: Mapping[str, NDArray[Any]], size: int) -> None:
-        """Hands of the whole video by the names of `videolift.artifacts.Hands`, keypoints in packaged pixels."""
+    def hands(self, arrays: Mapping[str, NDArray[Any]], size: int, known_length_m: float | None = None) -> None:
+        """Hands of the whole video by the names of `videolift.artifacts.Hands`, keypoints in packaged pixels.
+
+        ``known_length_m``: from the wrist to the middle finger's knuckle, as measured on the person.
+        """
         valid, keypoints, joints = arrays["valid"], arrays["keypoints_px"], arrays["joints_camera"].astype(np.float64)
         if not valid.any():
             return
@@ -126,6 +137,10 @@ class QualityMeter:
         if self.K is not None:
             off = np.linalg.norm(project(joints, self.K) - keypoints, axis=-1)
             self._put("keypoint_residual_px", np.where(valid, _mean(off, -1), np.nan))
+        measured = joints[valid & ~arrays["interpolated"]]
+        palm_m = np.linalg.norm(measured[:, _KNUCKLE] - measured[:, 0], axis=-1)
+        if known_length_m is not None and np.isfinite(palm_m).any():
+            self.per_video["known_length_off"] = abs(float(np.nanmedian(palm_m)) / known_length_m - 1)
         spreads = []
         for side in (0, 1):
             measured = joints[valid[:, side] & ~arrays["interpolated"][:, side], side]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.stages.create_h5.test_hdf5 import remade_depth
 from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter
 from videolift.dataset.quality import SCORES
+from videolift.errors import BadInput
 from videolift.store import read_attributes
 
 
@@ -126,3 +129,16 @@ def test_scale_free_files_have_no_wrist_gap(package_clip, truth_folder, tmp_path
     )
     found = scores(package_clip(depth=depth, tracks=None, hands=hands, settings={"required": ()})[0])
     assert found["wrist_depth_gap"] is None
+
+
+def test_the_scale_is_judged_by_a_known_length(package_clip, truth, inputs):
+    palm_m = float(np.median(np.linalg.norm(truth.joints_world[:, 9] - truth.joints_world[:, 0], axis=-1)))
+    for factor, off in ((1.0, 0.0), (1.25, 0.2)):
+        video = replace(inputs().video, metadata={"known_length": f"{palm_m * factor}"})
+        assert scores(package_clip(video=video)[0])["known_length_off"] == pytest.approx(off, abs=1e-3)
+
+
+@pytest.mark.parametrize("given", ["9 cm", "9", "-0.1", "nan"])
+def test_a_known_length_that_is_none_is_refused(package_clip, inputs, given):
+    with pytest.raises(BadInput, match="known_length is"):
+        package_clip(video=replace(inputs().video, metadata={"known_length": given}))
