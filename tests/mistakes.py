@@ -13,6 +13,8 @@ WINDOWS = "tests/videolift/dataset/test_windows.py::"
 STATISTICS = "tests/videolift/dataset/test_statistics.py::"
 PUBLISH = "tests/videolift/dataset/test_publish.py::"
 PACKAGE = "tests/stages/create_h5/test_hdf5.py::"
+DEPTH = "tests/stages/depth/test_geometry_of_depth.py::"
+SENSOR = "tests/stages/depth/test_rgbd.py::"
 WRIST = "tests/stages/hands/test_wrist.py::"
 TEMPORAL = "tests/stages/hands/test_temporal.py::"
 FROZEN = "tests/stages/test_frozen_truth.py::"
@@ -377,6 +379,41 @@ MISTAKES: dict[str, Mistake] = {
         "videolift/dataset/package.py",
         "interpolation=cv2.INTER_NEAREST_EXACT",
         "interpolation=cv2.INTER_NEAREST",
+    ),
+    "d sensor depth cut by rounding down": Mistake(
+        "what INTER_NEAREST does, for depth of another size than the clip",
+        (SENSOR + "test_depth_of_another_size_keeps_points_in_place",),
+        "videolift/framing.py",
+        "return (2 * position + 1) * size_from // (2 * size_to)",
+        "return position * size_from // size_to",
+    ),
+    "d views triangulated with poses in the wrong order": Mistake(
+        "inv(E_k) @ E_j instead of E_j @ inv(E_k)",
+        (DEPTH + "test_exact_flow_gives_exact_depth",),
+        "stages/depth/triangulation.py",
+        "T_camera_world[partner] @ T_world_frame",
+        "T_world_frame @ T_camera_world[partner]",
+    ),
+    "d stretches of a video joined, each in its own unit": Mistake(
+        "a scale-free unit taken for the neighbour's",
+        (DEPTH + "test_stretches_are_joined_in_one_world_and_one_unit",),
+        "stages/depth/chain.py",
+        "T_camera_world[:, :3, 3] *= scale",
+        "T_camera_world[:, :3, 3] *= 1.0",
+    ),
+    "d given poses the wrong way round taken as they are": Mistake(
+        "camera to world where world to camera belongs",
+        (SENSOR + "test_poses_given_the_wrong_way_round_are_refused",),
+        "stages/depth/rgbd.py",
+        "if agreement is not None and agreement.inverted:",
+        "if agreement is None:",
+    ),
+    "d flow that starts from whatever was computed last": Mistake(
+        "OpenCV's DIS, given no start, takes the last one it was given",
+        ("tests/stages/depth/test_features.py::test_flow_does_not_depend_on_what_was_computed_before",),
+        "stages/depth/flow.py",
+        "self._grey[end], still)",
+        "self._grey[end], None)",
     ),
     "d 6D of a rotation by rows": Mistake(
         "its transpose",
