@@ -89,7 +89,7 @@ def _windows(ours, inputs, starts, options):
     ours.call({"do": "begin", "size": list(options.size), "K": inputs["K"].tolist()}, {})
     sent = 0
     for start in starts:
-        for a in range(sent, start + 16, BATCH):
+        for a in range(sent, min(start + 16 + BATCH, len(inputs["rgb"])), BATCH):
             part = slice(a, min(a + BATCH, len(inputs["rgb"])))
             meta = {"do": "frames", "first": a, "keep_from": start, "batch": BATCH}
             ours.call(meta, {"rgb": inputs["rgb"][part], "depth": inputs["depth"][part]})

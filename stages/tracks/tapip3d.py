@@ -151,10 +151,10 @@ class Tapip3dTracks:
         self._model = self._process.load(meta)
         least = self._model["seq_len"] // 2 + 1
         if self._settings.window_length < least:
-            own_window = f"its own window is {self._model['seq_len']}, half of it comes back without motion"
+            why = f"its own window is {self._model['seq_len']}, half of it comes back without motion"
             raise BackendUnavailable(
-                f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} ({own_window}): set"
-                f" tracks.window_length to {least} or more and create_h5.window_length to what you want, or use tracks.backend: flow"
+                f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} ({why}): set tracks.window_length"
+                f" to {least} or more and create_h5.window_length to what you want, or use tracks.backend: flow"
             )
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class _Feed:
         call({"do": "begin", "size": [height, width], "K": self._K.tolist()}, {})
 
     def track(self, start: int, indices: list[int], queries: Queries, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._send(start, max(indices) + 1)
+        self._send(start, min(max(indices) + 1 + BATCH, len(self._clip)))  # ahead, to be prepared while this one is tracked
         height, width = self._plan.size
         uv = resize_pixels(queries.uv_px, (self._clip.width, self._clip.height), (width, height))
         E = T_camk_cam0(self._scene.T_camera_world[indices])

@@ -33,12 +33,14 @@ CONFIG_CLASSES = {
 model = None
 device = "cpu"
 autocast = contextlib.nullcontext
+threads = None
 frames = {}
+waiting = []
 
 
 def load(meta):
     """Meta: paths (put on sys.path), weights, device, precision (auto | fp32 | bf16). Returns what was chosen, and seq_len."""
-    global model, device, autocast
+    global model, device, autocast, threads
     sys.path[:0] = meta["paths"]
     import torch
 
@@ -63,6 +65,7 @@ def load(meta):
     model = model.to(device).eval()
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
+    threads = ThreadPoolExecutor(torch.get_num_threads())
     bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16(torch))
     if bf16:
         autocast = lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)  # noqa: E731
@@ -84,29 +87,37 @@ def call(meta, arrays, progress):
 def begin(meta, arrays):
     """A new video. Meta: size [H, W] that frames are brought to, K (3, 3) at that size."""
     frames.clear()
+    waiting.clear()
     model.set_image_size(tuple(meta["size"]))
     frames["K"] = np.array(meta["K"], np.float64)
     return {}, {}
 
 
 def add_frames(meta, arrays):
-    """Encodes frames. Meta: first (index of the first one), keep_from (older ones are forgotten), batch (the encoder always sees
-    this many, the last repeated: its rounding depends on their number). Arrays: rgb u8 (n, H, W, 3), depth f32 (n, H, W)."""
-    import torch
-
-    height, width = model.image_size
+    """Takes frames and prepares them beside what the card does. Meta: first (index of the first one), keep_from (older ones are
+    forgotten), batch (the encoder always sees this many, the last repeated: its rounding depends on their number). Arrays: rgb
+    u8 (n, H, W, 3), depth f32 (n, H, W)."""
+    size = tuple(reversed(model.image_size))
     for index in [k for k in frames if isinstance(k, int) and k < meta["keep_from"]]:
         del frames[index]
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        prepared = list(threads.map(lambda pair: prepare(*pair, (width, height)), zip(arrays["rgb"], arrays["depth"])))
-    images, depths = [rgb for rgb, _ in prepared], [depth for _, depth in prepared]
-    images += images[-1:] * (meta["batch"] - len(images))
-    video = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()[None] / 255.0
-    with torch.inference_mode(), autocast():
-        features = model.encode_rgbs(video, chunk_size=meta["batch"]).float()[0]
-    for i, depth in enumerate(depths):
-        frames[meta["first"] + i] = (video[0, i], torch.from_numpy(depth).to(device), features[i])
+    prepared = [threads.submit(prepare, rgb, depth, size) for rgb, depth in zip(arrays["rgb"], arrays["depth"])]
+    waiting.append((meta["first"], meta["batch"], prepared))
     return {}, {}
+
+
+def encode_up_to(last):
+    """Encodes what waits, batch by batch, up to frame ``last``."""
+    import torch
+
+    while waiting and waiting[0][0] <= last:
+        first, batch, prepared = waiting.pop(0)
+        images, depths = zip(*(future.result() for future in prepared))
+        images += images[-1:] * (batch - len(images))
+        video = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()[None] / 255.0
+        with torch.inference_mode(), autocast():
+            features = model.encode_rgbs(video, chunk_size=batch).float()[0]
+        for i, depth in enumerate(depths):
+            frames[first + i] = (video[0, i], torch.from_numpy(depth).to(device), features[i])
 
 
 def track(meta, arrays):
@@ -118,6 +129,7 @@ def track(meta, arrays):
     import torch
     from utils.inference_utils import get_grid_queries
 
+    encode_up_to(max(meta["indices"]))
     rgb, depth, features = (torch.stack(part) for part in zip(*(frames[i] for i in meta["indices"])))
     length = len(meta["indices"])
     K = torch.tensor(frames["K"], dtype=torch.float32, device=device).repeat(length, 1, 1)
