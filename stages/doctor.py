@@ -134,13 +134,17 @@ def _loads(part: str, backend: Any, device: Device) -> Check:
         backend.close()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``videolift doctor``; the exit code (CONTRACTS E)."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="videolift doctor", description="What this machine can run, and what is missing.")
     parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
     parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
     parser.add_argument("--run", action="store_true", help="also work on the rendered sample and compare with its truth")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``videolift doctor``; the exit code (CONTRACTS E)."""
+    options = _parser().parse_args(arguments)
     try:
         changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
         config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
