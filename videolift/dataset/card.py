@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, SIDES
+from videolift.dataset.quality import SCORES
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TIERS = {
@@ -48,6 +49,7 @@ def render_card(index: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         _READING,
         _conventions(),
         _processing(index),
+        _quality(index),
         _rows("Models and weights", card.get("models"), ("name", "version", "weights")),
         _rows("Licences of what made this data", card.get("licences"), ("name", "licence", "of")),
         _left_out(index),
@@ -151,6 +153,21 @@ def _processing(index: Mapping[str, Any]) -> str:
     text = "## How it was made\n\n| stage | backend | videos |\n|---|---|---|\n" + "\n".join(rows)
     listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(notes.items())]
     return text + ("\n\n" + "\n".join(listed[:_MAX_LISTED]) if listed else "")
+
+
+def _quality(index: Mapping[str, Any]) -> str:
+    rows = []
+    for name, score in SCORES.items():
+        values = sorted(f["quality"][name] for f in index["files"] if name in f.get("quality", {}))
+        if values:
+            side = ">" if score.above else "<"
+            poor = sum(score.poor(value) for value in values)
+            limit = f"{side} {score.threshold:g} {score.unit}"
+            rows.append(f"| {name} | {score.definition} | {values[len(values) // 2]:.3g} | {limit}: {poor} of {len(values)} |")
+    if not rows:
+        return ""
+    intro = "How well the arrays of a file agree with each other; agreement can be wrong together. Per file: `quality` in dataset.json.\n\n"
+    return "## Quality\n\n" + intro + "| score | what | median | worth a look |\n|---|---|---|---|\n" + "\n".join(rows)
 
 
 def _rows(title: str, rows: Sequence[Mapping[str, Any]] | None, columns: Sequence[str]) -> str:

@@ -36,6 +36,11 @@ def test_the_example_on_the_card_runs(dataset_folder):
     assert values["sample"]["displacement"].shape[0] == 5
 
 
+def test_the_card_counts_what_is_worth_a_look(dataset_folder):
+    card = (dataset_folder / "README.md").read_text()
+    assert "| valid_depth | pixels with depth | 1 | < 0.3 share: 0 of 3 |" in card
+
+
 def run_peer(code: str, folder: Path, *arguments: object) -> None:
     python = os.environ.get("VIDEOLIFT_PEERS")
     if not python:
