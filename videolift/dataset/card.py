@@ -166,7 +166,7 @@ def _quality(index: Mapping[str, Any]) -> str:
             rows.append(f"| {name} | {score.definition} | {values[len(values) // 2]:.3g} | {limit}: {poor} of {len(values)} |")
     if not rows:
         return ""
-    intro = "How well the arrays of a file agree with each other; agreement can be wrong together. Per file: `quality` in dataset.json.\n\n"
+    intro = "How well the arrays of a file agree with each other; they can be wrong together. Per file: dataset.json.\n\n"
     return "## Quality\n\n" + intro + "| score | what | median | worth a look |\n|---|---|---|---|\n" + "\n".join(rows)
 
 
