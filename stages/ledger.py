@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stages.budget import Budget
 from stages.worker import Job, versions
 from videolift.claims import read_claim, write_claim
 from videolift.paths import Layout
@@ -19,8 +20,9 @@ from videolift.store import write_text
 class ReceiptLedger:
     """A `videolift.pool.Ledger` over claims and receipts of one stage."""
 
-    def __init__(self, layout: Layout, stage: str, jobs: Mapping[str, Job], identity: dict[str, Any]) -> None:
-        self._layout, self._stage, self._jobs, self._identity = layout, stage, jobs, identity
+    def __init__(self, layout: Layout, stage: str, jobs: Mapping[str, Job], identity: dict[str, Any], budget: Budget) -> None:
+        self._layout, self._stage, self._jobs, self._identity, self._budget = layout, stage, jobs, identity, budget
+        self._claimed: set[str] = set()
 
     def charged(self, video: str) -> int:
         """Crashes charged to this very work by runs that are no more."""
@@ -29,8 +31,10 @@ class ReceiptLedger:
 
     def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
         """See `videolift.pool.Ledger`."""
+        self._budget.admit(self._stage, len(self._claimed))
         path = self._layout.claim(self._stage, item.key)
         write_claim(path, pid=pid, start_time=start_time, fingerprint=self._jobs[item.key].fingerprint, attempt=attempt)
+        self._claimed.add(item.key)
 
     def recorded(self, item: Item) -> Outcome | None:
         """See `videolift.pool.Ledger`: the receipt of this very work, if the worker had written it before it died."""
@@ -41,6 +45,7 @@ class ReceiptLedger:
 
     def finished(self, item: Item, outcome: Outcome) -> None:
         """See `videolift.pool.Ledger`; anything but done and transient becomes a quarantine receipt."""
+        self._claimed.discard(item.key)
         if outcome.kind not in ("done", "transient"):
             if outcome.traceback:
                 write_text(self._layout.video_log(self._stage, item.key), outcome.traceback)

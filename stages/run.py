@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import release
+from stages.budget import Budget
 from stages.ledger import ReceiptLedger
 from stages.registry import backend_class
 from stages.worker import READERS, Damaged, Job, WorkerFactory
@@ -107,7 +108,7 @@ def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int)
     block = run.config.for_video(video.id, has_depth=video.depth is not None)[stage]
     factory = WorkerFactory(stage, block, dict(group[0].identity), layout.output, (lease.path, lease.nonce))
     jobs = {one.entry.video.id: _job(stage, one) for one in group}
-    ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity))
+    ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity), Budget(layout, run.config.disk_budget_gb))
     items = [Item(key, _size(one), jobs[key], ledger.charged(key)) for one in group for key in [one.entry.video.id]]
     frame = run.config.ingest
     log.info("%s: %d videos with %s", stage, len(items), block.backend)
