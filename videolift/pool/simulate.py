@@ -24,7 +24,7 @@ _GROWTH = (0.1, 0.2, 0.3)
 """An item's memory grows in equal steps at these shares of its work."""
 _CRASH_AT = 0.5
 _BUSY_EVERY_S = 0.5
-_LOOK_AT_LOAD_S = 1.001
+_LOOK_AT_LOAD_S = 0.501
 _BUSY_BIAS_SIGMA, _BUSY_NOISE_SIGMA = 0.05, 0.05
 _MANY_EVENTS = 400_000
 

@@ -133,7 +133,7 @@ def test_resting_workers_are_kept_while_there_is_room_but_none_is_started_for_it
 def test_a_second_worker_loads_beside_a_slow_first_one_where_there_is_far_more_memory():
     slow = dataclasses.replace(CARD, loading=((GIB, GIB, 1.5),))
     assert decide(slow, RULES).start == 2
-    assert decide(dataclasses.replace(slow, loading=((GIB, GIB, 0.5),)), RULES).start == 1
+    assert decide(dataclasses.replace(slow, loading=((GIB, GIB, 0.3),)), RULES).start == 1
     assert decide(dataclasses.replace(slow, loading=((3 * GIB, GIB, 1.5),)), RULES).start == 1
     assert decide(dataclasses.replace(slow, waiting=0), RULES).start == 1
 
