@@ -16,15 +16,19 @@ import yaml
 from stages.ingest.source import probe
 from stages.measured import Measured
 from stages.plan import Plan, judge_all, make_plan
+from stages.price import Price, price, stage_cost
 from stages.verdict import assess_all
 from videolift.config import STAGES, load_config, parse_config
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
+from videolift.pool import read_events
 from videolift.receipts import ReceiptCache
 from videolift.status import Status, VideoStatus, assess, excluded, reach
 
 END = "create_h5"
 SECONDS_PER_HOUR = 3600.0
+HEADERS = 1000
+"""New videos of which `videolift plan` opens the header, spread over all: a network disk takes minutes for a hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,17 @@ class Forecast:
             + f"\nUndo the change, or allow it with: --config 'redo=[{names}]'"
         )
 
+    def price(self, *, videos: int | None = None, cards: int = 1) -> Price:
+        """What is left to do, or ``videos`` from the start, costs on ``cards``, by what has been measured."""
+        plan, costs = self.plan, {}
+        for stage, measured in plan.measured.items():
+            if measured is not None:
+                logs = sorted((plan.layout.output / "logs" / stage).glob("*.events.jsonl"), key=lambda path: path.stat().st_size)
+                events = read_events(logs[-1]) if logs else []
+                costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
+        left = {stage: f.todo + len(f.redo) if videos is None else videos for stage, f in self.stages.items()}
+        return price(costs, left, batch_size=plan.config.batch_size, cards=cards)
+
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
         return {"stages": {stage: asdict(f) for stage, f in self.stages.items()}, "verdict": self.status.to_json()}
@@ -160,20 +175,40 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
     parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--what-if",
+        nargs="+",
+        default=[],
+        metavar="NAME=N",
+        help="price another number: videos=N from the start, on cards=M; from what has been measured in this output folder",
+    )
     options = parser.parse_args(arguments)
     try:
         changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
         config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
         forecast = Forecast.of(make_plan(config, Path.cwd()))
+        cost = forecast.price(**_numbers(options.what_if))
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
     refused = _refusals(forecast.plan)
     if options.json:
-        print(json.dumps({**forecast.to_json(), "refused": refused}, indent=1))
+        print(json.dumps({**forecast.to_json(), "price": cost.to_json(), "refused": refused}, indent=1))
     else:
-        print("\n".join([*forecast.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
+        print(
+            "\n".join(
+                [*forecast.lines(), *cost.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]
+            )
+        )
     return int(ExitCode.OK)
+
+
+def _numbers(given: list[str]) -> dict[str, int]:
+    numbers = dict(one.partition("=")[::2] for one in given)
+    for name, text in numbers.items():
+        if name not in ("videos", "cards") or not text.isdigit() or int(text) < 1:
+            raise ConfigError(f"--what-if {name}={text}: give videos=N, cards=N, or both, N at least 1")
+    return {name: int(text) for name, text in numbers.items()}
 
 
 def _refusals(plan: Plan) -> dict[str, str]:
@@ -181,7 +216,9 @@ def _refusals(plan: Plan) -> dict[str, str]:
     read = ReceiptCache(plan.layout)
     new = [e.video for e in plan.entries if e.chosen and not e.video.version and read("ingest", e.video.id) is None]
     refused = {}
-    for video in new:
+    if len(new) > HEADERS:
+        print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)
+    for video in new[:: -(-len(new) // HEADERS) or 1]:
         try:
             probe(video.path)
         except BadInput as error:
