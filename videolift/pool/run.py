@@ -82,18 +82,7 @@ def run_pool(
         signals = stack.enter_context(StopRequests())
         folder = log_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="videolift-pool-")))
         folder.mkdir(parents=True, exist_ok=True)
-        plan = Plan(
-            factory=body,
-            preparation=preparation,
-            environment=environment,
-            log_folder=folder,
-            rules=Rules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
-            sizing=SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers),
-            load_timeout_s=settings.load_timeout_s,
-            item_timeout_s=settings.item_timeout_s,
-            grace_s=settings.grace_s,
-            timing=timing or Timing(),
-        )
+        plan = Plan(body, preparation, environment, folder, *_rules(settings), timing=timing or Timing())
         figures: dict[str, Figures] = {}
         crews = [Crew(device, _slots(device), figures.setdefault(device.name, Figures())) for device in devices]
         if history is not None:
@@ -104,6 +93,13 @@ def run_pool(
         if history is not None:
             record(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
         return report
+
+
+def _rules(settings: PoolSettings) -> tuple[Rules, SizingRules, float, float, float]:
+    """The settings as those who decide by them want them, in the order of `Plan`."""
+    rules = Rules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s)
+    sizing = SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers)
+    return rules, sizing, settings.load_timeout_s, settings.item_timeout_s, settings.grace_s
 
 
 def _tasks(items: Iterable[Item]) -> list[Task]:

@@ -122,7 +122,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         unmeasured = min(limit for name, limit in limits.items() if "memory" not in name)
         beside = _resting(now, rules, busy) // 2  # fewer than may be kept, or small changes would start and end them in turn
         start = max(busy, min(unmeasured, busy + beside if known else _loadable(now, rules)))
-        reason = "probing" if start > busy else reason
+        reason = "probing" if max(allowed, start) > busy else reason
     if not _pays(now) and start > now.workers:
         start, reason = max(1, now.workers), "not worth starting"
     if now.host_free_bytes < rules.reserve_bytes and start > now.workers:
