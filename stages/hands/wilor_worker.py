@@ -14,11 +14,16 @@ from unittest.mock import MagicMock
 import numpy as np
 from videolift_child import require_arguments, restricted_pickle
 
-CHECKPOINT_PARTS = {"numpy.core.multiarray": ("scalar", "_reconstruct"), "numpy": ("dtype", "ndarray")}
+_ARRAYS = ("scalar", "_reconstruct")
+CHECKPOINT_PARTS = {"numpy.core.multiarray": _ARRAYS, "numpy._core.multiarray": _ARRAYS, "numpy": ("dtype", "ndarray")}
 INERT = ("yacs", "omegaconf", "pytorch_lightning", "lightning_fabric", "lightning")
 """The checkpoint's own configuration; upstream's file beside it is read instead."""
 MAY_MISS = ("mano.", "discriminator.", "initialized", "renderer", "mesh_renderer")
 MANO_ARRAYS = ("v_template", "shapedirs", "posedirs", "weights", "hands_components", "hands_mean", "kintree_table", "J", "f")
+
+NUMPY_PARTS = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
+PYTHON_2_PARTS = (("_codecs", "encode"), ("copy_reg", "_reconstructor"), ("__builtin__", "object"), ("__builtin__", "set"))
+"""What a pickle of numpy arrays by Python 2 is made of."""
 
 model = detector = cfg = None
 device = "cpu"
@@ -172,13 +177,10 @@ class _ManoUnpickler(pickle.Unpickler):
         if top == "chumpy":
             return _Chumpy
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix"):
-            import scipy.sparse
+            import scipy.sparse  # older releases named the module by the format
 
             return getattr(scipy.sparse, name)
-        if (top == "numpy" and name in ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")) or (module, name) == (
-            "_codecs",
-            "encode",
-        ):
+        if (top == "numpy" and name in NUMPY_PARTS) or (module, name) in PYTHON_2_PARTS:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"MANO_RIGHT.pkl wants {module}.{name}, which it is not known to need; nothing was run")
 

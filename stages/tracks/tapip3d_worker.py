@@ -26,6 +26,7 @@ CONFIG_CLASSES = {
     "omegaconf.listconfig": ("ListConfig",),
     "omegaconf.base": ("ContainerMetadata", "Metadata"),
     "omegaconf.nodes": (),
+    "pathlib": ("Path", "PosixPath", "PurePosixPath"),
     "typing": ("Any", "Dict", "List", "Union", "Optional"),
 }
 """What upstream's checkpoint holds besides tensors: its configuration, an OmegaConf tree."""

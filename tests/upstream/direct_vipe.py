@@ -28,7 +28,7 @@ worker = load("worker", worker_file)
 
 for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
     for phrases in ("hand,arm,person", ""):
-        config = parse_typed_config("default", hydra_args=worker.arguments(preset, phrases, "/tmp/none")).pipeline
+        config = parse_typed_config("default", hydra_args=worker.arguments(preset, phrases, "none")).pipeline
         assert (config.init.instance is None) == (phrases == "" or preset == "static_vda"), preset
         if config.init.instance is not None:
             assert list(config.init.instance.phrases) == ["hand", "arm", "person"]
