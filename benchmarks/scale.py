@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.plan import ALL, STATISTICS, Plan, make_plan
+from stages.plan import ALL, ENDING, Plan, make_plan
 from videolift import manifests, receipts
 from videolift.config import STAGES, UPSTREAM, load_config
 from videolift.freshness import Variant
@@ -75,9 +75,10 @@ def finish(folder: Path) -> None:
     for (stage, batch), found in rows.items():
         target = plan.targets[stage][batch]
         write(plan.manifest(stage, batch), manifests.FORMAT, Manifest(stage, batch, target.token, target.generation, found))
-    target = plan.targets[STATISTICS][ALL]
-    plan.layout.manifests(STATISTICS).mkdir(parents=True)
-    write(plan.manifest(STATISTICS, ALL), manifests.FORMAT, Manifest(STATISTICS, ALL, target.token, target.generation, {}))
+    for stage in ENDING:
+        target = plan.targets[stage][ALL]
+        plan.layout.manifests(stage).mkdir(parents=True)
+        write(plan.manifest(stage, ALL), manifests.FORMAT, Manifest(stage, ALL, target.token, target.generation, {}))
 
 
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
