@@ -235,3 +235,11 @@ def test_of_racing_runs_exactly_one_wins_every_time(tmp_path, dead):
         for run in runs:
             run.kill()
             run.wait()
+
+
+def test_where_waiting_costs_a_card_only_an_owner_that_cannot_be_asked_is_waited_for(path, holder):
+    assert leases.patience_s(path) == 0
+    assert leases.patience_s(path.with_name("0004")) == 0
+    row = json.loads(path.read_text()) | {"host": "elsewhere", "boot_id": "another+1"}
+    path.write_text(json.dumps(row))
+    assert leases.patience_s(path) > leases.FREE_AFTER_S
