@@ -175,3 +175,24 @@ def test_a_figure_that_could_not_be_measured_does_not_pass():
 def test_every_stage_is_looked_at(no_card, empty):
     parts = " ".join(check.part for check in look(parse_config(empty), ROOT, load=False))
     assert all(stage in parts for stage in STAGES)
+
+
+def test_vipe_reads_homes_of_the_users_and_the_same_bytes_there_are_the_same_weights(tmp_path, empty):
+    from stages.depth.vipe import WEIGHTS, VipeDepth
+    from stages.shelf import Shelf
+
+    def backend(**own):
+        return VipeDepth(parse_config({"depth": {"vipe": own}, **empty}).for_video("v")["depth"], root=ROOT)
+
+    installed, known = backend(), Shelf(ROOT, empty["models_dir"])
+    homes = {"torch_home": str(tmp_path / "torch"), "hf_home": str(tmp_path / "hf")}
+    mine = backend(**homes)
+    assert len(installed.weights) == len(mine.weights) == len(WEIGHTS["default"])
+    for name, path in zip(installed.weights, map(Path, mine.weights), strict=True):
+        assert tmp_path in path.parents
+        for place in (path, known.path(name)):
+            file = place / "snapshots" / place.parent.name / "model.bin" if "models--" in place.name else place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(name.encode())
+    assert mine.identity() == installed.identity()
+    assert None not in mine.identity()["weights"]
