@@ -139,8 +139,9 @@ class Shelf:
         if known is not None and known["seen"] == seen:
             return str(known["sha256"])
         digest = _hash(path)
+        alive = {place: entry for place, entry in cache.items() if Path(place).exists()}
         with suppress(PermissionError, Transient):  # a checkout shared read-only: hash again next time
-            write_json(self.root / "thirdparty" / _CACHE, {**cache, str(path): {"seen": seen, "sha256": digest}})
+            write_json(self.root / "thirdparty" / _CACHE, {**alive, str(path): {"seen": seen, "sha256": digest}})
         return digest
 
     def expected(self, weight: Weight) -> str | None:

@@ -1,6 +1,7 @@
 """What models need from elsewhere: names to files, hashes that hold, downloads that resume, licences asked once."""
 
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -109,6 +110,15 @@ def test_a_file_is_hashed_again_only_when_it_changed(root, monkeypatch):
     assert [known.sha256("own.pt"), known.sha256("own.pt")] == ["1", "1"]
     os.utime(root / "own.pt", (1, 1))
     assert known.sha256("own.pt") == "2"
+
+
+def test_hashes_of_files_that_are_gone_are_forgotten(root):
+    known = _manifest(root)
+    for name in ("one.pt", "two.pt"):
+        (root / name).write_bytes(BODY)
+        known.sha256(name)
+        (root / name).unlink()
+    assert list(json.loads((root / "thirdparty" / ".hashes.json").read_text())) == [str(root / "two.pt")]
 
 
 def test_a_hugging_face_folder_is_hashed_by_its_snapshot_whatever_the_revision(root):
