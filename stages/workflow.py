@@ -228,7 +228,7 @@ def _take_the_head(layout: Layout) -> Lease:
         LeaseHeld: another one lives, although the lock was removed, or is about to be.
     """
     path = layout.lease("head", sha256_of(str(Path.cwd()))[:12])
-    return Lease.acquire(path, wait_s=patience_s(path))
+    return Lease.acquire(path, wait_s=patience_s(path), what=f"{Path.cwd()} with output {layout.output}")
 
 
 def _named_resources(asked: Any) -> frozenset[str]:

@@ -60,8 +60,13 @@ class Lease:
         self._heart.start()
 
     @classmethod
-    def acquire(cls, path: Path, *, wait_s: float) -> Self:
+    def acquire(cls, path: Path, *, wait_s: float, what: str = "") -> Self:
         """Takes the lease at ``path``, waiting up to ``wait_s`` for who holds it.
+
+        Args:
+            path: of its file.
+            wait_s: seconds.
+            what: is leased, for people; none: a batch, by the path.
 
         Raises:
             LeaseHeld: it is held by a live run; the text says by whom.
@@ -83,7 +88,7 @@ class Lease:
                 left_s = (max(wait_s, _CONTEST_S) if is_free else wait_s) - (time.monotonic() - started)
                 if left_s <= 0:
                     raise LeaseHeld(
-                        f"batch {path.parent.name}/{path.name} is being worked on by {holder}: let it finish, or stop it"
+                        f"{what or f'batch {path.parent.name}/{path.name}'} is being worked on by {holder}: let it finish, or stop it"
                     )
                 time.sleep(min(left_s, 0.02 if is_free else _POLL_S))
 
