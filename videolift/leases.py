@@ -87,9 +87,8 @@ class Lease:
                     _remove_dead(path, holder)
                 left_s = (max(wait_s, _CONTEST_S) if is_free else wait_s) - (time.monotonic() - started)
                 if left_s <= 0:
-                    raise LeaseHeld(
-                        f"{what or f'batch {path.parent.name}/{path.name}'} is being worked on by {holder}: let it finish, or stop it"
-                    )
+                    what = what or f"batch {path.parent.name}/{path.name}"
+                    raise LeaseHeld(f"{what} is being worked on by {holder}: let it finish, or stop it")
                 time.sleep(min(left_s, 0.02 if is_free else _POLL_S))
 
     def still_ours(self) -> bool:
