@@ -67,9 +67,10 @@ class PackagedFile:
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute, decoded."""
         key = name.encode()  # h5py's attrs take five times as long, which is most of what indexing a file costs
-        if not h5py.h5a.exists(self._file.id, key):
+        try:
+            attribute = h5py.h5a.open(self._file.id, key)
+        except KeyError:
             return default
-        attribute = h5py.h5a.open(self._file.id, key)
         value = np.empty(attribute.shape, attribute.dtype)
         attribute.read(value)
         return from_attribute(value[()])
