@@ -21,8 +21,8 @@ from videolift.geometry import invert_pose, pinhole
 
 @pytest.fixture(scope="module")
 def small():
-    """30 frames of the orbit at 320 x 240."""
-    return render("orbit", frames=30, width=320, height=240)
+    """24 frames of the orbit at 320 x 240."""
+    return render("orbit", frames=24, width=320, height=240)
 
 
 def test_orbit_meets_its_targets(orbit_truth, make_clip, run):
@@ -125,26 +125,26 @@ def test_mapping_twice_gives_equal_bytes_and_survives_being_saved(small, tmp_pat
 def test_a_killed_run_goes_on_and_ends_with_equal_bytes(small, make_clip, run, tmp_path):
     clip, progress = make_clip(small.rgb), []
     whole, quality = run(
-        SfmDepth, clip, segment_s=1.0, segments=tmp_path / "one", progress=lambda done, total: progress.append((done, total))
+        SfmDepth, clip, segment_s=0.8, segments=tmp_path / "one", progress=lambda done, total: progress.append((done, total))
     )
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
-    assert {total for _, total in progress} == {90}
-    assert progress[-1][0] == 90
+    assert {total for _, total in progress} == {72}
+    assert progress[-1][0] == 72
 
     class KilledError(Exception):
         pass
 
     def kill(done, total):
-        if done >= 2 * 30 + 18:
+        if done >= 2 * 24 + 16:
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(SfmDepth, clip, segment_s=1.0, segments=tmp_path / "two", progress=kill)
+        run(SfmDepth, clip, segment_s=0.8, segments=tmp_path / "two", progress=kill)
     seen = []
     again, again_quality = run(
-        SfmDepth, clip, segment_s=1.0, segments=tmp_path / "two", progress=lambda done, total: seen.append(done)
+        SfmDepth, clip, segment_s=0.8, segments=tmp_path / "two", progress=lambda done, total: seen.append(done)
     )
-    assert min(seen) == 2 * 30 + 18  # features, poses, unit and the first segment were kept
+    assert min(seen) == 2 * 24 + 16  # features, poses, unit and the first segment were kept
     assert np.array_equal(again.T_camera_world, whole.T_camera_world)
     assert np.array_equal(again[:], whole[:])
     assert dict(again.attrs) == dict(whole.attrs)
