@@ -90,12 +90,10 @@ class Agreement:
     Attributes:
         given_px: with the poses as they are.
         inverted_px: with every pose inverted.
-        still_px: with no motion at all.
     """
 
     given_px: float
     inverted_px: float
-    still_px: float
 
     @property
     def inverted(self) -> bool:
@@ -119,11 +117,7 @@ def measure_agreement(
         K: (3, 3).
         T_camera_world: (T, 4, 4), NaN where not known.
     """
-    poses = {
-        "given": T_camera_world,
-        "inverted": invert_pose(T_camera_world),
-        "still": np.tile(np.eye(4), (len(T_camera_world), 1, 1)),
-    }
+    poses = {"given": T_camera_world, "inverted": invert_pose(T_camera_world)}
     off: dict[str, list[Array]] = {name: [] for name in poses}
     for first, tracks in spans:
         last = first + len(tracks) - 1
