@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import random
@@ -214,7 +215,7 @@ def measure(system: str, name: str) -> dict[str, float]:
         receipts = [float(line[1]) for line in lines if line[0] == "item"]
         done = len({line[2] for line in lines if line[0] == "item"})
         result = {
-            "seconds": max(receipts) - ready,
+            "seconds": max(receipts, default=ready) - ready,
             "start_s": ready - began,
             "lost": LOADS[name]["items"] - done,
             "ended": float(ended),
@@ -260,7 +261,7 @@ def compare(name: str, systems: list[str]) -> None:
 
 def ratio(theirs: list[float], own: list[float], draws: int = 2000) -> str:
     """Median ratio of paired repeats with its 90 % bootstrap interval."""
-    pairs = [a / b for a, b in zip(theirs, own, strict=True)]
+    pairs = [a / b for a, b in zip(theirs, own, strict=True) if b > 0] or [float("nan")]
     rng = random.Random(0)
     medians = sorted(statistics.median(rng.choices(pairs, k=len(pairs))) for _ in range(draws))
     return f"{statistics.median(pairs):.3f} [{medians[draws // 20]:.3f}, {medians[-draws // 20]:.3f}]"
@@ -285,14 +286,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["sleep", "cpu", "cost", "faults"])
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--repeats", type=int, help="instead of the default of each load")
     chosen = parser.parse_args()
     if chosen.repeats:
         REPEATS.update(dict.fromkeys(REPEATS, chosen.repeats))
-    systems = list(SYSTEMS)
-    try:
-        import loky  # noqa: F401
-    except ImportError:
+    systems = list(chosen.systems)
+    if "loky" in systems and importlib.util.find_spec("loky") is None:
         systems.remove("loky")
         print("loky is not installed: left out")
     for name in chosen.what:
