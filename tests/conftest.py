@@ -1,6 +1,7 @@
 """What all tests share: patience on busy machines, and a small disk that fills up."""
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import settings
 
 settings.register_profile("patient", deadline=None, print_blob=True)  # a busy machine is no failure
 settings.load_profile("patient")
+
+# A shell that puts us into the background has SIGINT ignored, which every child would inherit: then Ctrl-C tests nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL_DISK_BYTES = 4 << 20
 

@@ -25,13 +25,21 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in room
 
 HEAVY = ("torch", "snakemake", "pycolmap", "mediapipe", "rerun", "pulp", "pandas", "matplotlib")
 """What importing the library must not bring in."""
+BUILT = re.compile(
+    r"^(\.venv|output|thirdparty/(envs|weights|checkouts))|(^|/)(__pycache__|\.[a-z]+_cache|\.snakemake|[^/]*\.egg-info)/"
+)
+"""Paths that .gitignore names, where there is no git to ask."""
+
+
+def _all_names() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*")]
 
 
 @cache
 def tracked() -> tuple[Path, ...]:
     """Files of the repository; without git, every file that is no build product."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    names = listed.stdout.splitlines() if listed.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")]
+    names = listed.stdout.splitlines() if listed.returncode == 0 else [name for name in _all_names() if not BUILT.search(name)]
     return tuple(ROOT / name for name in names if (ROOT / name).is_file())
 
 
