@@ -103,10 +103,10 @@ class Status:
             kinds = Counter(video.stages.get(stage, "done") for video in self.videos if video.overall != "excluded")
             past = [video.seconds[stage] for video in self.videos if video.seconds.get(stage)]
             left = (kinds["todo"] + kinds["stale"]) * median(past) if past else None
-            out.append(
-                f"{stage:<10} {kinds['done'] + kinds['none']:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8}"
-                f" {kinds['todo']:>8}   {_hours(sum(past)):>9} {_hours(left) if left is not None else 'unknown':>9}"
-            )
+            done = kinds["done"] + kinds["none"]
+            counts = f"{done:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8} {kinds['todo']:>8}"
+            remaining = _hours(left) if left is not None else "unknown"
+            out.append(f"{stage:<10} {counts}   {_hours(sum(past)):>9} {remaining:>9}")
         return out
 
     def video_lines(self) -> list[str]:
