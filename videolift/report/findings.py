@@ -43,7 +43,9 @@ class Findings:
         layout, stack = Layout(output), ExitStack()
         path = layout.artifact("ingest", video)
         if not path.exists():
-            raise ConfigError(f"{video}: no frames at {path}. `videolift status` says what became of it")
+            raise ConfigError(
+                f"{video}: no frames at {path}. `videolift status` says what became of it; where keep lets frames go, name ingest there"
+            )
 
         def found(stage: str, kind: type[_Kind]) -> _Kind | None:
             there = layout.artifact(stage, video)
