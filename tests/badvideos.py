@@ -18,7 +18,7 @@ def write_bad_videos(folder: Path) -> dict[str, str]:
     bad = {
         "-leading dash; rm -rf ~ .mp4": ("truncated", cut_in_the_middle(good)),
         "zero bytes.mp4": ("empty_file", b""),
-        "it's \"text\" $(touch pwned) `id`.mp4": ("not_a_video", b"This is a shopping list, not a video.\n" * 40),
+        'it\'s "text" $(touch pwned) `id`.mp4': ("not_a_video", b"This is a shopping list, not a video.\n" * 40),
         "sub folder/ünïcödé 手 🎬.MP4": ("truncated", without_index(folder)),
         "sub folder/bad dimensions & more.mov": ("too_large", decompression_bomb(folder)),
         "new\nline %s {video} codec.mov": ("unsupported_codec", good.replace(b"avc1", b"zzz9")),
