@@ -35,13 +35,14 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
         for entry in run.entries():
-            states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
+            variant = run.variants[entry.variant]
+            states = judge(entry.video, variant, read, layout.output, vanished=entry.vanished)
             state = states["create_h5"]
             if state.kind == "done" and state.receipt is not None:
                 path = layout.artifact("create_h5", entry.video.id)
                 packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), _metadata(entry.video)))
-                backends += [
-                    (stage, s.receipt.backend) for stage, s in states.items() if s.receipt is not None and s.kind == "done"
+                backends += [  # what is done was done by these; one mapping for all videos and not one for each
+                    (stage, identity) for stage, s in states.items() if s.kind == "done" and (identity := variant.identities[stage])
                 ]
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"

@@ -43,9 +43,8 @@ class Findings:
         layout, stack = Layout(output), ExitStack()
         path = layout.artifact("ingest", video)
         if not path.exists():
-            raise ConfigError(
-                f"{video}: no frames at {path}. `videolift status` says what became of it; where keep lets frames go, name ingest there"
-            )
+            hint = "`videolift status` says what became of it; where keep lets frames go, name ingest there"
+            raise ConfigError(f"{video}: no frames at {path}. {hint}")
 
         def found(stage: str, kind: type[_Kind]) -> _Kind | None:
             there = layout.artifact(stage, video)
