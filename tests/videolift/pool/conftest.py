@@ -94,7 +94,7 @@ class MadeUpCards:
         """Somebody else takes memory (or, with 0, gives it back)."""
         held = self.folder / "vram" / uuid
         held.mkdir(parents=True, exist_ok=True)
-        (held / str(FOREIGN + 1)).write_text(str(int(gib * GIB)))
+        (held / str(FOREIGN + 1)).write_text(f"{int(gib * GIB)} 0")
 
 
 class Bench:

@@ -249,7 +249,7 @@ def vram(folder, card, gib):
     if taken + gib * GIB > total:
         raise OutOfMemoryError(f"CUDA out of memory. Tried to allocate {gib:.2f} GiB")
     temporary = held / f".{os.getpid()}"
-    temporary.write_text(str(int(gib * GIB)))
+    temporary.write_text(f"{int(gib * GIB)} {_start(os.getpid())}")
     os.replace(temporary, held / str(os.getpid()))
 
 
@@ -257,19 +257,19 @@ def used_by_pid(held, besides=None):
     """Bytes per living process on a made-up card."""
     used = {}
     for file in held.glob("[0-9]*"):
-        pid = int(file.name)
-        if pid != besides and _lives(pid):
-            used[pid] = int(file.read_text())
+        pid, (count, start) = int(file.name), file.read_text().split()
+        if pid != besides and (pid >= FOREIGN or _start(pid) == start):
+            used[pid] = int(count)
     return used
 
 
-def _lives(pid):
-    if pid >= FOREIGN:
-        return True
+def _start(pid):
+    """When a living process began, in ticks since boot: a pid alone is reused. None when it is gone or a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return False
+        return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
 FOREIGN = 1 << 22
