@@ -97,6 +97,10 @@ class Cluster:
         rows = self.command("squeue", "-h", "-t", states, "-o", "%i %k").splitlines()
         return {number: comment for number, _, comment in (row.partition(" ") for row in rows)}
 
+    def shown(self) -> list[str]:
+        """All that SLURM knows of each job it remembers, a line each."""
+        return self.command("scontrol", "-o", "show", "job").splitlines()
+
     def wait_for_empty_queue(self, timeout: float = 60) -> None:
         """Until no job is pending or running."""
         until = time.monotonic() + timeout

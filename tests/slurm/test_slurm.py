@@ -61,13 +61,13 @@ def test_the_line_ends_with_the_same_bytes_and_only_depth_holds_a_card(cluster, 
     seen = re.findall(r"^depth GPU-(\d):(\S+) card$", project.log.read_text(), re.MULTILINE)
     assert seen, "no worker of depth loaded on a card"
     assert all(mask == f"GPU-{index}" for index, mask in seen), seen
-    asked = cluster.command("squeue", "-h", "-t", "all", "-o", "%k|%b|%m|%l").splitlines()
-    cards = {rule: gpus for rule, gpus, _, _ in (line.split("|") for line in asked)}
-    assert {rule for rule, gpus in cards.items() if "gpu" in gpus} == {rule for rule in cards if "depth" in rule}, asked
+    asked = {re.search(r"Comment=rule_(\w+)_batch", line)[1]: line for line in cluster.shown() if str(tmp_path) in line}
+    assert set(asked) == set(STAGES)
+    assert {stage for stage, line in asked.items() if "gpu" in line} == {"depth"}, asked["depth"]
 
 
 def test_a_cancelled_job_is_tried_again_and_keeps_what_it_had_finished(cluster, tmp_path, undisturbed):
-    project = slurm_project(tmp_path / "project", seconds=4.0)
+    project = slurm_project(tmp_path / "project", seconds=2.0)
     head = project.start()
     wait_for(lambda: in_the_middle_of_depth(project))
     cluster.command("scancel", cluster.wait_for_job("depth"))
