@@ -32,6 +32,8 @@ def why_not() -> str | None:
         return "bringing up a SLURM takes root"
     if _ETC.exists() and _PREFIX not in str(_ETC.resolve()):
         return f"{_ETC} is there: this machine belongs to a cluster"
+    if _ETC.exists() and " is UP" in subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=60).stdout:
+        return "another SLURM of these tests is up"
     if all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
         return None
     return None if shutil.which("apt-get") else "no SLURM is installed, and there is no apt-get to install one"
