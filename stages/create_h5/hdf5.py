@@ -91,7 +91,7 @@ class Hdf5Backend:
         if depth is None or depth.tier <= worst:
             return
         text = f"depth is tier {depth.tier}, {_TIERS[depth.tier]}; min_tier is {worst}"
-        if depth.tier == "D" and depth.attrs["pose"] == "static":
+        if depth.tier == "D" and depth.attrs["pose"] in ("static", "rotation"):
             text = _STATIC
         remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {depth.tier}."
         raise BadInput("tier_below_minimum", text, remedy)

@@ -210,8 +210,9 @@ def remade_depth(path, source, *, factor=1.0, **declared):
     return Depth(path)
 
 
-def test_a_static_camera_without_depth_is_refused_in_these_words(package_clip, truth_folder, tmp_path):
-    depth = remade_depth(tmp_path / "d.h5", truth_folder / "depth/clip.h5", tier="D", pose="static", scale="assumed")
+@pytest.mark.parametrize("pose", ["static", "rotation"])
+def test_a_camera_that_does_not_move_or_only_turns_is_refused_in_these_words(pose, package_clip, truth_folder, tmp_path):
+    depth = remade_depth(tmp_path / "d.h5", truth_folder / "depth/clip.h5", tier="D", pose=pose, scale="assumed")
     with pytest.raises(BadInput) as caught:
         package_clip(depth=depth)
     assert caught.value.code == "tier_below_minimum"
