@@ -74,7 +74,7 @@ class Bench:
 
 
 def point_errors(truth: Truth, windows: list[Window]) -> dict[str, float]:
-    """Figures over all points of ``windows`` that are truly visible, in every frame after the first; without depth is infinitely off."""
+    """Figures over points that are truly visible, in every frame of ``windows`` after the first; no depth is infinitely off."""
     metres, pixels, moving, agree = [], [], [], []
     for window in windows:
         length, ids = len(window.uv_px), at_pixels(truth.instance[window.start], window.uv_px[0])

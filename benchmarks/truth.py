@@ -3,7 +3,7 @@
     python -m benchmarks.truth output          # after `snakemake --cores 2 --config videos=sample`
 
 Reads the artifacts of a finished run, renders the clips again and prints one line per figure; exit code 1 where one is beyond its
-bound. Between truth and figure lies all that a user's video meets: H.264, ingest, the storage codecs, and depth as it was estimated.
+bound. Between truth and figure lies all that a user's video meets: H.264, ingest, storage, and depth as it was estimated.
 """
 
 from __future__ import annotations
