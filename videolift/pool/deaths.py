@@ -99,11 +99,19 @@ class Deaths:
         elif before == "idle":
             self._in_a_row += 1
             self._events.emit("died", worker=worker.serial, device=crew.device.id, item=None, text=how)
+        self._stop_if_hopeless()
+        self.see_it_gone(worker, crew)
+
+    def a_model_died(self, task: Task) -> None:
+        """A process of the worker's own ended with an item, and the worker lived to say so."""
+        self._in_a_row += task.crashes == 0
+        self._stop_if_hopeless()
+
+    def _stop_if_hopeless(self) -> None:
         if self._in_a_row >= MAX_DEATHS_IN_A_ROW:
             logs = self._plan.log_folder
             text = f"{self._in_a_row} workers died one after another without finishing an item; the logs are in {logs}"
             self._halt.begin("backend", text, at_once=True)
-        self.see_it_gone(worker, crew)
 
     def _after_death(self, worker: WorkerHandle, crew: Crew, task: Task, before: State, how: str) -> None:
         recorded = self._books.recorded(task)

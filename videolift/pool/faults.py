@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from videolift.errors import BackendUnavailable, BadInput, OutOfMemory, Transient, is_storage_error
+from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient, is_storage_error
 from videolift.pool.messages import Failed
 
 _OOM_PHRASES = (
@@ -67,6 +67,9 @@ def describe(error: BaseException, *, loading: bool) -> Failed:
         kind = "transient"
     elif isinstance(error, BackendUnavailable):
         kind = "backend"
+    elif isinstance(error, Crash):  # of the model's own process, which is gone: ours can go on
+        kind, text = "crash", error.text
+        lost = any(phrase in text.lower() for phrase in _LOST_PHRASES)
     else:
         kind = "error"
         cuda = _speaks_cuda(error)

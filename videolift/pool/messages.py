@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from videolift.pool.types import Device, Item
 
-FailureKind = Literal["bad_input", "oom", "error", "transient", "backend"]
+FailureKind = Literal["bad_input", "oom", "crash", "error", "transient", "backend"]
 
 
 @dataclass(frozen=True)

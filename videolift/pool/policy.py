@@ -107,6 +107,8 @@ def judge(task: Task, failure: Failed | Death, seen: Circumstances, rules: Rules
         return _after_transient(task, failure, seen, rules)
     if failure.kind == "bad_input":
         return Final(_outcome("bad_input", task, failure, seen))
+    if failure.kind == "crash":
+        return _charge(task, Death("crash", failure.text, failure.traceback), seen, rules)
     return _after_error(task, failure, seen)
 
 
@@ -118,12 +120,16 @@ def _after_death(task: Task, death: Death, seen: Circumstances, rules: Rules) ->
         return Again(task)
     if death.cause == "excused" and task.excused < MAX_EXCUSED:
         return Again(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
+    return _charge(task, replace(death, text=f"its worker {death.text}"), seen, rules)
+
+
+def _charge(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verdict:
     charged = replace(task, crashes=task.crashes + 1, avoid=task.avoid | {seen.serial})
     if charged.crashes < rules.attempts:
         return Again(charged)
     kind: Kind = "hang" if death.cause == "hang" else "crash"
-    text = f"its worker {death.text}, {charged.crashes} times in all"
-    remedy = "See the traceback for the last lines that the worker printed; after a change use: videolift retry"
+    text = f"{death.text}, {charged.crashes} times in all"
+    remedy = "See the traceback for the last lines that it printed; after a change use: videolift retry"
     outcome = Outcome(
         kind, kind, text, remedy, death.tail, None, seen.seconds, seen.peak_bytes, charged.crashes, _shrink(task, seen)
     )

@@ -221,6 +221,8 @@ class Supervisor:
             worker.kill()
         elif worker.state == "busy":
             worker.enter("idle")
+        if message.kind == "crash":
+            self._deaths.a_model_died(task)
         if message.device_lost:
             self._staffing.fence(crew, message.text)
         self._staffing.decide_anew()

@@ -401,9 +401,10 @@ def _(bench, monkeypatch):
     assert "exit code 7" in report.text
     assert bench.spawned == 3
     monkeypatch.setattr(deaths_module, "MAX_DEATHS_IN_A_ROW", 4)
-    report = bench.run([item(f"p{i}", ["exit", 9]) for i in range(9)])
-    assert report.stopped == "backend"
-    assert "4 workers died one after another" in report.text
+    for end in (["exit", 9], ["raise", "Crash", "the model's process: it ended"]):
+        report = bench.run([item(f"{end[0]}{i}", end) for i in range(9)])
+        assert report.stopped == "backend"
+        assert "4 workers died one after another" in report.text
 
 
 # Results

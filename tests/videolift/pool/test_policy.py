@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from videolift.errors import BackendUnavailable, BadInput, OutOfMemory, Transient
+from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
 from videolift.pool.faults import describe
 from videolift.pool.messages import Failed
 from videolift.pool.policy import Again, Circumstances, Death, Final, Pending, Rules, judge
@@ -30,6 +30,17 @@ def test_a_third_death_is_final_and_the_first_two_are_not():
     verdict = follow(TASK, death, death, death)
     assert isinstance(verdict, Final)
     assert (verdict.outcome.kind, verdict.outcome.attempts, verdict.outcome.traceback) == ("crash", 3, "last words")
+
+
+def test_the_death_of_a_models_own_process_is_charged_as_a_workers_and_the_worker_goes_on():
+    failure = describe(Crash("the model's process: it ended (killed by SIGSEGV)", "last words"), loading=False)
+    assert not failure.poisoned
+    assert follow(TASK, failure).task == dataclasses.replace(TASK, crashes=1, avoid=frozenset({7}))
+    outcome = follow(TASK, failure, Death("crash", "killed by SIGSEGV"), failure).outcome
+    assert (outcome.kind, outcome.attempts) == ("crash", 3)
+    assert "SIGSEGV), 3 times in all" in outcome.text
+    assert "last words" not in outcome.text
+    assert "last words" in outcome.traceback
 
 
 def test_deaths_of_earlier_runs_count():
@@ -105,6 +116,7 @@ def test_an_error_is_tried_once_more_elsewhere():
         (OSError(28, "No space left on device"), "transient"),
         (OSError(2, "No such file"), "error"),
         (BackendUnavailable("no weights"), "backend"),
+        (Crash("the model's process: it ended", "last words"), "crash"),
         (KeyboardInterrupt(), "error"),
     ],
 )
@@ -118,6 +130,8 @@ def test_a_sticky_cuda_error_poisons_the_worker_and_a_lost_card_is_known():
     lost = describe(RuntimeError("CUDA error: uncorrectable ECC error encountered"), loading=False)
     assert (lost.poisoned, lost.device_lost) == (True, True)
     assert not describe(ValueError("CUDA error"), loading=False).poisoned
+    in_the_model = describe(Crash("AcceleratorError: CUDA error: uncorrectable ECC error encountered"), loading=False)
+    assert (in_the_model.poisoned, in_the_model.device_lost) == (False, True)
 
 
 def test_longest_first_then_as_given_then_what_was_tried():

@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from videolift.errors import BackendUnavailable, BadInput, Transient
+from videolift.errors import BackendUnavailable, BadInput, Crash, Transient
 
 GIB = 2**30
 
@@ -117,6 +117,7 @@ class Told:
     def do_raise(self, kind, *arguments):
         kinds = {
             "ValueError": ValueError,
+            "Crash": Crash,
             "SystemExit": SystemExit,
             "KeyboardInterrupt": KeyboardInterrupt,
             "MemoryError": MemoryError,
