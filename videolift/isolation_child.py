@@ -264,7 +264,8 @@ def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, 
     """A pickle module for one ``torch.load`` of a checkpoint that holds more than tensors.
 
     Args:
-        allowed: module to names that it may hold besides tensors and plain containers; an empty tuple allows all of that module.
+        allowed: module to names that it may hold besides tensors and plain containers. Names, never whole modules: what a module
+            imports, and the methods of its classes (``Path.write_text``), could be called as well.
         inert: top-level packages whose objects become dictionaries that do nothing.
 
     Its ``load`` raises pickle.UnpicklingError naming whatever else the file wants to call.
@@ -277,8 +278,8 @@ def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, 
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            storage = module in ("torch", "torch.storage") and name.endswith("Storage")
-            if storage or (module in known and (not known[module] or name in known[module])):
+            storage = module in ("torch", "torch.storage") and name.endswith("Storage") and "." not in name
+            if storage or name in known.get(module, ()):
                 return super().find_class(module, name)
             if module.split(".")[0] in inert:
                 return Inert

@@ -25,7 +25,7 @@ CONFIG_CLASSES = {
     "omegaconf.dictconfig": ("DictConfig",),
     "omegaconf.listconfig": ("ListConfig",),
     "omegaconf.base": ("ContainerMetadata", "Metadata"),
-    "omegaconf.nodes": (),
+    "omegaconf.nodes": ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "BytesNode", "PathNode", "EnumNode"),
     "pathlib": ("Path", "PosixPath", "PurePosixPath"),
     "typing": ("Any", "Dict", "List", "Union", "Optional"),
 }
