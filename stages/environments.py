@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import uv
 import yaml
 
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
+from videolift.leases import Lease
 from videolift.store import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
 FROM_SOURCE = "VIDEOLIFT_FROM_SOURCE"
 """Variable of an environment file: packages that compile against those installed before them, built last, without isolation."""
-STALE_S = 120.0
-_TOUCH_S = 15.0
 _PIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+$")
 
 
@@ -126,24 +122,26 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
     environment = read_environment(name, envs)
     folder = environment.folder(envs_dir)
     envs_dir.mkdir(parents=True, exist_ok=True)
-    with _lease(folder.with_name(folder.name + ".lock")) as lease:
+    with Lease.acquire(folder.with_name(folder.name + ".lock"), wait_s=math.inf, what=f"the environment {name}") as lease:
         if not is_built(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            _install(environment, folder, lease)
+            _install(environment, folder)
+            if not lease.still_ours():
+                raise BackendUnavailable(f"{name}: this build was stopped for so long that another has begun; let that one finish")
             write_json(folder / ".ok", {"environment": name, "sha256": environment.digest})
     return folder / "bin" / "python"
 
 
-def _install(environment: Environment, folder: Path, lease: Path) -> None:
+def _install(environment: Environment, folder: Path) -> None:
     python = folder / "bin" / "python"
     wanted = environment.python
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment, lease)
+    _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment)
     install = ["pip", "install", "--python", str(python), "--no-deps"]
     first = [pin for pin in environment.pins if pin not in environment.from_source]
-    _uv([*install, *first], environment, lease)
+    _uv([*install, *first], environment)
     if environment.from_source:
-        _uv([*install, "--no-build-isolation", *environment.from_source], environment, lease)
+        _uv([*install, "--no-build-isolation", *environment.from_source], environment)
     probe = subprocess.run([python, "-I", "-c", "import numpy"], check=False)
     if probe.returncode:
         raise BackendUnavailable(
@@ -151,78 +149,13 @@ def _install(environment: Environment, folder: Path, lease: Path) -> None:
         )
 
 
-def _uv(arguments: Sequence[str], environment: Environment, lease: Path) -> None:
+def _uv(arguments: Sequence[str], environment: Environment) -> None:
     outside = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    process = subprocess.Popen([uv.find_uv_bin(), *arguments], env={**outside, **environment.variables})
-    try:
-        while True:
-            try:
-                status = process.wait(timeout=_TOUCH_S)
-                break
-            except subprocess.TimeoutExpired:
-                lease.touch()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    command = [uv.find_uv_bin(), *arguments]
+    status = subprocess.run(command, env={**outside, **environment.variables}, check=False).returncode
     if status:
         shown = " ".join(arguments[:3])
         raise BackendUnavailable(f"{environment.name}: uv {shown} failed ({status}); see above, then type the same command again")
-
-
-@contextmanager
-def _lease(path: Path) -> Iterator[Path]:
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
-    told = False
-    while not _take(path, me):
-        if not told:
-            print(f"waiting for another build ({path.name})", flush=True)
-            told = True
-        time.sleep(0.2)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _take(path: Path, me: dict[str, object]) -> bool:
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        if _is_abandoned(path):
-            _break(path)
-        return False
-    os.close(descriptor)
-    write_json(path, me)
-    return True
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Its owner is dead on this host, or, of another host or still without a name, it was not touched for 120 s."""
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    owner = read_json(path)
-    if not isinstance(owner, dict) or owner.get("host") != socket.gethostname():
-        return age > STALE_S
-    try:
-        return psutil.Process(owner["pid"]).create_time() != owner["created"]
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _break(path: Path) -> None:
-    """Removes an abandoned lease; of several that try, the rename lets one win."""
-    grave = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        os.rename(path, grave)
-    except FileNotFoundError:
-        return
-    if _is_abandoned(grave):
-        grave.unlink()
-    else:
-        os.rename(grave, path)  # it had just changed hands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

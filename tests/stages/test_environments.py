@@ -1,7 +1,5 @@
 """The models' own environments: where they are, when they count as built, two builders, a builder that died."""
 
-import json
-import os
 import subprocess
 import sys
 import threading
@@ -140,22 +138,21 @@ def test_two_builders_build_once(envs, tmp_path, fake_uv):
 
 def test_the_lease_of_a_dead_builder_is_taken_over(envs, tmp_path, fake_uv):
     fake_uv()
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
     folder = read_environment("toy", envs).folder(tmp_path / "built")
     lock = folder.with_name(folder.name + ".lock")
-    lock.parent.mkdir()
-    lock.write_text(json.dumps({"host": environments.socket.gethostname(), "pid": dead.pid, "created": 1.0}))
+    take = "import os, sys; from pathlib import Path; from videolift.leases import Lease"
+    subprocess.run([sys.executable, "-c", f"{take}; Lease.acquire(Path(sys.argv[1]), wait_s=0); os._exit(0)", lock], check=True)
+    assert lock.exists()
     build("toy", envs_dir=tmp_path / "built", envs=envs)
     assert is_built(folder)
 
 
-def test_a_lease_of_another_host_holds_until_it_is_stale(tmp_path):
-    lock = tmp_path / "x.lock"
-    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "created": 1.0}))
-    assert not environments._is_abandoned(lock)
-    os.utime(lock, (1.0, 1.0))
-    assert environments._is_abandoned(lock)
+def test_a_builder_whose_lease_was_taken_over_marks_nothing_as_built(envs, tmp_path, fake_uv, monkeypatch):
+    fake_uv()
+    monkeypatch.setattr(environments.Lease, "still_ours", lambda lease: False)
+    with pytest.raises(BackendUnavailable, match="another has begun"):
+        build("toy", envs_dir=tmp_path / "built", envs=envs)
+    assert not is_built(read_environment("toy", envs).folder(tmp_path / "built"))
 
 
 def test_an_unbuilt_environment_names_the_command_to_type(tmp_path):
