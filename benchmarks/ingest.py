@@ -1,8 +1,7 @@
-"""What ingest costs: size and speed of stored frames against PNG, and memory and CPU time of a long video.
+"""What ingest costs: size and speed of stored frames against PNG.
 
     python benchmarks/ingest.py                     # stored frames of the rendered sample; about half a minute
     python benchmarks/ingest.py VIDEO ...           # of your own videos
-    python benchmarks/ingest.py --minutes 10        # also a rendered 1080p video of ten minutes: three to four minutes of CPU
 
 Times are CPU milliseconds per frame: medians of 7 repeats in random order within one run; a ratio's interval is the 90 % bootstrap
 interval over the repeats. PNG is OpenCV's default level, decoded from memory; the clip is read through HDF5, checksums included.
@@ -11,18 +10,14 @@ interval over the repeats. PNG is OpenCV's default level, decoded from memory; t
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
 import tempfile
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
-import psutil
 
 from stages.backend import Inputs
 from stages.ingest.pyav import BACKEND
@@ -36,10 +31,10 @@ from videolift.video import Video
 REPEATS, FRAMES = 7, 30
 
 
-def ingest(path: Path, final: Path, threads: int = 2) -> None:
+def ingest(path: Path, final: Path) -> None:
     """Ingests one video with the default settings."""
     backend = BACKEND(IngestSettings(), root=Path())
-    backend.load(Device("cpu", "cpu", "a processor", 1 << 30, threads))
+    backend.load(Device("cpu", "cpu", "a processor", 1 << 30, 2))
     writer = ClipWriter(final)
     backend.process(Inputs(Video("video", path)), writer, shrink=1, progress=lambda done, total: None)
     writer.publish()
@@ -95,64 +90,10 @@ def write_sample(path: Path, rgb: np.ndarray) -> None:
             file.write(frame)
 
 
-def write_long_video(path: Path, minutes: float, width: int = 1920, height: int = 1080, fps: int = 30) -> None:
-    """Two rendered seconds, enlarged and noisy, their packets repeated: no long encoding, full decoding."""
-    rng = np.random.default_rng(0)
-    truth = render(next(iter(CLIPS)), frames=2 * fps, width=480, height=270)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "21", "g": str(fps)})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        packets = []
-        for image in truth.rgb:
-            large = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-            noisy = cv2.add(large, rng.integers(0, 12, large.shape, np.uint8))
-            packets += stream.encode(av.VideoFrame.from_ndarray(noisy, "rgb24"))
-        packets += stream.encode()
-        loop = round(2 / packets[0].time_base)
-        for repeat in range(round(minutes * 30)):
-            for packet in packets:
-                copy = av.Packet(bytes(packet))
-                copy.stream, copy.time_base, copy.is_keyframe = stream, packet.time_base, packet.is_keyframe
-                copy.pts, copy.dts = packet.pts + repeat * loop, packet.dts + repeat * loop
-                copy.duration = round(Fraction(1, fps) / packet.time_base)
-                file.mux(copy)
-
-
-def memory(minutes: float, folder: Path, threads: int) -> None:
-    """Prints peak PSS and CPU time of ingesting a long video in a process of its own."""
-    path = folder / "long.mp4"
-    write_long_video(path, minutes)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_ingest_and_report, args=(path, folder / "long.h5", threads, results))
-    start = time.monotonic()
-    child.start()
-    process, peak = psutil.Process(child.pid), 0
-    while child.is_alive():
-        try:
-            peak = max(peak, process.memory_full_info().pss)
-        except psutil.NoSuchProcess:
-            break
-        time.sleep(0.2)
-    cpu_s, frames, size = results.get(timeout=60)
-    child.join()
-    print(f"{minutes:g} min of 1080p at 30 fps, {path.stat().st_size / 1e6:.0f} MB, {threads} threads:")
-    print(f"  {frames} frames, {size / 1e6:.0f} MB")
-    print(f"  peak PSS {peak / 2**30:.2f} GiB, CPU {cpu_s:.0f} s, wall {time.monotonic() - start:.0f} s")
-
-
-def _ingest_and_report(path: Path, final: Path, threads: int, results: multiprocessing.Queue) -> None:
-    ingest(path, final, threads)
-    with Clip(final) as clip:
-        results.put((time.process_time(), len(clip), final.stat().st_size))
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path)
-    parser.add_argument("--minutes", type=float, default=0.0, help="length of the long video; 0 leaves it out")
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -164,8 +105,6 @@ def main() -> None:
                 write_sample(path, render(clip, frames=30).rgb)
         for path in videos:
             storage(path, folder)
-        if options.minutes:
-            memory(options.minutes, folder, options.threads)
 
 
 if __name__ == "__main__":
