@@ -165,6 +165,9 @@ class Tapip3dSettings(Block):
         1.0, description="frame area fed, in the model's own; upstream's demo takes 2, twice the cost"
     )
     support_grid: int = Field(0, ge=0, description="upstream's grid_size: extra points that steady sparse queries")
+    check_every: int = Field(
+        30, ge=0, description="every so manieth window is tracked backward too, to measure forward-backward error; 0: none"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the card truly has it")
     python: str | None = Field(None, description="an interpreter of yours instead of the built environment")
     checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")

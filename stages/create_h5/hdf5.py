@@ -32,7 +32,7 @@ class Hdf5Backend:
     """Packages one video; CPU only, a few chunks of frames in memory."""
 
     name: ClassVar[str] = "hdf5"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -201,7 +201,23 @@ class Tapip3dTracks:
                 if real < self._settings.window_length:
                     yield _no_points(start, real, plan.fed)
                     continue
-                yield window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
+                window = window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
+                due = own.check_every and start // self._settings.stride % own.check_every == 0
+                missed_px = self._missed_px(feed, window, scene, options) if due else np.nan
+                yield replace(window, forward_backward_px=missed_px)
+
+    def _missed_px(self, feed: _Feed, window: Window, scene: Scene, options: dict[str, Any]) -> float:
+        """How far points end from their start, median in pixels, when those seen in the window's last frame are tracked back."""
+        last = self._settings.window_length - 1
+        seen = np.flatnonzero(window.visible[last])
+        if not len(seen):
+            return np.nan
+        back = [window.start + max(last - i, 0) for i in range(len(window.uv_px))]
+        reply = feed.track(window.start, back, Queries(window.uv_px[last, seen], window.label[seen]), options)
+        T = T_camk_cam0(scene.T_camera_world[back])[last]
+        missed = project(transform(T, reply["xyz_cam0"][last]), scene.K) - window.uv_px[0, seen[reply["kept"]]]
+        missed_px = np.linalg.norm(missed[np.isfinite(missed).all(-1)], axis=-1)
+        return float(np.median(missed_px)) if len(missed_px) else np.nan
 
     def _call(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         assert self._process is not None
@@ -239,7 +255,7 @@ class _Feed:
 def _no_points(start: int, real: int, fed: int) -> Window:
     none, off = np.zeros((fed, 0), np.float32), np.zeros((fed, 0), bool)
     xyz, uv = np.zeros((fed, 0, 3), np.float32), np.zeros((fed, 0, 2), np.float32)
-    return Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none)
+    return Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none, np.nan)
 
 
 BACKEND = Tapip3dTracks

@@ -188,7 +188,7 @@ def test_tapip3d_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
         n = min(16, frames - start)
         xyz[start, :n], _, visible[start, :n] = truth.tracks(start, uv, n)
         E[start, :n] = T_camk_cam0(truth.T_camera_world[start : start + n])
-    about = {"size": (height, width), "K": truth.K, "rgb": truth.rgb, "uv_px": uv}
+    about = {"size": (height, width), "K": truth.K, "rgb": truth.rgb, "uv_px": uv, "astray": 0.01}
     np.savez(tmp_path / "tracks.npz", xyz=xyz, visible=visible, T_camk_cam0=E, **about)
     own = block.tapip3d.model_copy(update={"python": sys.executable, "checkout": str(tmp_path)})
     block = block.model_copy(update={"tapip3d": own})
@@ -208,7 +208,12 @@ def test_tapip3d_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
     label = {"tracks/label"}  # the adapter was given no mask
     want = packaged(tmp_path, inputs(folders["handheld"], tracks=true), "want")
     got = packaged(tmp_path, inputs(folders["handheld"], tracks=tracks), "got")
+    missed_px = got.pop("quality/forward_backward_px")
     same(got, want, 1e-5, without=label)
+    assert np.flatnonzero(np.isfinite(missed_px)).tolist() == [0]  # one window in 30
+    astray_px = 0.01 * truth.K[0, 0] / np.median(first.xyz_cam0[0, first.visible[L - 1], 2])
+    assert tracks.forward_backward_px[0] == pytest.approx(astray_px, rel=0.03)
+    assert missed_px[0] == pytest.approx(tracks.forward_backward_px[0] * 96 / height)
 
 
 def test_tapip3d_refuses_windows_that_would_come_back_without_motion(truth, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ _FIELDS = (
     Field("label", "u1", (-1,), chunk=8192, codec=BITSHUFFLE),
 )
 _LOGIT = Field("visibility_logit", "f4", (None, -1), chunk=4096, codec=BITSHUFFLE)
+_RETURN = Field("forward_backward_px", "f4", (-1,))
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +46,9 @@ class Window:
     """(N) mask id under the query point, 0 none."""
     visibility_logit: NDArray[np.float32] | None = None
     """(F, N) where the model gives one."""
+    forward_backward_px: float | None = None
+    """Median distance from their start of points followed to where they were last seen and back, pixels of the clip. NaN: not
+    measured in this window; None: the backend measures it in no window."""
 
     def __repr__(self) -> str:
         return f"Window(start={self.start}, frames_tracked={self.frames_tracked}, points={self.xyz_cam0.shape[1]})"
@@ -54,7 +58,7 @@ class TracksWriter(ArtifactWriter):
     """Writes `Tracks` window by window, in order of start; attributes ``window_length, stride, query, seed, backend``."""
 
     FORMAT, VERSION, ROWS = "videolift.tracks", 1, "window_start"
-    FIELDS = (*_FIELDS, _LOGIT)
+    FIELDS = (*_FIELDS, _LOGIT, _RETURN)
 
     def append_window(self, window: Window) -> None:
         """Adds a window; every window of one artifact has the same F. No points at all is allowed."""
@@ -67,6 +71,8 @@ class TracksWriter(ArtifactWriter):
             arrays[name] = getattr(window, name)
         if window.visibility_logit is not None:
             arrays["visibility_logit"] = window.visibility_logit
+        if window.forward_backward_px is not None:
+            arrays["forward_backward_px"] = [window.forward_backward_px]
         self.append(**arrays)
 
     def _complete_fields(self, file: h5py.File) -> None:
@@ -96,11 +102,18 @@ class Tracks(Artifact):
         for name in names:
             self._require(self.array(name).shape[1] == total, f"{name} holds {self.array(name).shape[1]} points, not {total}")
         self._require(self.array("label").shape[0] == total, "label and points differ in length")
+        if _RETURN.name in self._file:
+            self._require(self.array(_RETURN.name).shape == points.shape, "forward_backward_px and windows differ in length")
 
     @property
     def has_logits(self) -> bool:
         """True where the model gave visibility logits."""
         return _LOGIT.name in self._file
+
+    @property
+    def forward_backward_px(self) -> NDArray[np.float32]:
+        """(W) as `Window.forward_backward_px`; NaN where it was not measured."""
+        return self.read(_RETURN.name) if _RETURN.name in self._file else np.full(len(self), np.nan, np.float32)
 
     @property
     def window_start(self) -> NDArray[np.int64]:
@@ -121,9 +134,10 @@ class Tracks(Artifact):
         names = ["xyz_cam0", "uv_px", "visible", "valid3d"] + (["visibility_logit"] if self.has_logits else [])
         arrays = {name: self.read(name, both) for name in names}
         starts, tracked = (self.read(name, slice(start, stop)) for name in ("window_start", "frames_tracked"))
+        missed = self.forward_backward_px[start:stop].tolist() if _RETURN.name in self._file else [None] * (stop - start)
         label, found = self.read("label", both[1]), []
         for i in range(stop - start):
             part = slice(int(self.offsets[start + i]) - first, int(self.offsets[start + i + 1]) - first)
-            cut = {name: array[:, part] for name, array in arrays.items()}
-            found.append(Window(start=int(starts[i]), frames_tracked=int(tracked[i]), label=label[part], **cut))
+            cut = {name: array[:, part] for name, array in arrays.items()} | {"label": label[part]}
+            found.append(Window(int(starts[i]), int(tracked[i]), forward_backward_px=missed[i], **cut))
         return found

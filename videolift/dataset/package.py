@@ -254,8 +254,9 @@ def _write_tracks(
     out.append(**{"tracks/window_start": tracks.window_start, "tracks/offsets": np.zeros(1)})
     for part in _slices(len(tracks), WINDOWS_PER_CHUNK):
         windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
-        for start, window in zip(tracks.window_start[part], windows, strict=True):
-            meter.window(int(start), window["displacement"], window["visible"], settings.size)
+        missed = tracks.forward_backward_px[part] * (settings.size / geometry.view.side_px)
+        for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
+            meter.window(int(start), window["displacement"], window["visible"], settings.size, missed_px)
         joined = {name: _joined([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
         ends = total + np.cumsum([len(w["query"]) for w in windows])
         frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]

@@ -57,6 +57,12 @@ SCORES: dict[str, Score] = {
     ),
     "static_residual": Score("m", "likewise in depth", 0.02),
     "visible_at_end": Score("share", "points of a window still visible at its last step", 0.5, above=False),
+    "forward_backward_px": Score(
+        "px",
+        "median distance from their start of a window's points, followed to where they were last seen and back by the tracks "
+        "backend: flow a sample in every window, tapip3d one window in check_every, others none",
+        2.0,
+    ),
     "keypoint_residual_px": Score("px", "mean distance of projected joints from the detected keypoints", 5.0),
     "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),
     "cut_hands": Score("share", "valid hands with a keypoint outside the packaged image", 0.3),
@@ -114,8 +120,10 @@ class QualityMeter:
             self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
             self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
 
-    def window(self, start: int, displacement: Floats, visible: NDArray[np.bool_], size: int) -> None:
-        """Points of the window from ``start`` on: displacement (L, N, 3), visible (L, N)."""
+    def window(self, start: int, displacement: Floats, visible: NDArray[np.bool_], size: int, forward_backward_px: float) -> None:
+        """Points of the window from ``start`` on: displacement (L, N, 3), visible (L, N); the tracker's own error, packaged px."""
+        if np.isfinite(forward_backward_px):
+            self._series("forward_backward_px")[start] = forward_backward_px
         if not displacement.shape[1]:
             return
         moved = np.linalg.norm(displacement[-1, :, :2], axis=-1) * size

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from tests.stages.create_h5.test_hdf5 import remade_depth
-from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter
+from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
 from videolift.dataset.quality import SCORES
+from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput
 from videolift.store import read_attributes
+
+DOCS = Path(__file__).parents[3] / "docs" / "format.md"
 
 
 def scores(published):
@@ -61,6 +65,24 @@ def test_a_camera_that_jumps_where_the_depth_does_not_is_noticed(package_clip, t
     writer.publish()
     found = scores(package_clip(depth=Depth(tmp_path / "d.h5"))[0])
     assert found["depth_residual"] > 3 * good["depth_residual"]
+
+
+def test_the_trackers_own_error_is_told_in_packaged_pixels_at_the_windows_first_frames(package_clip, truth_folder, tmp_path):
+    with Tracks(truth_folder / "tracks_3d/clip.h5") as old:
+        assert np.isnan(old.forward_backward_px).all()
+        writer = TracksWriter(tmp_path / "t.h5")
+        writer.describe(**{name: old.attrs[name] for name in ("backend", "window_length", "stride", "query", "seed")})
+        for w, missed_px in enumerate([6.0, np.nan, 3.0, 9.0, np.nan]):
+            writer.append_window(replace(old[w], forward_backward_px=missed_px))
+        writer.publish()
+    published, _ = package_clip(tracks=Tracks(tmp_path / "t.h5"))
+    scale = 64 / 96
+    with h5py.File(published.path, locking=False) as file:
+        series, score = file["quality/forward_backward_px"][...], read_attributes(file)["quality"]["forward_backward_px"]
+    np.testing.assert_allclose(series[[0, 4, 6]], [6 * scale, 3 * scale, 9 * scale])
+    assert np.isnan(np.delete(series, [0, 4, 6])).all()
+    assert (score["value"], score["unit"], score["poor"]) == (pytest.approx(6 * scale), "px", True)
+    assert verify_file(published.path) == []
 
 
 def changed_hands(path, source, change):
@@ -142,3 +164,9 @@ def test_the_scale_is_judged_by_a_known_length(package_clip, truth, inputs):
 def test_a_known_length_that_is_none_is_refused(package_clip, inputs, given):
     with pytest.raises(BadInput, match="known_length is"):
         package_clip(video=replace(inputs().video, metadata={"known_length": given}))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_docs_name_every_score_with_its_threshold(name):
+    (line,) = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("|") and f"`{name}`" in line]
+    assert f"{SCORES[name].threshold:g}" in line.split("|")[3]

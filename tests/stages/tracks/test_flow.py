@@ -7,7 +7,7 @@ import pytest
 
 from stages.backend import Inputs
 from stages.sample.artifacts import write_truth_artifacts
-from stages.tracks.chain import DenseFlow
+from stages.tracks.chain import DenseFlow, FlowPair
 from stages.tracks.flow import BACKEND, Scene, track_windows, window_starts
 from stages.tracks.queries import Queries, make
 from videolift.artifacts import Clip, Depth, DepthWriter, Tracks
@@ -82,6 +82,28 @@ def test_points_of_an_rgbd_clip_are_within_a_centimetre(orbit_truth, orbit_windo
     assert (error < 0.01).mean() >= 0.95
     assert (error[moving] < 0.01).mean() >= 0.85
     assert np.median(error) < 0.0015
+
+
+def test_right_flow_returns_to_where_it_began_and_flow_that_drifts_does_not(small_truth, monkeypatch):
+    starts = range(4, 14, 3)
+    right_px = [window.forward_backward_px for window in windows_of(small_truth, starts, points=800)]
+    assert max(right_px) < 0.3
+    between, drift_px = DenseFlow.between, 0.4  # too little for any single step to be mistrusted
+
+    def drifting(self, first, second):
+        pair = between(self, first, second)
+        return FlowPair(pair.forward + np.float32([drift_px, 0]), pair.backward)
+
+    monkeypatch.setattr(DenseFlow, "between", drifting)
+    drifted = windows_of(small_truth, starts, points=800)
+    assert np.mean([window.visible[-1].mean() for window in drifted]) > 0.5
+    assert [window.forward_backward_px for window in drifted] == pytest.approx([drift_px * (L - 1)] * 4, rel=0.15)
+
+
+def test_a_window_whose_points_are_all_lost_at_once_has_no_error(small_truth, monkeypatch):
+    monkeypatch.setattr(DenseFlow, "follow", lambda self, pair, uv_px: (uv_px, np.zeros(len(uv_px), bool)))
+    (window,) = windows_of(small_truth, range(4, 5), points=100)
+    assert np.isnan(window.forward_backward_px)
 
 
 def test_visibility_agrees_with_the_truth(orbit_truth, orbit_windows):
@@ -166,6 +188,7 @@ def test_a_window_is_the_same_alone_and_among_others(small_truth):
     among = windows_of(small_truth, range(3, 8), points=200)[2]
     assert np.array_equal(alone.uv_px, among.uv_px)
     assert np.array_equal(alone.xyz_cam0, among.xyz_cam0, equal_nan=True)
+    assert alone.forward_backward_px == among.forward_backward_px
 
 
 def test_pixels_without_depth_and_frames_without_pose_are_invalid_not_wrong(small_truth):
@@ -219,7 +242,7 @@ def test_a_killed_video_goes_on_at_its_last_segment_and_ends_the_same(tmp_path, 
         files, tmp_path / "cut.h5", block, segments=tmp_path / "segments", progress=lambda done, total: seen.append((done, total))
     )
     with Tracks(tmp_path / "whole.h5") as whole, Tracks(tmp_path / "cut.h5") as cut:
-        for name in ("window_start", "points", "xyz_cam0", "uv_px", "visible", "valid3d", "label"):
+        for name in ("window_start", "points", "xyz_cam0", "uv_px", "visible", "valid3d", "label", "forward_backward_px"):
             assert np.array_equal(whole.read(name), cut.read(name), equal_nan=name == "xyz_cam0"), name
         assert quality.figures["visible_share"] == whole.read("visible").mean()
     assert seen[-1] == (15, 15)
