@@ -1,18 +1,21 @@
-"""A model's process: the interpreter of its environment, on the pool's device, offline, ready for `Isolated.load`.
+"""What all backends with an environment of their own share: a process of its interpreter, on the pool's device, offline.
 
-What all backends with an environment of their own share. The model, its weights and its arrays are the backend's.
+The model, its weights and its arrays are the backend's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
+from stages.backend import Progress
 from stages.environments import interpreter
 from stages.shelf import Shelf
-from videolift.config import StageBlock
 from videolift.errors import BackendUnavailable
-from videolift.isolation import Isolated
+from videolift.isolation import Arrays, Isolated
 from videolift.pool import Device
 
 OFFLINE = {
@@ -25,34 +28,44 @@ OFFLINE = {
 """A job never downloads; whatever is missing is named instead."""
 
 
-def model_process(
-    env: str,
-    worker: Path,
-    device: Device,
-    *,
-    block: StageBlock,
-    root: Path,
-    python: str | None,
-    variables: dict[str, str] | None = None,
-) -> Isolated:
-    """The process of one model, not yet started.
+class ModelBackend:
+    """A backend whose model runs in the environment ``name`` or in the interpreter that its own settings name.
 
-    Args:
-        env: name of its environment.
-        worker: the file that runs in it.
-        device: what the pool gave; a card becomes the child's only visible one.
-        block: the stage's settings, for ``envs_dir``.
-        root: the checkout.
-        python: an interpreter of the user's instead.
-        variables: more of them.
-
-    Raises:
-        BackendUnavailable: the environment is not built; ends with the command to type.
+    Attributes:
+        about: what the child said of itself and of the model when it loaded, for people.
     """
-    path = interpreter(env, envs_dir=root / Path(block.envs_dir).expanduser(), override=python)
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(device.threads))
-    card = {"CUDA_VISIBLE_DEVICES": device.id if device.kind == "cuda" else ""}
-    return Isolated(path, worker, env={**OFFLINE, **threads, **card, **(variables or {})})
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Any, *, root: Path) -> None:
+        self._settings, self._root = settings, root
+        self._shelf = Shelf(root, settings.models_dir)
+        self._process: Isolated | None = None
+        self.about: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Ends the model's process."""
+        if self._process is not None:
+            self._process.close()
+
+    def _start(self, worker: Path, device: Device, meta: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> None:
+        """Starts ``worker`` on the device (a card becomes the only one it sees) and lets it load.
+
+        Raises:
+            BackendUnavailable: the environment is not built, or the model does not load; what is missing is named.
+        """
+        envs_dir = self._root / Path(self._settings.envs_dir).expanduser()
+        python = interpreter(self.name, envs_dir=envs_dir, override=getattr(self._settings, self.name).python)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(device.threads))
+        card = {"CUDA_VISIBLE_DEVICES": device.id if device.kind == "cuda" else ""}
+        self._process = Isolated(python, worker, env={**OFFLINE, **threads, **card, **(variables or {})})
+        loaded = self._process.load(meta)
+        self.about = self._process.hello | loaded
+
+    def _call(self, meta: Mapping[str, Any], arrays: Arrays, progress: Progress | None = None) -> dict[str, NDArray[Any]]:
+        """The arrays of one call; see `videolift.isolation.Isolated.call`."""
+        assert self._process is not None
+        return self._process.call(meta, arrays, progress)[1]
 
 
 def require_weights(shelf: Shelf, names: Sequence[str]) -> list[Path]:

@@ -22,12 +22,10 @@ from stages.depth.grey import GreyFrames
 from stages.depth.plane import rotations
 from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
 from stages.depth.trajectory import NoTrajectory, solve_trajectory
-from stages.model_process import model_process, require_weights, torch_device, weights_identity
-from stages.shelf import Shelf
+from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import pinhole, transform
-from videolift.isolation import Isolated
 from videolift.pool import Device
 from videolift.store import atomic_file
 
@@ -55,7 +53,7 @@ class Path3d:
     notes: tuple[str, ...]
 
 
-class MogeDepth:
+class MogeDepth(ModelBackend):
     """The ``moge`` backend."""
 
     name: ClassVar[str] = "moge"
@@ -65,11 +63,7 @@ class MogeDepth:
     deterministic: ClassVar[bool] = False
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25, 0.125)
     writer: ClassVar[type[ArtifactWriter]] = DepthWriter
-
-    def __init__(self, settings: DepthSettings, *, root: Path) -> None:
-        self._settings, self._root = settings, root
-        self._shelf = Shelf(root, settings.models_dir)
-        self._process: Isolated | None = None
+    _settings: DepthSettings
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
@@ -90,16 +84,9 @@ class MogeDepth:
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
-        own = self._settings.moge
         (weights,) = require_weights(self._shelf, self.weights)
         paths = [str(self._shelf.checkout("moge", name, override)) for name, override in self.checkouts.items()]
-        self._process = model_process("moge", WORKER, device, block=self._settings, root=self._root, python=own.python)
-        self._process.load({"paths": paths, "weights": str(weights), "device": torch_device(device)})
-
-    def close(self) -> None:
-        """Ends the model's process."""
-        if self._process is not None:
-            self._process.close()
+        self._start(WORKER, device, {"paths": paths, "weights": str(weights), "device": torch_device(device)})
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Works on one video; see `stages.backend.Backend.process`."""
@@ -108,9 +95,8 @@ class MogeDepth:
         return _Work(self._infer, inputs.clip, out, self._settings, shrink, progress).run()
 
     def _infer(self, rgb: NDArray[np.uint8], hfov_deg: float | None, batch: int) -> dict[str, NDArray[Any]]:
-        assert self._process is not None
         meta = {"hfov_deg": hfov_deg, "resolution_level": self._settings.moge.resolution_level, "batch_frames": batch}
-        return self._process.call(meta, {"rgb": rgb})[1]
+        return self._call(meta, {"rgb": rgb})
 
 
 class _Work:

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.joining import Stretch, stretches
 from stages.depth.vipe_checks import Seen, check_field_of_view, check_motion, check_relief
-from stages.model_process import model_process, require_weights, weights_identity
-from stages.shelf import Shelf
+from stages.model_process import ModelBackend, require_weights, weights_identity
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import invert_pose
-from videolift.isolation import Isolated
 from videolift.pool import Device
 
 WORKER = Path(__file__).with_name("vipe_worker.py")
@@ -40,7 +38,7 @@ MOST_FRAMES = 1000
 """Per stretch; upstream's keyframe buffer holds 1024."""
 
 
-class VipeDepth:
+class VipeDepth(ModelBackend):
     """The ``vipe`` backend."""
 
     name: ClassVar[str] = "vipe"
@@ -51,11 +49,7 @@ class VipeDepth:
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25)
     """Shorter stretches: the same video, joined more often."""
     writer: ClassVar[type[ArtifactWriter]] = DepthWriter
-
-    def __init__(self, settings: DepthSettings, *, root: Path) -> None:
-        self._settings, self._root = settings, root
-        self._shelf = Shelf(root, settings.models_dir)
-        self._process: Isolated | None = None
+    _settings: DepthSettings
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hashes."""
@@ -83,15 +77,7 @@ class VipeDepth:
             "HF_HOME": own.hf_home or str(self._shelf.weights_dir / "vipe" / "huggingface"),
         }
         variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
-        self._process = model_process(
-            "vipe", WORKER, device, block=self._settings, root=self._root, python=own.python, variables=variables
-        )
-        self._process.load({"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases)})
-
-    def close(self) -> None:
-        """Ends the model's process."""
-        if self._process is not None:
-            self._process.close()
+        self._start(WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases)}, variables)
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Works through the clip stretch by stretch; see `stages.backend.Backend.process`."""
@@ -119,7 +105,6 @@ class VipeDepth:
         return self._finish(clip, out, seen)
 
     def _stretch(self, clip: Clip, start: int, end: int, tail: Stretch | None, progress: Progress) -> Stretch:
-        assert self._process is not None
         given = clip.attrs.get("K_given") if tail is None else tail.K.tolist()
         meta = {"fps": clip.fps, "K": given, "hfov_deg": self._settings.vipe.hfov_deg}
         total = len(clip)
@@ -127,8 +112,7 @@ class VipeDepth:
         def report(done: int, of: int) -> None:
             progress(min(total, start + (end - start) * done // max(of, 1)), total)
 
-        _, reply = self._process.call(meta, {"rgb": clip[start:end]}, report)
-        return stretch_of(reply)
+        return stretch_of(self._call(meta, {"rgb": clip[start:end]}, report))
 
     def _finish(self, clip: Clip, out: DepthWriter, seen: Seen) -> Quality:
         own = self._settings.vipe

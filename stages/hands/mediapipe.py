@@ -17,12 +17,11 @@ from stages.backend import Inputs, Progress, Quality
 from stages.environments import read_environment
 from stages.hands.temporal import LINK_GAP, Detection, Series, assign_sides, link, steady, without_duplicates
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
-from stages.model_process import model_process
+from stages.model_process import ModelBackend
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, Depth, HandsWriter
 from videolift.config import HandsSettings
-from videolift.errors import BackendUnavailable, CorruptFile
+from videolift.errors import CorruptFile
 from videolift.geometry import Float, pinhole
-from videolift.isolation import Isolated
 from videolift.pool import Device
 
 CALL_FRAMES = 16
@@ -74,7 +73,7 @@ class Measured:
     poor_share: float
 
 
-class MediapipeHands:
+class MediapipeHands(ModelBackend):
     """The ``mediapipe`` backend."""
 
     name: ClassVar[str] = "mediapipe"
@@ -84,10 +83,7 @@ class MediapipeHands:
     deterministic: ClassVar[bool] = True
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.25)
     writer: ClassVar[type[ArtifactWriter]] = HandsWriter
-
-    def __init__(self, settings: HandsSettings, *, root: Path) -> None:
-        self._settings, self._root = settings, root
-        self._model: Isolated | None = None
+    _settings: HandsSettings
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and MediaPipe's version: its models come with it."""
@@ -97,15 +93,9 @@ class MediapipeHands:
 
     def load(self, device: Device) -> None:
         """Starts MediaPipe in its own interpreter."""
-        settings, worker = self._settings.mediapipe, Path(__file__).with_name("mediapipe_worker.py")
-        self._model = model_process("mediapipe", worker, device, block=self._settings, root=self._root, python=settings.python)
-        limits = {"min_confidence": settings.min_confidence, "min_presence": settings.min_presence, "max_hands": MAX_HANDS}
-        self._model.load(limits)
-
-    def close(self) -> None:
-        """Ends MediaPipe's process."""
-        if self._model is not None:
-            self._model.close()
+        own = self._settings.mediapipe
+        limits = {"min_confidence": own.min_confidence, "min_presence": own.min_presence, "max_hands": MAX_HANDS}
+        self._start(Path(__file__).with_name("mediapipe_worker.py"), device, limits)
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Finds both hands in every frame; none in view is a result like any other.
@@ -148,8 +138,6 @@ class MediapipeHands:
         return found
 
     def _look(self, clip: Clip, start: int, stop: int, call_frames: int, progress: Progress) -> dict[str, NDArray[Any]]:
-        if self._model is None:
-            raise BackendUnavailable("mediapipe is not loaded")
         meta = {"regions": regions(clip.width, clip.height, tiles=self._settings.mediapipe.tiles), "min_side_px": ENLARGE_PX}
         parts = []
         for first in range(start, stop, call_frames):
@@ -158,7 +146,7 @@ class MediapipeHands:
             def report(done: int, total: int, first: int = first) -> None:
                 progress(first + done, len(clip))
 
-            _, arrays = self._model.call(meta, {"rgb": frames}, report)
+            arrays = self._call(meta, {"rgb": frames}, report)
             parts.append(arrays | {"frame": arrays["frame"] + first})
         return {name: np.concatenate([part[name] for part in parts]) for name in _FIELDS}
 

@@ -18,12 +18,10 @@ from stages.backend import Inputs, Progress, Quality
 from stages.hands.mediapipe import Camera, camera_of
 from stages.hands.placement import agree, locate
 from stages.hands.temporal import Detection, Series, assign_sides, link, median_betas, steady, without_duplicates
-from stages.model_process import model_process, require_weights, torch_device, weights_identity
-from stages.shelf import Shelf
+from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
 from videolift.geometry import Float, mirror_points, mirror_rotation
-from videolift.isolation import Isolated
 from videolift.pool import Device
 
 WORKER = Path(__file__).with_name("wilor_worker.py")
@@ -77,7 +75,7 @@ class Poses:
         return cls(joints, R, pose, values["betas"], values["keypoints_px"])
 
 
-class WilorHands:
+class WilorHands(ModelBackend):
     """The ``wilor`` backend."""
 
     name: ClassVar[str] = "wilor"
@@ -87,11 +85,7 @@ class WilorHands:
     deterministic: ClassVar[bool] = False
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25)
     writer: ClassVar[type[ArtifactWriter]] = HandsWriter
-
-    def __init__(self, settings: HandsSettings, *, root: Path) -> None:
-        self._settings, self._root = settings, root
-        self._shelf = Shelf(root, settings.models_dir)
-        self._model: Isolated | None = None
+    _settings: HandsSettings
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hashes."""
@@ -116,14 +110,8 @@ class WilorHands:
         own = self._settings.wilor
         weights, detector, mano = map(str, require_weights(self._shelf, self.weights))
         checkout = self._shelf.checkout("wilor", "WiLoR", own.checkout)
-        self._model = model_process("wilor", WORKER, device, block=self._settings, root=self._root, python=own.python)
         files = {"weights": weights, "detector": detector, "mano": mano}
-        self._model.load({"paths": [str(checkout)], "device": torch_device(device), **files})
-
-    def close(self) -> None:
-        """Ends the model's process."""
-        if self._model is not None:
-            self._model.close()
+        self._start(WORKER, device, {"paths": [str(checkout)], "device": torch_device(device), **files})
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Finds both hands in every frame; none in view is a result like any other. See `stages.backend.Backend.process`."""
@@ -141,10 +129,6 @@ class WilorHands:
         how = {"K": camera.K.tolist(), "K_source": camera.source}
         out.describe(backend=self.name, wrist_method=method, has_mano=True, has_joints=True, **how)
         return _quality(found, camera)
-
-    def _call(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        assert self._model is not None
-        return self._model.call(meta, arrays)[1]
 
 
 class _Work:

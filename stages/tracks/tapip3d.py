@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.model_process import model_process, require_weights, torch_device, weights_identity
-from stages.shelf import Shelf
+from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from stages.tracks.flow import Scene, scene_of, window_starts
 from stages.tracks.queries import Queries, make
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
@@ -26,7 +25,6 @@ from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_pixels, transform
-from videolift.isolation import Isolated
 from videolift.masks import open_masks
 from videolift.pool import Device
 
@@ -107,7 +105,7 @@ class Limit:
     visibility: float
 
 
-class Tapip3dTracks:
+class Tapip3dTracks(ModelBackend):
     """The ``tapip3d`` backend."""
 
     name: ClassVar[str] = "tapip3d"
@@ -118,12 +116,7 @@ class Tapip3dTracks:
     shrinks: ClassVar[tuple[float, ...]] = (1.0,)
     """Points see each other inside the model, so fewer at a time would be another result."""
     writer: ClassVar[type[ArtifactWriter]] = TracksWriter
-
-    def __init__(self, settings: TracksSettings, *, root: Path) -> None:
-        self._settings, self._root = settings, root
-        self._shelf = Shelf(root, settings.models_dir)
-        self._process: Isolated | None = None
-        self._model: dict[str, Any] = {}
+    _settings: TracksSettings
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
@@ -146,21 +139,15 @@ class Tapip3dTracks:
         own = self._settings.tapip3d
         (weights,) = require_weights(self._shelf, self.weights)
         checkout = self._shelf.checkout("tapip3d", "TAPIP3D", own.checkout)
-        self._process = model_process("tapip3d", WORKER, device, block=self._settings, root=self._root, python=own.python)
         meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
-        self._model = self._process.load(meta)
-        least = self._model["seq_len"] // 2 + 1
+        self._start(WORKER, device, meta)
+        least = self.about["seq_len"] // 2 + 1
         if self._settings.window_length < least:
-            why = f"its own window is {self._model['seq_len']}, half of it comes back without motion"
+            why = f"its own window is {self.about['seq_len']}, half of it comes back without motion"
             raise BackendUnavailable(
                 f"window_length is {self._settings.window_length}, TAPIP3D needs at least {least} ({why}): set tracks.window_length"
                 f" to {least} or more and create_h5.window_length to what you want, or use tracks.backend: flow"
             )
-
-    def close(self) -> None:
-        """Ends the model's process."""
-        if self._process is not None:
-            self._process.close()
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Tracks every window of the clip; see `stages.backend.Backend.process`."""
@@ -171,7 +158,7 @@ class Tapip3dTracks:
             raise BadInput("no_depth", "TAPIP3D tracks in depth, and this video has none", "Use tracks.backend: flow for it.")
         starts = window_starts(len(clip), settings.window_length, settings.stride)
         named = {"window_length": settings.window_length, "stride": settings.stride, "query": settings.query}
-        how = {"knn": self._model["knn"], "precision": self._model["precision"]}
+        how = {"knn": self.about["knn"], "precision": self.about["precision"]}
         out.describe(backend=self.name, seed=settings.seed or 0, **named, **how)
         segment = max(1, round(settings.segment_s * clip.fps / settings.stride))
         points = empty = 0
@@ -189,7 +176,7 @@ class Tapip3dTracks:
         clip, scene = inputs.clip, scene_of(inputs)
         known = np.isfinite(scene.T_camera_world).all((1, 2))
         own, size_px = self._settings.tapip3d, (clip.width, clip.height)
-        plan = Plan.of(self._settings.window_length, size_px[::-1], self._model, own.resolution_factor)
+        plan = Plan.of(self._settings.window_length, size_px[::-1], self.about, own.resolution_factor)
         feed, limit = _Feed(self._call, clip, scene, plan), Limit(size_px, own.visibility)
         options = {"iterations": own.iterations, "support_grid": own.support_grid}
         with ExitStack() as stack:
@@ -218,10 +205,6 @@ class Tapip3dTracks:
         missed = project(transform(T, reply["xyz_cam0"][last]), scene.K) - window.uv_px[0, seen[reply["kept"]]]
         missed_px = np.linalg.norm(missed[np.isfinite(missed).all(-1)], axis=-1)
         return float(np.median(missed_px)) if len(missed_px) else np.nan
-
-    def _call(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        assert self._process is not None
-        return self._process.call(meta, arrays)[1]
 
 
 class _Feed:

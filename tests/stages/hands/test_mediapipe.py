@@ -67,9 +67,8 @@ def files(tmp_path_factory, small_truth):
 @pytest.fixture
 def run(tmp_path, files, monkeypatch):
     def process(model, *, name="hands", segments=None, progress=lambda done, total: None, settings=None, folder=files, **inputs):
-        monkeypatch.setattr(mediapipe, "model_process", lambda *args, **kwargs: model)
         backend = BACKEND(HandsSettings(backend="mediapipe", **(settings or {})), root=ROOT)
-        backend.load(CPU)
+        backend._process = model
         writer = backend.writer(tmp_path / f"{name}.h5", segments=segments)
         with Clip(folder / "frames/clip.h5") as clip, Depth(folder / "depth/clip.h5") as depth:
             row = Video("clip", Path("clip.mp4"))
@@ -305,7 +304,7 @@ def detector():
         pytest.skip(f"MediaPipe's environment cannot be built here: {error}")
     backend = BACKEND(Config().for_video("v")["hands"], root=ROOT)
     backend.load(CPU)
-    yield backend._model
+    yield backend._process
     backend.close()
 
 
