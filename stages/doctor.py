@@ -127,7 +127,9 @@ def _device(kind: Literal["cpu", "cuda"]) -> Device | None:
 def _loads(part: str, backend: Any, device: Device) -> Check:
     try:
         backend.load(device)
-        return Check(part, "ok", f"starts on {device.name}, version {backend.version} of the backend")
+        about = {k: v for k, v in getattr(backend, "about", {}).items() if k != "protocol" and isinstance(v, (str, int, float))}
+        said = "".join(f", {name} {value}" for name, value in about.items())
+        return Check(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
     except (BackendUnavailable, OutOfMemory) as error:
         return Check(part, "missing", str(error))
     finally:

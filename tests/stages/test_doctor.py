@@ -1,5 +1,6 @@
 """What is missing is named before any work, with the command that mends it; what is there is started and shown."""
 
+import platform
 import sys
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def test_the_doctor_starts_a_complete_model_and_shows_its_weights(tmp_path, empt
     assert {check.state for check in checks} == {"ok"}
     assert any("sha256" in check.text for check in checks)
     assert checks[-1].text.startswith("starts on a card")
+    assert f"python {platform.python_version()}" in checks[-1].text
 
 
 def test_the_doctor_shows_why_a_model_does_not_load(tmp_path, empty, monkeypatch):
