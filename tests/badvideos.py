@@ -12,7 +12,7 @@ FASTSTART = {"movflags": "+faststart"}
 def write_bad_videos(folder: Path) -> dict[str, str]:
     """Writes one file of each kind below ``folder``; relative path to the code of `BadInput` that ingest must give.
 
-    They are bad at the default settings (10 frames per second, windows of 10 frames).
+    They are bad at the default settings (10 frames per second).
     """
     good = write_video(folder / "-leading dash; rm -rf ~ .mp4", moving_pattern(45), container_options=FASTSTART).read_bytes()
     bad = {
@@ -30,9 +30,9 @@ def write_bad_videos(folder: Path) -> dict[str, str]:
     codes = {name: code for name, (code, _) in bad.items()}
     write_sound(folder / "audio only.mp4", 1.0)
     write_video(folder / "one frame.mkv", moving_pattern(1))
-    write_video(folder / "#too short?.webm", moving_pattern(12), codec="libvpx-vp9", pix_fmt="yuv420p")
+    write_video(folder / "#too short?.webm", moving_pattern(2), codec="libvpx-vp9", pix_fmt="yuv420p")
     write_video(folder / "all*black.avi", 0 * moving_pattern(45), codec="mpeg4", pix_fmt="yuv420p")
-    rest = {"audio only.mp4": "audio_only", "one frame.mkv": "one_frame", "#too short?.webm": "too_short", "all*black.avi": "black"}
+    rest = {"audio only.mp4": "audio_only", "one frame.mkv": "one_frame", "#too short?.webm": "one_frame", "all*black.avi": "black"}
     return codes | rest
 
 

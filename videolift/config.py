@@ -80,7 +80,6 @@ class IngestSettings(StageBlock):
         "auto", description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop"
     )
     black_below: Share = Field(0.02, description="a clip whose brightest frame's mean is below this share is refused as black")
-    min_frames: Count | None = Field(None, description="a clip with fewer frames is refused; none takes tracks.window_length")
 
 
 class SfmSettings(Block):
@@ -345,8 +344,6 @@ class Config(Block):
         run_wide |= {"window_length": tracks.window_length, "stride": tracks.stride}
         unset = {key: value for key, value in run_wide.items() if getattr(packaging, key) is None}
         blocks["create_h5"] = packaging.model_copy(update=unset)
-        if blocks["ingest"].min_frames is None:
-            blocks["ingest"] = blocks["ingest"].model_copy(update={"min_frames": tracks.window_length})
         return blocks
 
     def digest(self) -> str:

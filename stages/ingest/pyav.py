@@ -72,7 +72,7 @@ class PyavIngest:
         self._settings, self._threads = settings, 1
 
     def identity(self) -> dict[str, Any]:
-        """What changes a clip; ``min_frames`` does not, so another window length decodes nothing again."""
+        """What changes a clip."""
         return self._settings.model_dump(mode="json", include={"fps", "width", "height", "fit", "black_below"})
 
     def load(self, device: Device) -> None:
@@ -130,7 +130,6 @@ class _Ingest:
             self.source,
             start_s=self.video.start_s,
             end_s=self.video.end_s,
-            min_frames=self.settings.min_frames or 1,
             black_below=self.settings.black_below,
         )
         assert view is not None  # refuse has raised where no frame was kept

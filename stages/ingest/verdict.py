@@ -44,18 +44,17 @@ class Seen:
     interlaced: int = 0
 
 
-def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | None, min_frames: int, black_below: float) -> None:
+def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | None, black_below: float) -> None:
     """Raises what makes the clip useless, the cause before its symptoms.
 
     Args:
         seen: of the whole decoding.
         source: its header.
         start_s, end_s: the part asked for, seconds since the video's start; None for its beginning and end.
-        min_frames: fewer are no window.
         black_below: mean of the brightest frame, 0 to 1, below which the clip is black.
 
     Raises:
-        BadInput: undecodable, truncated, corrupt, timestamps, empty_range, one_frame, too_short, black.
+        BadInput: undecodable, truncated, corrupt, timestamps, empty_range, one_frame, black.
     """
     frames, damage = len(seen.cadence.seconds), seen.damage
     if frames == 0 and (start_s is None or damage.found):
@@ -68,7 +67,7 @@ def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | 
     if seen.cadence.dropped > MAX_DAMAGED * (frames + seen.cadence.dropped):
         text = f"{seen.cadence.dropped} of {frames + seen.cadence.dropped} frames go back in time by more than {WINDOW} frames"
         raise BadInput("timestamps", text, "Give it new timestamps: ffmpeg -i INPUT -vf setpts=N/FRAME_RATE/TB OUTPUT.mp4")
-    _refuse_short(seen, source, start_s, end_s, min_frames)
+    _refuse_short(seen, source, start_s, end_s)
     if seen.brightest < black_below:
         text = f"its brightest frame has a mean of {seen.brightest:.3f}, ingest.black_below is {black_below}"
         raise BadInput("black", text, "Remove it, or lower ingest.black_below for it (overrides).")
@@ -85,16 +84,15 @@ def _refuse_truncated(seen: Seen, source: Source, end_s: float | None) -> None:
         raise BadInput("truncated", text, remedy)
 
 
-def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: float | None, min_frames: int) -> None:
+def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: float | None) -> None:
     if seen.kept == 0:
         length = "unknown" if source.duration_s is None else f"{source.duration_s:.2f} s"
         text = f"no frame between start {start_s} and end {end_s} (seconds); the video's length is {length}"
         raise BadInput("empty_range", text, "Correct start and end in the table of videos.")
     if len(seen.cadence.seconds) == 1:
         raise BadInput("one_frame", "it has a single frame", "Remove it: a still picture has no motion.")
-    if seen.kept < min_frames:
-        text = f"{seen.kept} frames are left at ingest.fps, a window needs {min_frames} (tracks.window_length)"
-        raise BadInput("too_short", text, "Raise ingest.fps or lower tracks.window_length and retry it, or give a longer video.")
+    if seen.kept == 1:
+        raise BadInput("one_frame", "one frame is left at ingest.fps", "Raise ingest.fps for it (overrides), or give a longer video.")
 
 
 def checks(seen: Seen, source: Source, fps: float) -> Iterator[str]:

@@ -33,7 +33,7 @@ def refusal(path, tmp_path, **changes) -> BadInput:
 
 def test_each_kind_of_bad_file_has_its_own_code_and_remedy(tmp_path):
     for name, code in write_bad_videos(tmp_path / "videos").items():
-        error = refusal(tmp_path / "videos" / name, tmp_path, min_frames=10)
+        error = refusal(tmp_path / "videos" / name, tmp_path)
         assert (name, error.code) == (name, code)
         assert error.text
         assert error.remedy
@@ -42,7 +42,7 @@ def test_each_kind_of_bad_file_has_its_own_code_and_remedy(tmp_path):
 def test_bad_files_execute_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in write_bad_videos(tmp_path / "videos"):
-        refusal(tmp_path / "videos" / name, tmp_path, min_frames=10)
+        refusal(tmp_path / "videos" / name, tmp_path)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -95,7 +95,7 @@ def test_a_file_cut_off_anywhere_is_truncated(tmp_path, container, codec, share)
     )
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    assert refusal(path, tmp_path, min_frames=2).code == "truncated"
+    assert refusal(path, tmp_path).code == "truncated"
 
 
 def test_the_part_of_a_truncated_file_that_is_there_can_be_used(tmp_path, ingest):
@@ -104,7 +104,7 @@ def test_the_part_of_a_truncated_file_that_is_there_can_be_used(tmp_path, ingest
     path.write_bytes(data[: int(len(data) * 0.8)])
     error = refusal(path, tmp_path)
     end = float(error.remedy.split("end to ")[1].split(" ")[0])
-    clip, quality = ingest(path, end_s=end, min_frames=10)
+    clip, quality = ingest(path, end_s=end)
     assert len(clip) >= 20
 
 
@@ -126,7 +126,7 @@ def test_flipped_bytes_anywhere_end_in_a_clip_or_a_reason(tmp_path, container, s
         data[at] = rng.integers(256)
     path.write_bytes(data)
     with suppress(BadInput):
-        assert run_ingest(path, tmp_path / "clip.h5", min_frames=2).frames >= 2
+        assert run_ingest(path, tmp_path / "clip.h5").frames >= 2
 
 
 def png(width: int, height: int) -> bytes:
@@ -176,12 +176,11 @@ def test_absurd_shapes_are_refused(tmp_path, width, height, code):
     assert refusal(path, tmp_path).code == code
 
 
-def test_fewer_frames_than_a_window_are_told_with_both_numbers(tmp_path):
+def test_a_rate_that_leaves_one_frame_is_told(tmp_path):
     path = write_video(tmp_path / "v.mp4", moving_pattern(30), fps=30)
-    error = refusal(path, tmp_path, min_frames=12)
-    assert error.code == "too_short"
-    assert "10 frames" in error.text
-    assert "12" in error.text
+    error = refusal(path, tmp_path, fps=1.0)
+    assert error.code == "one_frame"
+    assert "at ingest.fps" in error.text
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
