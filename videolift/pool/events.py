@@ -73,19 +73,26 @@ class EventSink:
             log.warning("events are no longer written: %s", error)
             self._file = None
 
-    def line(self, done: int, total: int, text: Callable[[], str], *, final: bool = False) -> None:
-        """The progress line, at least every 30 s also when nobody looks: done of total, rate, time left, and ``text()``."""
+    def line(self, done: int, total: int, text: Callable[[], str], *, begun: float = 0.0, final: bool = False) -> None:
+        """The progress line, at least every 30 s also when nobody looks: done of total, rate, time left, and ``text()``.
+
+        ``begun`` is what of the items in work is already done, in items; long videos would else show nothing for hours.
+        """
         now = time.monotonic()
         if self._stream is None or (now - self._last_line < self.line_every_s and not final):
             return
         self._last_line = now
         elapsed = now - self._began
-        rate = done / elapsed if elapsed > 0 else 0.0
-        left = _duration((total - done) / rate) if rate > 0 else "unknown"
+        rate = (done + begun) / elapsed if elapsed > 0 else 0.0
+        left = _duration((total - done - begun) / rate) if rate > 0 else "unknown"
+        share = f" (+ {begun:.2f} in work)" if begun >= 0.005 else ""
+        hourly = rate * 3600
         state = f"in {_duration(elapsed)}" if final else f"left {left}"
         end = "\n" if final or not self._terminal else "\r"
         try:
-            self._stream.write(f"{self._name}: {done}/{total}, {rate * 3600:.0f}/h, {state}, {text()}   {end}")
+            self._stream.write(
+                f"{self._name}: {done}/{total}{share}, {hourly:.{0 if hourly >= 10 else 1}f}/h, {state}, {text()}   {end}"
+            )
             self._stream.flush()
         except (OSError, ValueError):
             self._stream = None

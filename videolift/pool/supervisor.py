@@ -84,7 +84,8 @@ class Supervisor:
                 self._send_home(crew)
             else:
                 self._staffing.staff(crew, now)
-        self._events.line(self._books.done, self._books.total, self._state_text)
+        begun = sum(worker.progress for crew in self._crews for worker in crew.workers if worker.task is not None)
+        self._events.line(self._books.done, self._books.total, self._state_text, begun=begun)
         self._wait(now)
         for crew in self._crews:
             for worker in list(crew.workers):

@@ -145,6 +145,15 @@ def test_the_progress_line_says_done_rate_and_time_left():
     assert stream.getvalue().startswith("depth 0001: 5/10, 300/h, left 1.0 min, cpu: 2 workers")
 
 
+def test_the_progress_line_counts_what_is_done_of_an_unfinished_item():
+    stream = io.StringIO()
+    sink = EventSink(name="depth 0001", stream=stream)
+    sink.line_every_s = 0.0
+    sink._began -= 1800.0
+    sink.line(0, 1, lambda: "cpu: 1 workers", begun=0.25)
+    assert stream.getvalue().startswith("depth 0001: 0/1 (+ 0.25 in work), 0.5/h, left 1.5 h, cpu: 1 workers")
+
+
 def test_a_full_disk_under_the_events_loses_events_and_nothing_else(tmp_path):
     sink = EventSink(tmp_path / "e.jsonl", stream=None)
     sink._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  closed by the sink
