@@ -10,7 +10,12 @@ import sys
 import tempfile
 
 import numpy as np
-from videolift_child import require_arguments
+from videolift_child import require_arguments, restricted_pickle
+
+_ARRAYS = ("scalar", "_reconstruct")
+CHECKPOINT_PARTS = {"numpy.core.multiarray": _ARRAYS, "numpy._core.multiarray": _ARRAYS, "numpy": ("dtype", "ndarray")}
+INERT = ("omegaconf", "yacs", "pytorch_lightning")
+"""What training leaves in a checkpoint besides tensors: scores and its configuration, which nobody reads here."""
 
 pipeline = None
 known_camera = None
@@ -20,6 +25,7 @@ make_stream = None
 def load(meta):
     """Meta: pipeline (upstream's preset), mask_phrases. TORCH_HOME and HF_HOME say where its weights lie."""
     global pipeline, make_stream
+    _restrict_pickles()
     from vipe.config import parse_typed_config
     from vipe.pipeline import make_pipeline
     from vipe.streams.base import VideoFrame
@@ -128,6 +134,20 @@ def _use_known_cameras():
         return estimate(stream, *rest, **options) if known_camera is None else KnownCamera(stream)
 
     default.GeoCalibIntrinsicsProcessor = choose
+
+
+def _restrict_pickles():
+    """Most of upstream's weights are read with ``weights_only``; those that go through torch.hub would be unpickled freely."""
+    import torch
+
+    read, plain = torch.load, restricted_pickle(CHECKPOINT_PARTS, inert=INERT)
+
+    def load(*arguments, weights_only=True, **options):
+        if weights_only:
+            return read(*arguments, weights_only=True, **options)
+        return read(*arguments, weights_only=False, **(options | {"pickle_module": plain}))
+
+    torch.load = load
 
 
 def _keep_models(preset):

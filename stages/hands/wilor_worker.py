@@ -25,6 +25,7 @@ NUMPY_PARTS = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
 PYTHON_2_PARTS = (("_codecs", "encode"), ("copy_reg", "_reconstructor"), ("__builtin__", "object"), ("__builtin__", "set"))
 """What a pickle of numpy arrays by Python 2 is made of."""
 
+os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # read once, when it is imported
 model = detector = cfg = None
 device = "cpu"
 
@@ -148,9 +149,14 @@ def _read_weights(torch, path):
 
 
 def _load_detector(path):
+    """The file is a pickled module: read by torch's restricted unpickler, with upstream's list of layers, and nothing else."""
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-"))
     from ultralytics import YOLO
+    from ultralytics.nn import tasks
 
+    require_arguments(tasks.torch_safe_load, "safe_only")
+    if not (tasks.SAFE_LOAD and tasks._SafeLoad.SUPPORTED):  # then it would unpickle freely, without a word
+        raise RuntimeError("this ultralytics or torch does not read checkpoints safely: torch 2.6 or newer is needed")
     return YOLO(path)
 
 

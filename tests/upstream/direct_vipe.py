@@ -2,7 +2,10 @@
 
 import importlib.util
 import inspect
+import os
+import pickle
 import sys
+import tempfile
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -78,4 +81,38 @@ frame = processed.processors[0](0, VideoFrame(raw_frame_idx=0, rgb=torch.zeros(4
 assert frame.intrinsics.tolist() == [np.float32(32 / np.tan(np.radians(30))), np.float32(32 / np.tan(np.radians(30))), 32, 24]
 given = worker.camera_vector([[50, 0, 31.5], [0, 51, 23.5], [0, 0, 1]], None, 64, 48)
 assert given == [50, 51, 31.5, 23.5]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil",)
+
+
+class Training(dict):
+    """Stands for a configuration in a checkpoint."""
+
+    __module__ = "omegaconf.dictconfig"
+
+
+def from_hub(content):
+    torch.save(content, "x.tar")
+    return torch.hub.load_state_dict_from_url("https://example.invalid/x.tar", ".", map_location="cpu", file_name="x.tar")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    sys.modules["omegaconf.dictconfig"].Training = Training
+    read = from_hub({"model": {"w": torch.ones(2)}, "conf": Training(a=1), "eval": np.float64(0.5)})
+    assert read["model"]["w"].tolist() == [1, 1]
+    assert read["eval"] == 0.5
+    for options in ({"weights_only": False}, {}):
+        torch.save({"model": Evil()}, "evil.pt")
+        try:
+            torch.load("evil.pt", **options)
+        except pickle.UnpicklingError as error:
+            print("refused:", error)
+        else:
+            raise AssertionError(f"read with {options}")
+    assert not os.path.exists("evil"), "what a checkpoint says was run"
+    os.chdir("/")
 print("ok", info)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.hands.wilor import Poses
+from stages.hands.wilor import WORKER, Poses
+from videolift import isolation_child as wire
 from videolift.geometry import mirror_points, mirror_rotation
 
 POSE = {"do": "pose", "rescale": 2.0, "batch_crops": 3}
@@ -77,3 +78,7 @@ def test_the_joints_already_contain_the_global_rotation(worker, direct):
     turned = unturned @ np.swapaxes(pose.R_camera_wrist, 1, 2)
     assert pose.joints_m == pytest.approx(turned, abs=1e-6)
     assert np.abs(unturned - turned).max() > 1e-3
+
+
+def test_a_detector_is_read_and_what_it_would_run_is_not(run, tmp_path):
+    assert "ok" in run("direct_detector.py", tmp_path, WORKER, wire.__file__)
