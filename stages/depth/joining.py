@@ -89,10 +89,15 @@ class Stretch:
         return Stretch(self.depth[-frames:], self.T_world_camera[-frames:], self.K)
 
 
-def stretches(frames: int, length: int, most: int) -> list[tuple[int, int]]:
-    """Bounds [start, end) of overlapping stretches of about ``length`` frames, at most ``most`` and a rest of `OVERLAP`."""
+def stretches(frames: int, length: int, most: int, *, done: int = 0) -> list[tuple[int, int]]:
+    """Bounds [start, end) of overlapping stretches of about ``length`` frames, at most ``most`` and a rest of `OVERLAP`.
+
+    The first one shares the last `OVERLAP` of the ``done`` frames that came before, whatever their stretches' length was.
+    """
+    if done >= frames:
+        return []
     length = min(max(length, 2 * OVERLAP), most)
-    bounds, start = [], 0
+    bounds, start = [], max(0, done - OVERLAP)
     while frames - start > length + OVERLAP:
         bounds.append((start, start + length))
         start += length - OVERLAP

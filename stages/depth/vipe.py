@@ -21,6 +21,7 @@ from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import invert_pose
 from videolift.pool import Device
+from videolift.store import atomic_file
 
 WORKER = Path(__file__).with_name("vipe_worker.py")
 METRIC = ("default", "no_vda", "dav3", "static_vda")
@@ -84,25 +85,25 @@ class VipeDepth(ModelBackend):
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
         clip, own = inputs.clip, self._settings.vipe
-        metric = own.pipeline in METRIC
-        seen = Seen.load(out)
-        for start, end in stretches(len(clip), round(self._settings.segment_s * clip.fps * shrink), MOST_FRAMES):
-            if end <= len(seen.T_world_camera):
-                continue
+        unscaled = None if own.pipeline in METRIC else _Unscaled(out)
+        seen = Seen.load(out, out.committed) if unscaled is None else unscaled.seen()
+        length = round(self._settings.segment_s * clip.fps * shrink)
+        for start, end in stretches(len(clip), length, MOST_FRAMES, done=len(seen.T_world_camera)):
             part = self._stretch(clip, start, end, seen.tail, progress)
             if seen.tail is None:
                 check_field_of_view(part.K, clip.width, own)
             else:
                 part = part.onto(seen.tail)
             seen = seen.with_part(part)
-            if metric:
-                out.append_frames(part.depth, invert_pose(part.T_world_camera), np.ones(len(part.depth), bool))
+            if unscaled is not None:
+                unscaled.add(end, part.depth)
             else:
-                np.save(out.scratch() / f"{end:09d}.npy", part.depth)
-            if end < len(clip) and metric:
+                out.append_frames(part.depth, invert_pose(part.T_world_camera), np.ones(len(part.depth), bool))
+            if end < len(clip):
                 seen.save(out)
+            if end < len(clip) and unscaled is None:
                 out.commit()
-        return self._finish(clip, out, seen)
+        return self._finish(clip, out, seen, unscaled)
 
     def _stretch(self, clip: Clip, start: int, end: int, tail: Stretch | None, progress: Progress) -> Stretch:
         given = clip.attrs.get("K_given") if tail is None else tail.K.tolist()
@@ -114,16 +115,16 @@ class VipeDepth(ModelBackend):
 
         return stretch_of(self._call(meta, {"rgb": clip[start:end]}, report))
 
-    def _finish(self, clip: Clip, out: DepthWriter, seen: Seen) -> Quality:
+    def _finish(self, clip: Clip, out: DepthWriter, seen: Seen, unscaled: _Unscaled | None) -> Quality:
         own = self._settings.vipe
         assert seen.tail is not None
         known = "K_given" in clip.attrs or own.hfov_deg is not None
         if not known:
             check_motion(seen)
         check_relief(seen, own)
-        scale: Literal["metric", "arbitrary"] = "metric" if own.pipeline in METRIC else "arbitrary"
-        if scale == "arbitrary":
-            _write_in_own_unit(out, seen)
+        if unscaled is not None:
+            unscaled.write(seen)
+        scale: Literal["metric", "arbitrary"] = "metric" if unscaled is None else "arbitrary"
         out.put(K=seen.tail.K)
         figures = {"median_depth": seen.median_depth, "relief": seen.median_relief, "stretches": float(seen.parts)}
         intrinsics: Literal["given", "estimated"] = "given" if known else "estimated"
@@ -138,14 +139,37 @@ def stretch_of(reply: dict[str, NDArray[Any]]) -> Stretch:
     return Stretch(reply["depth"].astype(np.float32), reply["T_world_camera"].astype(np.float64), K)
 
 
-def _write_in_own_unit(out: DepthWriter, seen: Seen) -> None:
-    """Depth without a scale, in the unit in which its median over the clip is 1."""
-    E, start = invert_pose(seen.T_world_camera), 0
-    E[:, :3, 3] /= seen.median_depth
-    for path in sorted(out.scratch().glob("*.npy")):
-        depth = np.load(path)
-        out.append_frames(depth / seen.median_depth, E[start : start + len(depth)], np.ones(len(depth), bool))
-        start += len(depth)
+class _Unscaled:
+    """Depth that has no unit before the whole clip is seen; a file per stretch, named by its end, kept across a kill."""
+
+    def __init__(self, out: DepthWriter) -> None:
+        self._out, self._folder = out, (out.segments or out.scratch()) / "unscaled"
+
+    def seen(self) -> Seen:
+        """Of the stretches that a previous attempt kept."""
+        for path in self._files()[::-1]:
+            seen = Seen.load(self._out, int(path.stem))
+            if seen.parts:
+                return seen
+            path.unlink()  # killed before it could say what it had seen
+        return Seen()
+
+    def add(self, end: int, depth: NDArray[np.float32]) -> None:
+        """Keeps depth (n, H, W) of the frames before ``end``."""
+        with atomic_file(self._folder / f"{end:09d}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, depth)
+
+    def write(self, seen: Seen) -> None:
+        """Everything, in the unit in which the clip's median depth is 1."""
+        E, start = invert_pose(seen.T_world_camera), 0
+        E[:, :3, 3] /= seen.median_depth
+        for path in self._files():
+            depth = np.load(path)
+            self._out.append_frames(depth / seen.median_depth, E[start : start + len(depth)], np.ones(len(depth), bool))
+            start += len(depth)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("*.npy"))
 
 
 BACKEND = VipeDepth

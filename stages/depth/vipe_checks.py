@@ -66,16 +66,22 @@ class Seen:
         """Keeps it across a kill."""
         assert self.tail is not None
         tail = {"depth": self.tail.depth, "tail_poses": self.tail.T_world_camera, "K": self.tail.K}
-        out.save_part("seen", poses=self.T_world_camera, medians=self.medians, relief=self.relief, parts=self.parts, **tail)
+        name = _part(len(self.T_world_camera))
+        out.save_part(name, poses=self.T_world_camera, medians=self.medians, relief=self.relief, parts=self.parts, **tail)
 
     @classmethod
-    def load(cls, out: ArtifactWriter) -> Self:
-        """What a previous attempt kept, or nothing yet."""
-        saved = out.load_part("seen") if out.committed else None
+    def load(cls, out: ArtifactWriter, frames: int) -> Self:
+        """What a previous attempt kept of its first ``frames``; empty where it kept nothing of just these."""
+        saved = out.load_part(_part(frames))
         if saved is None:
             return cls()
         tail = Stretch(saved["depth"], saved["tail_poses"], saved["K"])
         return cls(tail, saved["poses"], saved["medians"], saved["relief"], int(saved["parts"]))
+
+
+def _part(frames: int) -> str:
+    """By frames, because depth is kept apart, and a kill may come between the two."""
+    return f"seen-{frames:09d}"
 
 
 def check_field_of_view(K: NDArray[np.floating], width_px: int, settings: VipeSettings) -> None:

@@ -23,6 +23,7 @@ from videolift.catalog import Video
 from videolift.config import Config, parse_config
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, invert_pose, mirror_points, mirror_rotation
+from videolift.isolation import Isolated
 from videolift.pool import Device
 
 STANDINS = Path(__file__).parent / "standins"
@@ -317,13 +318,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("model", ["vipe", "moge", "tapip3d", "wilor"])
-def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, truth, tripod, folders, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "then"), [("vipe", 1.0), ("vipe", 0.5), ("vipe/lyra", 1.0), ("moge", 1.0), ("tapip3d", 1.0), ("wilor", 1.0)]
+)
+def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, then, truth, tripod, folders, tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     module, stage, block, folder = _frozen(model, truth, tripod, tmp_path / "files", monkeypatch)
     monkeypatch.setattr(module, "WORKER", STANDINS / module.WORKER.name)
     given, calls = inputs(folders[folder]), []
-    real_call = module.Isolated.call
+    real_call = Isolated.call
 
     def dying(self, meta, arrays, on_progress=None):
         calls.append(meta.get("do"))
@@ -331,25 +334,25 @@ def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, truth, t
             raise Killed
         return real_call(self, meta, arrays, on_progress)
 
-    def attempt(name, after, segments):
+    def attempt(name, after, segments, shrink=1.0):
         calls.clear()
         dying.after = after
         backend = module.BACKEND(block, root=Path(__file__).parents[2])
         backend.load(CPU)
         out = backend.writer(tmp_path / name / f"{stage}.h5", segments=segments)
         try:
-            backend.process(given, out, shrink=1.0, progress=quiet)
+            backend.process(given, out, shrink=shrink, progress=quiet)
             out.publish()
             return len(calls)
         finally:
             out.discard()
             backend.close()
 
-    monkeypatch.setattr(module.Isolated, "call", dying)
+    monkeypatch.setattr(Isolated, "call", dying)
     whole = attempt("whole", 10**6, tmp_path / "segments-a")
     with pytest.raises(Killed):
-        attempt("killed", whole, tmp_path / "segments-b")
-    assert attempt("killed", 10**6, tmp_path / "segments-b") < whole
+        attempt("killed", whole if then == 1.0 else 2, tmp_path / "segments-b")
+    assert attempt("killed", 10**6, tmp_path / "segments-b", then) < whole / then
     with h5py.File(tmp_path / "whole" / f"{stage}.h5") as a, h5py.File(tmp_path / "killed" / f"{stage}.h5") as b:
         assert set(a) == set(b)
         for name in a:
@@ -360,13 +363,14 @@ def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, truth, t
 def _frozen(model, truth, tripod, folder, monkeypatch):
     """Module, stage, settings with short segments, and which clip, for the stand-in of one model."""
     own = {"python": sys.executable}
-    if model == "vipe":
+    if model.startswith("vipe"):
         for place in ("joining", "vipe_checks"):
             monkeypatch.setattr(f"stages.depth.{place}.OVERLAP", 4)
         monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
         frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
         np.savez(folder / "frozen.npz", T_own_world=np.tile(np.eye(4), (4, 1, 1)), unit=np.array([1, 1.5, 0.5, 1]), **frozen)
-        return vipe, "depth", settings("depth", segment_s=1.0, vipe={**own, "torch_home": str(folder)}), "handheld"
+        own |= {"torch_home": str(folder)} | ({"pipeline": "lyra"} if model == "vipe/lyra" else {})
+        return vipe, "depth", settings("depth", segment_s=1.0, vipe=own), "handheld"
     if model == "moge":
         block, _ = _frozen_moge(tripod, folder)
         return moge, "depth", block.model_copy(update={"segment_s": 1.0}), "tripod"
@@ -384,6 +388,6 @@ def _frozen(model, truth, tripod, folder, monkeypatch):
         n = min(16, frames - start)
         E[start, :n] = T_camk_cam0(truth.T_camera_world[start : start + n])
     xyz = np.random.default_rng(0).uniform(0.3, 1.0, (frames, 16, len(uv), 3)).astype(np.float32)
-    about = {"size": (height, width), "K": truth.K, "rgb": truth.rgb, "uv_px": uv, "T_camk_cam0": E}
+    about = {"size": (height, width), "K": truth.K, "rgb": truth.rgb, "uv_px": uv, "T_camk_cam0": E, "astray": 0.0}
     np.savez(folder / "tracks.npz", xyz=xyz, visible=np.ones(xyz.shape[:3], bool), **about)
     return tapip3d, "tracks", block, "handheld"

@@ -72,3 +72,13 @@ def test_stretches_cover_the_clip_share_frames_and_stay_below_the_limit(frames, 
     assert bounds[-1][1] == frames
     assert all(after[0] == before[1] - OVERLAP for before, after in zip(bounds[:-1], bounds[1:], strict=True))
     assert all(0 < end - start <= max(most, 2 * OVERLAP) + OVERLAP for start, end in bounds)
+
+
+@given(st.integers(1, 5000), st.integers(1, 3000), st.integers(1, 3000), st.data())
+def test_stretches_go_on_after_what_is_done_whatever_its_length_was(frames, length, other, data):
+    bounds = stretches(frames, length, 1000)
+    k = data.draw(st.integers(0, len(bounds) - 1))
+    done = bounds[k][1]
+    assert stretches(frames, length, 1000, done=done) == bounds[k + 1 :]
+    rest = stretches(frames, other, 1000, done=done)
+    assert (rest[0][0], rest[-1][1]) == (done - OVERLAP, frames) if done < frames else rest == []
