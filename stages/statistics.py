@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,23 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     """
     layout, read = run.layout, ReceiptCache(run.layout)
     packaged: list[Packaged] = []
-    backends: list[tuple[str, Mapping[str, Any]]] = []
+    backends: dict[tuple[int, str], tuple[str, Mapping[str, Any]]] = {}
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
         for entry in run.entries():
             variant = run.variants[entry.variant]
             states = judge(entry.video, variant, read, layout.output, vanished=entry.vanished)
             state = states["create_h5"]
-            if state.kind == "done" and state.receipt is not None:
+            if state.kind == "done" and state.receipt and state.receipt.artifact:
                 path = layout.artifact("create_h5", entry.video.id)
-                packaged.append(Packaged(entry.video.id, path, asdict(state.receipt), _metadata(entry.video)))
-                backends += [  # what is done was done by these; one mapping for all videos and not one for each
-                    (stage, identity) for stage, s in states.items() if s.kind == "done" and (identity := variant.identities[stage])
-                ]
+                artifact = state.receipt.artifact
+                packaged.append(Packaged(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
+                for stage, s in states.items():
+                    if s.kind == "done" and (identity := variant.identities[stage]):  # what is done was done by these
+                        backends[entry.variant, stage] = stage, identity
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        group, card = run.config.statistics.group, card_facts(backends)
+        group, card = run.config.statistics.group, card_facts(backends.values())
         summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=group, card=card)
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
         files = [

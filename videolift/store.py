@@ -47,16 +47,22 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Makes a closed and checked file visible under its final name, surviving a power cut."""
-    fsync_path(temporary)
+def publish(temporary: Path, final: Path, *, durable: bool = True) -> None:
+    """Makes a closed and checked file visible under its final name; where ``durable``, surviving a power cut."""
+    if durable:
+        fsync_path(temporary)
     os.replace(temporary, final)
-    fsync_path(final.parent)
+    if durable:
+        fsync_path(final.parent)
 
 
 @contextmanager
-def atomic_file(final: Path) -> Iterator[Path]:
+def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path; publishes it on a normal exit, removes it on an error.
+
+    Args:
+        final: where the file appears.
+        durable: False only for what has checksums of its own and can be made again: after a power cut it may be torn.
 
     Raises:
         Transient: disk full, quota or I/O error while writing.
@@ -66,7 +72,7 @@ def atomic_file(final: Path) -> Iterator[Path]:
         with storage_errors_are_transient(f"writing {final.name}"):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            publish(temporary, final)
+            publish(temporary, final, durable=durable)
     finally:
         temporary.unlink(missing_ok=True)
 

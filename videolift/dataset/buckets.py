@@ -17,18 +17,22 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
+from videolift.dataset.abouts import Abouts
 from videolift.dataset.sidecar import describe_file, packed_statistics, read_sidecar
 from videolift.dataset.splits import assign_split
 from videolift.dataset.statistics import Accumulators
 from videolift.store import atomic_file, sha256_of
 
+_Packed = dict[tuple[str, str], dict[str, NDArray[Any]]]
+"""(group, split) to its packed accumulators."""
 BUCKETS = 256
 CACHE = Path("stats/.merged")
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One packaged file that counts, and what decides its split."""
 
@@ -50,12 +54,12 @@ class Bucketed:
 
     Attributes:
         statistics: (group, split) to its merged accumulators; a group is tier-scale.
-        about: member to what `videolift.dataset.sidecar.describe_file` says of it.
+        about: member to what `videolift.dataset.sidecar.describe_file` says of it, backends listed apart.
         read_again: members whose sidecars were read.
     """
 
     statistics: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
-    about: dict[Member, dict[str, Any]] = field(default_factory=dict)
+    about: Abouts[Member] = field(default_factory=Abouts)
     read_again: int = 0
 
     def part(self, group: str, split: str) -> Accumulators:
@@ -84,8 +88,7 @@ def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
         path = cache / f"{number:03d}.npz"
         if not _add_cached(path, key, some, out):
             fresh = merge_sidecars(some)
-            _save(path, key, fresh)
-            _add(out, fresh)
+            _add(out, fresh, _save(path, key, fresh))
     _forget(cache, buckets)
     return out
 
@@ -95,7 +98,7 @@ def merge_sidecars(members: Iterable[Member]) -> Bucketed:
     out = Bucketed()
     for member in members:
         sidecar = read_sidecar(member.path, member.sha256)
-        out.about[member] = sidecar.about
+        out.about.put(member, sidecar.about)
         out.part(group_of(sidecar.about), member.split(sidecar.about)).merge_packed(sidecar.packed)
         out.read_again += 1
     return out
@@ -108,26 +111,29 @@ def add_file(out: Bucketed, member: Member, file: h5py.File) -> None:
         CorruptFile: it cannot be read.
     """
     about, packed = describe_file(file), packed_statistics(file)
-    out.about[member] = about
+    out.about.put(member, about)
     out.part(group_of(about), member.split(about)).merge_packed(packed)
 
 
-def _add(out: Bucketed, some: Bucketed) -> None:
-    out.about |= some.about
+def _add(out: Bucketed, some: Bucketed, packed: _Packed) -> None:
+    for member, about in some.about.items():
+        out.about.adopt(member, about, some.about.backends)
     out.read_again += some.read_again
-    for (group, split), statistics in some.statistics.items():
-        out.part(group, split).merge(statistics)
+    for part, arrays in packed.items():
+        out.part(*part).merge_packed(arrays)
 
 
-def _save(path: Path, key: str, bucket: Bucketed) -> None:
-    parts = sorted(bucket.statistics)
+def _save(path: Path, key: str, bucket: Bucketed) -> _Packed:
+    packed = {part: statistics.pack() for part, statistics in sorted(bucket.statistics.items())}
     about = {member.video: value for member, value in bucket.about.items()}
-    header = json.dumps({"key": key, "parts": parts, "about": about}, sort_keys=True).encode()
+    content = {"key": key, "parts": list(packed), "about": about, "backends": bucket.about.backends}
+    header = json.dumps(content, sort_keys=True).encode()
     arrays = {"header": np.frombuffer(header, np.uint8)}
-    for i, part in enumerate(parts):
-        arrays |= {f"{i}/{name}": array for name, array in bucket.statistics[part].pack().items()}
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
+    for i, part in enumerate(packed.values()):
+        arrays |= {f"{i}/{name}": array for name, array in part.items()}
+    with atomic_file(path, durable=False) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
+    return packed
 
 
 def _add_cached(path: Path, key: str, members: Sequence[Member], out: Bucketed) -> bool:
@@ -142,7 +148,8 @@ def _add_cached(path: Path, key: str, members: Sequence[Member], out: Bucketed) 
         return False
     for (group, split), arrays_ in zip(header["parts"], packed, strict=True):
         out.part(group, split).merge_packed(arrays_)
-    out.about |= {member: header["about"][member.video] for member in members}
+    for member in members:
+        out.about.adopt(member, header["about"][member.video], header["backends"])
     return True
 
 

@@ -6,8 +6,10 @@ The same facts stand in ``dataset.json`` for programs.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -30,6 +32,7 @@ _SCALES = {
     "arbitrary": "one unknown unit per video (median depth 1)",
     "none": "no lengths",
 }
+_COUNTED = {"fps": "frames per second", "size": "pixels, square", "window_length": "frames per window"}
 _MAX_LISTED = 200
 
 
@@ -41,21 +44,58 @@ def render_card(index: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         card: free facts, every key optional: ``title``, ``description``, ``license`` (the hub's identifier), ``licences`` (rows of
             ``name``, ``licence``, ``of``), ``models`` (rows of ``name``, ``version``, ``weights``), ``settings`` (nested mapping).
     """
+    facts = _Facts.of(index)
     sections = [
         _header(index, card),
         f"# {card.get('title', 'Hands at work')}\n\n{card.get('description', _DESCRIPTION)}",
-        _contents(index),
+        _contents(index, facts),
         _groups(index),
         _READING,
         _conventions(),
-        _processing(index),
-        _quality(index),
+        _processing(facts),
+        _quality(facts),
         _rows("Models and weights", card.get("models"), ("name", "version", "weights")),
         _rows("Licences of what made this data", card.get("licences"), ("name", "licence", "of")),
-        _left_out(index),
+        _left_out(index, facts),
         _settings(card.get("settings")),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+@dataclass
+class _Facts:
+    """What the card counts over all files, in one look at each."""
+
+    parts: Counter[str] = field(default_factory=Counter)
+    values: dict[str, Counter[Any]] = field(default_factory=lambda: {name: Counter() for name in _COUNTED})
+    interpolated: float | None = None
+    backends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    quality: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in SCORES})
+    missing: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, index: Mapping[str, Any]) -> _Facts:
+        facts = cls()
+        for file in index["files"]:
+            facts._add(file, index["backends"])
+        return facts
+
+    def _add(self, file: Mapping[str, Any], backends: Sequence[Mapping[str, Any]]) -> None:
+        self.parts.update(file["parts"])
+        for name, counter in self.values.items():
+            counter.update([file[name]] if file.get(name) is not None else [])
+        if (share := file.get("hands_interpolated_share")) is not None:
+            self.interpolated = max(share, self.interpolated or 0.0)
+        for stage, done in file.get("lineage", {}).items():
+            self.backends[stage, backends[done["backend"]].get("name", "?")] += 1
+            if done.get("shrink", 1.0) != 1.0:
+                self.notes[stage, f"worked on in smaller chunks for lack of memory ({done['shrink']:g})"] += 1
+            self.notes.update((stage, check) for check in done.get("checks", ()))
+        for name, value in file.get("quality", {}).items():
+            if name in self.quality:
+                self.quality[name].append(value)
+        self.missing += [f"- `{file['video']}`: {part}: {why}" for part, why in sorted(file.get("missing", {}).items())]
 
 
 _DESCRIPTION = (
@@ -87,27 +127,22 @@ def _header(index: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     return "---\n" + yaml.safe_dump(header, sort_keys=False).strip() + "\n---"
 
 
-def _contents(index: Mapping[str, Any]) -> str:
-    totals, files = index["totals"], index["files"]
-    parts = Counter(part for file in files for part in file["parts"])
+def _contents(index: Mapping[str, Any], facts: _Facts) -> str:
+    totals = index["totals"]
     splits = ", ".join(f"{name} {len(videos)}" for name, videos in sorted(index["splits"].items())) or "none"
     lines = [
         f"{totals['videos']} videos, {totals['frames']} frames, {totals['windows']} windows, {totals['points']} tracked points, "
         f"{totals['bytes'] / 1e9:.3g} GB.",
-        "Videos with " + (", ".join(f"{part}: {count}" for part, count in sorted(parts.items())) or "RGB alone") + ".",
+        "Videos with " + (", ".join(f"{part}: {count}" for part, count in sorted(facts.parts.items())) or "RGB alone") + ".",
         f"Splits (by subject or source, so that nothing leaks): {splits}.",
     ]
-    for name, what in (("fps", "frames per second"), ("size", "pixels, square"), ("window_length", "frames per window")):
-        lines.append(f"{what.capitalize()}: {_values(file.get(name) for file in files)}.")
-    shares = [file["hands_interpolated_share"] for file in files if file.get("hands_interpolated_share") is not None]
-    if shares:
-        lines.append(f"Interpolated hands (flagged in `hands/interpolated`): at most {max(shares):.0%} of a video's valid ones.")
+    for name, what in _COUNTED.items():
+        counts = ", ".join(f"{value:g} ({count} videos)" for value, count in sorted(facts.values[name].items())) or "none"
+        lines.append(f"{what.capitalize()}: {counts}.")
+    if facts.interpolated is not None:
+        share = f"{facts.interpolated:.0%}"
+        lines.append(f"Interpolated hands (flagged in `hands/interpolated`): at most {share} of a video's valid ones.")
     return "## What is in it\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _values(values: Iterable[Any]) -> str:
-    counts = Counter(value for value in values if value is not None)
-    return ", ".join(f"{value:g} ({count} videos)" for value, count in sorted(counts.items())) or "none"
 
 
 def _groups(index: Mapping[str, Any]) -> str:
@@ -137,28 +172,19 @@ def _conventions() -> str:
 - `timestamps` are seconds in the source video."""
 
 
-def _processing(index: Mapping[str, Any]) -> str:
-    counted: Counter[tuple[str, str]] = Counter()
-    notes: Counter[tuple[str, str]] = Counter()
-    for file in index["files"]:
-        for stage, facts in file.get("lineage", {}).items():
-            counted[stage, index["backends"][facts["backend"]].get("name", "?")] += 1
-            if facts.get("shrink", 1.0) != 1.0:
-                notes[stage, f"worked on in smaller chunks for lack of memory ({facts['shrink']:g})"] += 1
-            for check in facts.get("checks", ()):
-                notes[stage, check] += 1
-    if not counted:
+def _processing(facts: _Facts) -> str:
+    if not facts.backends:
         return ""
-    rows = [f"| {stage} | {name} | {count} |" for (stage, name), count in sorted(counted.items())]
+    rows = [f"| {stage} | {name} | {count} |" for (stage, name), count in sorted(facts.backends.items())]
     text = "## How it was made\n\n| stage | backend | videos |\n|---|---|---|\n" + "\n".join(rows)
-    listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(notes.items())]
+    listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(facts.notes.items())]
     return text + ("\n\n" + "\n".join(listed[:_MAX_LISTED]) if listed else "")
 
 
-def _quality(index: Mapping[str, Any]) -> str:
+def _quality(facts: _Facts) -> str:
     rows = []
     for name, score in SCORES.items():
-        values = sorted(f["quality"][name] for f in index["files"] if name in f.get("quality", {}))
+        values = sorted(facts.quality[name])
         if values:
             side = ">" if score.above else "<"
             poor = sum(score.poor(value) for value in values)
@@ -177,11 +203,10 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]] | None, columns: Sequenc
     return f"## {title}\n\n" + head + "\n".join("| " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for row in rows)
 
 
-def _left_out(index: Mapping[str, Any]) -> str:
-    missing = [f"- `{f['video']}`: {part}: {why}" for f in index["files"] for part, why in sorted(f.get("missing", {}).items())]
+def _left_out(index: Mapping[str, Any], facts: _Facts) -> str:
     absent = [f"- `{video}`: {reason}" for video, reason in index["left_out"].items()]
     text = ""
-    for title, lines in (("## Left out", absent), ("## Kept without a part", missing)):
+    for title, lines in (("## Left out", absent), ("## Kept without a part", facts.missing)):
         if lines:
             more = [f"- and {len(lines) - _MAX_LISTED} more, see dataset.json"] if len(lines) > _MAX_LISTED else []
             text += ("\n\n" if text else "") + title + "\n\n" + "\n".join(lines[:_MAX_LISTED] + more)

@@ -261,4 +261,4 @@ def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...],
         writer.discard()
         for part in parts.values():
             part.close()
-    return Packaged(video, published.path, {"artifact": {"sha256": published.sha256, "bytes": published.bytes}})
+    return Packaged(video, published.path, published.sha256, published.bytes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.normalization import normalization_table
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import ConfigError
-from videolift.store import sha256_of, write_text
+from videolift.store import atomic_file, write_text
 
 TIER_ORDER = ("A", "B", "C", "D", "none")
 SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
@@ -31,20 +31,21 @@ _OWN_KEYS = ("subject", "split", "text")
 """Of a video's metadata, what the index holds under its own name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Packaged:
     """One packaged video, as the caller's records have it.
 
     Attributes:
         video: its id.
         path: the packaged file.
-        receipt: its create_h5 receipt; ``receipt["artifact"]`` has ``sha256`` and ``bytes``.
+        sha256, bytes: of its content, as its receipt states them.
         metadata: ``subject``, ``split``, ``text`` and the user's own columns. All of it is published; never a path.
     """
 
     video: str
     path: Path
-    receipt: Mapping[str, Any]
+    sha256: str
+    bytes: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -104,7 +105,7 @@ def publish_dataset(
     published = _write_statistics(folder, merged, groups, chosen, not_in_main)
     index = _index(rows, members, merged, groups, chosen, left_out, published)
     index |= {name: (card or {})[name] for name in ("license", "licences") if (card or {}).get(name)}
-    write_text(folder / "dataset.json", _index_text(index))
+    _write_index(folder / "dataset.json", index)
     write_text(folder / "README.md", render_card(index, card or {}))
     return DatasetSummary(
         **index["totals"],
@@ -118,7 +119,7 @@ def publish_dataset(
 
 def _member(row: Packaged) -> Member:
     known = row.metadata.get
-    return Member(row.video, row.path, row.receipt["artifact"]["sha256"], known("subject"), known("split"))
+    return Member(row.video, row.path, row.sha256, known("subject"), known("split"))
 
 
 def _groups(merged: Bucketed) -> dict[str, list[Member]]:
@@ -176,25 +177,17 @@ def _index(
     left_out: Mapping[str, str],
     statistics: list[str],
 ) -> dict[str, Any]:
-    files, splits, lineages = [], defaultdict(list), _Lineages()
+    files, splits = _Files(rows, members, merged.about), defaultdict(list)
     totals = {"videos": len(rows), "frames": 0, "windows": 0, "points": 0, "bytes": 0}
-    for row, member in zip(rows, members, strict=True):
-        about = dict(merged.about[member])
-        about["lineage"] = lineages.shared(about.pop("lineage", {}))
-        size, split = int(row.receipt["artifact"]["bytes"]), member.split(about)
-        extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _OWN_KEYS}
-        own = {"metadata": extra} if extra else {}
-        entry = {"video": row.video, "file": row.path.name, "sha256": member.sha256, "bytes": size, "split": split}
-        files.append(about | own | entry)
-        splits[split].append(row.video)
-        for name in ("frames", "windows", "points"):
-            totals[name] += int(about.get(name, 0))
-        totals["bytes"] += size
+    for file in files:
+        splits[file["split"]].append(file["video"])
+        for name in ("frames", "windows", "points", "bytes"):
+            totals[name] += int(file.get(name, 0))
     return {
         "format": FORMAT,
         "version": VERSION,
         "files": files,
-        "backends": lineages.backends,
+        "backends": merged.about.backends,
         "groups": {name: [member.video for member in many] for name, many in groups.items()},
         "statistics_group": chosen,
         "statistics": statistics,
@@ -204,28 +197,27 @@ def _index(
     }
 
 
-def _index_text(index: Mapping[str, Any]) -> str:
+class _Files:
+    """The index's entries in the order of their ids, made anew on every look: ten thousand at once would be 100 MB."""
+
+    def __init__(self, rows: Sequence[Packaged], members: Sequence[Member], about: Mapping[Member, dict[str, Any]]) -> None:
+        self._rows, self._members, self._about = rows, members, about
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row, member in zip(self._rows, self._members, strict=True):
+            about = self._about[member]
+            extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _OWN_KEYS}
+            own: dict[str, Any] = {"metadata": extra} if extra else {}
+            own |= {"video": row.video, "file": row.path.name, "sha256": row.sha256, "bytes": row.bytes}
+            yield about | own | {"split": member.split(about)}
+
+
+def _write_index(path: Path, index: Mapping[str, Any]) -> None:
     """JSON with one line per file: small enough to compare, and encoded fast however many there are."""
     encode = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    files = ",\n".join("  " + encode(file) for file in index["files"])
-    lines = [f' "{key}": {encode(value)}' for key, value in sorted(index.items()) if key != "files"]
-    return "{\n" + ",\n".join([*lines, ' "files": [\n' + files + "\n ]"]) + "\n}\n"
-
-
-class _Lineages:
-    """Thousands of files name the same few backends: they are listed once, files refer to them by index."""
-
-    def __init__(self) -> None:
-        self.backends: list[Any] = []
-        self._index: dict[str, int] = {}
-
-    def shared(self, lineage: Mapping[str, Any]) -> dict[str, Any]:
-        out = {}
-        for stage, facts in sorted(lineage.items()):
-            backend = facts.get("backend", {})
-            key = sha256_of(backend)
-            if key not in self._index:
-                self._index[key] = len(self.backends)
-                self.backends.append(backend)
-            out[stage] = {**facts, "backend": self._index[key]}
-        return out
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        out.write("{\n")
+        out.writelines(f' "{key}": {encode(value)},\n' for key, value in sorted(index.items()) if key != "files")
+        out.write(' "files": [')
+        out.writelines(f"{',' * (i > 0)}\n  {encode(file)}" for i, file in enumerate(index["files"]))
+        out.write("\n ]\n}\n")

@@ -61,7 +61,7 @@ SCORES: dict[str, Score] = {
         "px",
         "median distance from their start of a window's points, followed to where they were last seen and back by the tracks "
         "backend: flow a sample in every window, tapip3d one window in check_every, others none",
-        2.0,
+        1.0,
     ),
     "keypoint_residual_px": Score("px", "mean distance of projected joints from the detected keypoints", 5.0),
     "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),

@@ -22,7 +22,8 @@ from videolift.dataset.statistics import Accumulators
 from videolift.errors import CorruptFile
 from videolift.store import atomic_file, open_hdf5, read_attributes, read_hdf5
 
-_PACKED = ("layout", "moments", "extrema", "bins", "counts")
+_PACKED = ("moments", "counts", "extrema", "bins", "layout")
+"""In the order of their items' sizes, so that back to back each is aligned."""
 _SUMMARY_ATTRIBUTES = (
     *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "fps", "window_length", "stride"),
     *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit"),
@@ -74,10 +75,13 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_sidecar(packaged: Path, sha256: str, about: dict[str, Any], statistics: Accumulators) -> None:
-    """Publishes the sidecar of a packaged file with these bytes."""
-    header = json.dumps({"sha256": sha256, "about": about}, sort_keys=True).encode()
-    with atomic_file(sidecar_path(packaged)) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), **statistics.pack())
+    """Publishes the sidecar of a packaged file with these bytes; what a power cut leaves of it is made again from the file."""
+    packed = statistics.pack()
+    shapes = {name: [packed[name].dtype.str, packed[name].shape] for name in _PACKED}
+    header = json.dumps({"sha256": sha256, "about": about, "arrays": shapes}, sort_keys=True).encode()
+    data = b"".join(packed[name].tobytes() for name in _PACKED)  # one array and not five: half the time of reading thousands
+    with atomic_file(sidecar_path(packaged), durable=False) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), data=np.frombuffer(data, np.uint8))
 
 
 def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
@@ -90,13 +94,23 @@ def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
         with np.load(sidecar_path(packaged), allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
             if header["sha256"] == sha256:
-                return Sidecar(header["about"], {name: arrays[name] for name in _PACKED})
+                return Sidecar(header["about"], _cut(arrays["data"], header["arrays"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     with open_hdf5(packaged, FORMAT, VERSION) as file:
         about, packed = describe_file(file), packed_statistics(file)
     write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
     return Sidecar(about, packed)
+
+
+def _cut(data: NDArray[np.uint8], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, NDArray[Any]]:
+    out, at = {}, 0
+    for name in _PACKED:
+        dtype, shape = shapes[name]
+        count = math.prod(shape)
+        out[name] = np.frombuffer(data, dtype, count, at).reshape(shape)
+        at += out[name].nbytes
+    return out
 
 
 def packed_statistics(file: h5py.File) -> dict[str, NDArray[Any]]:

@@ -135,7 +135,8 @@ class Accumulator:
         self.squares = [a + b for a, b in zip(self.squares, other.squares, strict=True)]
         self.extrema[:, 0] = np.minimum(self.extrema[:, 0], other.extrema[:, 0])
         self.extrema[:, 1] = np.maximum(self.extrema[:, 1], other.extrema[:, 1])
-        self.counts += other.counts
+        used = np.flatnonzero(other.counts)  # bins that were never touched take no memory, and stay so
+        self.counts.reshape(-1)[used] += other.counts.reshape(-1)[used]
 
     def exact(self, channel: int) -> tuple[int, Fraction, Fraction]:
         """Number, sum and sum of squares of a channel's values, as exact rationals."""

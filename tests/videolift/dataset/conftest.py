@@ -56,7 +56,7 @@ def write_packaged(path: Path, seed: int = 0, *, tier: str = "A", scale: str = "
         source={"sha256": source or f"source of {path.stem}"},
     )
     published = out.publish()
-    return Packaged(path.stem, path, {"artifact": {"sha256": published.sha256, "bytes": published.bytes}})
+    return Packaged(path.stem, path, published.sha256, published.bytes)
 
 
 @pytest.fixture

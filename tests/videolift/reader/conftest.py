@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stages.sample import render
@@ -20,7 +22,7 @@ def package_truth(artifacts, path, *, video="clip", profile="default", **changes
     settings = Packaging(size=64, window_length=5, stride=1, profile=profile)
     package(Sources(**(files | changes)), settings, out, lambda done, total: None)
     published = out.publish()
-    return Packaged(path.stem, path, {"artifact": {"sha256": published.sha256, "bytes": published.bytes}})
+    return Packaged(path.stem, path, published.sha256, published.bytes)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,6 @@ def profiles(artifacts, tmp_path_factory):
 def dataset_folder(artifacts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "h5_dataset"
     rows = [package_truth(artifacts, folder / f"v{i}.hdf5", profile=profile) for i, profile in enumerate(PROFILES)]
-    rows = [Packaged(r.video, r.path, r.receipt, {"split": s}) for r, s in zip(rows, ("train", "train", "val"), strict=True)]
+    rows = [replace(r, metadata={"split": s}) for r, s in zip(rows, ("train", "train", "val"), strict=True)]
     publish_dataset(folder, rows, left_out={})
     return folder
