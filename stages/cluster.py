@@ -1,4 +1,4 @@
-"""What the jobs of a stage ask a cluster for: cores, memory and minutes; and whether the cluster was told what it needs to know.
+"""What the jobs of a stage ask a cluster for: cores, memory, minutes, a turn; and whether the cluster was told what it must know.
 
 Turns what past work took and the videos of a batch into minutes, in the head process; jobs read them in the run's plan. Starts
 nothing. How a job then divides its cards and memory among workers is the pool's business.
@@ -7,10 +7,13 @@ nothing. How a job then divides its cards and memory among workers is the pool's
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from stages.measured import Measured
 from videolift.errors import ConfigError
+from videolift.leases import slurm_job
 from videolift.runs import Entry
 
 CORES = 8
@@ -43,6 +46,19 @@ def minutes(measured: Measured | None, videos: Sequence[Entry]) -> int:
     size = sum(entry.video.bytes for entry in videos)
     seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte)
     return LEAST_MINUTES + round(MARGIN * seconds / 60)
+
+
+def turn(lease: Path) -> str:
+    """The option of ``sbatch`` that lets a job start when the one that works on its batch has ended; empty where none does.
+
+    So a batch that a job of an earlier head process, or of another run, still holds waits in the queue and holds no card.
+    """
+    job = slurm_job(lease)
+    if job is None or not _ask("squeue", "-h", "-j", job, "-o", "%i").strip():
+        return ""
+    name = f"{lease.parent.name}/{lease.name}"
+    print(f"batch {name} is being worked on by SLURM job {job}: the new job waits in the queue until that ends", file=sys.stderr)
+    return f" --dependency=afterany:{job}"
 
 
 def refuse_unnamed(resources: frozenset[str]) -> None:

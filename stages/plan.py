@@ -66,8 +66,8 @@ class Plan:
 
     def open_targets(self, stage: str) -> list[Target]:
         """Targets of a stage whose file is not there."""
-        folder = self.layout.manifests(stage)
-        return [target for target in self.targets[stage].values() if not target.path(folder).exists()]
+        present = set(_listed(self.layout.manifests(stage)))
+        return [target for target in self.targets[stage].values() if target.name not in present]
 
     @cached_property
     def batches(self) -> Mapping[str, Sequence[Entry]]:
@@ -150,14 +150,15 @@ def judge_all(
     """State of every video in every stage; videos never begun share one, without inputs of their own."""
     never_begun: dict[int, dict[str, StageState]] = {}
     for entry in entries:
-        states = never_begun.get(entry.variant) if not read.knows(entry.video.id) else None
+        is_known = read.knows(entry.video.id)
+        states = None if is_known else never_begun.get(entry.variant)
         if states is None:
             variant = plan.variants[entry.variant]
             states = judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
-            if not read.knows(entry.video.id):
+            states |= {name: replace(states[name], kind="stale", why="released, and needed again") for name in needed_again(states)}
+            if not is_known:
                 never_begun[entry.variant] = states
-        again = {name: replace(states[name], kind="stale", why="released, and needed again") for name in needed_again(states)}
-        yield entry, {**states, **again} if again else states
+        yield entry, states
 
 
 def _sample(layout: Layout) -> list[Video]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +136,28 @@ class Session:
             self._folders[stage] = f"{self.layout.manifests(stage)}{os.sep}"
         return self._folders[stage] + self._targets[stage][batch].name
 
-    def reach(self, stage: str) -> list[str]:
-        """The manifests of a stage and of all it needs.
+    def reach(self, stage: str) -> Callable[[Any], list[str]]:
+        """Input function of a target: the manifests of a stage, which bring with them those that it reads.
 
-        All are demanded by name: Snakemake makes no missing file whose consumers it believes to be up to date.
+        Some are demanded by name besides: Snakemake makes no missing file whose consumer is there.
         """
-        return self.targets(*reach(stage))
+        return lambda wildcards: self.targets(stage) + self._missing_above(stage)
+
+    def _missing_above(self, stage: str) -> list[str]:
+        if self._plan is None:
+            return []
+        gone = {name: {target.batch for target in self._plan.open_targets(name)} for name in reach(stage)}
+        readers = {name: [reader for reader in gone if name in _nearest(reader)] for name in gone}
+        return [
+            self._manifest(name, batch)
+            for name in gone
+            for batch in gone[name]
+            if any(batch not in gone[reader] for reader in readers[name])
+        ]
 
     def upstream(self, stage: str, batch: str) -> list[str]:
-        """The manifests of one batch that a stage reads."""
-        return [self._manifest(name, batch) for name in UPSTREAM[stage]]
+        """The manifests of one batch that a stage waits for; those they wait for themselves are not repeated."""
+        return [self._manifest(name, batch) for name in _nearest(stage)]
 
     def threads(self, stage: str) -> int:
         """Cores of a stage's job.
@@ -155,8 +168,8 @@ class Session:
         return 1 if stage in self.gpu and self._cluster is None and self._plan is not None else self.cores
 
     def resources(self, stage: str) -> dict[str, Any]:
-        """What a stage's job asks for: cards, and on a cluster memory, minutes and an early warning."""
-        from stages.cluster import EXTRA, memory_mb
+        """What a stage's job asks for: cards, and on a cluster memory, minutes, an early warning and its turn."""
+        from stages.cluster import EXTRA, memory_mb, turn
 
         cards = 1 if stage in self.gpu else 0
         if self._plan is not None and self._cluster is None:
@@ -165,7 +178,7 @@ class Session:
             "gpu": cards,
             "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
             "runtime": lambda wildcards, attempt: attempt * self._minutes(stage, wildcards.batch),
-            "slurm_extra": EXTRA,
+            "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self._plan else ""),
         }
 
     def prerequisites(self, stage: str) -> list[str]:
@@ -208,6 +221,12 @@ class Session:
     def quoted_envs_dir(self) -> str:
         """`envs_dir`, for a shell."""
         return shlex.quote(str(self.envs_dir))
+
+
+@cache
+def _nearest(stage: str) -> tuple[str, ...]:
+    """What a stage reads that nothing else it reads has read before it."""
+    return tuple(name for name in UPSTREAM[stage] if not any(name in UPSTREAM[other] for other in UPSTREAM[stage]))
 
 
 @contextmanager

@@ -285,7 +285,9 @@ class Config(Block):
     redo: tuple[str, ...] = Field((), description="stages whose finished work may be redone beyond redo_limit")
     max_quarantined: int = Field(0, ge=0, description="videos that may be lost without failing the run")
     max_vanished: Share = Field(0.1, description="share of known videos whose source may be missing before a run stops")
-    lease_wait_s: Annotated[float, Field(ge=0)] = Field(60.0, description="seconds to wait for a batch that another run works on")
+    lease_wait_s: Annotated[float, Field(ge=0)] = Field(
+        86_400.0, description="seconds to wait for a batch that another run works on; on SLURM a job waits in the queue instead"
+    )
     disk_budget_gb: Positive | None = Field(None, description="stop starting videos when output grows beyond this; none: no limit")
     seed: int = Field(0, ge=0, description="of everything drawn at random")
     models_dir: str = Field("thirdparty/weights", description="weights; relative to the checkout")

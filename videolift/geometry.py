@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation, Slerp
 
 Float = NDArray[np.floating]
 
@@ -142,12 +141,16 @@ def is_rotation(R: ArrayLike, tolerance: float = 1e-4) -> NDArray[np.bool_]:
 
 def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Float:
     """Angle in radians between rotations (..., 3, 3)."""
+    from scipy.spatial.transform import Rotation  # half a second to import, and whoever plans or looks on rotates nothing
+
     relative = np.asarray(R_a, np.float64) @ np.swapaxes(np.asarray(R_b, np.float64), -1, -2)
     return np.asarray(Rotation.from_matrix(relative.reshape(-1, 3, 3)).magnitude().reshape(relative.shape[:-2]))
 
 
 def slerp(times: ArrayLike, rotations: ArrayLike, at: ArrayLike) -> Float:
     """Spherical interpolation of rotations (n, 3, 3) at ``times`` (n) to (m, 3, 3) at ``at`` (m) within their range."""
+    from scipy.spatial.transform import Rotation, Slerp
+
     times, at = np.asarray(times, np.float64), np.asarray(at, np.float64)
     return Slerp(times, Rotation.from_matrix(np.asarray(rotations, np.float64)))(at).as_matrix()
 

@@ -2,12 +2,13 @@
 
 Turns a path into the right to work, held by a file that its owner touches. A lease whose owner is gone is free: at once where the
 process is known to be dead, after two minutes without a touch where it cannot be known. An owner that was merely stopped finds out
-by `Lease.still_ours` before it publishes. Holds no work and knows no batch.
+by `Lease.still_ours` before it publishes. Who waits says for whom. Holds no work and knows no batch.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -21,9 +22,13 @@ from videolift.errors import LeaseHeld, Transient, storage_errors_are_transient
 from videolift.processes import ProcessName, this_process
 from videolift.store import read_json
 
+log = logging.getLogger("videolift")
+
 TOUCH_S = 15.0
 FREE_AFTER_S = 120.0
 """Without a touch, for an owner that cannot be asked: eight touches missed."""
+SAY_EVERY_S = 30.0
+"""Who waits, says for whom."""
 _POLL_S = 0.5
 _CONTEST_S = 2.0
 """For several runs that find the same lease dead at once to settle who takes it, even if none of them would wait."""
@@ -47,7 +52,8 @@ class Holder:
         if self.process is None:
             return "a run that did not say who it is"
         job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
-        return f"pid {self.process.pid} on {self.process.host}{job}"
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.process.start_time))
+        return f"pid {self.process.pid} on {self.process.host}{job}, since {since}"
 
 
 class Lease:
@@ -61,7 +67,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, path: Path, *, wait_s: float, what: str = "") -> Self:
-        """Takes the lease at ``path``, waiting up to ``wait_s`` for who holds it.
+        """Takes the lease at ``path``, waiting up to ``wait_s`` for who holds it; says so now and then.
 
         Args:
             path: of its file.
@@ -72,7 +78,8 @@ class Lease:
             LeaseHeld: it is held by a live run; the text says by whom.
             Transient: disk full, quota or I/O error.
         """
-        started = time.monotonic()
+        started = say_at = time.monotonic()
+        what = what or f"batch {path.parent.name}/{path.name}"
         with storage_errors_are_transient(f"taking the lease {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
@@ -87,8 +94,10 @@ class Lease:
                     _remove_dead(path, holder)
                 left_s = (max(wait_s, _CONTEST_S) if is_free else wait_s) - (time.monotonic() - started)
                 if left_s <= 0:
-                    what = what or f"batch {path.parent.name}/{path.name}"
                     raise LeaseHeld(f"{what} is being worked on by {holder}: let it finish, or stop it")
+                if not is_free and time.monotonic() >= say_at:
+                    log.warning("%s is being worked on by %s: waiting for it", what, holder)
+                    say_at = time.monotonic() + SAY_EVERY_S
                 time.sleep(min(left_s, 0.02 if is_free else _POLL_S))
 
     def still_ours(self) -> bool:
@@ -123,6 +132,12 @@ def patience_s(path: Path) -> float:
     holder = _read(path)
     knows = holder is None or (holder.process is not None and holder.process.is_alive() is not None)
     return 0.0 if knows else FREE_AFTER_S + TOUCH_S
+
+
+def slurm_job(path: Path) -> str | None:
+    """The SLURM job that holds the lease at ``path``; None where nobody does, or nobody in a job."""
+    holder = _read(path)
+    return holder.slurm_job_id if holder is not None else None
 
 
 def read_nonce(path: Path) -> str | None:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,8 +147,11 @@ class ReceiptCache:
 
     def knows(self, video: str) -> bool:
         """True if any stage has a receipt of ``video``."""
-        name = f"{video}.json"
-        return any(name in self._listed(stage) for stage in STAGES)
+        return f"{video}.json" in self._all
+
+    @cached_property
+    def _all(self) -> set[str]:
+        return set[str]().union(*map(self._listed, STAGES))
 
     def _listed(self, stage: str) -> set[str]:
         if stage not in self._names:

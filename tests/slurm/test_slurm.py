@@ -37,9 +37,9 @@ def wait_for(what, timeout: float = PATIENCE_S) -> None:
         time.sleep(0.05)
 
 
-def in_the_middle_of_depth(project: Project) -> bool:
-    """One video of depth is done, others are not."""
-    return sum(stage == "depth" for stage, _ in project.finished()) == 1
+def in_the_middle_of(project: Project, stage: str) -> bool:
+    """One video of the stage is done, others are not."""
+    return sum(done == stage for done, _ in project.finished()) == 1
 
 
 def resumes_well(project: Project, undisturbed: Project, finished: set, begun: int) -> None:
@@ -69,7 +69,7 @@ def test_the_line_ends_with_the_same_bytes_and_only_depth_holds_a_card(cluster, 
 def test_a_cancelled_job_is_tried_again_and_keeps_what_it_had_finished(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=2.0)
     head = project.start()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "depth"))
     cluster.command("scancel", cluster.wait_for_job("depth"))
     finished, begun = project.finished(), len(project.begun())
     assert head.wait(PATIENCE_S) == 0, project.terminal()
@@ -81,7 +81,7 @@ def test_a_cancelled_job_is_tried_again_and_keeps_what_it_had_finished(cluster, 
 def test_one_interrupt_cancels_the_jobs_and_the_same_command_goes_on(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=4.0)
     head = project.start()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "depth"))
     os.killpg(head.pid, signal.SIGINT)
     assert head.wait(PATIENCE_S) != 0
     cluster.wait_for_empty_queue()
@@ -93,7 +93,7 @@ def test_one_interrupt_cancels_the_jobs_and_the_same_command_goes_on(cluster, tm
 def test_jobs_that_two_interrupts_left_running_are_kept_off_by_their_leases(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=4.0)
     head = project.start()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "depth"))
     os.killpg(head.pid, signal.SIGINT)
     os.killpg(head.pid, signal.SIGINT)
     head.wait(PATIENCE_S)
@@ -102,19 +102,22 @@ def test_jobs_that_two_interrupts_left_running_are_kept_off_by_their_leases(clus
 
 
 @pytest.mark.slow
-def test_a_head_process_that_is_killed_leaves_jobs_that_finish_and_a_lock_that_can_be_lifted(cluster, tmp_path, undisturbed):
-    project = slurm_project(tmp_path / "project", seconds=4.0)
+def test_after_its_head_process_was_killed_the_same_command_queues_behind_the_jobs_left_and_goes_on(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project", seconds=20.0)
     head = project.start()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "ingest"))
     head.kill()
     head.wait()
     assert project.run() != 0
     assert "--unlock" in project.terminal()
-    assert cluster.jobs("RUNNING"), "the job was to go on without its head process"
     assert project.run("--unlock") == 0, project.terminal()
-    cluster.wait_for_empty_queue(PATIENCE_S)
-    assert sum(stage == "depth" for stage, _ in project.finished()) == 3
-    resumes_well(project, undisturbed, project.finished(), len(project.begun()))
+    (left,) = cluster.jobs("RUNNING")
+    project.seconds = 0.0
+    assert project.run(timeout=PATIENCE_S) == 0, project.terminal()
+    assert f"batch ingest/0000 is being worked on by SLURM job {left}: the new job waits in the queue" in project.terminal()
+    assert "failed, SLURM status" not in project.terminal()
+    assert project.results() == undisturbed.results()
+    assert len(project.begun()) == len(set(project.begun()))
 
 
 @pytest.mark.slow
@@ -151,7 +154,7 @@ def test_two_runs_at_once_do_nothing_twice(cluster, tmp_path, undisturbed):
 def test_a_time_limit_costs_at_most_the_video_in_flight(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=4.0, pool={"grace_s": 2.0})
     head = project.start()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "depth"))
     job = cluster.wait_for_job("depth")
     cluster.command("scancel", "--signal=TERM", job)  # what --signal=TERM@120 sends two minutes before the limit
     finished, begun = project.finished(), len(project.begun())
@@ -176,7 +179,7 @@ def test_one_allocation_for_all_is_requeued_and_goes_on(cluster, tmp_path, undis
         check=True,
     )
     job = submitted.stdout.strip()
-    wait_for(lambda: in_the_middle_of_depth(project))
+    wait_for(lambda: in_the_middle_of(project, "depth"))
     finished, begun = project.finished(), len(project.begun())
     if whom == "job":
         cluster.command("scancel", "--batch", "--signal=USR1", job)  # what comes three minutes before the time limit
@@ -185,7 +188,7 @@ def test_one_allocation_for_all_is_requeued_and_goes_on(cluster, tmp_path, undis
             process.kill()
         cluster.command("scontrol", "requeue", job, check=False)
     cluster.command("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
-    wait_for(lambda: "done + 0 quarantined" in (tmp_path / "sbatch.log").read_text() and not cluster.jobs())
+    wait_for(lambda: "3 in = 3 done" in (tmp_path / "sbatch.log").read_text() and not cluster.jobs())
     ended_well(project, undisturbed, finished, begun)
 
 

@@ -10,6 +10,7 @@ from stages import cluster
 from stages.measured import Measured, measure
 from videolift.catalog import Video
 from videolift.errors import ConfigError
+from videolift.leases import Lease
 from videolift.receipts import ArtifactRecord, Reason, Receipt, write_receipt
 from videolift.runs import Entry
 
@@ -58,10 +59,10 @@ def test_past_work_is_measured_from_what_was_done_and_not_from_what_failed(tmp_p
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Makes ``sinfo`` and ``scontrol`` say what a cluster would."""
+    """Makes ``sinfo``, ``scontrol`` and ``squeue`` say what a cluster would."""
 
-    def says(partitions: str, enforced: str) -> None:
-        for name, text in (("sinfo", partitions), ("scontrol", f"AccountingStorageEnforce = {enforced}")):
+    def says(partitions: str = "", enforced: str = "", queued: str = "") -> None:
+        for name, text in (("sinfo", partitions), ("scontrol", f"AccountingStorageEnforce = {enforced}"), ("squeue", queued)):
             (tmp_path / name).write_text(f"#!/bin/sh\necho '{text}'\n")
             (tmp_path / name).chmod(stat.S_IRWXU)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -87,6 +88,18 @@ def test_away_from_a_cluster_the_profile_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="there is no sinfo here"):
         cluster.refuse_unnamed(frozenset())
+
+
+def test_a_job_queues_behind_the_one_that_works_on_its_batch(slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "32")
+    path = tmp_path / "leases" / "depth" / "0007"
+    slurm(queued="32")
+    assert cluster.turn(path) == ""
+    with Lease.acquire(path, wait_s=0):
+        assert cluster.turn(path) == " --dependency=afterany:32"
+        assert "batch depth/0007 is being worked on by SLURM job 32" in capsys.readouterr().err
+        slurm(queued="")
+        assert cluster.turn(path) == "", "the job has ended, its lease has not been taken over yet"
 
 
 def test_the_profile_for_slurm_repeats_what_makes_reruns_right():

@@ -76,6 +76,21 @@ def test_the_slurm_job_is_named(path):
         Lease.acquire(path, wait_s=0)
 
 
+def test_the_slurm_job_of_a_lease_can_be_asked_for(path):
+    assert leases.slurm_job(path) is None
+    foreign(path)
+    assert leases.slurm_job(path) == "99"
+
+
+def test_who_waits_says_for_whom_now_and_then(path, caplog, monkeypatch):
+    monkeypatch.setattr(leases, "SAY_EVERY_S", 0.8)
+    foreign(path, create_time=time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1)))
+    with pytest.raises(LeaseHeld):
+        Lease.acquire(path, wait_s=1.2)
+    line = "batch depth/0003 is being worked on by pid 4711 on node7, SLURM job 99, since 2026-01-02 03:04: waiting for it"
+    assert caplog.messages == [line] * 2
+
+
 def test_a_waiting_run_takes_over_when_the_first_ends(path, holder):
     started = time.monotonic()
     with pytest.raises(LeaseHeld):

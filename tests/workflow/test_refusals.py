@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 
 import yaml
 from harness import ROOT, Project, make_project
@@ -49,3 +51,17 @@ def test_a_second_run_waits_for_the_lease_and_ends_with_code_5(tmp_path):
         command = [sys.executable, "-m", "stages", "ingest", "--run", str(run), "--batch", "0000", "--token", "0" * 12]
         command += ["--generation", "0", "--manifest", str(tmp_path / "m.json"), "--cores", "1"]
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == 5
+
+
+def test_a_second_run_says_for_whom_it_waits_and_goes_on(tmp_path):
+    from videolift.leases import Lease
+    from videolift.paths import Layout
+
+    project = make_project(tmp_path / "project", videos=1, seconds=0)
+    with Lease.acquire(Layout(project.output).lease("ingest", "0000"), wait_s=0):
+        head = project.start()
+        until = time.monotonic() + 60
+        while f"batch ingest/0000 is being worked on by pid {os.getpid()}" not in project.terminal():
+            assert time.monotonic() < until, project.terminal()
+            time.sleep(0.05)
+    assert head.wait(60) == 0, project.terminal()

@@ -1,7 +1,7 @@
 rule statistics:
     """Normalization statistics, card and index over all packaged videos."""
     input:
-        session.targets("create_h5"),
+        lambda wildcards: session.targets("create_h5"),
     output:
         report(
             manifest("statistics"),
