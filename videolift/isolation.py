@@ -70,6 +70,8 @@ class Isolated:
         self._load_meta: dict[str, Any] | None = None
         self.hello: dict[str, Any] = {}
         """What the child said of itself: protocol, python, numpy."""
+        self.peak_bytes: int | None = None
+        """Most memory of the card, or of its process without one, that the child had used when it last answered."""
 
     @property
     def pid(self) -> int | None:
@@ -217,7 +219,7 @@ class Isolated:
         return frame
 
     def _result(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reply:
-        kind, meta = header["kind"], header["meta"]
+        kind, meta, self.peak_bytes = header["kind"], header["meta"], header.get("peak_bytes")
         if kind == "ok":
             return meta, arrays
         if kind == "bad_input":

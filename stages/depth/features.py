@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.grey import Grey, GreyFrames
+from videolift.artifacts import ArtifactWriter, Clip
 
 _FOLLOW: dict[str, Any] = {
     "winSize": (17, 17),
@@ -66,6 +67,16 @@ class FeatureTracks:
         """Pixels (n, 2) in frame ``a`` and in frame ``b`` of the corners both see."""
         rows_a, rows_b = self.shared_rows(a, b)
         return self.frame(a)[1][rows_a], self.frame(b)[1][rows_b]
+
+
+def features_of(clip: Clip, out: ArtifactWriter, features: int, progress: Callable[[int], None]) -> FeatureTracks:
+    """`follow_features` over a clip; what a killed attempt at ``out`` had followed is read again."""
+    kept = out.load_part("features")
+    if kept is not None:
+        return FeatureTracks(**kept)
+    tracks = follow_features(GreyFrames(clip), features, progress)
+    out.save_part("features", **tracks.to_arrays())
+    return tracks
 
 
 def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], None]) -> FeatureTracks:

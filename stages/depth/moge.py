@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.depth.features import FeatureTracks, follow_features
+from stages.depth.features import FeatureTracks, features_of
 from stages.depth.gates import measure_motion
-from stages.depth.grey import GreyFrames
 from stages.depth.plane import rotations
 from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
 from stages.depth.trajectory import NoTrajectory, solve_trajectory
@@ -115,9 +114,8 @@ class _Work:
         bounds = list(segments(self.frames, self.settings.segment_s * self.clip.fps))
         for start, end in bounds:
             self.infer_segment(start, end, K)
-        tracks = follow_features(
-            GreyFrames(self.clip), self.settings.sfm.features, lambda k: self.report(self.frames + k, 3 * self.frames)
-        )
+        wanted = self.settings.sfm.features
+        tracks = features_of(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, 3 * self.frames))
         path = self.path(tracks, K)
         factors, metres = self.scale(tracks, path, K)
         E = path.T_camera_world.copy()

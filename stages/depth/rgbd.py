@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.depth_file import DepthFile
-from stages.depth.features import FeatureTracks, follow_features
+from stages.depth.features import FeatureTracks, features_of, follow_features
 from stages.depth.gates import measure_motion
 from stages.depth.grey import GreyFrames
 from stages.depth.odometry import follow_on_depth, measure_agreement
@@ -132,7 +132,7 @@ class _Work:
             return self.given(given)
         if wanted == "static":
             return _still(self.frames, "the camera is taken to stand still, as depth.rgbd.pose says")
-        tracks = self.features()
+        tracks = features_of(self.clip, self.out, self.settings.sfm.features, lambda k: self.report(k, _PASSES * self.frames))
         motion = measure_motion(tracks, [self.K], self.settings.sfm)
         if wanted == "auto" and motion is not None and motion.kind(self.settings.sfm) == "static":
             return _still(self.frames, f"the camera stands still ({motion.motion_px:.2f} px in {motion.gap} frames)")
@@ -165,14 +165,6 @@ class _Work:
             T, valid = kept["T_camera_world"], kept["valid"]
         note = f"camera followed on sensor depth: {int(valid.sum())} of {self.frames} frames placed"
         return _Path(T, valid, "sfm", (note,), {})
-
-    def features(self) -> FeatureTracks:
-        kept = self.out.load_part("features")
-        if kept is not None:
-            return FeatureTracks(**kept)
-        tracks = follow_features(GreyFrames(self.clip), self.settings.sfm.features, lambda k: self.report(k, _PASSES * self.frames))
-        self.out.save_part("features", **tracks.to_arrays())
-        return tracks
 
     def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
         length = min(_SPAN_FRAMES, self.frames)

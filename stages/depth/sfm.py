@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.dense import DenseDepth, sampled_frames
-from stages.depth.features import FeatureTracks, follow_features
+from stages.depth.features import FeatureTracks, features_of
 from stages.depth.gates import Motion, measure_motion, plausible_cameras
-from stages.depth.grey import GreyFrames
 from stages.depth.plane import Prior, plane_depth, rotations
 from stages.depth.segments import write_frames
 from stages.depth.trajectory import NoTrajectory, Trajectory, solve_trajectory
@@ -81,7 +80,7 @@ class _Work:
         """Poses from motion, or the prior where the gates refuse them."""
         own = self.settings.sfm
         K_guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px) if self.K_given is None else self.K_given
-        tracks = self.features()
+        tracks = features_of(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
         cameras = plausible_cameras(*self.size_px, own) if self.K_given is None else [self.K_given]
         motion = measure_motion(tracks, cameras, own)
         kind = None if motion is None else motion.kind(own)
@@ -103,14 +102,6 @@ class _Work:
             return Prior(_still(self.frames), np.zeros(self.frames, bool), K_guess, "sfm", (reasons, *solved.reasons))
         self.out.save_part("trajectory", **solved.to_arrays())
         return solved
-
-    def features(self) -> FeatureTracks:
-        kept = self.out.load_part("features")
-        if kept is not None:
-            return FeatureTracks(**kept)
-        tracks = follow_features(GreyFrames(self.clip), self.settings.sfm.features, lambda k: self.report(k, _PASSES * self.frames))
-        self.out.save_part("features", **tracks.to_arrays())
-        return tracks
 
     def write_measured(self, trajectory: Trajectory) -> Quality:
         dense = DenseDepth(self.clip, trajectory, self.settings.sfm.max_relative_sigma)

@@ -109,6 +109,7 @@ def test_progress_arrives_in_order(child):
     seen = []
     child.call({"do": "double"}, {}, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert child.peak_bytes > 10_000_000
 
 
 def test_the_child_cannot_import_our_packages(child):
