@@ -14,7 +14,8 @@ import pytest
 
 from videolift.dataset.export.y2r import export_y2r
 
-DOCS = Path(__file__).parents[3] / "docs" / "format.md"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs" / "format.md"
 
 
 def code_of(text: str, folder: Path) -> str:
@@ -28,6 +29,12 @@ def test_the_example_in_the_docs_runs(dataset_folder):
     exec(code_of(DOCS.read_text(), dataset_folder), values)
     assert values["sample"]["query"].shape == (64, 3)
     assert values["sample"]["rgb"].shape == (2, 3, 64, 64)
+
+
+def test_the_example_in_the_readme_runs(dataset_folder):
+    values: dict = {}
+    exec(code_of((ROOT / "README.md").read_text(), dataset_folder), values)
+    assert values["sample"]["query"].shape == (64, 3)
 
 
 def test_the_example_on_the_card_runs(dataset_folder):
