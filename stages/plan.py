@@ -195,9 +195,10 @@ class _Variants:
 
     def index(self, video: Video) -> int:
         """Index of the variant that ``video`` is processed by."""
-        key = self._config.variant_key(video.id, has_depth=video.depth is not None)
+        given: Any = {"has_depth": video.depth is not None, "imported": video.imported}
+        key = self._config.variant_key(video.id, **given)
         if key not in self._index:
-            blocks = self._config.for_video(video.id, has_depth=video.depth is not None)
+            blocks = self._config.for_video(video.id, **given)
             variant = Variant({stage: identity(stage, blocks[stage]) for stage in STAGES}, tuple(blocks["create_h5"].required))
             self._index[key] = len(self.all)
             self.all.append(variant)

@@ -105,7 +105,7 @@ def _do(run: Run, target: Target, work: list[Work], lease: Lease, cores: int) ->
 def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int) -> PoolReport:
     stage, layout = target.stage, run.layout
     video = group[0].entry.video
-    block = run.config.for_video(video.id, has_depth=video.depth is not None)[stage]
+    block = run.config.for_video(video.id, has_depth=video.depth is not None, imported=video.imported)[stage]
     factory = WorkerFactory(stage, block, dict(group[0].identity), layout.output, (lease.path, lease.nonce))
     jobs = {one.entry.video.id: _job(stage, one) for one in group}
     ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity), Budget(layout, run.config.disk_budget_gb))

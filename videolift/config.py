@@ -34,6 +34,9 @@ PRESETS: dict[str, dict[str, str]] = {
     "cpu": {"ingest": "pyav", "depth": "sfm", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"},
     "gpu": {"ingest": "pyav", "depth": "vipe", "tracks": "tapip3d", "hands": "wilor", "create_h5": "hdf5"},
 }
+IMPORTABLE: tuple[Stage, ...] = ("ingest", "depth", "tracks", "hands")
+"""Stages whose artifacts `videolift import y2r` writes; a row of the table that names them has `IMPORTED` as their backend."""
+IMPORTED = "imported_y2r"
 Tier = Literal["A", "B", "C", "D"]
 Part = Literal["depth", "tracks", "hands"]
 Positive = Annotated[float, Field(gt=0)]
@@ -320,23 +323,29 @@ class Config(Block):
                 blocks[stage] = type(blocks[stage]).model_validate(merged)
         return blocks
 
-    def variant_key(self, video: str, *, has_depth: bool = False) -> tuple[tuple[str, ...], bool]:
+    def variant_key(
+        self, video: str, *, has_depth: bool = False, imported: tuple[str, ...] = ()
+    ) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
         """What `for_video` depends on: videos with equal keys have equal settings."""
-        return tuple(p for p in self.overrides if fnmatch.fnmatchcase(video, p)) if self.overrides else (), has_depth
+        return tuple(p for p in self.overrides if fnmatch.fnmatchcase(video, p)) if self.overrides else (), has_depth, imported
 
-    def for_video(self, video: str, *, has_depth: bool = False) -> dict[str, Any]:
+    def for_video(self, video: str, *, has_depth: bool = False, imported: tuple[str, ...] = ()) -> dict[str, Any]:
         """Resolved settings of one video: stage name to its block, ``backend`` never ``preset``.
 
         Args:
             video: the video's id, matched against the patterns of ``overrides``.
             has_depth: its row names a depth file, which makes ``rgbd`` its depth backend unless an override says otherwise.
+            imported: stages that its row says were imported, which makes `IMPORTED` their backend, whatever the stage's own is,
+                unless an override says otherwise.
         """
-        matching, _ = self.variant_key(video, has_depth=has_depth)
+        matching, *_ = self.variant_key(video, has_depth=has_depth)
         blocks = self._with_overrides(list(matching))
         for stage, block in blocks.items():
             if block.backend == "preset":
                 given = "rgbd" if stage == "depth" and has_depth else PRESETS[self.preset][stage]
                 blocks[stage] = block.model_copy(update={"backend": given})
+            if stage in imported and not any("backend" in self.overrides[p].get(stage, {}) for p in matching):
+                blocks[stage] = blocks[stage].model_copy(update={"backend": IMPORTED})
             if block.seed is None:
                 blocks[stage] = blocks[stage].model_copy(update={"seed": self.seed})
             blocks[stage] = blocks[stage].model_copy()

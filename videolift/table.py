@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from videolift.config import IMPORTABLE
 from videolift.errors import ConfigError
 from videolift.paths import ID
 from videolift.video import Video, video_id
 
-COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split")
+COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split", "imported")
 """Columns with a meaning; any other is kept as metadata."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -114,6 +115,7 @@ class _Row:
             text=cells.get("text") or None,
             subject=cells.get("subject") or None,
             split=cells.get("split") or None,
+            imported=self._stages("imported"),
             metadata={name: cell for name, cell in cells.items() if name not in known and cell},
             version=cells.get("version", "") if is_sample else "",
             missing=found is None,
@@ -162,6 +164,12 @@ class _Row:
         if path is not None and self._stat(column, path, folder=folder) is None:
             self._refuse(column, f"does not exist (looked at {path})")
         return None if path is None else Path(os.path.realpath(path))
+
+    def _stages(self, column: str) -> tuple[str, ...]:
+        named = tuple(self.cells.get(column, "").split())
+        if not set(named) <= set(IMPORTABLE):
+            self._refuse(column, f"names no stages: {' '.join(IMPORTABLE)}, separated by blanks")
+        return named
 
     def _seconds(self, column: str) -> float | None:
         text = self.cells.get(column)

@@ -215,6 +215,7 @@ def test_a_row_survives_json_with_everything_set(tmp_path):
         {"x": "y"},
         "1",
         True,
+        ("ingest", "depth"),
     )
     assert Video.from_row(full.to_row()) == full
     assert list(full.to_row())[0] == "id"

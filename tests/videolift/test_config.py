@@ -126,6 +126,19 @@ def test_a_video_with_depth_takes_rgbd_unless_an_override_names_another():
     assert config.for_video("special", has_depth=True)["depth"].backend == "moge"
 
 
+def test_an_imported_stage_stays_imported_unless_an_override_names_another_backend():
+    config = parse_config(
+        {"depth": {"backend": "moge"}, "overrides": {"anew": {"depth": {"backend": "sfm"}, "tracks": {"stride": 2}}}}
+    )
+    stages = ("ingest", "depth", "tracks")
+    blocks = config.for_video("a", imported=stages)
+    assert [blocks[stage].backend for stage in STAGES] == [*["imported_y2r"] * 3, "mediapipe", "hdf5"]
+    assert config.for_video("b")["depth"].backend == "moge"
+    anew = config.for_video("anew", imported=stages)
+    assert (anew["depth"].backend, anew["tracks"].backend) == ("sfm", "imported_y2r")
+    assert config.variant_key("a", imported=stages) != config.variant_key("a")
+
+
 def test_overrides_match_ids_and_patterns_and_later_ones_win():
     config = parse_config(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -116,6 +117,8 @@ def from_y2r(
         typer.echo(f"{video}: {'; '.join(repairs) or 'as it was'}")
     for video, reason in report.left_out.items():
         typer.echo(f"left out {video}: {reason}")
+    if report.settings is not None:
+        typer.echo(f"to go on from here: snakemake --cores 2 --configfile {shlex.quote(str(report.settings))}")
 
 
 def _report(left_out: Mapping[str, str], files: int) -> None:

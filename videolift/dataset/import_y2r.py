@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,25 +19,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.artifacts import ClipWriter, DepthWriter, HandsWriter, TracksWriter
+from videolift.artifacts import ClipWriter, DepthWriter, HandsWriter, Published, TracksWriter
 from videolift.artifacts.clip import Clip
 from videolift.artifacts.depth import Depth
 from videolift.artifacts.hands import Hands
 from videolift.artifacts.tracks import Tracks
+from videolift.config import IMPORTABLE
+from videolift.dataset.imported import ImportedVideo, write_receipts, write_run
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.publish import Packaged, publish_dataset
 from videolift.dataset.writer import DatasetWriter
 from videolift.dataset.y2r_packaged import unpack
 from videolift.dataset.y2r_repairs import Imported, repair_hands, repair_window
 from videolift.errors import ConfigError, CorruptFile
+from videolift.paths import Layout
+from videolift.video import video_id
 
 _Scale = Literal["metric", "arbitrary"]
-_Taken = tuple[tuple[str, ...], Packaging, str]
-"""Notes, settings to package with, task description."""
 BACKEND = "imported from y2r"
 MIN_TRACKED = 9
 """TAPIP3D returned motionless tracks for windows of 8 frames or fewer."""
 _FRAMES = 32
+_STAGE_OF_NOTE = {"times": "ingest", "tracks": "tracks", "hands": "hands"}
 _COMMON = (
     "intrinsics: moved by half a pixel, they counted from the corner",
     "times: frame number over the rate given, the sources' own times are not kept",
@@ -52,10 +55,41 @@ class ImportReport:
     Attributes:
         imported: video to what was repaired and what could not be.
         left_out: video to the reason why it was not imported at all.
+        settings: for a run that goes on from here (`videolift.dataset.imported.write_run`); None where nothing was imported.
     """
 
     imported: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    settings: Path | None = None
+
+
+@dataclass
+class _Taken:
+    """What one video's files came to, as they are written: artifacts by stage, notes, settings to package with."""
+
+    layout: Layout
+    video: str
+    packaging: Packaging
+    artifacts: dict[str, Published] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=lambda: list(_COMMON))
+    frames: int = 0
+    text: str = ""
+
+    def path(self, stage: str) -> Path:
+        return self.layout.artifact(stage, self.video)
+
+    def changed(self, **packaging: Any) -> None:
+        self.packaging = replace(self.packaging, **packaging)
+
+    def for_a_run(self) -> ImportedVideo:
+        packaging: dict[str, dict[str, int]] = {"create_h5": {"size": self.packaging.size}}
+        if "tracks" in self.artifacts:
+            own = {"window_length": self.packaging.window_length, "stride": self.packaging.stride}
+            packaging = {"tracks": own, **packaging}
+        by_stage: dict[str, list[str]] = {}
+        for note in self.notes:
+            by_stage.setdefault(_STAGE_OF_NOTE.get(note.partition(":")[0], "depth"), []).append(note)
+        return ImportedVideo(self.video, self.artifacts, self.frames, self.text, by_stage, packaging)
 
 
 def import_y2r(
@@ -67,7 +101,7 @@ def import_y2r(
     packaging: Packaging | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportReport:
-    """Writes artifacts (``frames/``, ``depth/``, ``tracks_3d/``, ``hand_poses/``) and ``h5_dataset/`` into ``out``.
+    """Writes artifacts (``frames/``, ``depth/``, ``tracks_3d/``, ``hand_poses/``) with receipts, and ``h5_dataset/``, into ``out``.
 
     Args:
         source: the predecessor's data folder. A video without ``frames/`` is taken out of its packaged file, as far as that goes
@@ -85,20 +119,24 @@ def import_y2r(
     videos = sorted(folders | {path.stem for path in source.glob("h5_dataset/*.hdf5")})
     if not videos:
         raise ConfigError(f"{source} has no frames/ and no h5_dataset/: name the predecessor's data folder")
-    report, rows, reference = ImportReport(), [], packaging or Packaging()
-    for done, video in enumerate(videos, 1):
-        take = _import_video if video in folders else _import_packaged
-        for folder in ("frames", "depth", "tracks_3d", "hand_poses"):
-            (out / folder / f"{video}.h5").unlink(missing_ok=True)
+    report, rows, imported, layout = ImportReport(), [], [], Layout(out)
+    for done, name in enumerate(videos, 1):
+        take = _import_video if name in folders else _import_packaged
+        taken = _Taken(layout, video_id(f"{name}.mp4"), packaging or Packaging())
+        for stage in IMPORTABLE:
+            layout.receipt(stage, taken.video).unlink(missing_ok=True)
+            taken.path(stage).unlink(missing_ok=True)
         try:
-            notes, settings, text = take(source, video, out, fps, scale, reference)
-            rows.append(_package(out, video, settings, notes, text))
-            report.imported[video] = notes
+            take(source, name, taken, fps, scale)
+            rows.append(_package(taken))
+            imported.append(taken.for_a_run())
+            write_receipts(layout, imported[-1])
+            report.imported[taken.video] = tuple(taken.notes)
         except (CorruptFile, FileNotFoundError, KeyError, ValueError) as error:
-            report.left_out[video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
+            report.left_out[taken.video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
         progress(done, len(videos))
-    publish_dataset(out / "h5_dataset", rows, left_out=report.left_out)
-    return report
+    publish_dataset(layout.dataset, rows, left_out=report.left_out)
+    return replace(report, settings=write_run(out, imported) if imported else None)
 
 
 def load_pt(path: Path) -> dict[str, Any]:
@@ -132,52 +170,44 @@ def _plain(value: Any) -> Any:
     return value.numpy() if hasattr(value, "numpy") else value
 
 
-def _import_video(source: Path, video: str, out: Path, fps: float, scale: _Scale, settings: Packaging) -> _Taken:
-    frames = _write_clip(_images(source / "frames" / video), out / "frames" / f"{video}.h5", fps)
-    with np.load(source / "vipe" / f"{video}.npz", allow_pickle=False) as vipe:
+def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Scale) -> None:
+    _write_clip(_images(source / "frames" / name), taken, fps)
+    with np.load(source / "vipe" / f"{name}.npz", allow_pickle=False) as vipe:
         E, K = vipe["extrinsics"].astype(np.float64), vipe["intrinsics"].astype(np.float64)
         K = (K[0] if K.ndim == 3 else K).copy()
         K[:2, 2] -= 0.5
         depths = vipe["depths"]
-    if not len(depths) == len(E) == frames:
-        raise ValueError(f"{frames} frames, but {len(depths)} depth maps and {len(E)} poses")
-    _write_depth(out / "depth" / f"{video}.h5", depths, E, K, scale)
-    notes = [*_COMMON]
-    tracks = source / "tracks_3d" / f"{video}.pt"
+    if not len(depths) == len(E) == taken.frames:
+        raise ValueError(f"{taken.frames} frames, but {len(depths)} depth maps and {len(E)} poses")
+    _write_depth(taken, depths, E, K, scale)
+    tracks = source / "tracks_3d" / f"{name}.pt"
     if tracks.exists():
         found = load_pt(tracks)
-        length, stride = int(found["window_length"]), int(found["stride"])
-        settings = Packaging(**{**vars(settings), "window_length": length, "stride": stride})
-        notes += _write_tracks(out / "tracks_3d" / f"{video}.h5", found, frames, E, K)
-    hands = source / "hand_poses" / f"{video}.pt"
+        taken.changed(window_length=int(found["window_length"]), stride=int(found["stride"]))
+        _write_tracks(taken, found, E, K)
+    hands = source / "hand_poses" / f"{name}.pt"
     if hands.exists():
-        repaired = repair_hands(load_pt(hands), K, metric=scale == "metric")
-        _write_hands(out / "hand_poses" / f"{video}.h5", repaired)
-        notes += repaired.notes
-    return tuple(notes), settings, ""
+        _write_hands(taken, repair_hands(load_pt(hands), K, metric=scale == "metric"))
 
 
-def _import_packaged(source: Path, video: str, out: Path, fps: float, scale: _Scale, settings: Packaging) -> _Taken:
+def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: _Scale) -> None:
     """As `_import_video`, from the packaged file alone."""
-    found = unpack(source / "h5_dataset" / f"{video}.hdf5", metric=scale == "metric")
-    _write_clip(iter(found.rgb), out / "frames" / f"{video}.h5", fps)
+    found = unpack(source / "h5_dataset" / f"{name}.hdf5", metric=scale == "metric")
+    taken.changed(size=found.rgb.shape[1], window_length=found.window_length, stride=found.stride)
+    taken.text = found.text
+    taken.notes += found.notes
+    _write_clip(iter(found.rgb), taken, fps)
     E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else found.T_camera_world
-    _write_depth(out / "depth" / f"{video}.h5", found.depth, E, found.K, scale)
+    _write_depth(taken, found.depth, E, found.K, scale)
     if found.windows is not None:
-        writer = TracksWriter(out / "tracks_3d" / f"{video}.h5")
-        writer.describe(backend=BACKEND, window_length=found.window_length, stride=found.stride, query="unknown", seed=0)
+        writer = _tracks_writer(taken)
         nothing = np.zeros((found.window_length, 0, 3))
         for start in range(0, len(found.rgb) - found.window_length + 1, found.stride):
             E_window = E[start : start + found.window_length]
             writer.append_window(found.windows.get(start) or repair_window(nothing, E_window, E_window, found.K, start)[0])
-        writer.publish()
-    notes = [*_COMMON, *found.notes]
+        taken.artifacts["tracks"] = writer.publish()
     if found.hands is not None:
-        _write_hands(out / "hand_poses" / f"{video}.h5", found.hands)
-        notes += found.hands.notes
-    size = found.rgb.shape[1]
-    changes = {"size": size, "window_length": found.window_length, "stride": found.stride}
-    return tuple(notes), Packaging(**{**vars(settings), **changes}), found.text
+        _write_hands(taken, found.hands)
 
 
 def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
@@ -191,36 +221,42 @@ def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
         yield np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
-def _write_clip(images: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> int:
-    writer, digest, size, count = ClipWriter(path), hashlib.sha256(), (0, 0), 0
-    for count, rgb in enumerate(images, 1):
+def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) -> None:
+    writer, digest, size = ClipWriter(taken.path("ingest")), hashlib.sha256(), (0, 0)
+    for taken.frames, rgb in enumerate(images, 1):
         digest.update(rgb.tobytes())
         size = rgb.shape[1], rgb.shape[0]
-        writer.append_frames(rgb[None], [(count - 1) / fps])
+        writer.append_frames(rgb[None], [(taken.frames - 1) / fps])
     source = {"sha256": digest.hexdigest(), "rotation_deg": 0, "vfr": False, "fps_header": fps, "fps_measured": fps}
     writer.describe(fps=fps, source={**source, "size_px": list(size), "crop_px": [0, 0, *size]})
-    writer.publish()
-    return count
+    taken.artifacts["ingest"] = writer.publish()
 
 
-def _write_depth(path: Path, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale) -> None:
-    writer = DepthWriter(path)
+def _write_depth(taken: _Taken, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale) -> None:
+    writer = DepthWriter(taken.path("depth"))
     for start in range(0, len(depths), _FRAMES):
         part = slice(start, start + _FRAMES)
         writer.append_frames(depths[part], E[part], np.isfinite(E[part]).all((1, 2)))
     writer.put(K=K)
     writer.declare(backend=BACKEND, tier="B", scale=scale, pose="slam", intrinsics="estimated")
-    writer.publish()
+    taken.artifacts["depth"] = writer.publish()
 
 
-def _write_tracks(path: Path, found: Mapping[str, Any], frames: int, E: NDArray[Any], K: NDArray[Any]) -> list[str]:
-    length, stride = int(found["window_length"]), int(found["stride"])
+def _tracks_writer(taken: _Taken) -> TracksWriter:
+    writer, packaging = TracksWriter(taken.path("tracks")), taken.packaging
+    writer.describe(backend=BACKEND, window_length=packaging.window_length, stride=packaging.stride, query="unknown", seed=0)
+    return writer
+
+
+def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any]) -> None:
+    length, stride = taken.packaging.window_length, taken.packaging.stride
     if length < MIN_TRACKED:
-        return [f"tracks: left out, windows of {length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"]
+        why = f"windows of {length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"
+        taken.notes.append(f"tracks: left out, {why}")
+        return
     by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
-    writer, moved, missing = TracksWriter(path), 0.0, 0
-    writer.describe(backend=BACKEND, window_length=length, stride=stride, query="unknown", seed=0)
-    for start in range(0, frames - length + 1, stride):
+    writer, moved, missing = _tracks_writer(taken), 0.0, 0
+    for start in range(0, taken.frames - length + 1, stride):
         i = by_start.get(start)
         xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length]
         poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else np.asarray(found["window_poses"][i])[:length]
@@ -228,37 +264,34 @@ def _write_tracks(path: Path, found: Mapping[str, Any], frames: int, E: NDArray[
         window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
         moved = max(moved, shift)
         writer.append_window(window)
-    writer.publish()
-    notes = [f"tracks: taken out of wrongly composed window poses (points moved by up to {moved:.3g})"]
-    notes += ["tracks: visibility was not stored, every kept point counts as visible"]
-    return notes + ([f"tracks: {missing} windows were missing and hold no points"] if missing else [])
+    taken.artifacts["tracks"] = writer.publish()
+    taken.notes.append(f"tracks: taken out of wrongly composed window poses (points moved by up to {moved:.3g})")
+    taken.notes.append("tracks: visibility was not stored, every kept point counts as visible")
+    taken.notes += [f"tracks: {missing} windows were missing and hold no points"] if missing else []
 
 
-def _write_hands(path: Path, hands: Imported) -> None:
-    writer = HandsWriter(path)
+def _write_hands(taken: _Taken, hands: Imported) -> None:
+    writer = HandsWriter(taken.path("hands"))
     writer.append_frames(**hands.arrays)
     writer.put(betas=hands.betas)
     writer.describe(backend=BACKEND, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
-    writer.publish()
+    taken.artifacts["hands"] = writer.publish()
+    taken.notes += hands.notes
 
 
-def _package(out: Path, video: str, settings: Packaging, notes: tuple[str, ...], text: str) -> Packaged:
-    folders: dict[str, tuple[str, type[Any]]] = {
-        "depth": ("depth", Depth),
-        "tracks": ("tracks_3d", Tracks),
-        "hands": ("hand_poses", Hands),
-    }
-    parts = {name: kind(path) for name, (f, kind) in folders.items() if (path := out / f / f"{video}.h5").exists()}
-    lineage = {"import": {"backend": {"name": BACKEND}, "shrink": 1.0, "checks": list(notes)}}
-    writer = DatasetWriter(out / "h5_dataset" / f"{video}.hdf5")
+def _package(taken: _Taken) -> Packaged:
+    kinds: dict[str, type[Any]] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
+    parts = {name: kind(taken.path(name)) for name, kind in kinds.items() if name in taken.artifacts}
+    lineage = {"import": {"backend": {"name": BACKEND}, "shrink": 1.0, "checks": taken.notes}}
+    writer = DatasetWriter(taken.path("create_h5"))
     try:
-        missing = {name: "the predecessor has none" for name in folders if name not in parts}
-        with Clip(out / "frames" / f"{video}.h5") as clip:
-            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage, "text": text or None})
-            package(sources, settings, writer, lambda done, total: None)
+        missing = {name: "the predecessor has none" for name in kinds if name not in parts}
+        with Clip(taken.path("ingest")) as clip:
+            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage, "text": taken.text or None})
+            package(sources, taken.packaging, writer, lambda done, total: None)
         published = writer.publish()
     finally:
         writer.discard()
         for part in parts.values():
             part.close()
-    return Packaged(video, published.path, published.sha256, published.bytes)
+    return Packaged(taken.video, published.path, published.sha256, published.bytes)

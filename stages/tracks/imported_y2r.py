@@ -1,0 +1,17 @@
+"""Tracks that `videolift import y2r` wrote."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from stages.imported import Imported
+from videolift.artifacts import ArtifactWriter, TracksWriter
+
+
+class ImportedTracks(Imported):
+    """The ``imported_y2r`` backend."""
+
+    writer: ClassVar[type[ArtifactWriter]] = TracksWriter
+
+
+BACKEND = ImportedTracks
