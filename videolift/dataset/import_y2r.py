@@ -179,12 +179,14 @@ def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Sc
         depths = vipe["depths"]
     if not len(depths) == len(E) == taken.frames:
         raise ValueError(f"{taken.frames} frames, but {len(depths)} depth maps and {len(E)} poses")
-    _write_depth(taken, depths, E, K, scale)
+    unit = _unit(depths, scale)
+    E = _in_units(E, unit)
+    _write_depth(taken, depths, E, K, scale, unit)
     tracks = source / "tracks_3d" / f"{name}.pt"
     if tracks.exists():
         found = load_pt(tracks)
         taken.changed(window_length=int(found["window_length"]), stride=int(found["stride"]))
-        _write_tracks(taken, found, E, K)
+        _write_tracks(taken, found, E, K, unit)
     hands = source / "hand_poses" / f"{name}.pt"
     if hands.exists():
         _write_hands(taken, repair_hands(load_pt(hands), K, metric=scale == "metric"))
@@ -197,14 +199,16 @@ def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: 
     taken.text = found.text
     taken.notes += found.notes
     _write_clip(iter(found.rgb), taken, fps)
-    E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else found.T_camera_world
-    _write_depth(taken, found.depth, E, found.K, scale)
+    unit = _unit(found.depth, scale)
+    E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else _in_units(found.T_camera_world, unit)
+    _write_depth(taken, found.depth, E, found.K, scale, unit)
     if found.windows is not None:
         writer = _tracks_writer(taken)
         nothing = np.zeros((found.window_length, 0, 3))
         for start in range(0, len(found.rgb) - found.window_length + 1, found.stride):
             E_window = E[start : start + found.window_length]
-            writer.append_window(found.windows.get(start) or repair_window(nothing, E_window, E_window, found.K, start)[0])
+            window = found.windows.get(start) or repair_window(nothing, E_window, E_window, found.K, start)[0]
+            writer.append_window(replace(window, xyz_cam0=(window.xyz_cam0 / unit).astype(np.float32)))
         taken.artifacts["tracks"] = writer.publish()
     if found.hands is not None:
         _write_hands(taken, found.hands)
@@ -232,11 +236,25 @@ def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) 
     taken.artifacts["ingest"] = writer.publish()
 
 
-def _write_depth(taken: _Taken, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale) -> None:
+def _unit(depths: NDArray[Any], scale: _Scale) -> float:
+    """What depth, poses and tracks are divided by: where lengths are no metres, the median valid depth of the clip."""
+    some = depths[:: max(1, len(depths) // _FRAMES)].astype(np.float32)
+    known = some[np.isfinite(some) & (some > 0)]
+    return float(np.median(known)) if scale == "arbitrary" and len(known) else 1.0
+
+
+def _in_units(T: NDArray[Any], unit: float) -> NDArray[np.float64]:
+    out = np.array(T, np.float64)
+    out[..., :3, 3] /= unit
+    return out
+
+
+def _write_depth(taken: _Taken, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale, unit: float) -> None:
     writer = DepthWriter(taken.path("depth"))
     for start in range(0, len(depths), _FRAMES):
         part = slice(start, start + _FRAMES)
-        writer.append_frames(depths[part], E[part], np.isfinite(E[part]).all((1, 2)))
+        z = depths[part] if unit == 1.0 else depths[part].astype(np.float32) / np.float32(unit)
+        writer.append_frames(z, E[part], np.isfinite(E[part]).all((1, 2)))
     writer.put(K=K)
     writer.declare(backend=BACKEND, tier="B", scale=scale, pose="slam", intrinsics="estimated")
     taken.artifacts["depth"] = writer.publish()
@@ -248,7 +266,7 @@ def _tracks_writer(taken: _Taken) -> TracksWriter:
     return writer
 
 
-def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any]) -> None:
+def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any], unit: float) -> None:
     length, stride = taken.packaging.window_length, taken.packaging.stride
     if length < MIN_TRACKED:
         why = f"windows of {length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"
@@ -258,8 +276,8 @@ def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: N
     writer, moved, missing = _tracks_writer(taken), 0.0, 0
     for start in range(0, taken.frames - length + 1, stride):
         i = by_start.get(start)
-        xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length]
-        poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else np.asarray(found["window_poses"][i])[:length]
+        xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
+        poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)
         missing += i is None
         window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
         moved = max(moved, shift)

@@ -143,6 +143,21 @@ def test_without_metres_hand_translations_are_given_up(source, tmp_path):
     assert "unknown unit" in " ".join(report.imported["00042"])
 
 
+def test_without_metres_the_unit_is_the_clips_median_depth(source, truth, tmp_path):
+    import_y2r(source, tmp_path / "out")
+    unit = np.median(truth.depth_m[truth.depth_m > 0])
+    with Depth(tmp_path / "out/depth/00042.h5") as depth, Tracks(tmp_path / "out/tracks_3d/00042.h5") as tracks:
+        z = depth[0 : len(depth)].astype(float)
+        assert np.median(z[z > 0]) == pytest.approx(1.0, abs=2e-3)
+        want = truth.T_camera_world[:, :3, 3] / unit
+        np.testing.assert_allclose(depth.T_camera_world[:, :3, 3], want, rtol=5e-3, atol=1e-3)
+        window = tracks[3]
+        xyz, uv, _ = truth.tracks(3, window.uv_px[0].astype(float).round(), LENGTH)
+        np.testing.assert_allclose(window.xyz_cam0, xyz / unit, rtol=5e-3, atol=1e-3)
+        np.testing.assert_allclose(window.uv_px, uv, atol=0.05)
+    assert verify(tmp_path / "out/h5_dataset") == []
+
+
 def test_windows_too_short_for_the_tracker_are_left_out(source, tmp_path, monkeypatch):
     load = module.load_pt
     monkeypatch.setattr(module, "load_pt", lambda path: load(path) | {"window_length": 8})
