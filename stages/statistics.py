@@ -10,6 +10,7 @@ from typing import Any
 from stages.credits import card_facts
 from videolift.catalog import Video
 from videolift.dataset.publish import Packaged, publish_dataset
+from videolift.dataset.splits import SplitRule
 from videolift.errors import ExitCode
 from videolift.freshness import judge
 from videolift.leases import Lease
@@ -46,8 +47,9 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
                         backends[entry.variant, stage] = stage, identity
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        group, card = run.config.statistics.group, card_facts(backends.values())
-        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=group, card=card)
+        settings, card = run.config.statistics, card_facts(backends.values())
+        rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
         files = [
             layout.dataset / "dataset.json",

@@ -242,10 +242,26 @@ class CreateH5Settings(StageBlock):
         return self
 
 
+class SplitSettings(Block):
+    """Which videos train: drawn by subject, else by source, so that neither is in two splits; the table's `split` goes before"""
+
+    seed: int = Field(0, ge=0, description="its own: another seed of the run moves no video between splits")
+    train: Share = Field(0.8, description="expected share; the three sum to 1, changing them moves videos")
+    val: Share = Field(0.1, description="likewise")
+    test: Share = Field(0.1, description="likewise")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitSettings:
+        if abs(self.train + self.val + self.test - 1) > 1e-9:
+            raise ValueError(f"train, val and test are {self.train}, {self.val} and {self.test}: they must sum to 1")
+        return self
+
+
 class StatisticsSettings(Block):
     """Normalization statistics over all done videos."""
 
     group: str | None = Field(None, description="tier-scale of the main file, e.g. A-metric; none takes the best tier present")
+    splits: SplitSettings = SplitSettings()
 
 
 class PoolSettings(Block):

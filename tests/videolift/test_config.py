@@ -126,6 +126,11 @@ def test_a_video_with_depth_takes_rgbd_unless_an_override_names_another():
     assert config.for_video("special", has_depth=True)["depth"].backend == "moge"
 
 
+def test_shares_of_splits_that_do_not_sum_to_one_are_refused_with_all_three():
+    with pytest.raises(ConfigError, match=r"train, val and test are 0.9, 0.1 and 0.1: they must sum to 1"):
+        parse_config({"statistics": {"splits": {"train": 0.9}}})
+
+
 def test_an_imported_stage_stays_imported_unless_an_override_names_another_backend():
     config = parse_config(
         {"depth": {"backend": "moge"}, "overrides": {"anew": {"depth": {"backend": "sfm"}, "tracks": {"stride": 2}}}}

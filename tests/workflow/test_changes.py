@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -132,6 +133,13 @@ def test_a_flipped_byte_that_kept_its_time_never_reaches_the_dataset(project):
     assert project.run() != 0
     assert "is damaged" in project.terminal()
     assert what_runs(project).get("depth") == {"clip0"}
+
+
+def test_other_shares_of_splits_redo_the_statistics_alone(project):
+    configure(project, statistics={"splits": {"train": 0.0, "val": 0.0, "test": 1.0}})
+    assert what_runs(project) == {}
+    index = json.loads((project.output / "h5_dataset" / "dataset.json").read_text())
+    assert index["splits"] == {"test": ["clip0", "clip1", "clip2"]}
 
 
 def test_a_retried_video_is_tried_again(project):

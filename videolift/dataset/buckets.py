@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.abouts import Abouts
 from videolift.dataset.sidecar import describe_file, packed_statistics, read_sidecar
-from videolift.dataset.splits import assign_split
+from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
 from videolift.dataset.statistics import Accumulators
 from videolift.store import atomic_file, sha256_of
 
@@ -41,11 +41,12 @@ class Member:
     sha256: str
     subject: str | None = None
     given_split: str | None = None
+    rule: SplitRule = DEFAULT
 
     def split(self, about: dict[str, Any]) -> str:
         """Its split; ``about`` names the source it was cut from."""
         source = about.get("source_sha256")
-        return assign_split(self.video, subject=self.subject, source=source, given=self.given_split)
+        return assign_split(self.video, subject=self.subject, source=source, given=self.given_split, rule=self.rule)
 
 
 @dataclass
@@ -84,7 +85,7 @@ def merge_members(folder: Path, members: Sequence[Member]) -> Bucketed:
     out, cache = Bucketed(), folder / CACHE
     for number, some in sorted(buckets.items()):
         some.sort(key=lambda member: member.video)
-        key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.subject, m.given_split] for m in some]])
+        key = sha256_of([_CACHE_VERSION, [[m.video, m.sha256, m.subject, m.given_split, m.rule.seed, m.rule.shares] for m in some]])
         path = cache / f"{number:03d}.npz"
         if not _add_cached(path, key, some, out):
             fresh = merge_sidecars(some)

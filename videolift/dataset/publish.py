@@ -20,6 +20,7 @@ from videolift.dataset.buckets import Bucketed, Member, group_of, merge_members
 from videolift.dataset.card import render_card
 from videolift.dataset.layout import FORMAT, VERSION
 from videolift.dataset.normalization import normalization_table
+from videolift.dataset.splits import DEFAULT, SplitRule
 from videolift.dataset.statistics import Accumulators
 from videolift.errors import ConfigError
 from videolift.store import atomic_file, write_text
@@ -80,6 +81,7 @@ def publish_dataset(
     *,
     left_out: Mapping[str, str],
     group: str | None = None,
+    splits: SplitRule = DEFAULT,
     card: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
     """Writes statistics, index and card of exactly ``packaged`` into ``folder``.
@@ -89,6 +91,7 @@ def publish_dataset(
         packaged: every video of the dataset.
         left_out: videos that have no packaged file, with the reason (quarantined, excluded, pending).
         group: tier-scale that `MAIN_STATISTICS` is to hold; None takes the best present.
+        splits: how those videos are split that say nothing of it themselves.
         card: see `videolift.dataset.card.render_card`.
 
     Raises:
@@ -96,7 +99,7 @@ def publish_dataset(
         CorruptFile: a packaged file cannot be read.
     """
     rows = sorted(packaged, key=lambda row: row.video)
-    members = [_member(row) for row in rows]
+    members = [_member(row, splits) for row in rows]
     merged = merge_members(folder, members)
     groups = _groups(merged)
     chosen = _choose(groups, group)
@@ -117,9 +120,9 @@ def publish_dataset(
     )
 
 
-def _member(row: Packaged) -> Member:
+def _member(row: Packaged, splits: SplitRule) -> Member:
     known = row.metadata.get
-    return Member(row.video, row.path, row.sha256, known("subject"), known("split"))
+    return Member(row.video, row.path, row.sha256, known("subject"), known("split"), splits)
 
 
 def _groups(merged: Bucketed) -> dict[str, list[Member]]:

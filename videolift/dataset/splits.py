@@ -7,9 +7,23 @@ videos of one subject, and all parts cut from one source, share a split.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
-SHARES: tuple[tuple[str, float], ...] = (("train", 0.8), ("val", 0.1), ("test", 0.1))
-"""Names and expected shares; real shares scatter around them, the more so the fewer the keys."""
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How splits are drawn.
+
+    Attributes:
+        seed: another one draws other splits.
+        shares: names and expected shares, which sum to 1; real shares scatter around them, the more so the fewer the keys.
+    """
+
+    seed: int = 0
+    shares: tuple[tuple[str, float], ...] = (("train", 0.8), ("val", 0.1), ("test", 0.1))
+
+
+DEFAULT = SplitRule()
 
 
 def assign_split(
@@ -18,8 +32,7 @@ def assign_split(
     subject: str | None = None,
     source: str | None = None,
     given: str | None = None,
-    seed: int = 0,
-    shares: tuple[tuple[str, float], ...] = SHARES,
+    rule: SplitRule = DEFAULT,
 ) -> str:
     """The split of one video.
 
@@ -28,16 +41,15 @@ def assign_split(
         subject: person filmed; the best key, no subject is in two splits.
         source: names the source (its hash), so that parts of one recording stay together.
         given: the user's own choice, taken as it is.
-        seed: another seed draws other splits.
-        shares: split names and shares that sum to 1.
+        rule: seed and shares.
     """
     if given:
         return given
     key = f"subject:{subject}" if subject else f"source:{source}" if source else f"video:{video}"
-    digest = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
+    digest = hashlib.sha256(f"{rule.seed}\n{key}".encode()).digest()
     position, reached = int.from_bytes(digest[:8], "big") / 2**64, 0.0
-    for name, share in shares:
+    for name, share in rule.shares:
         reached += share
         if position < reached:
             return name
-    return shares[-1][0]
+    return next(name for name, share in reversed(rule.shares) if share)  # what rounding leaves at the end

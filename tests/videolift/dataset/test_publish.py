@@ -14,6 +14,7 @@ import yaml
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
+from videolift.dataset.splits import SplitRule
 from videolift.errors import ConfigError, CorruptFile
 
 
@@ -185,6 +186,19 @@ def test_parts_of_one_source_and_videos_of_one_subject_share_a_split(folder):
     split = {file["video"]: file["split"] for file in json.loads((folder / "dataset.json").read_text())["files"]}
     assert len({split[row.video] for row in parts}) == 1
     assert len({split[row.video] for row in people}) == 1
+
+
+def test_another_seed_or_other_shares_draw_other_splits_and_the_old_ones_come_back(make_packaged, folder):
+    rows = make_packaged(20)
+    rows[0] = replace(rows[0], metadata={"split": "val"})
+    rules = [SplitRule(), SplitRule(seed=1), SplitRule(shares=(("train", 0.0), ("val", 0.0), ("test", 1.0))), SplitRule()]
+    found = []
+    for rule in rules:
+        publish_dataset(folder, rows, left_out={}, splits=rule)
+        found.append({file["video"]: file["split"] for file in json.loads((folder / "dataset.json").read_text())["files"]})
+    assert found[0] == found[3] != found[1]
+    assert found[2] == {row.video: "test" for row in rows} | {"video0": "val"}
+    assert sum(part["depth_num_samples"] for part in table(folder)["splits"].values()) == table(folder)["depth_num_samples"]
 
 
 def test_an_empty_dataset_is_published_as_such(folder):
