@@ -27,12 +27,9 @@ def main() -> None:
         ours.load({"paths": paths, "weights": file, "device": options.device})
         for frames in options.frames:
             rgb = np.random.default_rng(0).integers(0, 256, (frames, 384, 512, 3), np.uint8)
-            peak = 0
 
             def alone(rgb: np.ndarray = rgb) -> float:
-                nonlocal peak
                 meta, _ = bare.call({"run": "moge", "batch": options.batch}, {"rgb": rgb})
-                peak = meta["peak_bytes"]
                 return float(meta["seconds"])
 
             def piped(rgb: np.ndarray = rgb) -> float:
@@ -45,7 +42,8 @@ def main() -> None:
             taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
             speed = {name: frames / np.median(seconds) for name, seconds in taken.items()}
             ratio = compare(taken["bare"], taken["ours"])
-            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {peak / 2**30:.2f} GiB")
+            gib = " and ".join(f"{(process.peak_bytes or 0) / 2**30:.2f} GiB" for process in (bare, ours))
+            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {gib}")
 
 
 if __name__ == "__main__":

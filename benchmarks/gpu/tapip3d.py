@@ -7,7 +7,9 @@ Also: how far the tracks differ (fp32, without TF32), peak memory, and what 10 r
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved, seconds_of
 from stages.tracks.tapip3d import BATCH, WORKER
 from videolift.geometry import T_camk_cam0
+from videolift.isolation import Isolated
 
 
 def scene(frames: int, size: tuple[int, int], points: int) -> dict[str, np.ndarray]:
@@ -37,58 +40,60 @@ def main() -> None:
     parser = arguments(__doc__ or "", "tapip3d")
     parser.add_argument("--size", type=int, nargs=2, default=(384, 512))
     parser.add_argument("--points", type=int, default=3000)
-    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--windows", type=int, nargs="+", default=[32, 128], help="ascending: a peak holds from then on")
     parser.add_argument("--iterations", type=int, default=6)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
-    starts = list(range(options.windows))
-    inputs = scene(options.windows + 16, tuple(options.size), options.points)
-    paths = [str(options.checkouts / "TAPIP3D")]
     with (
         tempfile.TemporaryDirectory() as folder,
         child(options, "tapip3d", BARE) as bare,
         child(options, "tapip3d", WORKER) as ours,
     ):
-        common = {"paths": paths, "device": options.device}
+        common = {"paths": [str(options.checkouts / "TAPIP3D")], "device": options.device}
         file = str(Path(folder) / "random.pth")
         about = bare.load({"model": "tapip3d", "size": list(options.size), "file": file, "knn_file": str(WORKER), **common})
-        info = ours.load({"weights": file, "precision": options.precision, **common})
-        print(about, info)
-        last: dict[str, np.ndarray] = {}
-        peaks: dict[str, int] = {}
-
-        def sequential(real: int = 16) -> float:
-            asked = {"run": "tapip3d", "starts": starts, "real": real, "iterations": options.iterations}
-
-            def work() -> None:
-                meta, out = bare.call(asked, inputs)
-                last["sequential"], peaks["sequential"] = out["xyz_cam0"], meta["peak_bytes"]
-
-            return seconds_of(bare, options.device, work)
-
-        def once() -> float:
-            def work() -> None:
-                last["once"] = np.stack(list(_windows(ours, inputs, starts, options)))
-
-            return seconds_of(ours, options.device, work)
-
-        taken = interleaved({"window by window": sequential, "encoded once": once}, options.repeats)
-        for name, seconds in taken.items():
-            print(f"{name:18} {len(starts) / np.median(seconds):8.2f} windows/s")
-        print("ratio", compare(taken["window by window"], taken["encoded once"]))
-        off = np.abs(last["once"] - last["sequential"]).max() / np.median(inputs["depth"])
-        print(f"max difference {off:.1e} of the median depth; peak of the sequential loop {peaks['sequential'] / 2**30:.2f} GiB")
-        whole = last["sequential"]
-        sequential(real=10)
-        change = np.linalg.norm(last["sequential"][:, :10] - whole[:, :10], axis=-1)
-        p99 = np.quantile(change, 0.99)
-        print(f"10 real frames padded to 16, against 16 real ones: median {np.median(change):.2e} m, p99 {p99:.2e} m")
+        print(about, ours.load({"weights": file, "precision": options.precision, **common}))
+        for windows in options.windows:
+            _measure(bare, ours, windows, options)
 
 
-def _windows(ours, inputs, starts, options):
+def _measure(bare: Isolated, ours: Isolated, windows: int, options: argparse.Namespace) -> None:
+    inputs = scene(windows + 16, tuple(options.size), options.points)
+    last: dict[str, np.ndarray] = {}
+
+    def sequential(real: int = 16) -> float:
+        asked = {"run": "tapip3d", "starts": list(range(windows)), "real": real, "iterations": options.iterations}
+
+        def work() -> None:
+            last["sequential"] = bare.call(asked, inputs)[1]["xyz_cam0"]
+
+        return seconds_of(bare, options.device, work)
+
+    def once() -> float:
+        def work() -> None:
+            last["once"] = np.stack(list(_windows(ours, inputs, windows, options)))
+
+        return seconds_of(ours, options.device, work)
+
+    taken = interleaved({"window by window": sequential, "encoded once": once}, options.repeats)
+    peaks = {"window by window": bare.peak_bytes, "encoded once": ours.peak_bytes}
+    print(f"{windows} windows:")
+    for name, seconds in taken.items():
+        print(f"  {name:18} {windows / np.median(seconds):8.2f} windows/s, peak {(peaks[name] or 0) / 2**30:.2f} GiB")
+    print("  ratio", compare(taken["window by window"], taken["encoded once"]))
+    off = np.abs(last["once"] - last["sequential"]).max() / np.median(inputs["depth"])
+    print(f"  max difference {off:.1e} of the median depth")
+    whole = last["sequential"]
+    sequential(real=10)
+    change = np.linalg.norm(last["sequential"][:, :10] - whole[:, :10], axis=-1)
+    p99 = np.quantile(change, 0.99)
+    print(f"  10 real frames padded to 16, against 16 real ones: median {np.median(change):.2e} m, p99 {p99:.2e} m")
+
+
+def _windows(ours: Isolated, inputs: dict[str, np.ndarray], windows: int, options: argparse.Namespace) -> Iterator[np.ndarray]:
     ours.call({"do": "begin", "size": list(options.size), "K": inputs["K"].tolist()}, {})
     sent = 0
-    for start in starts:
+    for start in range(windows):
         for a in range(sent, min(start + 16 + BATCH, len(inputs["rgb"])), BATCH):
             part = slice(a, min(a + BATCH, len(inputs["rgb"])))
             meta = {"do": "frames", "first": a, "keep_from": start, "batch": BATCH}

@@ -27,12 +27,9 @@ def main() -> None:
         ours.load({"paths": paths, "device": options.device, "weights": files["file"], "detector": None, "mano": files["mano"]})
         for frames in options.frames:
             inputs = two_hands(frames)
-            peak = 0
 
             def alone(inputs: dict[str, np.ndarray] = inputs) -> float:
-                nonlocal peak
                 meta, _ = bare.call({"run": "wilor", "batch": options.batch}, inputs)
-                peak = meta["peak_bytes"]
                 return float(meta["seconds"])
 
             def piped(inputs: dict[str, np.ndarray] = inputs) -> float:
@@ -47,7 +44,8 @@ def main() -> None:
             taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
             speed = {name: 2 * frames / np.median(seconds) for name, seconds in taken.items()}
             ratio = compare(taken["bare"], taken["ours"])
-            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {peak / 2**30:.2f} GiB")
+            gib = " and ".join(f"{(process.peak_bytes or 0) / 2**30:.2f} GiB" for process in (bare, ours))
+            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {gib}")
 
 
 def two_hands(frames: int) -> dict[str, np.ndarray]:
