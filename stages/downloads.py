@@ -28,7 +28,7 @@ _TIMEOUT_S = 60.0
 _HUGGINGFACE = (
     "import sys; from huggingface_hub import snapshot_download as get; get(sys.argv[1], allow_patterns=sys.argv[2:] or None)"
 )
-_GDRIVE = "import sys, gdown; sys.exit(0 if gdown.download(id=sys.argv[1], output=sys.argv[2]) else 1)"
+_GDRIVE = "import sys, gdown; sys.exit(0 if gdown.download(id=sys.argv[1], output=sys.argv[2], resume=True) else 1)"
 
 
 def fetch_weight(weight: Weight, place: Path, python: Path, weights_dir: Path) -> None:
