@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,20 @@ def test_a_checkpoint_that_wants_to_run_something_is_refused_with_its_name(worke
     restricted = isolation_child.restricted_pickle(worker.CHECKPOINT_PARTS, inert=worker.INERT)
     with pytest.raises(pickle.UnpicklingError, match="wants .*system"):
         restricted.load(io.BytesIO(pickle.dumps({"state_dict": Evil()})))
+    assert not (tmp_path / "evil").exists()
+
+
+class Writes:
+    def __reduce__(self):
+        return Path.write_text, (Path("evil"), "written")
+
+
+def test_a_method_of_a_class_that_a_checkpoint_may_hold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    restricted = isolation_child.restricted_pickle({"pathlib": ("Path", "PosixPath")})
+    assert restricted.load(io.BytesIO(pickle.dumps(Path("good")))) == Path("good")
+    with pytest.raises(pickle.UnpicklingError, match="wants pathlib.Path.write_text"):
+        restricted.load(io.BytesIO(pickle.dumps(Writes())))
     assert not (tmp_path / "evil").exists()
 
 
