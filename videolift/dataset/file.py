@@ -162,7 +162,10 @@ class PackagedFile:
 
     def _dataset(self, name: str) -> h5py.Dataset | None:
         if name not in self._datasets:
-            self._datasets[name] = self._file.get(name)
+            try:  # half the cost of asking the file for it
+                self._datasets[name] = h5py.Dataset(h5py.h5d.open(self._file.id, name.encode()))
+            except KeyError:
+                self._datasets[name] = None
         return self._datasets[name]
 
     def _require(self, name: str) -> h5py.Dataset:
@@ -183,7 +186,7 @@ class PackagedFile:
 
 def _read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
     """All of a small array, not writable; cheaper than through h5py's selections."""
-    out = np.empty(dataset.shape, dataset.dtype)
+    out = np.empty(dataset.id.shape, dataset.id.dtype)
     try:
         dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
     except (OSError, RuntimeError) as error:
