@@ -319,7 +319,7 @@ MISTAKES: dict[str, Mistake] = {
         "videolift/dataset/windows.py",
         "(frames - window_length) // stride + 1)",
         "(frames - window_length) // stride)",
-        also=("tests/stages/ingest/test_bad_videos.py::test_fewer_frames_than_a_window_are_told_with_both_numbers",),
+        also=(FLOW + "test_a_clip_shorter_than_a_window_is_refused_with_what_to_do",),
     ),
     "m27 close-ups of a table refused as flat, again on every run": Mistake(
         "a limit in metres, and no marker",
@@ -379,6 +379,13 @@ MISTAKES: dict[str, Mistake] = {
         "videolift/dataset/package.py",
         "interpolation=cv2.INTER_NEAREST_EXACT",
         "interpolation=cv2.INTER_NEAREST",
+    ),
+    "d tracks left unscaled when the frame is resized": Mistake(
+        "pixels of the clip held against the packaged square",
+        (PACKAGE + "test_tracks_hold_exactly_the_points_of_the_rule",),
+        "videolift/dataset/package.py",
+        "geometry.view.pixels(uv_clip)",
+        "uv_clip",
     ),
     "d sensor depth cut by rounding down": Mistake(
         "what INTER_NEAREST does, for depth of another size than the clip",
