@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from videolift.config import STAGES
+from videolift.config import IMPORTED, STAGES
 from videolift.manifests import Row, Target, read_manifest, write_manifest
 from videolift.paths import Layout
 from videolift.receipts import read_receipt, write_receipt
@@ -36,6 +36,8 @@ def _release(layout: Layout, stage: str, video: str) -> int | None:
     path = layout.receipt(stage, video)
     receipt = read_receipt(path)
     if receipt is None or receipt.artifact is None or receipt.state == "quarantined":
+        return None
+    if receipt.backend.get("name") == IMPORTED:  # nobody here could make it again
         return None
     if receipt.state != "released":
         write_receipt(path, replace(receipt, state="released"))  # first, so that a kill leaves too much and not too little

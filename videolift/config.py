@@ -308,7 +308,7 @@ class Config(Block):
         86_400.0, description="seconds to wait for a batch that another run works on; on SLURM a job waits in the queue instead"
     )
     disk_budget_gb: Positive | None = Field(None, description="stop starting videos when output grows beyond this; none: no limit")
-    seed: int = Field(0, ge=0, description="of everything drawn at random")
+    seed: int = Field(0, ge=0, description="of everything drawn at random; splits have their own")
     models_dir: str = Field("thirdparty/weights", description="weights; relative to the checkout")
     envs_dir: str = Field("thirdparty/envs", description="the models' own environments; relative to the checkout")
     accept_licences: tuple[str, ...] = Field((), description="models whose licence you accept without being asked")

@@ -38,7 +38,7 @@ def project(tmp_path, monkeypatch):
     np.savez(tmp_path / "data/vipe/only frames.npz", depths=truth.depth_m.astype(np.float16), intrinsics=K, extrinsics=E)
     hands = {"backend": str(FIXTURES / "quick_hands.py")}
     depth = {"backend": str(FIXTURES / "quick_depth.py")}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"depth": depth, "hands": hands}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"depth": depth, "hands": hands, "keep": ["tracks", "hands"]}))
     monkeypatch.chdir(tmp_path)
     said = CliRunner().invoke(app, ["import", "y2r", "data", "output", "--scale", "metric"]).output
     assert "left out" not in said
@@ -57,6 +57,7 @@ def test_imported_artifacts_are_done_and_what_was_not_there_is_computed(project)
     assert project.begun() == [("hands", IDS["only frames"])]
     after = written(project)
     assert {key: after[key] for key in before} == before
+    assert all((project.output / folder / f"{video}.h5").exists() for folder in ("frames", "depth") for video in IDS.values())
     assert set(after) - set(before) == {("tracks", IDS["only frames"]), ("hands", IDS["only frames"])}
     receipt = read_receipt(project.output / "receipts/tracks/lift.json")
     assert receipt.backend == {"name": "imported_y2r", "version": 1}
