@@ -25,7 +25,7 @@ make_stream = None
 def load(meta):
     """Meta: pipeline (upstream's preset), mask_phrases. TORCH_HOME and HF_HOME say where its weights lie."""
     global pipeline, make_stream
-    _restrict_pickles()
+    _restrict_hub()
     from vipe.config import parse_typed_config
     from vipe.pipeline import make_pipeline
     from vipe.streams.base import VideoFrame
@@ -136,18 +136,17 @@ def _use_known_cameras():
     default.GeoCalibIntrinsicsProcessor = choose
 
 
-def _restrict_pickles():
-    """Most of upstream's weights are read with ``weights_only``; those that go through torch.hub would be unpickled freely."""
+def _restrict_hub():
+    """What upstream reads by way of torch.hub would be unpickled freely; and it lies there already, a job downloads nothing."""
     import torch
 
-    read, plain = torch.load, restricted_pickle(CHECKPOINT_PARTS, inert=INERT)
+    restricted = restricted_pickle(CHECKPOINT_PARTS, inert=INERT)
 
-    def load(*arguments, weights_only=True, **options):
-        if weights_only:
-            return read(*arguments, weights_only=True, **options)
-        return read(*arguments, weights_only=False, **(options | {"pickle_module": plain}))
+    def read(url, model_dir=None, map_location=None, file_name=None, **_):
+        path = os.path.join(model_dir or os.path.join(torch.hub.get_dir(), "checkpoints"), file_name or os.path.basename(url))
+        return torch.load(path, map_location=map_location, weights_only=False, pickle_module=restricted)
 
-    torch.load = load
+    torch.hub.load_state_dict_from_url = read
 
 
 def _keep_models(preset):
