@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from videolift.errors import BadInput
+
 Float = NDArray[np.floating]
 OVERLAP = 30
 """Frames that two stretches share."""
@@ -49,13 +51,16 @@ def join(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: ArrayLike, depth
         depth_a, depth_b: z (n, H, W) of the same frames, 0 invalid, in either unit.
 
     Raises:
-        ValueError: no pixel is valid in both.
+        BadInput: no pixel is valid in both.
     """
     A, B = np.asarray(T_a_camera, np.float64), np.asarray(T_b_camera, np.float64)
     z_a, z_b = (np.asarray(depth)[:, ::_STEP_PX, ::_STEP_PX].astype(np.float64) for depth in (depth_a, depth_b))
     both = (z_a > 0) & (z_b > 0)
     if not both.any():
-        raise ValueError("no pixel of the overlap has depth in both stretches")
+        text = f"two stretches cannot be joined: no pixel of the {len(A)} frames they share has depth in both"
+        raise BadInput(
+            "stretches_apart", text, "Raise depth.segment_s, or name start and end in the table for the part that matters."
+        )
     scale = float(np.exp(np.median(np.log(z_a[both] / z_b[both]))))
     U, _, Vt = np.linalg.svd((A[:, :3, :3] @ np.swapaxes(B[:, :3, :3], 1, 2)).sum(0))
     R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt  # the rotation nearest to the sum: chordal mean
