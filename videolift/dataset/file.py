@@ -162,8 +162,8 @@ class PackagedFile:
 
     def _dataset(self, name: str) -> h5py.Dataset | None:
         if name not in self._datasets:
-            try:  # half the cost of asking the file for it
-                self._datasets[name] = h5py.Dataset(h5py.h5d.open(self._file.id, name.encode()))
+            try:  # half the cost of asking the file for it; read-only, or h5py looks shape and dtype up at every read
+                self._datasets[name] = h5py.Dataset(h5py.h5d.open(self._file.id, name.encode()), readonly=True)
             except KeyError:
                 self._datasets[name] = None
         return self._datasets[name]
