@@ -18,6 +18,7 @@ from stages.measured import Measured
 from stages.plan import Plan, judge_all, make_plan
 from stages.price import Price, price, stage_cost
 from stages.verdict import assess_all
+from videolift.batches import usual_size
 from videolift.config import STAGES, load_config, parse_config
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
@@ -75,7 +76,7 @@ class Forecast:
                 tallies[stage].add(entry.video.id, state)
             before = states
         idle = [entry for entry in chosen if entry.batch not in busy]
-        targets = {stage: plan.targets[stage].values() for stage in reach(END)}
+        targets = {stage: [target for target in plan.targets[stage].values() if target.batch not in busy] for stage in reach(END)}
         videos += assess_all(idle, plan.variants, plan.layout, END, targets, read)
         videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
         stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
@@ -112,7 +113,7 @@ class Forecast:
                 events = read_events(logs[-1]) if logs else []
                 costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
         left = {stage: f.todo + len(f.redo) if videos is None else videos for stage, f in self.stages.items()}
-        return price(costs, left, batch_size=plan.config.batch_size, cards=cards)
+        return price(costs, left, batch_size=plan.config.batch_size or usual_size(max(left.values())), cards=cards)
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -214,7 +215,7 @@ def _numbers(given: list[str]) -> dict[str, int]:
 def _refusals(plan: Plan) -> dict[str, str]:
     """New videos that ingest would refuse, as far as their headers tell."""
     read = ReceiptCache(plan.layout)
-    new = [e.video for e in plan.entries if e.chosen and not e.video.version and read("ingest", e.video.id) is None]
+    new = [e.video for e in plan.entries if e.chosen and not e.video.version and not read.has("ingest", e.video.id)]
     refused = {}
     if len(new) > HEADERS:
         print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)

@@ -22,7 +22,7 @@ from videolift.catalog import Video, list_videos, select
 from videolift.config import STAGES, UPSTREAM, Config
 from videolift.errors import ConfigError
 from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, needed_again
-from videolift.manifests import Target, choose_target, generations, read_manifest
+from videolift.manifests import Target, choose_target, generations, read_states
 from videolift.paths import Layout
 from videolift.receipts import ReceiptCache, read_receipt
 from videolift.runs import Entry, write_run
@@ -222,15 +222,18 @@ def _targets(
     batches: dict[str, list[Entry]] = {}
     for entry in (e for e in entries if e.chosen):
         batches.setdefault(entry.batch, []).append(entry)
+    who = {batch: _who(members) for batch, members in batches.items()}
     targets: dict[str, dict[str, Target]] = {}
     for stage in STAGES:
         folder = layout.manifests(stage)
         present = generations(folder)
         targets[stage] = {}
         for batch, members in batches.items():
-            rows = [[e.video.id, digests[e.variant][stage], e.vanished, *_stats(stage, e)] for e in members]
+            names, ways = who[batch]
+            how = [digests[variant][stage] for variant in ways]
+            what = [[e.video.id, *stats] for e in members if (stats := _stats(stage, e))] if stage in _READS_ROWS else []
             above = [targets[name][batch].token for name in UPSTREAM[stage]]
-            token = sha256_of([stage, rows, above])[:12]
+            token = sha256_of([stage, names, how, what, above])[:12]
             targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
     _reopen(targets, layout)
     last = [target.token for target in targets["create_h5"].values()]
@@ -242,15 +245,21 @@ def _targets(
     return targets
 
 
+def _who(members: Sequence[Entry]) -> tuple[str, list[int]]:
+    """Hash of who is in a batch and which of its variants each is processed by; those variants."""
+    ways = list(dict.fromkeys(e.variant for e in members))
+    return sha256_of([[e.video.id, ways.index(e.variant), e.vanished, e.video.version] for e in members]), ways
+
+
 def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
     """Opens the targets above an open one whose artifacts were released: they are read again."""
+    present = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
     for stage in reversed(STAGES):
-        present = set(_listed(layout.manifests(stage)))
-        for batch in [batch for batch, target in targets[stage].items() if target.name not in present]:
+        for batch in [batch for batch, target in targets[stage].items() if target.name not in present[stage]]:
             for name in UPSTREAM[stage]:
                 above = targets[name][batch]
-                manifest = read_manifest(above.path(layout.manifests(name)))
-                if manifest is not None and any(row.state == "released" for row in manifest.videos.values()):
+                states = read_states(above.path(layout.manifests(name))) if above.name in present[name] else {}
+                if "released" in states.values():
                     targets[name][batch] = replace(above, generation=above.generation + 1)
 
 
@@ -262,15 +271,16 @@ def _listed(folder: Path) -> list[str]:
 
 
 _FILES = {stage: tuple(name for name in names if name != "path") for stage, names in FILE_INPUTS.items()}
+_READS_ROWS = {"ingest", "create_h5", *(stage for stage, names in _FILES.items() if names)}
 
 
 def _stats(stage: str, entry: Entry) -> list[Any]:
     video = entry.video
     if video.version:
-        return [video.version]
+        return []
     stats: list[Any] = [list(file_stat(path)) for name in _FILES[stage] if (path := getattr(video, name))]
     if stage == "create_h5":
         stats.append([video.text, video.subject, video.split, video.metadata])
     elif stage == "ingest" and not entry.vanished:
-        stats += [[video.bytes, video.mtime_ns], [video.start_s, video.end_s], video.version]
+        stats += [[video.bytes, video.mtime_ns], [video.start_s, video.end_s]]
     return stats

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from videolift.freshness import Variant, judge
-from videolift.manifests import Target, read_manifest
+from videolift.manifests import Target, read_states
 from videolift.paths import Layout
 from videolift.receipts import ReceiptCache
 from videolift.runs import Entry, Run
@@ -51,8 +51,6 @@ def assess_all(
 def _done(layout: Layout, targets: Iterable[Target]) -> set[str]:
     done: set[str] = set()
     for target in targets:
-        manifest = read_manifest(target.path(layout.manifests(target.stage)))
-        done |= (
-            {video for video, row in manifest.videos.items() if row.state in ("done", "none", "released")} if manifest else set()
-        )
+        states = read_states(target.path(layout.manifests(target.stage)))
+        done |= {video for video, state in states.items() if state in ("done", "none", "released")}
     return done

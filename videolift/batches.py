@@ -16,6 +16,10 @@ from videolift.errors import CorruptFile, storage_errors_are_transient
 from videolift.store import fsync_path
 from videolift.video import Video
 
+_USUAL = 64
+_MOST_NEW = 500
+"""Thousands of jobs are what a queue and Snakemake's graph hold well; tens of thousands are not."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -51,11 +55,12 @@ class Assignment:
                 raise CorruptFile(f"{path}, line {number}: {line[:80]!r} assigns no video to a batch") from error
         return cls(batches)
 
-    def extended(self, videos: Iterable[Video], batch_size: int) -> Assignment:
-        """With new ``videos`` in new batches of ``batch_size``, most bytes first; who is assigned stays where it is."""
+    def extended(self, videos: Iterable[Video], batch_size: int | None) -> Assignment:
+        """With new ``videos`` in new batches of ``batch_size`` (None: `usual_size`), most bytes first; nobody else moves."""
         new = sorted((video for video in videos if video.id not in self.batches), key=lambda video: (-video.bytes, video.id))
         first = max(self.batches.values(), default=-1) + 1
-        return Assignment({**self.batches, **{video.id: first + i // batch_size for i, video in enumerate(new)}})
+        size = batch_size or usual_size(len(new))
+        return Assignment({**self.batches, **{video.id: first + i // size for i, video in enumerate(new)}})
 
     def append_new(self, path: Path) -> Assignment:
         """Adds to the file what it does not hold yet and returns what it then says; existing lines are never rewritten.
@@ -70,6 +75,11 @@ class Assignment:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _append(path, "".join(lines).encode("ascii"))
         return Assignment.load(path)
+
+
+def usual_size(new: int) -> int:
+    """Videos per batch for so many ``new`` ones, where nobody says otherwise."""
+    return max(_USUAL, -(-new // _MOST_NEW))
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -289,7 +289,9 @@ class Config(Block):
     videos: str = Field("sample", description="a folder (recursive), a CSV, or `sample` for the rendered clips")
     output: str = Field("output", description="folder of everything a run writes")
     preset: Literal["cpu", "gpu"] = Field("cpu", description="switches all backends at once")
-    batch_size: Count = Field(64, description="videos per job; models are loaded once per job")
+    batch_size: Count | None = Field(
+        None, description="videos per job, models are loaded once per job; none: 64, more where that would make over 500 batches"
+    )
     only: tuple[str, ...] = Field((), description="ids or glob patterns: work on these videos alone")
     min_tier: Tier = Field("C", description="worst depth packaged: A sensor, B learned, C structure from motion, D prior")
     required: tuple[Part, ...] = Field(

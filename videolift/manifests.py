@@ -38,12 +38,6 @@ class Manifest:
     generation: int
     videos: Mapping[str, Row]
 
-    def stands(self, output: Path) -> bool:
-        """True if every artifact it vouches for is still there with the same size and time."""
-        return all(
-            row.artifact is None or row.state == "released" or row.artifact.matches_stat(output) for row in self.videos.values()
-        )
-
 
 @dataclass(frozen=True)
 class Target:
@@ -73,10 +67,27 @@ def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] 
 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest at ``path``; None where it is missing, torn or of another version."""
+    value = _read(path)
+    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}})) if value else None
+
+
+def read_states(path: Path) -> dict[str, str]:
+    """State by video in the manifest at ``path``; empty where `read_manifest` gives None."""
+    value = _read(path)
+    return {video: row["state"] for video, row in value["videos"].items()} if value else {}
+
+
+def stands(path: Path, output: Path) -> bool:
+    """True if there is a manifest at ``path`` and every artifact it vouches for, with the same size and time."""
+    value = _read(path)
+    rows = value["videos"].values() if value else ()
+    vouched = (row["artifact"] for row in rows if row["artifact"] and row["state"] != "released")
+    return value is not None and all(ArtifactRecord(**artifact).matches_stat(output) for artifact in vouched)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     value = read_json(path)
-    if value is None or value.pop("format", None) != FORMAT:
-        return None
-    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}}))
+    return value if value is not None and value.pop("format", None) == FORMAT else None
 
 
 def _row(row: Mapping[str, Any]) -> Row:
@@ -106,8 +117,7 @@ def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str
     if newest is None:
         return Target(stage, batch, token, 0)
     target = Target(stage, batch, token, newest)
-    manifest = read_manifest(target.path(folder))
-    return target if manifest is not None and manifest.stands(output) else Target(stage, batch, token, newest + 1)
+    return target if stands(target.path(folder), output) else Target(stage, batch, token, newest + 1)
 
 
 def remove_older(folder: Path, target: Target) -> None:

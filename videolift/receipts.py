@@ -137,13 +137,17 @@ class ReceiptCache:
 
     def __call__(self, stage: str, video: str) -> Receipt | None:
         """The receipt of a stage and video, None if there is none."""
-        if f"{video}.json" not in self._listed(stage):
+        if not self.has(stage, video):
             return None
         if video != self._video:
             self._video, self._read = video, {}
         if stage not in self._read:
             self._read[stage] = read_receipt(self._layout.receipt(stage, video))
         return self._read[stage]
+
+    def has(self, stage: str, video: str) -> bool:
+        """True if a stage has a receipt of ``video``; reads none."""
+        return f"{video}.json" in self._listed(stage)
 
     def knows(self, video: str) -> bool:
         """True if any stage has a receipt of ``video``."""

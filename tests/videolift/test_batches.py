@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videolift.batches import Assignment
+from videolift.batches import Assignment, usual_size
 from videolift.errors import CorruptFile, Transient
 from videolift.video import Video
 
@@ -29,6 +29,11 @@ def test_new_videos_open_new_batches_and_nobody_moves():
     first = Assignment().extended(videos(1, 2, 3), 2)
     second = first.extended(videos(1, 2, 3) + videos(9, prefix="new"), 2)
     assert second.batches == {**first.batches, "new0": 2}
+
+
+def test_a_huge_catalog_is_cut_into_500_batches_and_a_usual_one_into_64_videos_each():
+    assert max(Assignment().extended(videos(*range(200)), None).batches.values()) == 3
+    assert [usual_size(n) for n in (0, 32_000, 100_000)] == [64, 64, 200]
 
 
 def test_videos_no_longer_listed_keep_their_line():

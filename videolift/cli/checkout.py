@@ -1,4 +1,4 @@
-"""Commands that need the backends; they run in the checkout this command stands in."""
+"""Commands that need the backends; they run in the checkout this command stands in, else in the one it was installed from."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def models(context: typer.Context) -> None:
 
 
 def hand_over(module: str, arguments: list[str]) -> None:
-    """Runs ``python -m MODULE`` in the checkout and ends with its exit code.
+    """Runs ``python -m MODULE`` of the checkout, in this folder, and ends with its exit code.
 
     Raises:
-        ConfigError: this folder is in no checkout of videolift.
+        ConfigError: this folder is in no checkout of videolift, and neither is this package.
     """
     here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "stages" / "registry.py").is_file()), None)
+    installed_from = Path(__file__).resolve().parents[2]
+    root = next((folder for folder in (here, *here.parents, installed_from) if (folder / "stages" / "registry.py").is_file()), None)
     if root is None:
         raise ConfigError(f"this command needs the backends: run it in a checkout of videolift ({here} is in none)")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
