@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 from videolift.store import sha256_of
 
 Key = TypeVar("Key", bound=Hashable)
+_UTF8 = "utf-8", "surrogatepass"
+"""Names that are not UTF-8 get here, and out again."""
 
 
 class Abouts(Mapping[Key, dict[str, Any]], Generic[Key]):
@@ -26,19 +28,27 @@ class Abouts(Mapping[Key, dict[str, Any]], Generic[Key]):
 
     def put(self, key: Key, about: Mapping[str, Any]) -> None:
         """Takes in what `describe_file` said, with whole backends in its lineage."""
-        lineage = about.get("lineage", {})
-        own = {stage: self._number(facts.get("backend", {})) for stage, facts in lineage.items()}
-        self._keep(key, about, own)
+        lineage = sorted(about.get("lineage", {}).items())
+        self._keep(key, about, {stage: self._number(facts.get("backend", {})) for stage, facts in lineage})
 
-    def adopt(self, key: Key, about: Mapping[str, Any], backends: list[Any]) -> None:
-        """Takes in what another `Abouts` gave, which numbers its ``backends`` in its own way."""
-        own = {stage: self._number(backends[facts["backend"]]) for stage, facts in about.get("lineage", {}).items()}
-        self._keep(key, about, own)
+    def texts(self) -> dict[Key, str]:
+        """What `adopt` takes, together with `backends`."""
+        return {key: text.decode(*_UTF8) for key, text in self._texts.items()}
+
+    def adopt(self, texts: Mapping[Key, str], backends: list[Any]) -> None:
+        """Takes in the `texts` of another, which numbers its ``backends`` in its own way."""
+        numbers = [self._number(backend) for backend in backends]
+        if numbers == list(range(len(numbers))):
+            self._texts |= {key: text.encode(*_UTF8) for key, text in texts.items()}
+            return
+        for key, text in texts.items():
+            about = json.loads(text)
+            self._keep(key, about, {stage: numbers[facts["backend"]] for stage, facts in about["lineage"].items()})
 
     def _keep(self, key: Key, about: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
-        lineage = {stage: {**about["lineage"][stage], "backend": number} for stage, number in sorted(numbers.items())}
+        lineage = {stage: {**about["lineage"][stage], "backend": number} for stage, number in numbers.items()}
         text = json.dumps({**about, "lineage": lineage}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        self._texts[key] = text.encode("utf-8", "surrogatepass")
+        self._texts[key] = text.encode(*_UTF8)
 
     def _number(self, backend: Any) -> int:
         digest = sha256_of(backend)
@@ -48,7 +58,7 @@ class Abouts(Mapping[Key, dict[str, Any]], Generic[Key]):
         return self._numbers[digest]
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        about: dict[str, Any] = json.loads(self._texts[key].decode("utf-8", "surrogatepass"))
+        about: dict[str, Any] = json.loads(self._texts[key].decode(*_UTF8))
         return about
 
     def __iter__(self) -> Iterator[Key]:

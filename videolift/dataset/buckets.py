@@ -29,7 +29,7 @@ _Packed = dict[tuple[str, str], dict[str, NDArray[Any]]]
 """(group, split) to its packed accumulators."""
 BUCKETS = 256
 CACHE = Path("stats/.merged")
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ def add_file(out: Bucketed, member: Member, file: h5py.File) -> None:
 
 
 def _add(out: Bucketed, some: Bucketed, packed: _Packed) -> None:
-    for member, about in some.about.items():
-        out.about.adopt(member, about, some.about.backends)
+    out.about.adopt(some.about.texts(), some.about.backends)
     out.read_again += some.read_again
     for part, arrays in packed.items():
         out.part(*part).merge_packed(arrays)
@@ -126,7 +125,7 @@ def _add(out: Bucketed, some: Bucketed, packed: _Packed) -> None:
 
 def _save(path: Path, key: str, bucket: Bucketed) -> _Packed:
     packed = {part: statistics.pack() for part, statistics in sorted(bucket.statistics.items())}
-    about = {member.video: value for member, value in bucket.about.items()}
+    about = {member.video: text for member, text in bucket.about.texts().items()}
     content = {"key": key, "parts": list(packed), "about": about, "backends": bucket.about.backends}
     header = json.dumps(content, sort_keys=True).encode()
     arrays = {"header": np.frombuffer(header, np.uint8)}
@@ -149,8 +148,7 @@ def _add_cached(path: Path, key: str, members: Sequence[Member], out: Bucketed) 
         return False
     for (group, split), arrays_ in zip(header["parts"], packed, strict=True):
         out.part(group, split).merge_packed(arrays_)
-    for member in members:
-        out.about.adopt(member, header["about"][member.video], header["backends"])
+    out.about.adopt({member: header["about"][member.video] for member in members}, header["backends"])
     return True
 
 

@@ -28,12 +28,15 @@ def test_what_is_adopted_refers_to_the_adopters_numbers():
     one, other = Abouts(), Abouts()
     one.put("a", about(1, ("tracks", FLOW)))
     other.put("b", about(2, ("depth", SFM), ("tracks", FLOW)))
-    one.adopt("b", other["b"], other.backends)
+    one.adopt(other.texts(), other.backends)
     fresh = Abouts()
     fresh.put("a", about(1, ("tracks", FLOW)))
     fresh.put("b", about(2, ("depth", SFM), ("tracks", FLOW)))
     assert dict(one) == dict(fresh)
     assert one.backends == fresh.backends == [FLOW, SFM]
+    empty = Abouts()
+    empty.adopt(other.texts(), other.backends)
+    assert (dict(empty), empty.backends) == (dict(other), other.backends)
 
 
 def test_thousands_take_little_more_than_their_text():
