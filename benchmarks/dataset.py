@@ -2,7 +2,7 @@
 
     python benchmarks/dataset.py                      # the rendered sample with sensor noise; about a minute
     python benchmarks/dataset.py --video CLIP.mp4     # with the pictures of a video of yours
-    python benchmarks/dataset.py --statistics 10000   # merging the statistics of that many videos; a minute and 1.3 GB of disk
+    python benchmarks/dataset.py --statistics 10000   # merging the statistics of that many videos; some minutes and 1.5 GB of disk
 
 Times are CPU milliseconds: medians of 7 repeats in random order within one run; ratios have their 90 % bootstrap interval. Peers
 that are not installed (zarr, pyarrow, torch for the loader) are left out and said so. Files are warm in the page cache.
