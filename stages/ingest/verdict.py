@@ -92,7 +92,9 @@ def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: floa
     if len(seen.cadence.seconds) == 1:
         raise BadInput("one_frame", "it has a single frame", "Remove it: a still picture has no motion.")
     if seen.kept == 1:
-        raise BadInput("one_frame", "one frame is left at ingest.fps", "Raise ingest.fps for it (overrides), or give a longer video.")
+        raise BadInput(
+            "one_frame", "one frame is left at ingest.fps", "Raise ingest.fps for it (overrides), or give a longer video."
+        )
 
 
 def checks(seen: Seen, source: Source, fps: float) -> Iterator[str]:
