@@ -14,7 +14,7 @@ from videolift.claims import read_claim, write_claim
 from videolift.paths import Layout
 from videolift.pool import Item, Outcome
 from videolift.receipts import Reason, Receipt, read_receipt, write_receipt
-from videolift.store import write_text
+from videolift.store import remove_leftovers, write_text
 
 
 class ReceiptLedger:
@@ -33,6 +33,9 @@ class ReceiptLedger:
         """See `videolift.pool.Ledger`."""
         self._budget.admit(self._stage, len(self._claimed))
         path = self._layout.claim(self._stage, item.key)
+        if path.exists():  # whoever had it ended without a word
+            remove_leftovers(self._layout.artifact(self._stage, item.key))
+            remove_leftovers(self._layout.receipt(self._stage, item.key))
         write_claim(path, pid=pid, start_time=start_time, fingerprint=self._jobs[item.key].fingerprint, attempt=attempt)
         self._claimed.add(item.key)
 

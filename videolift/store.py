@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,16 @@ LIBVER = ("v110", "v110")
 def temporary_beside(final: Path) -> Path:
     """A new name in ``final``'s folder, so that the later rename stays on one file system. Leading dot: no reader lists it."""
     return final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def remove_leftovers(final: Path) -> None:
+    """Removes what processes that were killed left of ``final`` under names of `temporary_beside`; nobody may be writing it."""
+    mine = re.compile(rf"\.{re.escape(final.stem)}\.({re.escape(final.suffix[1:])}|scratch)\.\d+-[0-9a-f]{{8}}\.tmp")
+    for path in final.parent.iterdir() if final.parent.is_dir() else ():
+        if mine.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif mine.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def fsync_path(path: Path) -> None:

@@ -222,3 +222,16 @@ def test_text_attributes_hold_no_text_outside_the_checksums(tmp_path):
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert store.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_and_nothing_else(tmp_path):
+    final = tmp_path / "clip.h5"
+    store.temporary_beside(final).touch()
+    scratch = store.temporary_beside(final.with_suffix(".scratch"))
+    (scratch / "inside").mkdir(parents=True)
+    others = [store.temporary_beside(tmp_path / name) for name in ("clip.b.h5", "other.h5", "clip.json")]
+    for path in (final, *others, tmp_path / ".clip.h5.tmp"):
+        path.touch()
+    store.remove_leftovers(final)
+    assert set(tmp_path.iterdir()) == {final, *others, tmp_path / ".clip.h5.tmp"}
+    store.remove_leftovers(tmp_path / "no folder" / "clip.h5")
