@@ -283,8 +283,8 @@ def _(bench, monkeypatch):
 @case(24, "unequal cards get different numbers of workers")
 def _(bench, monkeypatch):
     bench.with_cards(5, 16)
-    report = bench.run([item(f"v{i}", ["vram", 3.0, 0.25]) for i in range(20)])
-    all_done(report, 20)
+    report = bench.run([item(f"v{i}", ["vram", 3.0, 0.25]) for i in range(40)])
+    all_done(report, 40)
     device_of = {event["worker"]: event["device"] for event in bench.events.of("spawned")}
     busy, most = dict.fromkeys(device_of.values(), 0), dict.fromkeys(device_of.values(), 0)
     for event in bench.events.of("claimed", "done"):
