@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-import yaml
 
+from stages.options import add_config_options, config_of
 from stages.preflight import no_card, of_backend
 from stages.registry import ROOT, make_backend
 from stages.shelf import Shelf
 from stages.workflow import BUILT_HERE
-from videolift.config import STAGES, Config, StageBlock, load_config, parse_config
+from videolift.config import STAGES, Config, StageBlock
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
 from videolift.pool import Device, cpu_device, find_devices
 
@@ -138,8 +138,7 @@ def _loads(part: str, backend: Any, device: Device) -> Check:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="videolift doctor", description="What this machine can run, and what is missing.")
-    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
-    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+    add_config_options(parser)
     parser.add_argument("--run", action="store_true", help="also work on the rendered sample and compare with its truth")
     return parser
 
@@ -148,8 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``videolift doctor``; the exit code (CONTRACTS E)."""
     options = _parser().parse_args(arguments)
     try:
-        changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
-        config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
+        config = config_of(options)
         checks = doctor(config)
         print("\n".join(check.line() for check in checks), flush=True)
         if any(check.state == "missing" for check in checks):

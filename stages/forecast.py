@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.ingest.source import probe
 from stages.measured import Measured
+from stages.options import add_config_options, config_of
 from stages.plan import Plan, judge_all, make_plan
 from stages.price import Price, price, stage_cost
 from stages.verdict import assess_all
 from videolift.batches import usual_size
-from videolift.config import STAGES, load_config, parse_config
+from videolift.config import STAGES
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.freshness import StageState
 from videolift.pool import read_events
@@ -173,8 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="videolift plan", description="What a run would do and cost, and which videos it would refuse."
     )
-    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
-    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+    add_config_options(parser)
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--what-if",
@@ -185,8 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
-        config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
+        config = config_of(options)
         forecast = Forecast.of(make_plan(config, Path.cwd()))
         cost = forecast.price(**_numbers(options.what_if))
     except VideoliftError as error:

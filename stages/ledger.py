@@ -34,8 +34,7 @@ class ReceiptLedger:
         self._budget.admit(self._stage, len(self._claimed))
         path = self._layout.claim(self._stage, item.key)
         if path.exists():  # whoever had it ended without a word
-            remove_leftovers(self._layout.artifact(self._stage, item.key))
-            remove_leftovers(self._layout.receipt(self._stage, item.key))
+            self._sweep(item.key)
         write_claim(path, pid=pid, start_time=start_time, fingerprint=self._jobs[item.key].fingerprint, attempt=attempt)
         self._claimed.add(item.key)
 
@@ -50,10 +49,15 @@ class ReceiptLedger:
         """See `videolift.pool.Ledger`; anything but done and transient becomes a quarantine receipt."""
         self._claimed.discard(item.key)
         if outcome.kind not in ("done", "transient"):
+            self._sweep(item.key)
             if outcome.traceback:
                 write_text(self._layout.video_log(self._stage, item.key), outcome.traceback)
             write_receipt(self._layout.receipt(self._stage, item.key), self._quarantine(self._jobs[item.key], outcome))
         self._layout.claim(self._stage, item.key).unlink(missing_ok=True)
+
+    def _sweep(self, video: str) -> None:
+        for path in (self._layout.artifact(self._stage, video), self._layout.receipt(self._stage, video)):
+            remove_leftovers(path)
 
     def _quarantine(self, job: Job, outcome: Outcome) -> Receipt:
         return Receipt(

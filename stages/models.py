@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from stages.downloads import fetch_checkout, fetch_weight
 from stages.environments import build, build_command, is_built, read_environment
+from stages.options import add_config_options, config_of
 from stages.shelf import ROOT, Model, Shelf
-from videolift.config import Config, load_config, parse_config
+from videolift.config import Config
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
 
@@ -113,8 +112,7 @@ def _show(shelf: Shelf, envs_dir: Path, *, every: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config-file", type=Path, default=Path("config.yaml"), help="models_dir, envs_dir and accept_licences")
-    common.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+    add_config_options(common)
     parser = argparse.ArgumentParser(prog="videolift models", description="The models' code, weights and environments.")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", parents=[common], help="licences, and what is there")
@@ -129,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m stages.models``; the exit code (CONTRACTS E)."""
     options = _parser().parse_args(arguments)
     try:
-        changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
-        config = load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
+        config = config_of(options)
         shelf = Shelf(ROOT, config.models_dir)
         envs_dir = ROOT / Path(config.envs_dir).expanduser()
         if options.action == "install":

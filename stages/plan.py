@@ -21,7 +21,7 @@ from videolift.batches import Assignment
 from videolift.catalog import Video, list_videos, select
 from videolift.config import STAGES, UPSTREAM, Config
 from videolift.errors import ConfigError
-from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, needed_again
+from videolift.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, reopened
 from videolift.manifests import Target, choose_target, generations, read_states
 from videolift.paths import Layout
 from videolift.receipts import ReceiptCache, read_receipt
@@ -154,8 +154,7 @@ def judge_all(
         states = None if is_known else never_begun.get(entry.variant)
         if states is None:
             variant = plan.variants[entry.variant]
-            states = judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished)
-            states |= {name: replace(states[name], kind="stale", why="released, and needed again") for name in needed_again(states)}
+            states = reopened(judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished))
             if not is_known:
                 never_begun[entry.variant] = states
         yield entry, states

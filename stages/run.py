@@ -21,7 +21,7 @@ from stages.registry import backend_class
 from stages.worker import READERS, Damaged, Job, WorkerFactory
 from videolift.config import STAGES, UPSTREAM
 from videolift.errors import ExitCode
-from videolift.freshness import StageState, judge, needed_again
+from videolift.freshness import StageState, judge, reopened
 from videolift.leases import Lease, patience_s
 from videolift.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
@@ -63,8 +63,8 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
             state = states[target.stage]
             if state.touched and state.receipt:
                 _refresh(run, target.stage, entry, state)
-            if state.is_released and target.stage in needed_again(judge(entry.video, variant, read, layout.output)):
-                state = replace(state, kind="stale", why="released, and needed again")
+            if state.is_released:
+                state = reopened(judge(entry.video, variant, read, layout.output))[target.stage]
             identity = variant.identities[target.stage]
             if state.kind in ("todo", "stale") and state.fingerprint and identity is not None:
                 work.append(Work(entry, states, identity))

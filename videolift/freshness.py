@@ -7,7 +7,7 @@ by stage. It computes nothing and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,17 +115,18 @@ def judge(
     return states
 
 
-def needed_again(states: Mapping[str, StageState]) -> set[str]:
-    """Stages whose artifact was released and is read by a stage that has work to do.
+def reopened(states: Mapping[str, StageState]) -> dict[str, StageState]:
+    """The same, but stale where an artifact was released and is read by a stage that has work to do.
 
     Args:
         states: of every stage; fewer stages can only find less.
     """
-    needed: set[str] = set()
+    out = dict(states)
     for stage in reversed(STAGES):
-        if stage in states and (states[stage].kind in ("todo", "stale") or stage in needed):
-            needed |= {name for name in UPSTREAM[stage] if states[name].is_released}
-    return needed
+        if stage in out and out[stage].kind in ("todo", "stale"):
+            again = {name: out[name] for name in UPSTREAM[stage] if out[name].is_released}
+            out |= {name: replace(state, kind="stale", why="released, and needed again") for name, state in again.items()}
+    return out
 
 
 def _with_upstream(stages: tuple[str, ...]) -> list[str]:

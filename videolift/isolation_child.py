@@ -53,6 +53,9 @@ _BUILTINS = (
     "slice",
     "object",
 )
+_NUMPY = ("scalar", "_reconstruct")
+NUMPY_VALUES = {"numpy.core.multiarray": _NUMPY, "numpy._core.multiarray": _NUMPY, "numpy": ("dtype", "ndarray")}
+"""For `restricted_pickle`: numbers and arrays of numpy, which training leaves beside the tensors."""
 _PLAIN = {
     "builtins": _BUILTINS,
     "__builtin__": _BUILTINS,

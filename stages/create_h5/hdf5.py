@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -72,9 +71,9 @@ class Hdf5Backend:
             "lineage": inputs.lineage or None,
         }
         with open_masks(video.mask, inputs.clip) if video.mask is not None else nullcontext() as mask:
-            parts = Sources(inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask, missing=inputs.missing, about=about)
-            known = _known_length_m(video)
-            packed = package(replace(parts, known_length_m=known), self.packaging, out, progress)
+            parts = inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask
+            sources = Sources(*parts, missing=inputs.missing, about=about, known_length_m=_known_length_m(video))
+            packed = package(sources, self.packaging, out, progress)
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
         return Quality(packed.frames, (*absent, *packed.checks), figures)

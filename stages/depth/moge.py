@@ -56,7 +56,7 @@ class MogeDepth(ModelBackend):
     """The ``moge`` backend."""
 
     name: ClassVar[str] = "moge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = "moge"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
     deterministic: ClassVar[bool] = False

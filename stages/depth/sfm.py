@@ -34,7 +34,7 @@ class SfmDepth:
     """The backend; see the module."""
 
     name: ClassVar[str] = "sfm"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

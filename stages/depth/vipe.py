@@ -43,7 +43,7 @@ class VipeDepth(ModelBackend):
     """The ``vipe`` backend."""
 
     name: ClassVar[str] = "vipe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = "vipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
     deterministic: ClassVar[bool] = False

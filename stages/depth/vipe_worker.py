@@ -10,10 +10,8 @@ import sys
 import tempfile
 
 import numpy as np
-from videolift_child import require_arguments, restricted_pickle
+from videolift_child import NUMPY_VALUES, require_arguments, restricted_pickle
 
-_ARRAYS = ("scalar", "_reconstruct")
-CHECKPOINT_PARTS = {"numpy.core.multiarray": _ARRAYS, "numpy._core.multiarray": _ARRAYS, "numpy": ("dtype", "ndarray")}
 INERT = ("omegaconf", "yacs", "pytorch_lightning")
 """What training leaves in a checkpoint besides tensors: scores and its configuration, which nobody reads here."""
 
@@ -140,7 +138,7 @@ def _restrict_hub():
     """What upstream reads by way of torch.hub would be unpickled freely; and it lies there already, a job downloads nothing."""
     import torch
 
-    restricted = restricted_pickle(CHECKPOINT_PARTS, inert=INERT)
+    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT)
 
     def read(url, model_dir=None, map_location=None, file_name=None, **_):
         path = os.path.join(model_dir or os.path.join(torch.hub.get_dir(), "checkpoints"), file_name or os.path.basename(url))

@@ -12,10 +12,8 @@ import tempfile
 from unittest.mock import MagicMock
 
 import numpy as np
-from videolift_child import require_arguments, restricted_pickle
+from videolift_child import NUMPY_VALUES, require_arguments, restricted_pickle
 
-_ARRAYS = ("scalar", "_reconstruct")
-CHECKPOINT_PARTS = {"numpy.core.multiarray": _ARRAYS, "numpy._core.multiarray": _ARRAYS, "numpy": ("dtype", "ndarray")}
 INERT = ("yacs", "omegaconf", "pytorch_lightning", "lightning_fabric", "lightning")
 """The checkpoint's own configuration; upstream's file beside it is read instead."""
 MAY_MISS = ("mano.", "discriminator.", "initialized", "renderer", "mesh_renderer")
@@ -141,7 +139,7 @@ def _hands(out, batch):
 
 
 def _read_weights(torch, path):
-    restricted = restricted_pickle(CHECKPOINT_PARTS, inert=INERT)
+    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT)
     state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)["state_dict"]
     missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
     if missing:

@@ -80,10 +80,7 @@ def test_a_cancelled_job_is_tried_again_and_keeps_what_it_had_finished(cluster, 
 @pytest.mark.slow
 def test_one_interrupt_cancels_the_jobs_and_the_same_command_goes_on(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=4.0)
-    head = project.start()
-    wait_for(lambda: in_the_middle_of(project, "depth"))
-    os.killpg(head.pid, signal.SIGINT)
-    assert head.wait(PATIENCE_S) != 0
+    assert interrupted(project, times=1) != 0
     cluster.wait_for_empty_queue()
     assert cluster.jobs() == {}
     resumes_well(project, undisturbed, project.finished(), len(project.begun()))
@@ -92,11 +89,7 @@ def test_one_interrupt_cancels_the_jobs_and_the_same_command_goes_on(cluster, tm
 @pytest.mark.slow
 def test_jobs_that_two_interrupts_left_running_are_kept_off_by_their_leases(cluster, tmp_path, undisturbed):
     project = slurm_project(tmp_path / "project", seconds=4.0)
-    head = project.start()
-    wait_for(lambda: in_the_middle_of(project, "depth"))
-    os.killpg(head.pid, signal.SIGINT)
-    os.killpg(head.pid, signal.SIGINT)
-    head.wait(PATIENCE_S)
+    interrupted(project, times=2)
     cluster.wait_for_empty_queue(PATIENCE_S)  # cancelled or not, what runs ends by itself
     resumes_well(project, undisturbed, project.finished(), len(project.begun()))
 
@@ -190,6 +183,15 @@ def test_one_allocation_for_all_is_requeued_and_goes_on(cluster, tmp_path, undis
     start_again_soon(cluster, job)
     wait_for(lambda: "3 in = 3 done" in (tmp_path / "sbatch.log").read_text() and not cluster.jobs())
     ended_well(project, undisturbed, finished, begun)
+
+
+def interrupted(project, *, times: int) -> int:
+    """Ctrl-C while depth is at work; the head's exit code."""
+    head = project.start()
+    wait_for(lambda: in_the_middle_of(project, "depth"))
+    for _ in range(times):
+        os.killpg(head.pid, signal.SIGINT)
+    return head.wait(PATIENCE_S)
 
 
 def start_again_soon(cluster, job: str) -> None:

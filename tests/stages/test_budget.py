@@ -41,5 +41,6 @@ def test_videos_started_since_the_last_look_count(layout):
         budget.admit("depth", running=0)
 
 
-def test_without_a_budget_nothing_is_looked_at(tmp_path):
+def test_without_a_budget_nothing_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(Budget, "_look", lambda self: pytest.fail("it looked"))
     Budget(Layout(tmp_path / "missing"), None).admit("depth", running=99)

@@ -51,3 +51,12 @@ def test_an_orderly_end_leaves_no_claim_and_so_nothing_to_look_for(layout, ledge
     foreign.touch()
     claim(ledger, 1)
     assert foreign.exists()
+
+
+def test_a_video_given_up_leaves_nothing_half_written(layout, ledger):
+    claim(ledger, 3)
+    left = temporary_beside(layout.artifact("tracks", "clip"))
+    left.touch()
+    ledger.finished(ITEM, Outcome("crash", "crash", "its worker died, 3 times in all"))
+    assert not left.exists()
+    assert layout.receipt("tracks", "clip").exists()

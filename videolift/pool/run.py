@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videolift.pool import worker as child
 from videolift.pool.crew import Crew
@@ -77,12 +77,12 @@ def run_pool(
     tasks = _tasks(items)
     if not devices:
         raise ValueError("run_pool was given no device: use find_devices or cpu_device")
-    body, preparation = pickled_factory(factory)
+    pickled = pickled_factory(factory)
     with ExitStack() as stack:
         signals = stack.enter_context(StopRequests())
         folder = log_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="videolift-pool-")))
         folder.mkdir(parents=True, exist_ok=True)
-        plan = Plan(body, preparation, environment, folder, *_rules(settings), timing=timing or Timing())
+        plan = _plan(pickled, environment, folder, settings, timing or Timing())
         figures: dict[str, Figures] = {}
         crews = [Crew(device, _slots(device), figures.setdefault(device.name, Figures())) for device in devices]
         if history is not None:
@@ -95,11 +95,20 @@ def run_pool(
         return report
 
 
-def _rules(settings: PoolSettings) -> tuple[Rules, SizingRules, float, float, float]:
-    """The settings as those who decide by them want them, in the order of `Plan`."""
-    rules = Rules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s)
-    sizing = SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers)
-    return rules, sizing, settings.load_timeout_s, settings.item_timeout_s, settings.grace_s
+def _plan(
+    factory: tuple[bytes, dict[str, Any]], environment: Mapping[str, str], log_folder: Path, settings: PoolSettings, timing: Timing
+) -> Plan:
+    return Plan(
+        *factory,
+        environment=environment,
+        log_folder=log_folder,
+        rules=Rules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
+        sizing=SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers),
+        load_timeout_s=settings.load_timeout_s,
+        item_timeout_s=settings.item_timeout_s,
+        grace_s=settings.grace_s,
+        timing=timing,
+    )
 
 
 def _tasks(items: Iterable[Item]) -> list[Task]:

@@ -159,6 +159,7 @@ def test_a_full_disk_under_the_events_loses_events_and_nothing_else(tmp_path):
     sink._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  closed by the sink
     sink.emit("started", items=1)
     sink.emit("finished", stopped=None)
+    assert sink._file is None
 
 
 class Fixed:

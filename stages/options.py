@@ -1,0 +1,26 @@
+"""The configuration as the commands that need the backends are given it: a file, and settings that go before it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from videolift.config import Config, load_config, parse_config
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config-file`` and ``--config``."""
+    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    """The configuration that parsed ``options`` of `add_config_options` name.
+
+    Raises:
+        ConfigError: it does not hold; names what is wrong.
+    """
+    changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
+    return load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
