@@ -31,11 +31,11 @@ from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.dataset import Packaged, publish_dataset
+from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.layout import HAND_WINDOW_FIELDS, SquareView
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.sidecar import Sidecar, read_sidecar, write_sidecar
-from videolift.dataset.statistics import Accumulators
 from videolift.dataset.windows import to_uvd
 from videolift.dataset.writer import DatasetWriter
 from videolift.store import sha256_file

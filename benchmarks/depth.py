@@ -26,9 +26,9 @@ from tests.stages.depth.truth import moving_now
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter
 from videolift.config import DepthSettings, IngestSettings
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
-from videolift.framing import Framing
+from videolift.inputs.framing import Framing
+from videolift.inputs.video import Video
 from videolift.pool import Device
-from videolift.video import Video
 
 CPU = Device("cpu", "cpu", "CPU", 1 << 33, 2)
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import Inputs
-from stages.environments import ROOT, build
 from stages.hands.mediapipe import BACKEND, Camera, measure
 from stages.hands.temporal import Detection
+from stages.models.environments import ROOT, build
 from stages.sample import CLIPS, Truth, render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import SIDES, Clip, Depth, Hands
 from videolift.config import Config
 from videolift.geometry import rotation_angle
+from videolift.inputs.video import Video
 from videolift.pool import Device
-from videolift.video import Video
 
 
 def figures(name: str, T_camera_wrist: np.ndarray, valid: np.ndarray, truth: Truth) -> str:

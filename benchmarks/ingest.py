@@ -25,8 +25,8 @@ from stages.sample import CLIPS, render
 from videolift.artifacts import Clip, ClipWriter
 from videolift.config import IngestSettings
 from videolift.h264 import H264Writer
+from videolift.inputs.video import Video
 from videolift.pool import Device
-from videolift.video import Video
 
 REPEATS, FRAMES = 7, 30
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import yaml
 
-from stages.plan import ALL, ENDING, Plan, make_plan
-from videolift import manifests, receipts
+from stages.engine.plan import ALL, ENDING, Plan, make_plan
 from videolift.config import STAGES, UPSTREAM, load_config
-from videolift.freshness import Variant
-from videolift.manifests import Manifest, Row
-from videolift.receipts import ArtifactRecord, Receipt, fingerprint
-from videolift.runs import Entry
+from videolift.records import manifests, receipts
+from videolift.records.freshness import Variant
+from videolift.records.manifests import Manifest, Row
+from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
+from videolift.records.runs import Entry
 from videolift.store import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ import snakemake.api, yaml
 class Workflow: is_main_process = False
 os.environ["VIDEOLIFT_RUN"] = {run!r}
 began = time.process_time()
-from stages.workflow import Session
+from stages.engine.session import Session
 session = Session.start(yaml.safe_load(open("config.yaml")), Workflow)
 for stage in ("ingest", "depth", "tracks", "hands", "create_h5"):
     session.reach(stage), session.threads(stage), session.prerequisites(stage), session.resources(stage)
@@ -137,7 +137,7 @@ def measure(folder: Path, *command: str) -> dict[str, float]:
 
 def measurements(folder: Path, *, done: bool) -> dict[str, tuple[str, ...]]:
     snakemake = ("-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-q", "--cores", "2")
-    wanted = {"videolift plan": ("-m", "stages.forecast"), "snakemake -n": (*snakemake, "-n")}
+    wanted = {"videolift plan": ("-m", "stages.engine.plan_report"), "snakemake -n": (*snakemake, "-n")}
     if done:
         wanted["snakemake, nothing to do"] = snakemake
         wanted["videolift status"] = ("-c", "from videolift.cli import main; main()", "status")

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tracks import point_errors
+from stages.models.trial import Figure, hand_figures
 from stages.sample import CLIPS, Truth, render
-from stages.trial import Figure, hand_figures
 from tests.stages.depth.truth import moving_now
 from videolift.artifacts import Depth, Hands, Tracks
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from videolift.config import STAGES
 from videolift.errors import ExitCode, VideoliftError
-from videolift.manifests import Target
-from videolift.runs import read_run
+from videolift.records.manifests import Target
+from videolift.records.runs import read_run
 
 log = logging.getLogger("videolift")
 
@@ -52,21 +52,21 @@ def _stage(options: argparse.Namespace) -> ExitCode:
     run = read_run(options.run)
     target = Target(options.stage, options.batch, options.token, options.generation)
     if options.stage == "statistics":
-        from stages.statistics import run_statistics
+        from stages.engine.statistics import run_statistics
 
         return run_statistics(run, target, options.manifest)
     if options.stage == "verification":
-        from stages.verification import run_verification
+        from stages.engine.verification import run_verification
 
         return run_verification(run, target, options.manifest)
-    from stages.run import run_batch
+    from stages.engine.batch import run_batch
 
     return run_batch(run, target, options.manifest, cores=options.cores)
 
 
 def _verdict(options: argparse.Namespace) -> ExitCode:
-    from stages.verdict import verdict
-    from videolift.status import write_quarantine
+    from stages.engine.verdict import verdict
+    from videolift.records.status import write_quarantine
 
     run = read_run(options.run)
     status = verdict(run, options.stage)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from videolift.artifacts import ArtifactWriter, Clip, Depth, Hands, Tracks
-from videolift.catalog import Video
+from videolift.inputs.catalog import Video
 from videolift.pool import Device
 
 Progress = Callable[[int, int], None]

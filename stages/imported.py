@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 from stages.backend import Inputs, Progress, Quality
 from videolift.artifacts import ArtifactWriter
 from videolift.config import IMPORTED
-from videolift.dataset.imported import IDENTITY
 from videolift.errors import BadInput
 from videolift.pool import Device
+from videolift.y2r.adoption import IDENTITY
 
 
 class Imported:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 GEOMETRY = "tests/videolift/test_geometry.py::"
 WINDOWS = "tests/videolift/dataset/test_windows.py::"
-STATISTICS = "tests/videolift/dataset/test_statistics.py::"
+STATISTICS = "tests/videolift/dataset/test_accumulators.py::"
 PUBLISH = "tests/videolift/dataset/test_publish.py::"
 PACKAGE = "tests/stages/create_h5/test_hdf5.py::"
 DEPTH = "tests/stages/depth/test_geometry_of_depth.py::"
@@ -66,7 +66,7 @@ MISTAKES: dict[str, Mistake] = {
     "m0 scale-free depth clipped in metres": Mistake(
         "the same in the statistics",
         (STATISTICS + "test_depth_is_clipped_in_metres_only_where_it_is_metres",),
-        "videolift/dataset/statistics.py",
+        "videolift/dataset/accumulators.py",
         "        if depth_range_m is not None:  # codes",
         "        depth_range_m = depth_range_m or (0.1, 2.5)\n        if depth_range_m is not None:  # codes",
     ),
@@ -390,21 +390,21 @@ MISTAKES: dict[str, Mistake] = {
     "d sensor depth cut by rounding down": Mistake(
         "what INTER_NEAREST does, for depth of another size than the clip",
         (SENSOR + "test_depth_of_another_size_keeps_points_in_place",),
-        "videolift/framing.py",
+        "videolift/inputs/framing.py",
         "return (2 * position + 1) * size_from // (2 * size_to)",
         "return position * size_from // size_to",
     ),
     "d views triangulated with poses in the wrong order": Mistake(
         "inv(E_k) @ E_j instead of E_j @ inv(E_k)",
         (DEPTH + "test_exact_flow_gives_exact_depth",),
-        "stages/depth/triangulation.py",
+        "stages/depth/motion/triangulation.py",
         "T_camera_world[partner] @ T_world_frame",
         "T_world_frame @ T_camera_world[partner]",
     ),
     "d stretches of a video joined, each in its own unit": Mistake(
         "a scale-free unit taken for the neighbour's",
         (DEPTH + "test_stretches_are_joined_in_one_world_and_one_unit",),
-        "stages/depth/chain.py",
+        "stages/depth/motion/stretches.py",
         "T_camera_world[:, :3, 3] *= scale",
         "T_camera_world[:, :3, 3] *= 1.0",
     ),
@@ -417,8 +417,8 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "d flow that starts from whatever was computed last": Mistake(
         "OpenCV's DIS, given no start, takes the last one it was given",
-        ("tests/stages/depth/test_features.py::test_flow_does_not_depend_on_what_was_computed_before",),
-        "stages/depth/flow.py",
+        ("tests/stages/depth/motion/test_features.py::test_flow_does_not_depend_on_what_was_computed_before",),
+        "stages/depth/motion/dense_flow.py",
         "self._grey[end], still)",
         "self._grey[end], None)",
     ),

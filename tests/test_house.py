@@ -15,10 +15,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "errors geometry codecs paths processes hdf5_output store config config_face isolation isolation_child pool",
-    "video table catalog batches artifacts receipts claims leases lens framing mask_files masks freshness manifests runs",
-    "dataset status housekeeping evaluation h264",
-    "reader dataset.export report cli",
+    "errors geometry codecs paths processes hdf5_output store config config_yaml isolation isolation_child pool",
+    "inputs artifacts",
+    "records evaluation h264",
+    "dataset",
+    "reader export y2r report cli",
 )
 """Rooms of the library by floor; one imports from its own floor and those below."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms.split()}
@@ -72,11 +73,7 @@ def imports(path: Path) -> frozenset[str]:
 def room(dotted: str) -> str | None:
     """The room of a dotted name of ours, None for the package itself and for what is not ours."""
     parts = dotted.split(".")[1:]
-    return (
-        next((name for name in (".".join(parts[:2]), *parts[:1]) if name in FLOOR), None)
-        if dotted.startswith("videolift.")
-        else None
-    )
+    return next((name for name in parts[:1] if name in FLOOR), None) if dotted.startswith("videolift.") else None
 
 
 def dotted(path: Path) -> str:
@@ -133,8 +130,7 @@ def test_the_library_knows_no_stage():
 
 
 STAGES = ("ingest", "depth", "tracks", "hands", "create_h5")
-NOT_FOR_BACKENDS = ("snakemake", "videolift.paths", "videolift.receipts", "videolift.claims", "videolift.leases", "videolift.runs",
-                    "videolift.status", "videolift.freshness", "stages.run", "stages.worker", "stages.registry")  # fmt: skip
+NOT_FOR_BACKENDS = ("snakemake", "videolift.paths", "videolift.records", "stages.engine", "stages.registry")
 
 
 def test_a_backend_knows_no_queue_no_output_folder_and_no_snakemake():

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from stages.environments import interpreter
-from stages.model_process import OFFLINE
+from stages.models.environments import interpreter
+from stages.models.model_process import OFFLINE
 from videolift.isolation import Isolated
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,9 +16,9 @@ from videolift.config import CreateH5Settings
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
-from videolift.masks import open_masks
+from videolift.inputs.masks import open_masks
+from videolift.inputs.video import Video
 from videolift.pool import Device
-from videolift.video import Video
 
 _STATIC = (
     "depth cannot be observed from a camera that does not move: "

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.depth.features import FeatureTracks, features_of
-from stages.depth.gates import measure_motion
+from stages.depth.motion.features import FeatureTracks, features_of
+from stages.depth.motion.gates import measure_motion
+from stages.depth.motion.trajectory import NoTrajectory, solve_trajectory
 from stages.depth.plane import rotations
 from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
-from stages.depth.trajectory import NoTrajectory, solve_trajectory
-from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import pinhole, transform

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.depth.features import FeatureTracks
-from stages.depth.gates import fit_rotation
+from stages.depth.motion.features import FeatureTracks
+from stages.depth.motion.gates import fit_rotation
 from videolift.artifacts.depth import Pose
 
 _FARTHEST = 5.0

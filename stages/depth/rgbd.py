@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.depth_file import DepthFile
-from stages.depth.features import FeatureTracks, features_of, follow_features
-from stages.depth.gates import measure_motion
-from stages.depth.grey import GreyFrames
-from stages.depth.odometry import follow_on_depth, measure_agreement
+from stages.depth.motion.features import FeatureTracks, features_of, follow_features
+from stages.depth.motion.gates import measure_motion
+from stages.depth.motion.grey import GreyFrames
+from stages.depth.motion.odometry import follow_on_depth, measure_agreement
 from stages.depth.segments import write_frames
 from stages.depth.sensor import SensorDepth
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter

@@ -12,8 +12,8 @@ from stages.depth.depth_file import DepthFile
 from stages.ingest.source import open_source
 from videolift.artifacts import Clip
 from videolift.errors import BadInput
-from videolift.framing import Framing
 from videolift.geometry import is_rotation
+from videolift.inputs.framing import Framing
 
 _ASPECT_TOLERANCE = 0.02
 _FARTHEST_MEDIAN_M = 50.0

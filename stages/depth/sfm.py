@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.depth.dense import DenseDepth, sampled_frames
-from stages.depth.features import FeatureTracks, features_of
-from stages.depth.gates import Motion, measure_motion, plausible_cameras
+from stages.depth.motion.dense import DenseDepth, sampled_frames
+from stages.depth.motion.features import FeatureTracks, features_of
+from stages.depth.motion.gates import Motion, measure_motion, plausible_cameras
+from stages.depth.motion.trajectory import NoTrajectory, Trajectory, solve_trajectory
 from stages.depth.plane import Prior, plane_depth, rotations
 from stages.depth.segments import write_frames
-from stages.depth.trajectory import NoTrajectory, Trajectory, solve_trajectory
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import pinhole

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.depth.features import FeatureTracks
+from stages.depth.motion.features import FeatureTracks
 from videolift.geometry import invert_pose, project, transform, unproject
 
 Array = NDArray[np.float64]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.joining import Stretch, stretches
 from stages.depth.vipe_checks import Seen, check_field_of_view, check_motion, check_relief
-from stages.model_process import ModelBackend, require_weights, weights_identity
+from stages.models.model_process import ModelBackend, require_weights, weights_identity
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import invert_pose

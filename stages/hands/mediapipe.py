@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.environments import read_environment
 from stages.hands.temporal import LINK_GAP, Detection, Series, assign_sides, link, steady, without_duplicates
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
-from stages.model_process import ModelBackend
+from stages.models.environments import read_environment
+from stages.models.model_process import ModelBackend
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, Depth, HandsWriter
 from videolift.config import HandsSettings
 from videolift.errors import CorruptFile

@@ -18,7 +18,7 @@ from stages.backend import Inputs, Progress, Quality
 from stages.hands.mediapipe import Camera, camera_of
 from stages.hands.placement import agree, locate
 from stages.hands.temporal import Detection, Series, assign_sides, link, median_betas, steady, without_duplicates
-from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
 from videolift.geometry import Float, mirror_points, mirror_rotation

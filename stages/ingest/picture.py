@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.ingest.colour import Colour, RgbReader, to_bt709
 from stages.ingest.orientation import Orientation
 from videolift.errors import BadInput
-from videolift.framing import Framing
+from videolift.inputs.framing import Framing
 
 
 class PictureMaker:

@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 from stages.backend import Inputs, Progress, Quality
 from stages.ingest.colour import Colour, frame_colour
 from stages.ingest.decode import DamageFound, decode, decoder_threads
+from stages.ingest.decode_checks import Seen, checks, refuse
 from stages.ingest.orientation import Orientation, frame_orientation
 from stages.ingest.picture import PictureMaker
 from stages.ingest.source import Source, open_source
 from stages.ingest.timing import Cadence, in_order, nearest
-from stages.ingest.verdict import Seen, checks, refuse
 from videolift.artifacts import ArtifactWriter, ClipWriter
-from videolift.catalog import Video
 from videolift.config import IngestSettings
 from videolift.errors import BadInput, storage_errors_are_transient
-from videolift.framing import Framing
 from videolift.geometry import Float
-from videolift.lens import Lens, read_lens
+from videolift.inputs.catalog import Video
+from videolift.inputs.framing import Framing
+from videolift.inputs.lens import Lens, read_lens
 from videolift.pool import Device
 
 _CHUNK = 8

@@ -16,9 +16,9 @@ from stages.sample.artifacts import grid
 from stages.sample.clips import CLIPS, FPS, render
 from stages.sample.truth import Truth
 from videolift.h264 import H264Writer
+from videolift.inputs.table import read_table
+from videolift.inputs.video import Video
 from videolift.store import atomic_file, write_text
-from videolift.table import read_table
-from videolift.video import Video
 
 VERSION = 1
 """Identity of the sample's content; raise it when a rendered value changes."""

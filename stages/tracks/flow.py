@@ -25,7 +25,7 @@ from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
 from videolift.errors import BadInput, CorruptFile
 from videolift.geometry import invert_pose, transform
-from videolift.masks import open_masks
+from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
 _PROGRESS_EVERY = 8

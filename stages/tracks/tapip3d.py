@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from stages.tracks.flow import Scene, scene_of, window_starts
 from stages.tracks.queries import Queries, make
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
@@ -25,7 +25,7 @@ from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_pixels, transform
-from videolift.masks import open_masks
+from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
 WORKER = Path(__file__).with_name("tapip3d_worker.py")

@@ -17,7 +17,7 @@ import psutil
 import yaml
 
 from stages.sample import write_sample
-from videolift.receipts import read_receipt
+from videolift.records.receipts import read_receipt
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"

@@ -19,10 +19,10 @@ from stages.sample.artifacts import true_window, write_truth_artifacts
 from stages.tracks import tapip3d
 from stages.tracks.queries import make
 from videolift.artifacts import Clip, Depth, Hands, Tracks, TracksWriter
-from videolift.catalog import Video
 from videolift.config import Config, parse_config
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, invert_pose, mirror_points, mirror_rotation
+from videolift.inputs.catalog import Video
 from videolift.isolation import Isolated
 from videolift.pool import Device
 
@@ -285,14 +285,14 @@ def test_wilor_takes_the_wrist_from_metric_depth_over_the_whole_hand(hand, folde
 
 
 def test_moge_with_a_moving_camera_brings_its_path_to_metres(truth, folders, tmp_path, monkeypatch):
-    from stages.depth.trajectory import Trajectory
+    from stages.depth.motion.trajectory import Trajectory
 
     T = truth.T_camera_world.copy()
     T[:, :3, 3] /= 0.37  # structure from motion knows no metres
     known = np.ones(len(T), bool)
     found = Trajectory(T, known, truth.K, np.ones(len(T)), "given", {}, ("from motion",))
     monkeypatch.setattr(moge, "solve_trajectory", lambda *a, **o: found)
-    monkeypatch.setattr("stages.depth.gates.Motion.kind", lambda self, settings: "moving")
+    monkeypatch.setattr("stages.depth.motion.gates.Motion.kind", lambda self, settings: "moving")
     block, _ = _frozen_moge(truth, tmp_path)
     depth, quality = run(moge, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
     assert quality.figures["metres_per_unit"] == pytest.approx(0.37, rel=0.01)
@@ -303,10 +303,10 @@ def test_moge_with_a_moving_camera_brings_its_path_to_metres(truth, folders, tmp
 
 
 def test_moge_keeps_depth_but_no_pose_where_the_path_is_not_believed(truth, folders, tmp_path, monkeypatch):
-    from stages.depth.trajectory import NoTrajectory
+    from stages.depth.motion.trajectory import NoTrajectory
 
     monkeypatch.setattr(moge, "solve_trajectory", lambda *a, **o: NoTrajectory(("too blurred",)))
-    monkeypatch.setattr("stages.depth.gates.Motion.kind", lambda self, settings: "moving")
+    monkeypatch.setattr("stages.depth.motion.gates.Motion.kind", lambda self, settings: "moving")
     block, _ = _frozen_moge(truth, tmp_path)
     depth, quality = run(moge, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
     assert not depth.pose_valid.any()

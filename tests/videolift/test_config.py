@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from videolift.config import PRESETS, STAGES, Config, deep_merge, known_keys, load_config, parse_config
-from videolift.config_face import render_config
+from videolift.config_yaml import render_config
 from videolift.errors import ConfigError, ExitCode
 
 FACE = Path(__file__).parents[2] / "config.yaml"
@@ -22,7 +22,7 @@ def described(model=Config, prefix=""):
 
 
 def test_config_yaml_is_the_trees_face():
-    assert FACE.read_text() == render_config(), "run: python -m videolift.config_face > config.yaml"
+    assert FACE.read_text() == render_config(), "run: python -m videolift.config_yaml > config.yaml"
 
 
 def test_config_yaml_says_the_defaults():

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from harness import STAGES, Project, forget_snakemake, make_project
 
-from stages.forecast import Forecast
-from stages.plan import make_plan
+from stages.engine.plan import make_plan
+from stages.engine.plan_report import Forecast
 from videolift.config import load_config
-from videolift.housekeeping import retry
 from videolift.paths import Layout
+from videolift.records.maintenance import retry
 
 
 @pytest.fixture(scope="module")

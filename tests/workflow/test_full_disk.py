@@ -10,7 +10,7 @@ import pytest
 from harness import STAGES, Project, make_project
 
 from stages.__main__ import main
-from stages.plan import Plan, make_plan
+from stages.engine.plan import Plan, make_plan
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.config import load_config
 from videolift.dataset.layout import FORMAT, VERSION

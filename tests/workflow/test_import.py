@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import yaml
 from harness import FIXTURES, Project
+from tests.videolift.dataset.test_import_y2r import FRAMES, LENGTH, packaged_with_its_mistakes
 from typer.testing import CliRunner
 
-from stages.forecast import Forecast
-from stages.plan import make_plan
+from stages.engine.plan import make_plan
+from stages.engine.plan_report import Forecast
 from stages.sample import render
-from tests.videolift.dataset.test_import_y2r import FRAMES, LENGTH, packaged_with_its_mistakes
 from videolift.cli import app
 from videolift.config import load_config
-from videolift.receipts import read_receipt
+from videolift.records.receipts import read_receipt
 
 IMPORTED = {"lift": ("ingest", "depth", "tracks", "hands"), "only frames": ("ingest", "depth")}
 IDS = {"lift": "lift", "only frames": "only-frames-f541e840"}

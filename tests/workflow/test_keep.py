@@ -6,10 +6,10 @@ import pytest
 import yaml
 from harness import Project, make_project
 
-from stages.forecast import Forecast
-from stages.plan import make_plan
+from stages.engine.plan import make_plan
+from stages.engine.plan_report import Forecast
 from videolift.config import load_config
-from videolift.receipts import read_receipt
+from videolift.records.receipts import read_receipt
 
 FOLDERS = ("frames", "depth", "tracks_3d", "hand_poses")
 

@@ -39,8 +39,8 @@ def test_an_empty_folder_and_a_wrong_key_are_errors_that_name_them(tmp_path):
 
 
 def test_a_second_run_waits_for_the_lease_and_ends_with_code_5(tmp_path):
-    from videolift.leases import Lease
     from videolift.paths import Layout
+    from videolift.records.leases import Lease
 
     project = make_project(tmp_path / "project", videos=1, seconds=0, lease_wait_s=0)
     with Lease.acquire(Layout(project.output).lease("ingest", "0000"), wait_s=0):
@@ -54,8 +54,8 @@ def test_a_second_run_waits_for_the_lease_and_ends_with_code_5(tmp_path):
 
 
 def test_a_second_run_says_for_whom_it_waits_and_goes_on(tmp_path):
-    from videolift.leases import Lease
     from videolift.paths import Layout
+    from videolift.records.leases import Lease
 
     project = make_project(tmp_path / "project", videos=1, seconds=0)
     with Lease.acquire(Layout(project.output).lease("ingest", "0000"), wait_s=0):

@@ -23,12 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def plan(context: typer.Context) -> None:
     """What a run would do and cost: videos, hours, GB, and which videos will be refused and why."""
-    hand_over("stages.forecast", context.args)
+    hand_over("stages.engine.plan_report", context.args)
 
 
 def doctor(context: typer.Context) -> None:
     """What this machine can run and what is missing, with the command that mends it."""
-    hand_over("stages.doctor", context.args)
+    hand_over("stages.models.doctor", context.args)
 
 
 def models(context: typer.Context) -> None:

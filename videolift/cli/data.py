@@ -61,7 +61,7 @@ def stats(
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw histograms into this PNG.")] = None,
 ) -> None:
     """Prints mean, std, range and quantiles of everything in a dataset."""
-    from videolift.dataset.show import load_statistics, plot_statistics, statistics_text
+    from videolift.dataset.statistics_plots import load_statistics, plot_statistics, statistics_text
 
     found, title = load_statistics(dataset, group=group, split=split)
     typer.echo(title)
@@ -81,7 +81,7 @@ def to_y2r(
     ] = "exact",
 ) -> None:
     """The predecessor's layout: one .hdf5 per video with a group per frame."""
-    from videolift.dataset.export.y2r import export_y2r
+    from videolift.y2r.exporter import export_y2r
 
     exported = export_y2r(dataset, out, split=split, group=group, nearest=nearest)
     _report(exported.left_out, len(exported.files))
@@ -95,7 +95,7 @@ def to_lerobot(
     points: Annotated[int, typer.Option(help="Tracked points per window.")] = 64,
 ) -> None:
     """LeRobot v3: frames, depth, tracks and hands as features."""
-    from videolift.dataset.export.lerobot import export_lerobot
+    from videolift.export.lerobot import export_lerobot
 
     exported = export_lerobot(dataset, out, split=split, group=group, points=points)
     _report(exported.left_out, len(exported.files))
@@ -110,7 +110,7 @@ def from_y2r(
     ] = "arbitrary",
 ) -> None:
     """The predecessor's frames, depth, tracks, hands and packaged files; what its mistakes spoilt is repaired or named."""
-    from videolift.dataset.import_y2r import import_y2r
+    from videolift.y2r.importer import import_y2r
 
     report = import_y2r(source, out, fps=fps, scale=scale)
     for video, repairs in report.imported.items():

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.abouts import Abouts
+from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.sidecar import describe_file, packed_statistics, read_sidecar
 from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
-from videolift.dataset.statistics import Accumulators
 from videolift.store import atomic_file, sha256_of
 
 _Packed = dict[tuple[str, str], dict[str, NDArray[Any]]]

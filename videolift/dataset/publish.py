@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
+from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.buckets import Bucketed, Member, group_of, merge_members
 from videolift.dataset.card import render_card
 from videolift.dataset.layout import FORMAT, VERSION
-from videolift.dataset.normalization import normalization_table
+from videolift.dataset.normalization_yaml import normalization_table
 from videolift.dataset.splits import DEFAULT, SplitRule
-from videolift.dataset.statistics import Accumulators
 from videolift.errors import ConfigError
 from videolift.store import atomic_file, write_text
 

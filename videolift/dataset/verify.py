@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
+from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.buckets import Bucketed, Member, add_file
 from videolift.dataset.checks import CHECKS, Finding, OpenFile
 from videolift.dataset.layout import FORMAT, SUFFIX, VERSION
-from videolift.dataset.normalization import normalization_table
+from videolift.dataset.normalization_yaml import normalization_table
 from videolift.dataset.publish import MAIN_STATISTICS
-from videolift.dataset.statistics import Accumulators
 from videolift.errors import CorruptFile
 from videolift.store import open_hdf5, read_json, sha256_file
 

@@ -18,7 +18,7 @@ from videolift.config import STAGES
 from videolift.dataset.layout import SquareView
 from videolift.errors import ConfigError, CorruptFile
 from videolift.geometry import Float
-from videolift.receipts import Receipt, ReceiptCache
+from videolift.records.receipts import Receipt, ReceiptCache
 from videolift.report.findings import Findings
 from videolift.report.preview import Painter, poster_frame
 

@@ -1,7 +1,7 @@
 """One offline page about a run: every video with its picture, worth, figures and losses, and the statistics of the dataset.
 
 Turns a run's status, receipts and artifacts into a single HTML file without scripts or references to other files. Numbers come
-from `videolift.status` and `videolift.report.facts`; this module lays them out.
+from `videolift.records.status` and `videolift.report.facts`; this module lays them out.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 
 from videolift.paths import Layout
-from videolift.receipts import ReceiptCache
+from videolift.records.receipts import ReceiptCache
+from videolift.records.runs import latest_run
+from videolift.records.status import Loss, Status, VideoStatus, collect
 from videolift.report.facts import VideoFacts, gather
 from videolift.report.findings import TIERS
-from videolift.runs import latest_run
-from videolift.status import Loss, Status, VideoStatus, collect
 from videolift.store import write_text
 
 MOST_PICTURES = 200

@@ -1,9 +1,9 @@
-# What every rule shares: the plan, the paths of manifests, the commands. Decisions are made in stages/plan.py, not here.
+# What every rule shares: the plan, the paths of manifests, the commands. Decisions are made in stages/engine/plan.py, not here.
 import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from stages.workflow import Session
+from stages.engine.session import Session
 
 session = Session.start(config, workflow)
 PYTHON = f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages"

@@ -11,8 +11,8 @@ from stages.create_h5.hdf5 import BACKEND
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.catalog import Video
 from videolift.config import Config
+from videolift.inputs.catalog import Video
 
 
 @pytest.fixture(scope="session")

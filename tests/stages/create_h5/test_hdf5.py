@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
-from videolift.dataset.statistics import Accumulators
+from videolift.dataset.accumulators import Accumulators
 from videolift.errors import BadInput, CorruptFile
-from videolift.framing import Framing
+from videolift.inputs.framing import Framing
 from videolift.store import read_attributes
 
 SIZE, LENGTH, STRIDE = 64, 5, 2

@@ -11,9 +11,9 @@ import pytest
 from stages.backend import Inputs
 from stages.sample import render
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter
-from videolift.catalog import Video
 from videolift.config import DepthSettings
-from videolift.framing import Framing
+from videolift.inputs.catalog import Video
+from videolift.inputs.framing import Framing
 
 FPS = 10.0
 

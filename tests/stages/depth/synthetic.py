@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from stages.depth.features import FeatureTracks
+from stages.depth.motion.features import FeatureTracks
 from videolift.geometry import pinhole, project, transform
 
 SIZE = (512, 384)

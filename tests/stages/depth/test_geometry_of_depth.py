@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.depth.chain import Stretch, join, longest_run
-from stages.depth.flow import Match, pixel_grid
-from stages.depth.gates import Figures
-from stages.depth.keyframes import OVERLAP, choose_keyframes, split_into_chunks
-from stages.depth.mapping import Reconstruction
-from stages.depth.odometry import lift
+from stages.depth.motion.dense_flow import Match, pixel_grid
+from stages.depth.motion.gates import Figures
+from stages.depth.motion.keyframes import OVERLAP, choose_keyframes, split_into_chunks
+from stages.depth.motion.mapping import Reconstruction
+from stages.depth.motion.odometry import lift
+from stages.depth.motion.resection import resect
+from stages.depth.motion.stretches import Stretch, join, longest_run
+from stages.depth.motion.triangulation import choose_partners, triangulate
 from stages.depth.plane import plane_depth, rotations
-from stages.depth.resection import resect
-from stages.depth.triangulation import choose_partners, triangulate
 from tests.stages.depth.synthetic import path, tracks_of
 from videolift.geometry import invert_pose, pinhole, project, transform, unproject
 

@@ -14,8 +14,8 @@ import pytest
 from stages.depth.rgbd import RgbdDepth
 from videolift.errors import BadInput
 from videolift.evaluation import depth_errors, pose_errors
-from videolift.framing import Framing
 from videolift.geometry import crop_intrinsics, invert_pose, project, resize_intrinsics, transform, unproject
+from videolift.inputs.framing import Framing
 
 
 @pytest.fixture(scope="module")

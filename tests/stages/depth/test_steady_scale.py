@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.depth.features import FeatureTracks
+from stages.depth.motion.features import FeatureTracks
 from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
 from videolift.geometry import invert_pose, pinhole, project, transform
 

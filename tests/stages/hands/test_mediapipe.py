@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from stages.backend import Inputs
-from stages.environments import ROOT, build
 from stages.hands import mediapipe
 from stages.hands.mediapipe import BACKEND, Camera, camera_of, detections_of, measure, regions
 from stages.hands.temporal import Detection
+from stages.models.environments import ROOT, build
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands
-from videolift.catalog import Video
 from videolift.config import Config, HandsSettings
 from videolift.errors import BackendUnavailable, CorruptFile
 from videolift.geometry import is_rotation, rotation_angle
+from videolift.inputs.catalog import Video
 from videolift.pool import Device
 
 CPU = Device("cpu", "cpu", "CPU", 8 << 30)
@@ -268,7 +268,7 @@ def test_settings_that_change_no_result_are_not_part_of_the_identity():
 
 def test_an_environment_that_is_not_built_is_named_with_the_command(tmp_path):
     block = Config(envs_dir=str(tmp_path)).for_video("v")["hands"]
-    with pytest.raises(BackendUnavailable, match="python -m stages.environments mediapipe"):
+    with pytest.raises(BackendUnavailable, match="python -m stages.models.environments mediapipe"):
         BACKEND(block, root=ROOT).load(CPU)
 
 

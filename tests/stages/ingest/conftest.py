@@ -12,8 +12,8 @@ from stages.backend import Inputs, Quality
 from stages.ingest.pyav import BACKEND
 from videolift.artifacts import Clip, ClipWriter
 from videolift.config import IngestSettings
+from videolift.inputs.video import Video
 from videolift.pool import Device
-from videolift.video import Video
 
 Ingest = Callable[..., tuple[Clip, Quality]]
 ROW = ("start_s", "end_s", "calib")

@@ -7,9 +7,9 @@ import pytest
 
 from tests.videos import moving_pattern, write_video
 from videolift.errors import BadInput
-from videolift.framing import Framing
 from videolift.geometry import pinhole
-from videolift.lens import Lens
+from videolift.inputs.framing import Framing
+from videolift.inputs.lens import Lens
 
 SIZE = (320, 180)
 K = np.array([[170.0, 0, 161.5], [0, 172, 88.5], [0, 0, 1]])

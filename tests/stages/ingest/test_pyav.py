@@ -15,7 +15,7 @@ from tests.videos import frame_number, moving_pattern, numbered_frames, write_vi
 from videolift.artifacts import Clip
 from videolift.config import IngestSettings
 from videolift.errors import Transient
-from videolift.framing import Framing
+from videolift.inputs.framing import Framing
 
 CONTAINERS = {
     "mp4": {},

@@ -8,7 +8,7 @@ import pytest
 
 from stages.sample import CLIPS, files, render, sample_rows, write_sample
 from stages.sample.__main__ import main
-from videolift.table import read_table
+from videolift.inputs.table import read_table
 
 FRAMES = 12
 SIZE = {"width": 192, "height": 144}

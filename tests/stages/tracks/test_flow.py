@@ -11,9 +11,9 @@ from stages.tracks.chain import DenseFlow, FlowPair
 from stages.tracks.flow import BACKEND, Scene, track_windows, window_starts
 from stages.tracks.queries import Queries, make
 from videolift.artifacts import Clip, Depth, DepthWriter, Tracks
-from videolift.catalog import Video
 from videolift.config import FlowSettings, TracksSettings
 from videolift.errors import BadInput, CorruptFile
+from videolift.inputs.catalog import Video
 
 L = 10
 

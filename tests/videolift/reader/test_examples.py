@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from videolift.dataset.export.y2r import export_y2r
+from videolift.y2r.exporter import export_y2r
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "format.md"

@@ -13,15 +13,15 @@ import yaml
 from videolift.artifacts import Hands, Published
 from videolift.config import Config
 from videolift.errors import ConfigError
-from videolift.freshness import Variant, judge
+from videolift.inputs.video import Video
 from videolift.paths import Layout
-from videolift.receipts import Reason, Receipt, ReceiptCache, record, write_receipt
+from videolift.records.freshness import Variant, judge
+from videolift.records.receipts import Reason, Receipt, ReceiptCache, record, write_receipt
+from videolift.records.runs import Entry, write_run
+from videolift.records.status import Loss, Status, VideoStatus
 from videolift.report import html, write_report
 from videolift.report.facts import gather, hand_facts
-from videolift.runs import Entry, write_run
-from videolift.status import Loss, Status, VideoStatus
 from videolift.store import sha256_file, write_text
-from videolift.video import Video
 
 NAMES = {"ingest": "pyav", "depth": "rgbd", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"}
 IDENTITIES = {stage: {"name": name, "version": 1} for stage, name in NAMES.items()}

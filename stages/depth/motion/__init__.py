@@ -1,0 +1,1 @@
+"""A camera's motion and the depth it shows: corners in, poses and triangulated depth out."""

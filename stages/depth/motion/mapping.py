@@ -1,0 +1,237 @@
+"""Structure from motion on keyframes: `FeatureTracks` in, `Reconstruction` out, by pycolmap.
+
+The corners' shared ids are the matches. `reconstruct` runs one of three mappers; which result is believed is decided in `gates`.
+Every run is single-threaded with a fixed seed, so equal tracks give equal bytes, and limits are counts, never seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.depth.motion.features import FeatureTracks
+from stages.depth.motion.gates import Figures
+from videolift.geometry import invert_pose, transform
+
+if TYPE_CHECKING:
+    import pycolmap
+
+Mapper = Literal["global", "incremental", "incremental, focal length fixed"]
+MAPPERS: tuple[Mapper, ...] = ("global", "incremental", "incremental, focal length fixed")
+"""In the order in which they are tried; the first believed result is taken."""
+GAPS = (1, 2, 4, 8, 16)
+"""Keyframes between the two views of a match."""
+_LEAST_SHARED = 25
+_PIXEL_CENTRE = 0.5
+"""COLMAP's pixel centres are at half integers, ours at integers."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Keyframe poses and corners in one world with an unknown unit.
+
+    Attributes:
+        frames: int64 (k), ascending; keyframes that found a place.
+        T_camera_world: float64 (k, 4, 4).
+        K: float64 (3, 3), pixels of the clip.
+        point_ids: int32 (m), ascending; ids of `FeatureTracks`.
+        points_world: float64 (m, 3).
+        figures: what `gates.refusal` reads.
+        mapper: which one made it.
+    """
+
+    frames: NDArray[np.int64]
+    T_camera_world: NDArray[np.float64]
+    K: NDArray[np.float64]
+    point_ids: NDArray[np.int32]
+    points_world: NDArray[np.float64]
+    figures: Figures
+    mapper: str
+
+
+def reconstruct(
+    tracks: FeatureTracks,
+    keyframes: Sequence[int],
+    K: NDArray[np.float64],
+    size_px: tuple[int, int],
+    mapper: Mapper,
+    folder: Path,
+    *,
+    fixed_intrinsics: bool,
+    seed: int,
+) -> Reconstruction | None:
+    """Runs one mapper.
+
+    Args:
+        tracks: corners of the whole clip.
+        keyframes: frames to map.
+        K: intrinsics to start from, (3, 3); kept where ``fixed_intrinsics`` or the mapper says so.
+        size_px: (W, H) of the clip.
+        mapper: one of `MAPPERS`.
+        folder: empty folder for the database.
+        fixed_intrinsics: K was measured and is not to be changed.
+        seed: of every random draw.
+
+    Returns:
+        The largest model, or None where the mapper found none.
+    """
+    import pycolmap
+
+    pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
+    fixed = fixed_intrinsics or mapper == "incremental, focal length fixed"
+    database = folder / "database.db"
+    _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed, seed)
+    models = _map(database, folder, mapper, fixed, seed)
+    if not models:
+        return None
+    largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
+    return _read_model(largest, tracks, keyframes, size_px, mapper)
+
+
+def _write_database(
+    path: Path,
+    tracks: FeatureTracks,
+    keyframes: Sequence[int],
+    K: NDArray[np.float64],
+    size_px: tuple[int, int],
+    pairs_path: Path,
+    fixed: bool,
+    seed: int,
+) -> None:
+    import pycolmap
+
+    database = pycolmap.Database.open(str(path))
+    focal_x, focal_y, centre_x, centre_y = K[0, 0], K[1, 1], K[0, 2] + _PIXEL_CENTRE, K[1, 2] + _PIXEL_CENTRE
+    model, params = (
+        ("PINHOLE", [focal_x, focal_y, centre_x, centre_y]) if fixed else ("SIMPLE_PINHOLE", [focal_x, centre_x, centre_y])
+    )
+    camera = pycolmap.Camera(model=model, width=size_px[0], height=size_px[1], params=params, camera_id=1)
+    camera.has_prior_focal_length = fixed
+    database.write_camera(camera, use_camera_id=True)
+    rig = pycolmap.Rig(rig_id=1)
+    rig.add_ref_sensor(camera.sensor_id)
+    database.write_rig(rig, use_rig_id=True)
+    for number, k in enumerate(keyframes, start=1):
+        image = pycolmap.Image(name=_name(k), camera_id=1, image_id=number)
+        database.write_image(image, use_image_id=True)
+        frame = pycolmap.Frame(frame_id=number, rig_id=1)
+        frame.add_data_id(image.data_id)
+        database.write_frame(frame, use_frame_id=True)
+        database.write_keypoints(number, (tracks.frame(k)[1] + _PIXEL_CENTRE).astype(np.float32))
+    pairs = []
+    for first in range(len(keyframes)):
+        for second in (first + gap for gap in GAPS if first + gap < len(keyframes)):
+            rows = np.stack(tracks.shared_rows(keyframes[first], keyframes[second]), axis=1)
+            if len(rows) >= _LEAST_SHARED:
+                database.write_matches(first + 1, second + 1, rows.astype(np.uint32))
+                pairs.append(f"{_name(keyframes[first])} {_name(keyframes[second])}")
+    database.close()
+    pairs_path.write_text("\n".join(pairs))
+    geometry = pycolmap.TwoViewGeometryOptions()
+    geometry.ransac.random_seed = seed
+    pycolmap.verify_matches(str(path), str(pairs_path), geometry)
+
+
+def _name(frame: int) -> str:
+    return f"{frame:09d}"
+
+
+def _map(database: Path, folder: Path, mapper: Mapper, fixed: bool, seed: int) -> dict[int, pycolmap.Reconstruction]:
+    import pycolmap
+
+    images, models = folder / "images", folder / "models"
+    images.mkdir()
+    models.mkdir()
+    where = (str(database), str(images), str(models))
+    if mapper == "global":
+        return pycolmap.global_mapping(*where, _global_options(fixed, seed))
+    return pycolmap.incremental_mapping(*where, _incremental_options(fixed, seed))
+
+
+def _global_options(fixed: bool, seed: int) -> pycolmap.GlobalPipelineOptions:
+    import pycolmap
+
+    options = pycolmap.GlobalPipelineOptions()
+    options.random_seed, options.num_threads = seed, 1
+    mapper = options.mapper
+    mapper.random_seed, mapper.num_threads = seed, 1
+    mapper.rotation_averaging.random_seed = seed
+    mapper.global_positioning.random_seed = seed
+    mapper.global_positioning.use_gpu = False
+    mapper.retriangulation.random_seed = seed
+    mapper.bundle_adjustment.refine_focal_length = not fixed
+    mapper.bundle_adjustment.ceres.use_gpu = False
+    mapper.bundle_adjustment.ceres.solver_options.num_threads = 1
+    return options
+
+
+def _incremental_options(fixed: bool, seed: int) -> pycolmap.IncrementalPipelineOptions:
+    """Small angles are accepted: keyframes of a clip are close together, unlike the photo collections of the defaults."""
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed, options.num_threads, options.extract_colors = seed, 1, False
+    options.min_model_size, options.multiple_models, options.init_num_trials = 5, False, 60
+    options.ba_refine_focal_length = not fixed
+    options.ba_global_max_refinements, options.ba_global_frames_ratio, options.ba_global_points_ratio = 2, 1.4, 1.4
+    options.mapper.random_seed, options.mapper.num_threads = seed, 1
+    options.mapper.init_min_tri_angle, options.mapper.abs_pose_min_num_inliers = 2.0, 15
+    options.mapper.abs_pose_refine_focal_length = False
+    options.mapper.filter_min_tri_angle, options.triangulation.min_angle = 0.5, 0.5
+    options.triangulation.random_seed = seed
+    return options
+
+
+def _read_model(
+    model: pycolmap.Reconstruction, tracks: FeatureTracks, keyframes: Sequence[int], size_px: tuple[int, int], mapper: str
+) -> Reconstruction | None:
+    poses = {int(image.name): image.cam_from_world().matrix() for image in model.images.values() if image.has_pose}
+    if len(poses) < 2:
+        return None
+    frames = np.array(sorted(poses), np.int64)
+    T_camera_world = np.tile(np.eye(4), (len(frames), 1, 1))
+    T_camera_world[:, :3] = [poses[int(k)] for k in frames]
+    ids, points_world = _read_points(model, tracks)
+    K = np.array(next(iter(model.cameras.values())).calibration_matrix(), np.float64)
+    K[:2, 2] -= _PIXEL_CENTRE
+    figures = _figures(model, T_camera_world, points_world, K, len(keyframes), size_px)
+    return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper)
+
+
+def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """A corner that the mapper split into several points keeps the one seen most often."""
+    best: dict[int, tuple[int, int]] = {}
+    for number, point in sorted(model.points3D.items()):
+        seen = point.track.elements[0]
+        corner = int(tracks.frame(int(model.images[seen.image_id].name))[0][seen.point2D_idx])
+        best[corner] = max(best.get(corner, (0, 0)), (point.track.length(), -number))
+    ids = np.array(sorted(best), np.int32)
+    points = [model.points3D[-best[int(corner)][1]].xyz for corner in ids]
+    return ids, np.array(points, np.float64).reshape(-1, 3)
+
+
+def _figures(
+    model: pycolmap.Reconstruction,
+    T_camera_world: NDArray[np.float64],
+    points_world: NDArray[np.float64],
+    K: NDArray[np.float64],
+    keyframes: int,
+    size_px: tuple[int, int],
+) -> Figures:
+    centres = invert_pose(T_camera_world)[:, :3, 3]
+    z = transform(T_camera_world[len(T_camera_world) // 2], points_world)[:, 2]
+    in_front = z[z > 0]
+    extent = float(np.linalg.norm(centres.max(0) - centres.min(0)))
+    long_px, focal_px = max((size_px[0], K[0, 0]), (size_px[1], K[1, 1]), key=lambda pair: pair[0])
+    return Figures(
+        registered_share=len(T_camera_world) / keyframes,
+        reproj_px=float(model.compute_mean_reprojection_error()),
+        fov_deg=float(np.degrees(2 * np.arctan(long_px / 2 / focal_px))),
+        points=len(points_world),
+        parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
+    )

@@ -1,0 +1,142 @@
+"""Depth of one frame from flow to other frames whose poses are known; what cannot be triangulated is 0, invalid.
+
+Inverse depth is linear in the equations that flow and poses give, so each pixel is a small robust least-squares problem with a
+closed solution. A pixel is valid where several views agree and its depth is certain enough; nothing is filled in. What moves by
+itself breaks the agreement, so hands and held objects stay invalid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stages.depth.motion.dense_flow import Match
+from videolift.geometry import invert_pose
+
+Image = NDArray[np.float32]
+BASELINES = (0.04, 0.08, 0.14)
+"""Distances between cameras, over the scene's depth, that are wanted on either side of a frame."""
+_ROUNDS = 3
+_LEAST_VIEWS, _LEAST_INLIERS, _LEAST_SHARE = 2, 0.8, 0.5
+_AGREES = 0.5
+"""Least weight of a view that counts as agreeing: a residual of 1 px."""
+_FLOW_SIGMA_PX = 0.5
+_TINY = np.float32(1e-12)
+_LEAST_VALID = 100
+"""Pixels; fewer are taken for chance."""
+
+
+def choose_partners(frame: int, centres_world: ArrayLike, valid: ArrayLike, depth: float, reach: int) -> list[int]:
+    """Frames to triangulate ``frame`` with: on either side the nearest ones in time that are far enough apart in space.
+
+    Args:
+        frame: index.
+        centres_world: camera centres (T, 3).
+        valid: bool (T), where they are known.
+        depth: typical depth of the scene, same unit.
+        reach: most frames between partners.
+    """
+    centres, known = np.asarray(centres_world), np.asarray(valid, bool)
+    partners: set[int] = set()
+    for side in (range(frame - 1, max(frame - reach, 0) - 1, -1), range(frame + 1, min(frame + reach, len(centres) - 1) + 1)):
+        candidates = [j for j in side if known[j]]
+        apart = np.linalg.norm(centres[candidates] - centres[frame], axis=-1) / depth if candidates else np.zeros(0)
+        for wanted in BASELINES:
+            reached = np.flatnonzero(apart >= wanted)
+            if len(reached):
+                partners.add(candidates[int(reached[0])])
+        if len(apart) and apart.max() < BASELINES[-1]:
+            partners.add(candidates[int(apart.argmax())])
+    return sorted(partners)
+
+
+def triangulate(
+    matches: Iterable[tuple[int, Match]],
+    frame: int,
+    T_camera_world: NDArray[np.float64],
+    K: NDArray[np.float64],
+    max_relative_sigma: float,
+) -> Image | None:
+    """z-depth of ``frame``, float32 (H, W), 0 where it is not certain to ``max_relative_sigma`` of itself; None below two views.
+
+    Args:
+        matches: (partner, `Match`) of ``frame``; partners have valid poses.
+        frame: index.
+        T_camera_world: (T, 4, 4).
+        K: (3, 3).
+        max_relative_sigma: a share.
+    """
+    T_world_frame = invert_pose(T_camera_world[frame])
+    views = [_equations(match, T_camera_world[partner] @ T_world_frame, K) for partner, match in matches]
+    if len(views) < _LEAST_VIEWS:
+        return None
+    w, information, agreeing = _solve(views, float(K[0, 0]))
+    asked = sum(view.trusted for view in views)
+    sigma = _FLOW_SIGMA_PX / (float(K[0, 0]) * np.sqrt(np.maximum(information, _TINY)))
+    valid = (
+        (agreeing >= max(_LEAST_VIEWS, _LEAST_SHARE * len(views)))
+        & (agreeing >= _LEAST_INLIERS * asked)
+        & (w > 0)
+        & (sigma < max_relative_sigma * w)
+    )
+    if valid.sum() < _LEAST_VALID:
+        return np.zeros_like(w)
+    low, high = np.percentile(w[valid], [0.5, 99.5])
+    valid &= (w > 0.7 * low) & (w < 1.4 * high)
+    valid = cv2.erode(valid.astype(np.uint8), np.ones((3, 3))) > 0
+    return np.where(valid, 1.0 / np.where(valid, w, 1.0), 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """What one partner says of inverse depth w: ``b w + c = 0`` in either image axis, kept as the products that are needed.
+
+    Attributes:
+        bb, bc, cc: float32 (H, W), summed over both axes.
+        z, z_per_w: depth of the pixel in the partner is ``z + w z_per_w``, in units of 1 / w.
+        inside, trusted: float32 (H, W), 0 or 1.
+    """
+
+    bb: Image
+    bc: Image
+    cc: Image
+    z: Image
+    z_per_w: float
+    inside: Image
+    trusted: Image
+
+    def squared_residual(self, w: Image) -> Image:
+        """Squared distance in the partner's normalised image between where ``w`` projects and where flow leads."""
+        z = np.maximum(self.z + w * self.z_per_w, 1e-3)
+        return np.maximum((self.bb * w + 2 * self.bc) * w + self.cc, 0) / (z * z)
+
+
+def _equations(match: Match, T_partner_frame: NDArray[np.float64], K: NDArray[np.float64]) -> _Equations:
+    height, width = match.trusted.shape
+    x = ((np.arange(width) - K[0, 2]) / K[0, 0]).astype(np.float32)
+    y = ((np.arange(height) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None]
+    R, t = T_partner_frame[:3, :3].astype(np.float32), T_partner_frame[:3, 3].astype(np.float32)
+    along = [R[axis, 0] * x + (R[axis, 1] * y + R[axis, 2]) for axis in range(3)]
+    products = [np.zeros((height, width), np.float32) for _ in range(3)]
+    for axis in (0, 1):
+        seen = (match.uv_px[..., axis] - np.float32(K[axis, 2])) / np.float32(K[axis, axis])
+        b, c = seen * t[2] - t[axis], seen * along[2] - along[axis]
+        for total, product in zip(products, (b * b, b * c, c * c), strict=True):
+            total += product
+    return _Equations(*products, along[2], float(t[2]), match.inside.astype(np.float32), match.trusted.astype(np.float32))
+
+
+def _solve(views: list[_Equations], focal_px: float) -> tuple[Image, Image, Image]:
+    """Inverse depth (H, W) after Cauchy reweighting of 1 px, its information, and how many views agree with it."""
+    weights = [view.trusted for view in views]
+    for _ in range(_ROUNDS):
+        information = sum(weight * view.bb for view, weight in zip(views, weights, strict=True))
+        joint = sum(weight * view.bc for view, weight in zip(views, weights, strict=True))
+        w = -joint / np.maximum(information, _TINY)
+        weights = [view.trusted / (1.0 + focal_px**2 * view.squared_residual(w)) for view in views]
+    agreeing = sum((weight > _AGREES).astype(np.float32) for weight in weights)
+    return w, information, agreeing

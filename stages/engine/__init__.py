@@ -1,0 +1,1 @@
+"""What runs the stages: the plan, batches, workers, and the verdict."""

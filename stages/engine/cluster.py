@@ -1,0 +1,93 @@
+"""What the jobs of a stage ask a cluster for: cores, memory, minutes, a turn; and whether the cluster was told what it must know.
+
+Turns what past work took and the videos of a batch into minutes, in the head process; jobs read them in the run's plan. Starts
+nothing. How a job then divides its cards and memory among workers is the pool's business.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.engine.measured import Measured
+from videolift.errors import ConfigError
+from videolift.records.leases import slurm_job
+from videolift.records.runs import Entry
+
+CORES = 8
+"""Of a job, where nobody said otherwise (``--set-threads tracks_batch=32``)."""
+FIRST_MINUTES = 240
+"""Of a stage of which nothing has been measured yet."""
+LEAST_MINUTES = 15
+MARGIN = 2.0
+"""On the measured work of a batch: nodes differ, and what runs out of time is begun again, at twice the minutes."""
+_MB_PER_CORE = 2000
+"""Our own stages stay under 1.5 GB per worker, and there is no more than one worker per core."""
+_MB_PER_CARD = 32_000
+"""Host memory of a model and its workers; the pool starts no more of them than fit."""
+EXTRA = "--signal=TERM@120"
+"""SIGTERM two minutes before the limit, so that a pool finishes its video or segment and ends by itself."""
+
+
+def memory_mb(cores: int, cards: int, attempt: int) -> int:
+    """Host memory of a job; each attempt asks for more, since the one before may have been killed for want of it."""
+    return max(_MB_PER_CORE * cores, _MB_PER_CARD * cards) * attempt
+
+
+def minutes(measured: Measured | None, videos: Sequence[Entry]) -> int:
+    """Minutes that a job over ``videos`` asks for at its first attempt.
+
+    Long videos go into the first batches, so seconds per byte of source tell as much as seconds per video; the larger counts.
+    """
+    if measured is None:
+        return FIRST_MINUTES
+    size = sum(entry.video.bytes for entry in videos)
+    seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte)
+    return LEAST_MINUTES + round(MARGIN * seconds / 60)
+
+
+def turn(lease: Path) -> str:
+    """The option of ``sbatch`` that lets a job start when the one that works on its batch has ended; empty where none does.
+
+    So a batch that a job of an earlier head process, or of another run, still holds waits in the queue and holds no card.
+    """
+    job = slurm_job(lease)
+    if job is None or not _ask("squeue", "-h", "-j", job, "-o", "%i").strip():
+        return ""
+    name = f"{lease.parent.name}/{lease.name}"
+    print(f"batch {name} is being worked on by SLURM job {job}: the new job waits in the queue until that ends", file=sys.stderr)
+    return f" --dependency=afterany:{job}"
+
+
+def refuse_unnamed(resources: frozenset[str]) -> None:
+    """Stops a run on SLURM that does not say where it may compute, where the cluster does not know by itself.
+
+    Args:
+        resources: names of those that the user has set.
+
+    Raises:
+        ConfigError: no partition and no default one, or no account on a cluster that accounts for its use.
+    """
+    missing = []
+    if "slurm_partition" not in resources and "*" not in _ask("sinfo", "-h", "-o", "%P"):
+        missing.append("slurm_partition")
+    enforced = [line for line in _ask("scontrol", "show", "config").splitlines() if line.startswith("AccountingStorageEnforce ")]
+    if "slurm_account" not in resources and any("associations" in line for line in enforced):
+        missing.append("slurm_account")
+    if missing:
+        wanted = " ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"this cluster wants to be told {' and '.join(missing)}: add --default-resources {wanted} to the command, or to a"
+            " profile of yours. What there is: sinfo -o '%P %G %l' and sacctmgr show user $USER withassoc"
+        )
+
+
+def _ask(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no {command[0]} here: start profiles/slurm on a login node, or use snakemake --cores N"
+        ) from error

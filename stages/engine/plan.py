@@ -1,0 +1,285 @@
+"""The plan of a run: which manifest every stage and batch should have, and what of that is to be done.
+
+Turns configuration, listed videos, assignment and manifests into targets. The cheap part (`make_plan`) reads one manifest per batch
+and stage and one stat per artifact; `judge_all` reads receipts and is asked for only where something is to be done. Nothing
+here is written except by `Plan.write`, which the head process calls before the first job and never under ``-n``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stages.engine.cluster import minutes
+from stages.engine.measured import Measured, measure
+from stages.registry import backend_class, identity
+from videolift.config import STAGES, UPSTREAM, Config
+from videolift.errors import ConfigError
+from videolift.inputs.catalog import Video, list_videos, select
+from videolift.paths import Layout
+from videolift.records.batches import Assignment
+from videolift.records.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, reopened
+from videolift.records.manifests import Target, choose_target, generations, read_states
+from videolift.records.receipts import ReceiptCache, read_receipt
+from videolift.records.runs import Entry, write_run
+from videolift.store import read_json, sha256_of
+
+ENDING = ("statistics", "verification")
+"""What follows the last stage, over all videos at once."""
+ALL = "all"
+"""The one batch of `ENDING`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to reach.
+
+    Attributes:
+        entries: all videos but the excluded ones, by batch; those outside ``only`` are not ``chosen``.
+        targets: stage to batch to the manifest it should have.
+        excluded: video to reason.
+        assignment: with the new videos, not yet written.
+        environments: stage to the names of environments its backends need.
+        gpu: stages of which at least one backend runs on a card.
+        blocks: stage to its resolved settings, for every distinct way in which videos are processed.
+    """
+
+    config: Config
+    layout: Layout
+    run: Path
+    entries: tuple[Entry, ...]
+    variants: tuple[Variant, ...]
+    targets: Mapping[str, Mapping[str, Target]]
+    excluded: Mapping[str, str]
+    assignment: Assignment
+    environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gpu: frozenset[str] = frozenset()
+    blocks: tuple[Mapping[str, Any], ...] = ()
+
+    def manifest(self, stage: str, batch: str) -> Path:
+        """The file a stage and batch should have."""
+        return self.targets[stage][batch].path(self.layout.manifests(stage))
+
+    def open_targets(self, stage: str) -> list[Target]:
+        """Targets of a stage whose file is not there."""
+        present = set(_listed(self.layout.manifests(stage)))
+        return [target for target in self.targets[stage].values() if target.name not in present]
+
+    @cached_property
+    def batches(self) -> Mapping[str, Sequence[Entry]]:
+        """Chosen videos by batch."""
+        found: dict[str, list[Entry]] = {}
+        for entry in (e for e in self.entries if e.chosen):
+            found.setdefault(entry.batch, []).append(entry)
+        return found
+
+    @cached_property
+    def measured(self) -> Mapping[str, Measured | None]:
+        """What work has cost so far, by stage."""
+        sizes = {entry.video.id: entry.video.bytes for entry in self.entries}
+        return {stage: measure(self.layout.receipts(stage), sizes) for stage in STAGES}
+
+    def minutes(self, stage: str, batch: str) -> int:
+        """What a cluster's job asks for at its first attempt."""
+        return minutes(self.measured[stage], self.batches[batch])
+
+    def write(self, *, cores: int, with_minutes: bool) -> None:
+        """Records the run for its jobs: assignment, configuration, catalog, plan.
+
+        Args:
+            cores: of a job.
+            with_minutes: also how long a cluster's jobs may take.
+        """
+        self.assignment.append_new(self.layout.assignment)
+        targets = {
+            stage: {batch: [target.token, target.generation] for batch, target in batches.items()}
+            for stage, batches in self.targets.items()
+        }
+        jobs = {stage: self.open_targets(stage) if with_minutes else [] for stage in STAGES}
+        asked = {stage: {job.batch: self.minutes(stage, job.batch) for job in found} for stage, found in jobs.items()}
+        plan = {"cores": cores, "minutes": asked}
+        plan |= {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
+        write_run(self.run, self.config, self.variants, self.entries, plan)
+
+
+def make_plan(config: Config, root: Path) -> Plan:
+    """The plan for ``config`` as things stand on the disk.
+
+    Args:
+        root: the folder that ``videos`` and ``output`` are relative to.
+
+    Raises:
+        ConfigError: no videos, unknown backends, too many sources vanished.
+    """
+    layout = Layout(root / Path(config.output).expanduser())
+    excluded: dict[str, str] = read_json(layout.excluded) or {}
+    listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
+    known = Assignment.load(layout.assignment)
+    vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
+    gone = {video.id for video in vanished}
+    videos = [video for video in (*(v for v in listed if v.id not in gone), *vanished) if video.id not in excluded]
+    assignment = known.extended(videos, config.batch_size)
+    chosen = {video.id for video in select(videos, config.only)}
+    variants = _Variants(config)
+    entries = [Entry(v, f"{assignment.batches[v.id]:04d}", variants.index(v), v.id in gone, v.id in chosen) for v in videos]
+    entries.sort(key=lambda entry: (entry.batch, entry.video.id))
+    targets = _targets(config, layout, entries, variants.all, excluded)
+    needs = {stage: variants.classes(stage) for stage in STAGES}
+    return Plan(
+        config=config,
+        layout=layout,
+        run=layout.run(config.digest()),
+        entries=tuple(entries),
+        variants=tuple(variants.all),
+        targets=targets,
+        excluded=excluded,
+        assignment=assignment,
+        environments={stage: tuple(sorted({c.env for c in classes if c.env})) for stage, classes in needs.items()},
+        gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
+        blocks=tuple(variants.blocks),
+    )
+
+
+def judge_all(
+    plan: Plan, entries: Iterable[Entry], read: ReceiptCache, *, stages: tuple[str, ...] = STAGES
+) -> Iterator[tuple[Entry, dict[str, StageState]]]:
+    """State of every video in every stage; videos never begun share one, without inputs of their own."""
+    never_begun: dict[int, dict[str, StageState]] = {}
+    for entry in entries:
+        is_known = read.knows(entry.video.id)
+        states = None if is_known else never_begun.get(entry.variant)
+        if states is None:
+            variant = plan.variants[entry.variant]
+            states = reopened(judge(entry.video, variant, read, plan.layout.output, stages=stages, vanished=entry.vanished))
+            if not is_known:
+                never_begun[entry.variant] = states
+        yield entry, states
+
+
+def _sample(layout: Layout) -> list[Video]:
+    from stages.sample import sample_rows  # the renderer is not light
+
+    return sample_rows(layout.output / "sample")
+
+
+def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
+    missing = [video for video in known.batches if video not in listed]
+    rows = [
+        Video(id=video, path=Path(receipt.source))
+        for video in missing
+        if (receipt := read_receipt(layout.receipt("ingest", video))) is not None and receipt.state != "quarantined"
+    ]
+    if len(rows) > config.max_vanished * len(known.batches):
+        names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")
+        raise ConfigError(
+            f"{len(rows)} of {len(known.batches)} videos done in {layout.output} are no longer listed in {config.videos}: {names}. "
+            f"If a disk is not mounted, mount it. For other videos choose another output. "
+            f"To forget them: videolift remove VIDEO...; to go on and keep them: --config max_vanished=1"
+        )
+    return rows
+
+
+class _Variants:
+    """The distinct ways in which the videos of a run are processed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._index: dict[Any, int] = {}
+        self.blocks: list[dict[str, Any]] = []
+        self.all: list[Variant] = []
+
+    def index(self, video: Video) -> int:
+        """Index of the variant that ``video`` is processed by."""
+        given: Any = {"has_depth": video.depth is not None, "imported": video.imported}
+        key = self._config.variant_key(video.id, **given)
+        if key not in self._index:
+            blocks = self._config.for_video(video.id, **given)
+            variant = Variant({stage: identity(stage, blocks[stage]) for stage in STAGES}, tuple(blocks["create_h5"].required))
+            self._index[key] = len(self.all)
+            self.all.append(variant)
+            self.blocks.append(blocks)
+        return self._index[key]
+
+    def classes(self, stage: str) -> list[Any]:
+        """Backend classes of one stage over all variants."""
+        names = {blocks[stage].backend for blocks in self.blocks} - {"none"}
+        return [backend_class(stage, name) for name in sorted(names)]
+
+
+def _targets(
+    config: Config,
+    layout: Layout,
+    entries: Sequence[Entry],
+    variants: Sequence[Variant],
+    excluded: Mapping[str, str],
+) -> dict[str, dict[str, Target]]:
+    digests = [{stage: sha256_of(v.identities[stage]) for stage in STAGES} for v in variants]
+    batches: dict[str, list[Entry]] = {}
+    for entry in (e for e in entries if e.chosen):
+        batches.setdefault(entry.batch, []).append(entry)
+    who = {batch: _who(members) for batch, members in batches.items()}
+    targets: dict[str, dict[str, Target]] = {}
+    for stage in STAGES:
+        folder = layout.manifests(stage)
+        present = generations(folder)
+        targets[stage] = {}
+        for batch, members in batches.items():
+            names, ways = who[batch]
+            how = [digests[variant][stage] for variant in ways]
+            what = [[e.video.id, *stats] for e in members if (stats := _stats(stage, e))] if stage in _READS_ROWS else []
+            above = [targets[name][batch].token for name in UPSTREAM[stage]]
+            token = sha256_of([stage, names, how, what, above])[:12]
+            targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
+    _reopen(targets, layout)
+    last = [target.token for target in targets["create_h5"].values()]
+    videos = [e.video.id for e in entries]
+    token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
+    for stage in ENDING:
+        folder = layout.manifests(stage)
+        targets[stage] = {ALL: choose_target(stage, ALL, token, generations(folder), folder, layout.output)}
+    return targets
+
+
+def _who(members: Sequence[Entry]) -> tuple[str, list[int]]:
+    """Hash of who is in a batch and which of its variants each is processed by; those variants."""
+    ways = list(dict.fromkeys(e.variant for e in members))
+    return sha256_of([[e.video.id, ways.index(e.variant), e.vanished, e.video.version] for e in members]), ways
+
+
+def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
+    """Opens the targets above an open one whose artifacts were released: they are read again."""
+    present = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
+    for stage in reversed(STAGES):
+        for batch in [batch for batch, target in targets[stage].items() if target.name not in present[stage]]:
+            for name in UPSTREAM[stage]:
+                above = targets[name][batch]
+                states = read_states(above.path(layout.manifests(name))) if above.name in present[name] else {}
+                if "released" in states.values():
+                    targets[name][batch] = replace(above, generation=above.generation + 1)
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+_FILES = {stage: tuple(name for name in names if name != "path") for stage, names in FILE_INPUTS.items()}
+_READS_ROWS = {"ingest", "create_h5", *(stage for stage, names in _FILES.items() if names)}
+
+
+def _stats(stage: str, entry: Entry) -> list[Any]:
+    video = entry.video
+    if video.version:
+        return []
+    stats: list[Any] = [list(file_stat(path)) for name in _FILES[stage] if (path := getattr(video, name))]
+    if stage == "create_h5":
+        stats.append([video.text, video.subject, video.split, video.metadata])
+    elif stage == "ingest" and not entry.vanished:
+        stats += [[video.bytes, video.mtime_ns], [video.start_s, video.end_s]]
+    return stats

@@ -1,0 +1,228 @@
+"""What a plan will do and cost, judged from receipts: for ``snakemake -n``, `videolift plan`, and the refusal of surprises."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stages.engine.measured import Measured
+from stages.engine.plan import Plan, judge_all, make_plan
+from stages.engine.price import Price, price, stage_cost
+from stages.engine.verdict import assess_all
+from stages.ingest.source import probe
+from stages.models.options import add_config_options, config_of
+from videolift.config import STAGES
+from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
+from videolift.pool import read_events
+from videolift.records.batches import usual_size
+from videolift.records.freshness import StageState
+from videolift.records.receipts import ReceiptCache
+from videolift.records.status import Status, VideoStatus, assess, excluded, reach
+
+END = "create_h5"
+SECONDS_PER_HOUR = 3600.0
+HEADERS = 1000
+"""New videos of which `videolift plan` opens the header, spread over all: a network disk takes minutes for a hundred thousand."""
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """One stage.
+
+    Attributes:
+        todo: videos never done there.
+        redo: video to why its finished work is stale.
+        maybe: videos done before that run again only if what they read turns out different.
+        redo_seconds: what the finished work that is stale took.
+        seconds, bytes: expected for all of it, from the mean of past receipts; None without any.
+    """
+
+    todo: int = 0
+    redo: Mapping[str, str] = field(default_factory=dict)
+    maybe: int = 0
+    redo_seconds: float = 0.0
+    seconds: float | None = None
+    bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Every stage, and what the verdict would say now."""
+
+    plan: Plan
+    stages: Mapping[str, StageForecast]
+    status: Status
+
+    @classmethod
+    def of(cls, plan: Plan) -> Forecast:
+        """Judges every chosen video of those batches that are not plainly done."""
+        read = ReceiptCache(plan.layout)
+        busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
+        chosen = [entry for entry in plan.entries if entry.chosen]
+        tallies = {stage: _Tally() for stage in STAGES}
+        videos: list[VideoStatus] = []
+        before: dict[str, StageState] | None = None
+        for entry, states in judge_all(plan, [entry for entry in chosen if entry.batch in busy], read):
+            same = states is before and videos
+            videos.append(replace(videos[-1], video=entry.video.id) if same else assess(entry.video.id, states, END))
+            for stage, state in states.items():
+                tallies[stage].add(entry.video.id, state)
+            before = states
+        idle = [entry for entry in chosen if entry.batch not in busy]
+        targets = {stage: [target for target in plan.targets[stage].values() if target.batch not in busy] for stage in reach(END)}
+        videos += assess_all(idle, plan.variants, plan.layout, END, targets, read)
+        videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
+        stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
+        return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))
+
+    def refuse(self) -> None:
+        """Stops a run that would redo finished work beyond ``redo_limit`` unasked.
+
+        Raises:
+            ConfigError: says which stages, what changed, how many videos and hours, and how to allow it.
+        """
+        allowed = self.plan.config.redo
+        surprises = {stage: f for stage, f in self.stages.items() if f.redo and stage not in allowed}
+        hours = sum(f.redo_seconds for f in surprises.values()) / SECONDS_PER_HOUR
+        if hours <= self.plan.config.redo_limit:
+            return
+        lines = [
+            f"  {stage}: {len(f.redo)} videos, {f.redo_seconds / SECONDS_PER_HOUR:.1f} h: {_reasons(f.redo)}"
+            for stage, f in surprises.items()
+        ]
+        names = ",".join(surprises)
+        raise ConfigError(
+            f"this run would redo {hours:.1f} h of finished work, more than redo_limit ({self.plan.config.redo_limit:g} h):\n"
+            + "\n".join(lines)
+            + f"\nUndo the change, or allow it with: --config 'redo=[{names}]'"
+        )
+
+    def price(self, *, videos: int | None = None, cards: int = 1) -> Price:
+        """What is left to do, or ``videos`` from the start, costs on ``cards``, by what has been measured."""
+        plan, costs = self.plan, {}
+        for stage, measured in plan.measured.items():
+            if measured is not None:
+                logs = sorted((plan.layout.output / "logs" / stage).glob("*.events.jsonl"), key=lambda path: path.stat().st_size)
+                events = read_events(logs[-1]) if logs else []
+                costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
+        left = {stage: f.todo + len(f.redo) if videos is None else videos for stage, f in self.stages.items()}
+        return price(costs, left, batch_size=plan.config.batch_size or usual_size(max(left.values())), cards=cards)
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {"stages": {stage: asdict(f) for stage, f in self.stages.items()}, "verdict": self.status.to_json()}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        out = ["", f"videolift: {len([e for e in self.plan.entries if e.chosen])} videos in {self.plan.layout.output}"]
+        for stage, f in self.stages.items():
+            if not (f.todo or f.redo or f.maybe):
+                out.append(f"  {stage:<10} nothing to do")
+                continue
+            parts = [f"{f.todo} to do"] if f.todo else []
+            parts += [f"{len(f.redo)} to redo ({_reasons(f.redo)})"] if f.redo else []
+            parts += [f"{f.maybe} more if what they read changes"] if f.maybe else []
+            cost = (
+                f", about {f.seconds / SECONDS_PER_HOUR:.2f} h of work and {(f.bytes or 0) / 1e9:.2f} GB"
+                if f.seconds is not None
+                else ""
+            )
+            out.append(f"  {stage:<10} {', '.join(parts)}{cost}")
+        losses = [line for line in self.status.lines()[:-1] if not line.startswith("  pending")]
+        return [*out, *losses, f"  verdict now: {self.status.headline()} (exit code {int(self.status.exit_code)})"]
+
+
+@dataclass
+class _Tally:
+    """Of one stage, while videos go by."""
+
+    todo: int = 0
+    maybe: int = 0
+    redo: dict[str, str] = field(default_factory=dict)
+    redo_seconds: float = 0.0
+
+    def add(self, video: str, state: StageState) -> None:
+        if state.kind == "todo":
+            self.todo += 1
+        elif state.kind == "stale" and state.why.startswith("after "):
+            self.maybe += 1
+        elif state.kind == "stale":
+            self.redo[video] = state.why
+            self.redo_seconds += state.receipt.seconds if state.receipt else 0.0
+
+    def forecast(self, measured: Measured | None) -> StageForecast:
+        work = self.todo + len(self.redo)
+        seconds, size = (measured.mean_s * work, measured.bytes * work) if measured and work else (None, None)
+        return StageForecast(self.todo, self.redo, self.maybe, self.redo_seconds, seconds, size)
+
+
+def _reasons(redo: Mapping[str, str]) -> str:
+    common = Counter(redo.values()).most_common(3)
+    return "; ".join(why for why, _ in common)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`videolift plan`: the forecast for a configuration, without Snakemake."""
+    parser = argparse.ArgumentParser(
+        prog="videolift plan", description="What a run would do and cost, and which videos it would refuse."
+    )
+    add_config_options(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--what-if",
+        nargs="+",
+        default=[],
+        metavar="NAME=N",
+        help="price another number: videos=N from the start, on cards=M; from what has been measured in this output folder",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        config = config_of(options)
+        forecast = Forecast.of(make_plan(config, Path.cwd()))
+        cost = forecast.price(**_numbers(options.what_if))
+    except VideoliftError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    refused = _refusals(forecast.plan)
+    if options.json:
+        print(json.dumps({**forecast.to_json(), "price": cost.to_json(), "refused": refused}, indent=1))
+    else:
+        print(
+            "\n".join(
+                [*forecast.lines(), *cost.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]
+            )
+        )
+    return int(ExitCode.OK)
+
+
+def _numbers(given: list[str]) -> dict[str, int]:
+    numbers = dict(one.partition("=")[::2] for one in given)
+    for name, text in numbers.items():
+        if name not in ("videos", "cards") or not text.isdigit() or int(text) < 1:
+            raise ConfigError(f"--what-if {name}={text}: give videos=N, cards=N, or both, N at least 1")
+    return {name: int(text) for name, text in numbers.items()}
+
+
+def _refusals(plan: Plan) -> dict[str, str]:
+    """New videos that ingest would refuse, as far as their headers tell."""
+    read = ReceiptCache(plan.layout)
+    new = [e.video for e in plan.entries if e.chosen and not e.video.version and not read.has("ingest", e.video.id)]
+    refused = {}
+    if len(new) > HEADERS:
+        print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)
+    for video in new[:: -(-len(new) // HEADERS) or 1]:
+        try:
+            probe(video.path)
+        except BadInput as error:
+            refused[video.id] = str(error)
+    return refused
+
+
+if __name__ == "__main__":
+    sys.exit(main())

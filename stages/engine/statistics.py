@@ -1,0 +1,72 @@
+"""The last stage: normalization statistics, card and index over ALL done videos, each time anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.models.licences import card_facts
+from videolift.dataset.publish import Packaged, publish_dataset
+from videolift.dataset.splits import SplitRule
+from videolift.errors import ExitCode
+from videolift.inputs.catalog import Video
+from videolift.records.freshness import judge
+from videolift.records.leases import Lease
+from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
+from videolift.records.receipts import ArtifactRecord, ReceiptCache
+from videolift.records.runs import Run
+from videolift.store import sha256_file
+
+log = logging.getLogger("videolift")
+
+
+def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
+    """Merges the accumulators of every packaged video and writes what describes the dataset.
+
+    Raises:
+        LeaseHeld: another run does the same.
+        Transient: disk full.
+    """
+    layout, read = run.layout, ReceiptCache(run.layout)
+    packaged: list[Packaged] = []
+    backends: dict[tuple[int, str], tuple[str, Mapping[str, Any]]] = {}
+    left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+    with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
+        for entry in run.entries():
+            variant = run.variants[entry.variant]
+            states = judge(entry.video, variant, read, layout.output, vanished=entry.vanished)
+            state = states["create_h5"]
+            if state.kind == "done" and state.receipt and state.receipt.artifact:
+                path = layout.artifact("create_h5", entry.video.id)
+                artifact = state.receipt.artifact
+                packaged.append(Packaged(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
+                for stage, s in states.items():
+                    if s.kind == "done" and (identity := variant.identities[stage]):  # what is done was done by these
+                        backends[entry.variant, stage] = stage, identity
+            elif state.kind in ("quarantined", "blocked"):
+                left_out[entry.video.id] = f"{state.kind}: {state.why}"
+        settings, card = run.config.statistics, card_facts(backends.values())
+        rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
+        log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
+        files = [
+            layout.dataset / "dataset.json",
+            layout.dataset / "README.md",
+            *sorted(layout.dataset.glob("normalization_stats*.yaml")),
+        ]
+        rows = {path.name: Row("done", _record(path, layout.output)) for path in files}
+        write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
+        remove_older(manifest.parent, target)
+    return ExitCode.OK
+
+
+def _metadata(video: Video) -> dict[str, Any]:
+    """What of a video's row may be published: never a path."""
+    return {**video.metadata, "text": video.text, "subject": video.subject, "split": video.split}
+
+
+def _record(path: Path, output: Path) -> ArtifactRecord:
+    stat = path.stat()
+    return ArtifactRecord(path.relative_to(output).as_posix(), stat.st_size, stat.st_mtime_ns, sha256_file(path))

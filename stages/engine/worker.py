@@ -1,0 +1,172 @@
+"""What a pool's worker does with one video: open its inputs, run the backend, publish the artifact, write the receipt.
+
+Runs in the worker process. The backend sees no path of the output folder and no pool; the pool sees no video and no file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from stages.backend import Inputs, Quality
+from stages.registry import make_backend
+from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
+from videolift.errors import CorruptFile
+from videolift.inputs.catalog import Video
+from videolift.paths import Layout
+from videolift.pool import Device, Item
+from videolift.records.leases import read_nonce
+from videolift.records.receipts import Receipt, record, write_receipt
+from videolift.store import sha256_file
+
+READERS: dict[str, tuple[str, type[Artifact]]] = {
+    "ingest": ("clip", Clip),
+    "depth": ("depth", Depth),
+    "tracks": ("tracks", Tracks),
+    "hands": ("hands", Hands),
+}
+"""Upstream stage to the field of `Inputs` and the class that opens its artifact."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker needs to know of one video.
+
+    Attributes:
+        inputs, files: what the receipt will state.
+        upstream: stage to its artifact's SHA-256, for those that exist.
+        missing: stage to the reason why it has no artifact.
+        lineage: stage to what its receipt says.
+    """
+
+    video: Video
+    fingerprint: str
+    inputs: dict[str, str]
+    files: dict[str, tuple[int, int]]
+    upstream: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Returned instead of a result where upstream artifacts turn out to be damaged; nothing was written."""
+
+    stages: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """Returned when artifact and receipt are written."""
+
+    frames: int
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WorkerFactory:
+    """Builds a `StageWorker` in the worker process.
+
+    Attributes:
+        block: the stage's resolved settings.
+        identity: the backend's identity, as the receipts state it.
+        lease: file and nonce of the batch's lease; nothing is published once it has been taken over.
+    """
+
+    stage: str
+    block: Any
+    identity: dict[str, Any]
+    output: Path
+    lease: tuple[Path, str]
+
+    def __call__(self) -> StageWorker:
+        """The worker, not loaded."""
+        return StageWorker(self)
+
+
+class StageWorker:
+    """A `videolift.pool.Worker` for one backend with one set of settings."""
+
+    def __init__(self, factory: WorkerFactory) -> None:
+        self._factory = factory
+        self._layout = Layout(factory.output)
+        self._backend = make_backend(factory.stage, factory.block)
+        self.shrinks: tuple[float, ...] = self._backend.shrinks
+
+    def load(self, device: Device) -> None:
+        """Loads the backend."""
+        self._backend.load(device)
+
+    def close(self) -> None:
+        """Releases the backend."""
+        self._backend.close()
+
+    def process(self, item: Item, *, shrink: float, progress: Callable[[int, int], None]) -> Done | Damaged:
+        """Works on one video; artifact first, receipt last."""
+        job: Job = item.payload
+        stage, video = self._factory.stage, job.video.id
+        began = time.monotonic()
+        segments = self._layout.segments(stage, video, job.fingerprint)
+        writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
+        try:
+            quality = self._run(job, writer, shrink, progress)
+            path, nonce = self._factory.lease
+            if read_nonce(path) != nonce:
+                raise RuntimeError(f"the lease of this batch was taken over; {video} is not published")
+            published = writer.publish()
+        except CorruptFile as error:
+            damaged = tuple(name for name, sha in job.upstream.items() if not self._intact(name, video, sha))
+            if not damaged:
+                raise
+            return Damaged(damaged, str(error))
+        finally:
+            writer.discard()
+        receipt = self._receipt(job, published, quality, shrink, time.monotonic() - began)
+        write_receipt(self._layout.receipt(stage, video), receipt)
+        return Done(quality.frames, quality.checks)
+
+    def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Quality:
+        with ExitStack() as stack:
+            opened: dict[str, Any] = {}
+            for stage in job.upstream:
+                name, reader = READERS[stage]
+                opened[name] = stack.enter_context(reader(self._layout.artifact(stage, job.video.id)))
+            inputs = Inputs(job.video, **opened, missing=job.missing, lineage=job.lineage)
+            return self._backend.process(inputs, writer, shrink=shrink, progress=progress)
+
+    def _intact(self, stage: str, video: str, sha256: str) -> bool:
+        path = self._layout.artifact(stage, video)
+        return path.is_file() and sha256_file(path) == sha256
+
+    def _receipt(self, job: Job, published: Published, quality: Quality, shrink: float, seconds: float) -> Receipt:
+        return Receipt(
+            video=job.video.id,
+            stage=self._factory.stage,
+            state="done",
+            fingerprint=job.fingerprint,
+            backend=self._factory.identity,
+            inputs=job.inputs,
+            files=job.files,
+            artifact=record(published, self._layout.output),
+            shrink=shrink,
+            seconds=round(seconds, 3),
+            frames=quality.frames,
+            checks=quality.checks,
+            figures=quality.figures,
+            versions=versions(),
+            source=str(job.video.path),
+        )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes, for the receipt."""
+    names = ("videolift", "numpy", "h5py", "opencv-python-headless", "av", "pycolmap")
+    return {name: version(name) for name in names}

@@ -1,0 +1,1 @@
+"""The models that come from elsewhere: their weights, interpreters and licences, and what this machine can run."""

@@ -1,0 +1,239 @@
+"""What the models need from elsewhere, where it lies, and whether it is what it was: `thirdparty/models.yaml` and `models.lock`.
+
+`Shelf` turns a name of the manifest, or a path of the user's, into a file and its SHA-256; hashing is remembered by size and
+time, so asking is cheap. The first download's hash goes into ``models.lock`` and holds from then on. Fetches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videolift.errors import BackendUnavailable, Transient
+from videolift.store import read_json, sha256_file, sha256_of, write_json, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+_CACHE = ".hashes.json"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A repository at one commit."""
+
+    name: str
+    repository: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A file, or a folder of the Hugging Face cache, that a model reads.
+
+    Attributes:
+        name: what settings call it.
+        model: whose it is.
+        file: its place below ``models_dir``.
+        url: https address, or the id that ``via`` understands.
+        via: https, gdrive, huggingface or manual.
+        default: installed unless told otherwise.
+        steps: what a person has to do for a manual one; ``{path}`` stands for its place.
+        bytes, sha256: as upstream states them, None where it does not.
+        patterns: of a huggingface repository, only files that match one of these; empty takes all.
+    """
+
+    name: str
+    model: str
+    file: str
+    url: str
+    via: str = "https"
+    default: bool = False
+    steps: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+    patterns: tuple[str, ...] = ()
+
+    def is_at(self, place: Path) -> bool:
+        """True if it was fetched to its end; a huggingface folder exists long before."""
+        return (place / ".ok").exists() if self.via == "huggingface" else place.exists()
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the manifest."""
+
+    name: str
+    stage: str
+    env: str
+    licence_code: str
+    licence_weights: str
+    terms: str
+    checkouts: dict[str, Checkout]
+    weights: dict[str, Weight]
+
+
+@cache
+def read_manifest(path: Path = ROOT / "thirdparty" / "models.yaml") -> dict[str, Model]:
+    """The models by name."""
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+    return {name: _model(name, entry) for name, entry in tree.items()}
+
+
+def _model(name: str, entry: dict[str, Any]) -> Model:
+    checkouts = {key: Checkout(key, **value) for key, value in entry["checkouts"].items()}
+    weights = {
+        key: Weight(key, name, **{**value, "patterns": tuple(value.get("patterns", ()))}) for key, value in entry["weights"].items()
+    }
+    licence = entry["licence"]
+    return Model(name, entry["stage"], entry["env"], licence["code"], licence["weights"], entry["terms"], checkouts, weights)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where weights and checkouts lie for one checkout of videolift.
+
+    Attributes:
+        root: the checkout of videolift.
+        models_dir: weights, as the configuration says: absolute, or relative to ``root``.
+    """
+
+    root: Path
+    models_dir: str
+
+    @property
+    def weights_dir(self) -> Path:
+        """``models_dir``, absolute."""
+        return self.root / Path(self.models_dir).expanduser()
+
+    @property
+    def lock_file(self) -> Path:
+        """Hashes of first downloads and accepted licences."""
+        return self.root / "thirdparty" / "models.lock"
+
+    def weight(self, name: str) -> Weight | None:
+        """The manifest's entry of that name; None for a path of the user's."""
+        return next((model.weights[name] for model in self.manifest().values() if name in model.weights), None)
+
+    def manifest(self) -> dict[str, Model]:
+        """The models by name."""
+        return read_manifest(self.root / "thirdparty" / "models.yaml")
+
+    def path(self, name: str) -> Path:
+        """Where a weight lies: by the manifest, or the user's own file or folder (relative ones from ``root``)."""
+        weight = self.weight(name)
+        return self.root / Path(name).expanduser() if weight is None else self.weights_dir / weight.file
+
+    def sha256(self, name: str) -> str | None:
+        """Of the weight's bytes wherever they lie, hex; None where there is no file. Hashed anew only when size or time changed."""
+        path = self.path(name)
+        if not path.exists():
+            return None
+        seen = _fingerprint(path)
+        cache = read_json(self.root / "thirdparty" / _CACHE) or {}
+        known = cache.get(str(path))
+        if known is not None and known["seen"] == seen:
+            return str(known["sha256"])
+        digest = _hash(path)
+        alive = {place: entry for place, entry in cache.items() if Path(place).exists()}
+        with suppress(PermissionError, Transient):  # a checkout shared read-only: hash again next time
+            write_json(self.root / "thirdparty" / _CACHE, {**alive, str(path): {"seen": seen, "sha256": digest}})
+        return digest
+
+    def expected(self, weight: Weight) -> str | None:
+        """The hash that a weight must have: the manifest's, else that of the first download; None before that."""
+        return weight.sha256 or self.lock()["weights"].get(weight.name, {}).get("sha256")
+
+    def lock(self) -> dict[str, Any]:
+        """Contents of ``models.lock``: ``weights`` {name: {sha256, bytes, url}} and ``accepted`` [model]."""
+        text = self.lock_file.read_text(encoding="utf-8") if self.lock_file.exists() else ""
+        return {"weights": {}, "accepted": []} | (yaml.safe_load(text) or {})
+
+    def record(self, weight: Weight) -> None:
+        """Enforces or, the first time, records the hash of a weight that is there.
+
+        Raises:
+            BackendUnavailable: it is another file than the one recorded.
+        """
+        digest, expected = self.sha256(weight.name), self.expected(weight)
+        if expected is not None and digest != expected:
+            raise BackendUnavailable(self._changed(weight, digest, expected))
+        lock = self.lock()
+        entry = {"sha256": digest, "bytes": _size(self.path(weight.name)), "url": weight.url}
+        if lock["weights"].get(weight.name) != entry:
+            self._write_lock(lock | {"weights": lock["weights"] | {weight.name: entry}})
+
+    def accept(self, model: str) -> None:
+        """Records that the user accepted a model's licence."""
+        lock = self.lock()
+        if model not in lock["accepted"]:
+            self._write_lock(lock | {"accepted": sorted([*lock["accepted"], model])})
+
+    def problem(self, name: str) -> str | None:
+        """What is wrong with a weight, ending with the command to type; None if it is there and as recorded."""
+        weight, path = self.weight(name), self.path(name)
+        if weight is None:
+            return None if path.exists() else f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
+        if not weight.is_at(path):
+            steps = f" {weight.steps.format(path=path)} Then type" if weight.via == "manual" else " Type"
+            return f"{name} is not installed.{steps}: python -m stages.models install {weight.model}"
+        digest, expected = self.sha256(name), self.expected(weight)
+        return self._changed(weight, digest, expected) if expected is not None and digest != expected else None
+
+    def checkout(self, model: str, name: str, override: str | None = None) -> Path:
+        """The folder of a model's repository: the user's, else the installed one.
+
+        Raises:
+            BackendUnavailable: it is not there; ends with the command to type.
+        """
+        if override is not None:
+            path = self.root / Path(override).expanduser()
+            if not path.is_dir():
+                raise BackendUnavailable(f"{override} is no folder: correct the setting `checkout` of {model}")
+            return path
+        folder = self.checkout_folder(self.manifest()[model].checkouts[name])
+        if read_json(folder / ".ok") is None:
+            raise BackendUnavailable(f"{name} is not checked out. Type: python -m stages.models install {model}")
+        return folder
+
+    def checkout_folder(self, checkout: Checkout) -> Path:
+        """Where a repository is checked out; another commit, another folder."""
+        return self.root / "thirdparty" / "checkouts" / f"{checkout.name}-{checkout.commit[:12]}"
+
+    def _changed(self, weight: Weight, digest: str | None, expected: str) -> str:
+        return (
+            f"{self.path(weight.name)} has sha256 {digest}, expected {expected}: not the file first downloaded. "
+            f"Delete it (or, to trust it, its entry in {self.lock_file}), then type: python -m stages.models install {weight.model}"
+        )
+
+    def _write_lock(self, lock: dict[str, Any]) -> None:
+        write_text(self.lock_file, "# Hashes of first downloads, enforced from then on.\n" + yaml.safe_dump(lock, sort_keys=True))
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """Relative name and path of the files that count; of a Hugging Face cache folder its snapshot, without the revision's name."""
+    if path.is_file():
+        yield "", path
+        return
+    bases = sorted((path / "snapshots").iterdir()) if (path / "snapshots").is_dir() else [path]
+    for base in bases:
+        for file in sorted(base.rglob("*")):
+            if file.is_file():
+                yield str(file.relative_to(base)), file
+
+
+def _fingerprint(path: Path) -> str:
+    stats = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in _files(path)]
+    return sha256_of(stats)
+
+
+def _hash(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else sha256_of({name: sha256_file(file) for name, file in _files(path)})
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for _, file in _files(path))

@@ -1,0 +1,110 @@
+"""What jobs ask a cluster for, and what a run refuses to guess."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.engine import cluster
+from stages.engine.measured import Measured, measure
+from videolift.errors import ConfigError
+from videolift.inputs.catalog import Video
+from videolift.records.leases import Lease
+from videolift.records.receipts import ArtifactRecord, Reason, Receipt, write_receipt
+from videolift.records.runs import Entry
+
+ROOT = Path(__file__).parents[3]
+
+
+def batch(*sizes: int) -> list[Entry]:
+    return [Entry(Video(f"v{i}", Path(f"v{i}.mp4"), bytes=size), "0000") for i, size in enumerate(sizes)]
+
+
+def receipt(video: str, seconds: float, state="done") -> Receipt:
+    artifact = ArtifactRecord(f"depth/{video}.h5", 4_000_000, 0, "0" * 64)
+    reason = Reason("bad_input", "x", "y", "z") if state == "quarantined" else None
+    return Receipt(video, "depth", state, "f", {}, {}, artifact=None if reason else artifact, seconds=seconds, reason=reason)
+
+
+def test_minutes_cover_twice_what_such_videos_took():
+    measured = Measured((60.0, 180.0), seconds_per_byte=0.0, bytes=0.0)
+    assert cluster.minutes(measured, batch(1, 1, 1)) == cluster.LEAST_MINUTES + 2 * 3 * 2
+
+
+def test_a_batch_of_long_videos_gets_more_minutes_than_one_of_short_ones():
+    measured = Measured((60.0,), seconds_per_byte=60 / 1000, bytes=0.0)
+    assert cluster.minutes(measured, batch(100, 100)) == cluster.LEAST_MINUTES + 4
+    assert cluster.minutes(measured, batch(5000, 5000)) == cluster.LEAST_MINUTES + 20
+
+
+def test_before_anything_was_measured_a_job_gets_four_hours():
+    assert cluster.minutes(None, batch(1)) == 240
+
+
+def test_memory_grows_with_cores_cards_and_attempts():
+    assert cluster.memory_mb(cores=8, cards=0, attempt=1) == 16_000
+    assert cluster.memory_mb(cores=8, cards=0, attempt=2) == 32_000
+    assert cluster.memory_mb(cores=1, cards=2, attempt=1) == 64_000
+
+
+def test_past_work_is_measured_from_what_was_done_and_not_from_what_failed(tmp_path):
+    for video, seconds in (("a", 10.0), ("b", 30.0)):
+        write_receipt(tmp_path / f"{video}.json", receipt(video, seconds))
+    write_receipt(tmp_path / "c.json", receipt("c", 0.1, "quarantined"))
+    found = measure(tmp_path, {"a": 100, "b": 300})
+    assert found == Measured((10.0, 30.0), 0.1, 4e6)
+    assert measure(tmp_path / "missing", {}) is None
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Makes ``sinfo``, ``scontrol`` and ``squeue`` say what a cluster would."""
+
+    def says(partitions: str = "", enforced: str = "", queued: str = "") -> None:
+        for name, text in (("sinfo", partitions), ("scontrol", f"AccountingStorageEnforce = {enforced}"), ("squeue", queued)):
+            (tmp_path / name).write_text(f"#!/bin/sh\necho '{text}'\n")
+            (tmp_path / name).chmod(stat.S_IRWXU)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return says
+
+
+def test_a_cluster_with_a_default_partition_and_no_accounts_need_not_be_told(slurm):
+    slurm("lab*", "none")
+    cluster.refuse_unnamed(frozenset())
+
+
+def test_a_missing_partition_or_account_is_named_with_what_to_type(slurm):
+    slurm("gpu", "associations,limits")
+    with pytest.raises(ConfigError, match=r"slurm_partition and slurm_account: add --default-resources slurm_partition=\.\.\."):
+        cluster.refuse_unnamed(frozenset())
+    with pytest.raises(ConfigError, match="told slurm_account:"):
+        cluster.refuse_unnamed(frozenset({"slurm_partition"}))
+    cluster.refuse_unnamed(frozenset({"slurm_partition", "slurm_account"}))
+
+
+def test_away_from_a_cluster_the_profile_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no sinfo here"):
+        cluster.refuse_unnamed(frozenset())
+
+
+def test_a_job_queues_behind_the_one_that_works_on_its_batch(slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "32")
+    path = tmp_path / "leases" / "depth" / "0007"
+    slurm(queued="32")
+    assert cluster.turn(path) == ""
+    with Lease.acquire(path, wait_s=0):
+        assert cluster.turn(path) == " --dependency=afterany:32"
+        assert "batch depth/0007 is being worked on by SLURM job 32" in capsys.readouterr().err
+        slurm(queued="")
+        assert cluster.turn(path) == "", "the job has ended, its lease has not been taken over yet"
+
+
+def test_the_profile_for_slurm_repeats_what_makes_reruns_right():
+    here, there = (yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text()) for name in ("default", "slurm"))
+    repeated = {key: value for key, value in here.items() if key != "resources"}
+    assert repeated.items() <= there.items()
+    assert there["slurm-status-command"] == "squeue"
+    assert "default-resources" not in there, "they would be replaced by, or replace, the user's own"

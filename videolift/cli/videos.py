@@ -1,0 +1,102 @@
+"""Commands about the videos of a run: status, retry, exclude, include, remove, clean."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
+from videolift.config import STAGES
+from videolift.errors import ConfigError
+from videolift.pool import at_work, lines
+from videolift.records import maintenance as housekeeping
+from videolift.records.maintenance import Deletion
+from videolift.records.runs import latest_run
+from videolift.records.status import collect, write_quarantine
+
+Videos = Annotated[list[str] | None, typer.Argument(help="Ids of videos.", show_default=False)]
+StageOption = Annotated[str | None, typer.Option("--stage", help=f"One of {', '.join(STAGES)}.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the application."""
+    for command in (status, retry, exclude, include, remove, clean):
+        app.command()(command)
+
+
+def status(
+    output: Output = None,
+    as_json: Json = False,
+    videos: Annotated[bool, typer.Option("--videos", help="Also a line per video.")] = False,
+) -> None:
+    """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
+    run = latest_run(layout_of(output).output)
+    found, pools = collect(run), at_work(run.layout.output / "logs")
+    write_quarantine(run.layout, found.videos)
+    if as_json:
+        print_json(found.to_json() | {"pools": {name: asdict(state) for name, state in pools.items()}})
+    else:
+        working = [line for name, state in pools.items() for line in (f"at work: {name}", *(f"  {row}" for row in lines(state)))]
+        typer.echo("\n".join([*found.table(), *(found.video_lines() if videos else []), *working, *found.lines()]))
+    raise typer.Exit(int(found.exit_code))
+
+
+def retry(
+    videos: Videos = None,
+    stage: StageOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every quarantined video.")] = False,
+    output: Output = None,
+) -> None:
+    """Lifts quarantines, so that the next run tries again."""
+    if bool(videos) == everything:
+        raise ConfigError("name videos, or give --all")
+    lifted = housekeeping.retry(layout_of(output), videos or None, (_checked(stage),) if stage else STAGES)
+    for video, stages in lifted.items():
+        typer.echo(f"{video}: {', '.join(stages)} will be tried again")
+    typer.echo("run the same snakemake command again" if lifted else "nothing is quarantined")
+
+
+def exclude(video: str, reason: Annotated[str, typer.Option("--reason", help="Why; on the card.")], output: Output = None) -> None:
+    """Takes a video out by decision; its artifacts stay. `include` undoes it."""
+    housekeeping.exclude(layout_of(output), video, reason)
+    typer.echo(f"{video} is excluded from the next run on")
+
+
+def include(video: str, output: Output = None) -> None:
+    """Undoes `exclude`."""
+    housekeeping.include(layout_of(output), video)
+    typer.echo(f"{video} is back from the next run on")
+
+
+def remove(videos: Annotated[list[str], typer.Argument(help="Ids of videos.")], output: Output = None, yes: Yes = False) -> None:
+    """Deletes everything that runs made of some videos. The sources are not touched."""
+    layout = layout_of(output)
+    with housekeeping.batches_held(layout, housekeeping.batches_of(layout, videos)):
+        _delete(housekeeping.everything_of(layout, videos), yes)
+
+
+def clean(stage: StageOption = None, output: Output = None, yes: Yes = False) -> None:
+    """Deletes what unfinished work left behind; with --stage all work of that stage. Asks, and lists bytes."""
+    layout = layout_of(output)
+    with housekeeping.batches_held(layout, housekeeping.all_batches(layout)):
+        _delete(housekeeping.work_of(layout, _checked(stage)) if stage else housekeeping.leftovers(layout), yes)
+
+
+def _checked(stage: str) -> str:
+    if stage not in STAGES:
+        raise ConfigError(f"{stage!r} is no stage: use one of {', '.join(STAGES)}")
+    return stage
+
+
+def _delete(deletion: Deletion, yes: bool) -> None:
+    if not deletion.paths:
+        typer.echo("nothing to delete")
+        return
+    for path in deletion.paths:
+        typer.echo(f"  {size(Deletion((path,)).bytes):>9}  {path}")
+    if not yes:
+        typer.confirm(f"delete {size(deletion.bytes)} in {len(deletion.paths)} places?", abort=True)
+    deletion.carry_out()
+    typer.echo("deleted")

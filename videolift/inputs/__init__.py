@@ -1,0 +1,1 @@
+"""What the user gives: videos, the table that lists them, calibrations, masks."""

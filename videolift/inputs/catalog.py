@@ -1,0 +1,140 @@
+"""Videos: what the user listed, each with an id that stays the same whatever else is in the folder.
+
+Turns a folder, a CSV (`videolift.inputs.table`) or the rendered sample into `Video` rows. Says nothing about what was done
+with them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from videolift.config import Config
+from videolift.errors import ConfigError
+from videolift.inputs.table import read_table
+from videolift.inputs.video import Video, video_id
+
+__all__ = ["MAX_DEPTH", "SUFFIXES", "Video", "list_videos", "select", "video_id"]
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+MAX_DEPTH = 32
+"""Folders below ``videos``; deeper is a loop of mounts."""
+
+
+def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | None = None) -> list[Video]:
+    """Every video of ``config.videos``, in a fixed order; ``only`` is not applied (`select` does).
+
+    Args:
+        config: ``videos`` is a folder, a CSV, or `sample`; relative to ``root``, like ``output``.
+        root: the folder that the command was started for.
+        sample_rows: the sample's rows as its renderer knows them before it has rendered anything.
+
+    Raises:
+        ConfigError: nothing found, ids that are equal or unsafe, a table with mistakes.
+    """
+    output = Path(os.path.abspath(root / Path(config.output).expanduser()))
+    source = Path(os.path.abspath(root / Path(config.videos).expanduser()))
+    if config.videos == "sample":
+        videos = _sample(output / "sample" / "videos.csv", sample_rows)
+    elif source.is_dir():
+        videos = _from_folder(source, skip=output)
+    elif source.is_file() and source.suffix.lower() == ".csv":
+        videos = read_table(source)
+    elif source.exists():
+        raise ConfigError(f"videos is {config.videos!r}, one file: give a folder, a CSV with a column `path`, or `sample`")
+    else:
+        raise ConfigError(f"videos is {config.videos!r}: there is no folder or CSV at {source}")
+    if not videos:
+        raise ConfigError(f"no videos in {source}: looked for {', '.join(SUFFIXES)} in any case, in it and its folders")
+    _refuse_equal_ids(videos)
+    return videos
+
+
+def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:
+    """The videos whose id matches one of ``patterns`` (ids or globs); all of them where there are no patterns.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+    """
+    if not patterns:
+        return list(videos)
+    ids = [video.id for video in videos]
+    known, wanted = set(ids), set[str]()
+    for pattern in patterns:
+        found = {pattern} if pattern in known else set(fnmatch.filter(ids, pattern))
+        if not found:
+            near = difflib.get_close_matches(pattern, ids, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"the first of {len(ids)} is {ids[0]}" if ids else "nothing is listed"
+            raise ConfigError(f"no video has the id {pattern!r}: {hint}")
+        wanted |= found
+    return [video for video in videos if video.id in wanted]
+
+
+def _sample(table: Path, rows: Sequence[Video] | None) -> list[Video]:
+    if rows is not None:
+        return list(rows)
+    if not table.is_file():
+        raise ConfigError(f"the sample is not rendered yet ({table} is missing): run `snakemake sample`")
+    return read_table(table, is_sample=True)
+
+
+def _from_folder(folder: Path, skip: Path) -> list[Video]:
+    found = list(_walk(os.fspath(folder), "", skip=os.fspath(skip), depth=0))
+    seen, shared = set[str](), set[str]()
+    for relative, _ in found:
+        stem = os.path.splitext(relative)[0]
+        (shared if stem in seen else seen).add(stem)
+    videos = []
+    for relative, (path, size, mtime_ns, missing) in found:
+        name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
+        videos.append(Video(name, Path(path), size, mtime_ns, missing=missing))
+    return sorted(videos, key=lambda video: video.id)
+
+
+_Source = tuple[str, int, int, bool]
+"""Path, bytes, mtime_ns, missing."""
+
+
+def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, _Source]]:
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"{folder} lies more than {MAX_DEPTH} folders deep: is a mount looping back on itself?")
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be listed: {error.strerror}; make it readable, or list the videos in a CSV") from error
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.path != skip and entry.name != "lost+found":
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", skip=skip, depth=depth + 1)
+        elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
+            yield prefix + entry.name, _source(entry)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return entry.is_file()
+    return os.path.isfile(entry.path) or not os.path.exists(entry.path)  # a dangling link is listed, and missing
+
+
+def _source(entry: os.DirEntry[str]) -> _Source:
+    path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+    try:
+        stat = entry.stat()
+    except OSError:  # a dangling link, or removed since it was listed
+        return path, 0, 0, True
+    return path, stat.st_size, stat.st_mtime_ns, False
+
+
+def _refuse_equal_ids(videos: Sequence[Video]) -> None:
+    seen: dict[str, Video] = {}
+    for video in videos:
+        other = seen.setdefault(video.id.casefold(), video)
+        if other is not video:
+            raise ConfigError(
+                f"{other.path} and {video.path} both get the id {video.id!r} (letters' case does not count):"
+                " rename one, or list them in a CSV with a column `video`"
+            )

@@ -1,0 +1,96 @@
+"""Which video belongs to which batch: a value that only grows, and the file of JSON lines that keeps it.
+
+Turns listed videos into batches that never change once written, so that a new video never moves finished work into another job.
+Says nothing about what is to be done in a batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.inputs.video import Video
+from videolift.store import fsync_path
+
+_USUAL = 64
+_MOST_NEW = 500
+"""Thousands of jobs are what a queue and Snakemake's graph hold well; tens of thousands are not."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Batch numbers by video id.
+
+    Attributes:
+        batches: id to batch number, from 0, in the order they were assigned.
+    """
+
+    batches: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Assignment:
+        """Reads the file; no file is no assignment yet. Of two lines for a video the first counts, as two runs may append at once.
+
+        A line that was torn by a kill or a power cut is skipped: its video is assigned anew.
+
+        Raises:
+            CorruptFile: a line is whole but not what this class writes.
+        """
+        batches: dict[str, int] = {}
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return cls()
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if not line.endswith(b"}"):
+                continue
+            try:
+                row = json.loads(line)
+                batches.setdefault(str(row["video"]), int(row["batch"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CorruptFile(f"{path}, line {number}: {line[:80]!r} assigns no video to a batch") from error
+        return cls(batches)
+
+    def extended(self, videos: Iterable[Video], batch_size: int | None) -> Assignment:
+        """With new ``videos`` in new batches of ``batch_size`` (None: `usual_size`), most bytes first; nobody else moves."""
+        new = sorted((video for video in videos if video.id not in self.batches), key=lambda video: (-video.bytes, video.id))
+        first = max(self.batches.values(), default=-1) + 1
+        size = batch_size or usual_size(len(new))
+        return Assignment({**self.batches, **{video.id: first + i // size for i, video in enumerate(new)}})
+
+    def append_new(self, path: Path) -> Assignment:
+        """Adds to the file what it does not hold yet and returns what it then says; existing lines are never rewritten.
+
+        Raises:
+            Transient: disk full, quota or I/O error.
+        """
+        known = Assignment.load(path).batches
+        lines = [json.dumps({"video": v, "batch": b}) + "\n" for v, b in self.batches.items() if v not in known]
+        if lines:
+            with storage_errors_are_transient(f"writing {path.name}"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _append(path, "".join(lines).encode("ascii"))
+        return Assignment.load(path)
+
+
+def usual_size(new: int) -> int:
+    """Videos per batch for so many ``new`` ones, where nobody says otherwise."""
+    return max(_USUAL, -(-new // _MOST_NEW))
+
+
+def _append(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data  # the last writer was killed in the middle of a line
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fsync_path(path.parent)

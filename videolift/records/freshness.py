@@ -1,0 +1,221 @@
+"""What of a video is done, stale, quarantined, blocked or still to do; a pure decision over receipts, files and settings.
+
+`Variant` says how a video is to be processed (backend identity per stage); `judge` compares that with the video's receipts, stage
+by stage. It computes nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from videolift.config import STAGES, UPSTREAM
+from videolift.inputs.catalog import Video
+from videolift.records.receipts import Receipt, fingerprint
+from videolift.store import sha256_file, sha256_of
+
+Kind = Literal["done", "todo", "stale", "quarantined", "blocked", "none"]
+ReadReceipt = Callable[[str, str], Receipt | None]
+"""``read(stage, video)``."""
+FILE_INPUTS: dict[str, tuple[str, ...]] = {
+    "ingest": ("path", "calib"),
+    "depth": ("depth",),
+    "tracks": ("mask",),
+    "hands": (),
+    "create_h5": ("mask",),
+}
+"""Which of a row's files a stage reads; part of its fingerprint by content."""
+MISSING = "missing"
+NONE = "none"
+_UNKNOWN = "not hashed yet"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a video is to be processed: stage name to its backend's identity, None for a stage set to ``none``."""
+
+    identities: Mapping[str, Mapping[str, Any] | None]
+    required: tuple[str, ...] = ("depth", "tracks")
+    """Parts without which the packaged file is not made."""
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One video in one stage.
+
+    Attributes:
+        kind: done; todo (no receipt); stale (a receipt that no longer holds); quarantined (and it still holds); blocked (an
+            upstream stage is quarantined); none (the stage is switched off).
+        why: for people, e.g. ``settings changed: tracks.stride 1 -> 2``.
+        fingerprint: what a receipt must carry to be fresh; empty when an input is not known yet.
+        inputs: content hashes by input name, as far as known.
+        files: size and mtime_ns of the row's files, when their hash was taken.
+        receipt: the receipt judged, if any.
+        touched: the artifact is the same by content but not by stat; its receipt should be rewritten.
+    """
+
+    kind: Kind
+    why: str = ""
+    fingerprint: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    receipt: Receipt | None = None
+    touched: bool = False
+
+    @property
+    def is_released(self) -> bool:
+        """Done, and its artifact was deleted since nothing was left to read it."""
+        return self.kind == "done" and self.receipt is not None and self.receipt.state == "released"
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's sorted names and contents; ``missing`` where there is nothing."""
+    if path.is_dir():
+        return sha256_of([[p.relative_to(path).as_posix(), sha256_file(p)] for p in sorted(path.rglob("*")) if p.is_file()])
+    return sha256_file(path) if path.is_file() else MISSING
+
+
+def file_stat(path: Path) -> tuple[int, int]:
+    """(bytes, mtime_ns) of a file, summed and latest over a folder, (0, 0) where there is nothing."""
+    parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    stats = [p.stat() for p in parts if p.exists()]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def judge(
+    video: Video,
+    variant: Variant,
+    read: ReadReceipt,
+    output: Path,
+    *,
+    stages: tuple[str, ...] = STAGES,
+    vanished: bool = False,
+    hash_new: bool = False,
+) -> dict[str, StageState]:
+    """State of ``video`` in every stage named and in all that those read.
+
+    Hashes a file only where its time, not its size, differs from what a receipt recorded.
+
+    Args:
+        read: receipt reader, so that the caller may cache.
+        vanished: the source is gone; a done ingest then stands as it is.
+        hash_new: also hash files that no receipt knows, which whoever is about to do the work needs and a plan does not.
+    """
+    states: dict[str, StageState] = {}
+    for stage in _with_upstream(stages):
+        identity = variant.identities.get(stage)
+        if identity is None:
+            states[stage] = StageState("none")
+        else:
+            receipt = read(stage, video.id)
+            known = _file_inputs(stage, video, receipt, vanished, hash_new)
+            states[stage] = _judge_stage(stage, identity, variant, states, receipt, output, *known)
+    return states
+
+
+def reopened(states: Mapping[str, StageState]) -> dict[str, StageState]:
+    """The same, but stale where an artifact was released and is read by a stage that has work to do.
+
+    Args:
+        states: of every stage; fewer stages can only find less.
+    """
+    out = dict(states)
+    for stage in reversed(STAGES):
+        if stage in out and out[stage].kind in ("todo", "stale"):
+            again = {name: out[name] for name in UPSTREAM[stage] if out[name].is_released}
+            out |= {name: replace(state, kind="stale", why="released, and needed again") for name, state in again.items()}
+    return out
+
+
+def _with_upstream(stages: tuple[str, ...]) -> list[str]:
+    wanted = set(stages)
+    for stage in reversed(STAGES):
+        if stage in wanted:
+            wanted |= set(UPSTREAM[stage])
+    return [stage for stage in STAGES if stage in wanted]
+
+
+def _judge_stage(
+    stage: str,
+    identity: Mapping[str, Any],
+    variant: Variant,
+    upstream: Mapping[str, StageState],
+    receipt: Receipt | None,
+    output: Path,
+    inputs: dict[str, str],
+    files: dict[str, tuple[int, int]],
+) -> StageState:
+    pending = ""
+    for name in UPSTREAM[stage]:
+        state = upstream[name]
+        if state.kind == "none":
+            inputs[name] = NONE
+        elif state.kind == "done" and state.receipt and state.receipt.artifact:
+            inputs[name] = state.receipt.artifact.sha256
+        elif state.kind in ("quarantined", "blocked"):
+            if stage != "create_h5" or name == "ingest" or name in variant.required:
+                return StageState("blocked", f"{name} is {state.kind}: {state.why}", inputs=inputs, files=files, receipt=receipt)
+            inputs[name] = MISSING
+        else:
+            pending = pending or f"after {name}"
+    if pending:
+        return StageState("stale" if receipt else "todo", pending, inputs=inputs, files=files, receipt=receipt)
+    wanted = "" if _UNKNOWN in inputs.values() else fingerprint(stage, identity, inputs)
+    if receipt is None:
+        return StageState("todo", "never done", wanted, inputs, files)
+    if receipt.fingerprint != wanted:
+        return StageState("stale", _difference(receipt, identity, inputs), wanted, inputs, files, receipt)
+    if receipt.state == "quarantined":
+        text = receipt.reason.text if receipt.reason else ""
+        return StageState("quarantined", text, wanted, inputs, files, receipt)
+    if receipt.state == "released" or receipt.artifact is None or receipt.artifact.matches_stat(output):
+        return StageState("done", "", wanted, inputs, files, receipt, touched=dict(receipt.files) != files)
+    if receipt.artifact.matches_content(output):
+        return StageState("done", "", wanted, inputs, files, receipt, touched=True)
+    return StageState("stale", "its artifact is missing or changed", wanted, inputs, files, receipt)
+
+
+def _file_inputs(
+    stage: str, video: Video, receipt: Receipt | None, vanished: bool, hash_new: bool
+) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    inputs: dict[str, str] = {}
+    files: dict[str, tuple[int, int]] = {}
+    if vanished and receipt is not None:
+        names = {*FILE_INPUTS[stage], "start_s", "end_s", "row"}
+        return {k: v for k, v in receipt.inputs.items() if k in names}, dict(receipt.files)
+    for name in FILE_INPUTS[stage]:
+        path = getattr(video, name)
+        if path is None:
+            continue
+        files[name] = (video.bytes, video.mtime_ns) if name == "path" and video.mtime_ns else file_stat(path)
+        before = receipt.files.get(name) if receipt else None
+        if receipt and before == files[name] and name in receipt.inputs:
+            inputs[name] = receipt.inputs[name]
+        elif hash_new or (before and before[0] == files[name][0]):
+            inputs[name] = content_hash(path)
+        else:
+            inputs[name] = _UNKNOWN
+    if stage == "create_h5":
+        inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
+    if stage == "ingest":
+        inputs |= {key: repr(getattr(video, key)) for key in ("start_s", "end_s") if getattr(video, key) is not None}
+    return inputs, files
+
+
+def _difference(receipt: Receipt, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    changes = [f"{name} changed" for name in sorted({*receipt.inputs, *inputs}) if receipt.inputs.get(name) != inputs.get(name)]
+    changes += [f"{key} {old} -> {new}" for key, old, new in _changes(receipt.backend, identity)]
+    return "; ".join(changes) or "its record was written by another version"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    out: list[tuple[str, Any, Any]] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out += _changes(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append((prefix + key, a, b))
+    return out

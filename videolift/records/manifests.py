@@ -1,0 +1,127 @@
+"""Manifests: the only files Snakemake knows. One per stage and batch, named by token and generation, written last.
+
+The token says what was to be done (settings, videos, upstream); the generation rises when an artifact that a manifest vouches for
+is missing or changed. So staleness is the absence of a file, and survives the loss of every cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videolift.records.receipts import ArtifactRecord
+from videolift.store import read_json, write_json
+
+FORMAT = "videolift.manifest/1"
+_NAME = re.compile(r"(?P<batch>[a-z0-9]+)-(?P<token>[0-9a-f]{12})-(?P<generation>\d+)\.json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One video in a manifest: its state after the job, and the artifact the state rests on."""
+
+    state: str
+    artifact: ArtifactRecord | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one job left behind."""
+
+    stage: str
+    batch: str
+    token: str
+    generation: int
+    videos: Mapping[str, Row]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The manifest a stage and batch should have."""
+
+    stage: str
+    batch: str
+    token: str
+    generation: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.batch}-{self.token}-{self.generation}.json"
+
+    def path(self, folder: Path) -> Path:
+        """Its file in the stage's manifest folder."""
+        return folder / self.name
+
+
+def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] | None = None) -> None:
+    """Publishes a manifest; ``times_ns`` (access, modification) make it as old as the one it replaces."""
+    write_json(path, {"format": FORMAT, **asdict(manifest)})
+    if times_ns is not None:
+        os.utime(path, ns=times_ns)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest at ``path``; None where it is missing, torn or of another version."""
+    value = _read(path)
+    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}})) if value else None
+
+
+def read_states(path: Path) -> dict[str, str]:
+    """State by video in the manifest at ``path``; empty where `read_manifest` gives None."""
+    value = _read(path)
+    return {video: row["state"] for video, row in value["videos"].items()} if value else {}
+
+
+def stands(path: Path, output: Path) -> bool:
+    """True if there is a manifest at ``path`` and every artifact it vouches for, with the same size and time."""
+    value = _read(path)
+    rows = value["videos"].values() if value else ()
+    vouched = (row["artifact"] for row in rows if row["artifact"] and row["state"] != "released")
+    return value is not None and all(ArtifactRecord(**artifact).matches_stat(output) for artifact in vouched)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    value = read_json(path)
+    return value if value is not None and value.pop("format", None) == FORMAT else None
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    return Row(row["state"], ArtifactRecord(**row["artifact"]) if row["artifact"] else None)
+
+
+def generations(folder: Path) -> dict[tuple[str, str], int]:
+    """Highest generation present per (batch, token); one listing of the folder."""
+    found: dict[tuple[str, str], int] = {}
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return found
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        key = (match["batch"], match["token"])
+        found[key] = max(found.get(key, 0), int(match["generation"]))
+    return found
+
+
+def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str, str], int], folder: Path, output: Path) -> Target:
+    """The target of a stage and batch: the newest manifest of this token while it stands, else the next generation.
+
+    Args:
+        present: what `generations` found in ``folder``.
+    """
+    newest = present.get((batch, token))
+    if newest is None:
+        return Target(stage, batch, token, 0)
+    target = Target(stage, batch, token, newest)
+    return target if stands(target.path(folder), output) else Target(stage, batch, token, newest + 1)
+
+
+def remove_older(folder: Path, target: Target) -> None:
+    """Removes manifests of the same batch that ``target`` replaces; they vouch for what is no longer there."""
+    for match in filter(None, map(_NAME.fullmatch, os.listdir(folder))):
+        if match["batch"] == target.batch and (match["token"], int(match["generation"])) != (target.token, target.generation):
+            (folder / match[0]).unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""Receipts: what was done to one video in one stage, with what, and what came out. The only record that work is done.
+
+A receipt's fingerprint covers the backend's identity and the content hashes of its inputs, so equal bytes stop a wave of
+recomputation. This module reads, writes and fingerprints; `videolift.records.freshness` decides what is stale.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from videolift.config import STAGES
+from videolift.errors import CorruptFile
+from videolift.paths import Layout
+from videolift.store import read_json, sha256_file, sha256_of, write_json
+
+if TYPE_CHECKING:  # it brings all that artifacts need, and a plan needs none of it
+    from videolift.artifacts import Published
+
+FORMAT = "videolift.receipt/1"
+State = Literal["done", "quarantined", "released"]
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """What was published, by stat and by content."""
+
+    path: str
+    """Relative to the output folder."""
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+    def matches_stat(self, output: Path) -> bool:
+        """True if the file is there with this size and time. Cheap; says nothing of its bytes."""
+        try:
+            stat = os.stat(os.path.join(output, self.path))  # a path object would cost more than the call
+        except FileNotFoundError:
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (self.bytes, self.mtime_ns)
+
+    def matches_content(self, output: Path) -> bool:
+        """True if the file is there with these bytes, whatever its time."""
+        path = output / self.path
+        return path.is_file() and path.stat().st_size == self.bytes and sha256_file(path) == self.sha256
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a video was quarantined."""
+
+    kind: str
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One stage's record of one video."""
+
+    video: str
+    stage: str
+    state: State
+    fingerprint: str
+    backend: Mapping[str, Any]
+    """Name, version and the rest of the backend's identity."""
+    inputs: Mapping[str, str]
+    """Input name to SHA-256 of its content: ``source``, ``calib``, ``depth_file``, ``mask``, or an upstream stage."""
+    files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Size and mtime_ns of those inputs that are files of the user's, when they were hashed."""
+    artifact: ArtifactRecord | None = None
+    shrink: float = 1.0
+    seconds: float = 0.0
+    frames: int = 0
+    peak_bytes: int | None = None
+    checks: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    reason: Reason | None = None
+    attempts: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    """Path of the video's source; kept for a source that has vanished."""
+
+
+def fingerprint(stage: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Hash of everything that decides what a stage computes for a video."""
+    return sha256_of({"stage": stage, "backend": identity, "inputs": inputs})
+
+
+def record(published: Published, output: Path) -> ArtifactRecord:
+    """A published artifact as its receipt names it."""
+    relative = published.path.relative_to(output).as_posix()
+    return ArtifactRecord(relative, published.bytes, published.mtime_ns, published.sha256)
+
+
+def write_receipt(path: Path, receipt: Receipt) -> None:
+    """Publishes a receipt; see `videolift.store.write_json` for errors."""
+    write_json(path, {"format": FORMAT, **asdict(receipt)})
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """The receipt at ``path``, None if there is none (a torn file counts as none).
+
+    Raises:
+        CorruptFile: written by a newer videolift.
+    """
+    value = read_json(path)
+    if value is None:
+        return None
+    if value.pop("format", None) != FORMAT:
+        raise CorruptFile(f"{path}: not a receipt of this version of videolift; update videolift or use another output folder")
+    artifact, reason = value["artifact"], value["reason"]
+    value["artifact"] = ArtifactRecord(**artifact) if artifact else None
+    value["reason"] = Reason(**reason) if reason else None
+    value["checks"] = tuple(value["checks"])
+    value["files"] = {name: (size, mtime) for name, (size, mtime) in value["files"].items()}
+    return Receipt(**value)
+
+
+class ReceiptCache:
+    """Reads no receipt twice while one video is judged, and lists each folder once instead of trying names that are not there.
+
+    Keeps the receipts of the video asked for last, and no others: a hundred thousand videos are judged one after the other.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._names: dict[str, set[str]] = {}
+        self._video = ""
+        self._read: dict[str, Receipt | None] = {}
+
+    def __call__(self, stage: str, video: str) -> Receipt | None:
+        """The receipt of a stage and video, None if there is none."""
+        if not self.has(stage, video):
+            return None
+        if video != self._video:
+            self._video, self._read = video, {}
+        if stage not in self._read:
+            self._read[stage] = read_receipt(self._layout.receipt(stage, video))
+        return self._read[stage]
+
+    def has(self, stage: str, video: str) -> bool:
+        """True if a stage has a receipt of ``video``; reads none."""
+        return f"{video}.json" in self._listed(stage)
+
+    def knows(self, video: str) -> bool:
+        """True if any stage has a receipt of ``video``."""
+        return f"{video}.json" in self._all
+
+    @cached_property
+    def _all(self) -> set[str]:
+        return set[str]().union(*map(self._listed, STAGES))
+
+    def _listed(self, stage: str) -> set[str]:
+        if stage not in self._names:
+            try:
+                self._names[stage] = set(map(sys.intern, os.listdir(self._layout.receipts(stage))))
+            except FileNotFoundError:
+                self._names[stage] = set()
+        return self._names[stage]

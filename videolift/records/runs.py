@@ -1,0 +1,99 @@
+"""A run's folder: the configuration, the catalog and the plan it was started with, as jobs and `videolift status` read them.
+
+Written by the head process before the first job, never under ``-n``. Jobs list no folder of videos; what they are to do is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videolift.config import Config, parse_config
+from videolift.errors import ConfigError
+from videolift.inputs.catalog import Video
+from videolift.paths import Layout
+from videolift.records.freshness import Variant
+from videolift.store import read_json, write_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One video of a run.
+
+    Attributes:
+        batch: name of its batch.
+        variant: index into `Run.variants`.
+        vanished: its source is no longer listed, but its work is done.
+        chosen: worked on by this run; False for videos outside ``only``, which count in the statistics all the same.
+    """
+
+    video: Video
+    batch: str
+    variant: int = 0
+    vanished: bool = False
+    chosen: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was started with; `entries` reads its videos."""
+
+    folder: Path
+    config: Config
+    variants: tuple[Variant, ...]
+    plan: Mapping[str, Any]
+    """Targets per stage and batch, for jobs that parse the workflow again."""
+
+    @property
+    def layout(self) -> Layout:
+        """Paths of the output folder the run belongs to."""
+        return Layout(self.folder.parent.parent)
+
+    def entries(self, batch: str | None = None) -> Iterator[Entry]:
+        """Videos of one batch, or of all; decodes only the lines of that batch."""
+        marker = f'"batch": {json.dumps(batch)}'
+        with (self.folder / "catalog.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                if batch is None or marker in line:
+                    yield _entry(json.loads(line))
+
+
+def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
+    """Writes a run's folder; the plan last, since its presence says that the rest is there."""
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_text(folder / "catalog.jsonl", "".join(json.dumps(_row(entry)) + "\n" for entry in entries))
+    write_json(folder / "plan.json", {**plan, "variants": [asdict(variant) for variant in variants]})
+    write_json(Layout(folder.parent.parent).latest_run, {"run": folder.name})
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run's folder.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    plan, config = read_json(folder / "plan.json"), read_json(folder / "config.json")
+    if plan is None or config is None:
+        raise ConfigError(f"{folder} is no run of videolift: start one with snakemake --cores N")
+    variants = tuple(Variant(v["identities"], tuple(v["required"])) for v in plan["variants"])
+    return Run(folder, parse_config(config), variants, plan)
+
+
+def latest_run(output: Path) -> Run:
+    """The run started last in an output folder; see `read_run` for errors."""
+    latest = read_json(Layout(output).latest_run)
+    if latest is None:
+        raise ConfigError(f"{output} holds no run of videolift: start one with snakemake --cores N, or name another folder")
+    return read_run(Layout(output).run(latest["run"]))
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
+    return {"batch": entry.batch, **flags, "video": entry.video.to_row()}
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(Video.from_row(row["video"]), row["batch"], row["variant"], row["vanished"], row["chosen"])

@@ -1,0 +1,203 @@
+"""Where a run stands: every video done, quarantined with a reason, excluded or pending. ``in`` is always their sum.
+
+Turns a run and its receipts into a table for people and JSON for scripts. Changes nothing but the quarantine view.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from videolift.config import STAGES, UPSTREAM
+from videolift.errors import ExitCode
+from videolift.paths import Layout
+from videolift.records.freshness import StageState, judge
+from videolift.records.receipts import Receipt, ReceiptCache
+from videolift.records.runs import Run
+from videolift.store import write_text
+
+_LISTED = 20
+"""Pending videos named; the others are counted."""
+Overall = Literal["done", "quarantined", "excluded", "pending"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a video, or a part of it, is not there."""
+
+    stage: str
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStatus:
+    """One video.
+
+    Attributes:
+        overall: its class in the verdict.
+        stages: stage to its state's kind.
+        loss: why it is quarantined, or why it was excluded.
+        parts: optional parts that are missing, with reasons.
+        notes: checks of its receipts, and ``source missing``.
+        seconds: work recorded for it, by stage.
+    """
+
+    video: str
+    overall: Overall
+    stages: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    loss: Loss | None = None
+    parts: tuple[Loss, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """All videos of a run, up to one stage."""
+
+    videos: tuple[VideoStatus, ...]
+    target: str = "create_h5"
+    max_quarantined: int = 0
+
+    @property
+    def counts(self) -> dict[Overall, int]:
+        """Videos per class; their sum is the number of videos in."""
+        found = Counter(video.overall for video in self.videos)
+        kinds: tuple[Overall, ...] = ("done", "quarantined", "excluded", "pending")
+        return {kind: found[kind] for kind in kinds}
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """OK only if nothing is pending and no more than ``max_quarantined`` are lost."""
+        counts = self.counts
+        return ExitCode.LOST if counts["pending"] or counts["quarantined"] > self.max_quarantined else ExitCode.OK
+
+    def headline(self) -> str:
+        """One line, e.g. ``20 in = 14 done + 6 quarantined + 0 excluded + 0 pending``."""
+        counts = self.counts
+        return f"{sum(counts.values())} in = " + " + ".join(f"{n} {kind}" for kind, n in counts.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "in": len(self.videos),
+            **{str(kind): n for kind, n in self.counts.items()},
+            "target": self.target,
+            "exit_code": int(self.exit_code),
+            "videos": [asdict(video) for video in self.videos],
+        }
+
+    def table(self) -> list[str]:
+        """For people: videos per stage and state, with the work already done and an estimate of what is left."""
+        out = [f"{'stage':<10} {'done':>7} {'stale':>7} {'quarantined':>12} {'blocked':>8} {'pending':>8}   work done      left"]
+        for stage in reach(self.target):
+            kinds = Counter(video.stages.get(stage, "done") for video in self.videos if video.overall != "excluded")
+            past = [video.seconds[stage] for video in self.videos if video.seconds.get(stage)]
+            left = (kinds["todo"] + kinds["stale"]) * median(past) if past else None
+            done = kinds["done"] + kinds["none"]
+            counts = f"{done:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8} {kinds['todo']:>8}"
+            remaining = _hours(left) if left is not None else "unknown"
+            out.append(f"{stage:<10} {counts}   {_hours(sum(past)):>9} {remaining:>9}")
+        return out
+
+    def video_lines(self) -> list[str]:
+        """For people: each video with the state of every stage, and notes."""
+        rows = [(video, " ".join(f"{stage}={kind}" for stage, kind in video.stages.items())) for video in self.videos]
+        return [
+            f"  {video.overall:<11} {video.video}: {stages}" + "".join(f"\n      {note}" for note in video.notes)
+            for video, stages in rows
+        ]
+
+    def lines(self) -> list[str]:
+        """For people: losses with remedies, missing parts, then the headline."""
+        out: list[str] = []
+        for video in self.videos:
+            if video.loss is not None:
+                out.append(
+                    f"  {video.overall:<11} {video.video}: {video.loss.stage}: {video.loss.text}. {video.loss.remedy}".rstrip()
+                )
+            out += [f"  without     {video.video}: {part.stage}: {part.text}" for part in video.parts]
+        return [*out, *self._pending_lines(), self.headline()]
+
+    def _pending_lines(self) -> list[str]:
+        pending = [video for video in self.videos if video.overall == "pending"]
+        waits = [
+            next((f"{s} ({v.why.get(s) or kind})" for s, kind in v.stages.items() if kind in ("todo", "stale")), "")
+            for v in pending[:_LISTED]
+        ]
+        out = [f"  pending     {video.video}: {wait}" for video, wait in zip(pending, waits, strict=False)]
+        return out + ([f"  pending     and {len(pending) - _LISTED} more"] if len(pending) > _LISTED else [])
+
+
+def collect(run: Run, target: str = "create_h5") -> Status:
+    """Judges every video of a run by its receipts; trusts no manifest."""
+    read = ReceiptCache(run.layout)
+    videos = []
+    for entry in run.entries():
+        states = judge(entry.video, run.variants[entry.variant], read, run.layout.output, stages=(target,), vanished=entry.vanished)
+        videos.append(assess(entry.video.id, states, target, vanished=entry.vanished))
+    videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
+    return Status(tuple(videos), target, run.config.max_quarantined)
+
+
+def assess(video: str, states: Mapping[str, StageState], target: str, *, vanished: bool = False) -> VideoStatus:
+    """One video's status from its states (`videolift.records.freshness.judge`)."""
+    kinds = {stage: state.kind for stage, state in states.items()}
+    end = states[target].kind
+    overall: Overall = "done" if end in ("done", "none") else "quarantined" if end in ("quarantined", "blocked") else "pending"
+    losses = [_loss(stage, state.receipt) for stage, state in states.items() if state.kind == "quarantined"]
+    notes = [note for state in states.values() if state.kind == "done" and state.receipt for note in state.receipt.checks]
+    return VideoStatus(
+        video=video,
+        overall=overall,
+        stages=kinds,
+        why={stage: state.why for stage, state in states.items() if state.why},
+        loss=losses[0] if overall == "quarantined" and losses else None,
+        parts=tuple(losses) if overall == "done" else (),
+        notes=(*(["source missing"] if vanished else []), *notes),
+        seconds={stage: state.receipt.seconds for stage, state in states.items() if state.receipt},
+    )
+
+
+def excluded(video: str, reason: str) -> VideoStatus:
+    """A video taken out by decision."""
+    return VideoStatus(video, "excluded", loss=Loss("", "excluded", reason, ""))
+
+
+def reach(target: str) -> tuple[str, ...]:
+    """``target`` and every stage it needs, in order."""
+    wanted = {target}
+    for stage in reversed(STAGES):
+        if stage in wanted:
+            wanted |= set(UPSTREAM[stage])
+    return tuple(stage for stage in STAGES if stage in wanted)
+
+
+def write_quarantine(layout: Layout, videos: Iterable[VideoStatus]) -> Path:
+    """Writes ``quarantine.csv`` whole: a view for people that nothing reads."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["video", "state", "stage", "code", "reason", "remedy"])
+    for video in videos:
+        losses = [loss for loss in (video.loss, *video.parts) if loss is not None]
+        table.writerows([video.video, video.overall, loss.stage, loss.code, loss.text, loss.remedy] for loss in losses)
+    write_text(layout.quarantine, text.getvalue())
+    return layout.quarantine
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 360 else f"{seconds:.1f} s"
+
+
+def _loss(stage: str, receipt: Receipt | None) -> Loss:
+    reason = receipt.reason if receipt else None
+    return Loss(stage, reason.code, reason.text, reason.remedy) if reason else Loss(stage, "unknown", "no reason was recorded", "")

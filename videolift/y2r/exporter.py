@@ -1,0 +1,158 @@
+"""Export to the predecessor's layout: one HDF5 per video with a group per frame, and its ``normalization_stats.yaml``.
+
+Its readers open the result as they are. It differs from ours in conventions, converted here and nowhere else: K counts pixels from
+the corner (+0.5), ``poses`` map camera 0 to camera k, hands are present only where valid at every step, depth is clipped float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import h5py
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from videolift.artifacts import SIDES, Depth
+from videolift.dataset.accumulators import Accumulators
+from videolift.dataset.buckets import Member, merge_sidecars
+from videolift.dataset.file import PackagedFile
+from videolift.dataset.index import Entry, read_index
+from videolift.dataset.layout import METRE_SCALES, SquareView
+from videolift.dataset.normalization_yaml import normalization_table
+from videolift.dataset.windows import window_poses
+from videolift.errors import ConfigError
+from videolift.geometry import invert_pose, pose_9d
+from videolift.hdf5_output import HDF5Output
+from videolift.store import atomic_file, write_text
+
+HAND_NAMES = {
+    "query_uvd": "window_query_uvd",
+    "uvd_displacements": "window_displacement_uvd",
+    "query_rot_6d": "window_query_rot6d",
+    "rot_displacements": "window_displacement_rot6d",
+}
+"""Suffix of the predecessor's ``{side}_wrist_...`` datasets to our array."""
+_TABLE_KEYS = (
+    *("imagenet_mean", "imagenet_std", "track_type", "track_dim", "displacement_mean", "displacement_std"),
+    *("displacement_num_samples", "depth_mean", "depth_std", "depth_num_samples", "pose_mean", "pose_std", "pose_num_samples"),
+    *("hand_uvd_disp_mean", "hand_uvd_disp_std", "hand_rot_disp_mean", "hand_rot_disp_std", "hand_pose_num_samples"),
+)
+_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote. ``left_out``: video to the reason why it has no file."""
+
+    files: tuple[Path, ...]
+    left_out: dict[str, str]
+
+
+def export_y2r(
+    folder: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    group: str | None = None,
+    nearest: Literal["exact", "floor"] = "exact",
+    depth_artifacts: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Writes the videos of a published dataset, and their statistics, into ``out``.
+
+    Args:
+        folder: of the dataset.
+        out: new files appear here; existing ones of the same name are replaced.
+        split: only this one.
+        group: tier-scale to export; None for the group of ``normalization_stats.yaml``. The predecessor knows no groups.
+        nearest: ``floor`` samples depth half a pixel off, as the predecessor did; needs ``depth_artifacts``.
+        depth_artifacts: the output folder's ``depth/``.
+        progress: (done, total) videos.
+
+    Raises:
+        ConfigError: no such dataset, split or group; ``floor`` without the depth artifacts.
+    """
+    if nearest == "floor" and depth_artifacts is None:
+        raise ConfigError("nearest is floor, which needs the depth at its own resolution: name the output folder's depth/")
+    index = read_index(folder)
+    entries, chosen = index.select(split=split, group=group)
+    written, left_out, poses = [], {}, Accumulators()
+    for done, entry in enumerate(entries, 1):
+        if {"depth", "tracks"} <= set(entry.about["parts"]):
+            target = out / f"{entry.video}.hdf5"
+            with PackagedFile(folder / entry.file) as file, atomic_file(target) as temporary:
+                floor = None if depth_artifacts is None or nearest == "exact" else depth_artifacts / f"{entry.video}.h5"
+                _write_video(file, temporary, floor, entry.about.get("text"), poses)
+            written.append(target)
+        else:
+            left_out[entry.video] = f"it has only {', '.join(entry.about['parts']) or 'RGB'}"
+        progress(done, len(entries))
+    exported = [entry for entry in entries if entry.video not in left_out]
+    write_text(out / "normalization_stats.yaml", _table(folder, exported, chosen, poses))
+    return Exported(tuple(written), left_out)
+
+
+def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str | None, poses: Accumulators) -> None:
+    frames = len(file)
+    with HDF5Output(path, ("earliest", "v110")) as target:
+        size = int(file.attribute("size"))
+        video = target.create_dataset("root/video", (frames, 3, size, size), "u1")
+        depth = target.create_dataset("root/depth", (frames, size, size), "f4")
+        for start in range(0, frames, _FRAMES):
+            part = slice(start, min(start + _FRAMES, frames))
+            video[part] = file.rgb(part)
+            depth[part] = file.depth(part) if floor is None else _floor_depth(file, floor, part)
+        K = file.array("camera/intrinsics").astype(np.float64)
+        K[:2, 2] += 0.5
+        target["root/intrinsics"] = K.astype(np.float32)
+        for window, start in enumerate(file.window_start):
+            _write_window(file, target.create_group(f"root/tracks/frame_{start:04d}"), window, poses)
+        target["root/num_frames"], target["root/num_track_ts"], target["root/track_type"] = frames, file.window_length, "3d"
+        if text:
+            target.create_dataset("root/text", data=text, dtype=h5py.string_dtype())
+
+
+def _write_window(file: PackagedFile, group: h5py.Group, window: int, poses: Accumulators) -> None:
+    group["query_coords"], group["displacements"], _ = file.tracks(window)
+    start = int(file.window_start[window])
+    E = file.array("camera/T_camera_world", slice(start, start + file.window_length))
+    pose9d = pose_9d(invert_pose(window_poses(E)[0])).astype(np.float32)
+    group["poses"] = pose9d
+    poses.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
+    if not file.has("hands/window_query_uvd"):
+        return
+    for side, name in enumerate(SIDES):
+        arrays = {theirs: file.array(f"hands/{ours}", (window, side)) for theirs, ours in HAND_NAMES.items()}
+        if file.hands_whole[window, side] and all(np.isfinite(array).all() for array in arrays.values()):
+            for theirs, array in arrays.items():
+                group[f"{name}_wrist_{theirs}"] = array
+
+
+def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.float32]:
+    view = SquareView(**file.attribute("view"))
+    with Depth(artifact) as depth:
+        square = view.cut(depth[part]).astype(np.float32)
+    scale = (file.attribute("hand_scale") or {}).get("factor") or 1.0
+    z = np.stack([cv2.resize(image, (view.size, view.size), interpolation=cv2.INTER_NEAREST) for image in square]) * np.float32(
+        scale
+    )
+    if file.depth_range_m is not None:
+        np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)
+    return z
+
+
+def _table(folder: Path, entries: list[Entry], group: str, poses: Accumulators) -> str:
+    members = [Member(e.video, folder / e.file, e.sha256, given_split="all") for e in entries]
+    statistics = merge_sidecars(members).part(group, "all")
+    statistics.parts.pop("pose", None)
+    statistics.merge(poses)
+    table = normalization_table(statistics, {}, group=group, videos=[], left_out={})
+    wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
+    if group.partition("-")[2] not in METRE_SCALES:
+        wanted["depth_unit"] = "median depth of each clip"
+    return yaml.safe_dump(wanted, sort_keys=True)

@@ -1,0 +1,164 @@
+"""The predecessor's packaged files (h5_dataset/), where nothing else of a video is left: what can be taken back out of them.
+
+Camera poses were stored per window only, as ``inv(E_s) E_k``; chained from the first frame on they give every pose if the first
+camera was the world's origin, as its SLAM had it. Whether that holds is measured on the depth maps, not assumed. Wrists were stored
+in each frame's own camera and come back exactly; joints and fingers were not stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts import JOINTS, MANO_JOINTS, SIDES
+from videolift.artifacts.tracks import Window
+from videolift.dataset.quality import SCORES, QualityMeter
+from videolift.errors import CorruptFile
+from videolift.geometry import Float, mirror_rotation, rotation_from_6d, unproject
+from videolift.y2r.repairs import Imported, repair_window
+
+_KEY = "frame_{:04d}"
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """One file's content as our artifacts want it, at its packaged size.
+
+    Attributes:
+        rgb: (T, S, S, 3); depth: (T, S, S) f16, as clipped by the predecessor; K: (3, 3) in our convention.
+        T_camera_world: (T, 4, 4), None where the chained poses do not agree with the depth.
+        windows: by start, None without poses.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    K: Float
+    T_camera_world: Float | None
+    window_length: int
+    stride: int
+    windows: dict[int, Window] | None
+    hands: Imported | None
+    text: str
+    notes: tuple[str, ...]
+
+
+def unpack(path: Path, *, metric: bool) -> Unpacked:
+    """Reads one file of 3D tracks.
+
+    Raises:
+        CorruptFile: unreadable, 2D tracks, or without windows.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _unpack(file["root"], metric)
+    except (OSError, KeyError) as error:
+        raise CorruptFile(f"{path.name} is none of the predecessor's files: {error}") from error
+
+
+def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
+    kind = root["track_type"][()]
+    starts = sorted(int(name.removeprefix("frame_")) for name in root["tracks"])
+    if kind not in (b"3d", "3d") or not starts:
+        raise CorruptFile(f"holds {kind!r} tracks in {len(starts)} windows; only 3D tracks can be imported")
+    rgb, depth, K = root["video"][...], root["depth"][...].astype(np.float16), root["intrinsics"][...].astype(np.float64)
+    K[:2, 2] -= 0.5
+    size, length = rgb.shape[-1], int(root["num_track_ts"][()])
+    stride = min(np.diff(starts), default=1)
+    notes = ["depth: beyond the predecessor's limits it was clipped, what it was is lost"]
+    E = _chained(root, starts, len(rgb), length)
+    residual = None if E is None else _residual(depth, K, E, max(1, min(length - 1, len(rgb) // 2)))
+    windows: dict[int, Window] | None = None
+    if E is None or residual is None or residual > SCORES["depth_residual"].threshold:
+        why = "windows do not overlap" if E is None else f"depth moved by them is off by {residual or np.nan:.1%}"
+        notes.append(f"camera and tracks: left out, poses cannot be taken back out of the windows ({why})")
+        E = None
+    else:
+        notes.append("camera: poses chained from the windows, the first camera being the world's origin; depth agrees")
+        notes.append("tracks: taken out of wrongly composed window poses; points whose depth was clipped are gone")
+        windows = {
+            start: _window(root["tracks"][_KEY.format(start)], E[start : start + length], K, size, start) for start in starts
+        }
+    hands = _hands(root, starts, len(rgb), K, size, metric)
+    text = root["text"][()] if "text" in root else b""
+    plain = text.decode() if isinstance(text, bytes) else str(text)
+    rgb = np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
+    return Unpacked(rgb, depth, K, E, length, int(stride), windows, hands, plain, tuple(notes))
+
+
+def _chained(root: h5py.Group, starts: list[int], frames: int, length: int) -> Float | None:
+    """E of every frame from ``P_k = inv(E_s) E_(s+k)``: each window continues from a frame that an earlier one reached."""
+    E = np.full((frames, 4, 4), np.nan)
+    E[starts[0]] = np.eye(4)
+    for start in starts:
+        if not np.isfinite(E[start]).all():
+            return None
+        P = np.tile(np.eye(4), (length, 1, 1))
+        nine = root["tracks"][_KEY.format(start)]["poses"][...].astype(np.float64)
+        P[:, :3, :3], P[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
+        E[start : start + length] = E[start] @ P
+    return E
+
+
+def _residual(depth: NDArray[np.float16], K: Float, E: Float, gap: int) -> float | None:
+    """Disagreement of depth over ``gap`` frames: from one frame to the next, even wrong poses move little."""
+    meter = QualityMeter(len(depth[::gap]), K, E[::gap])
+    meter.depth(0, depth[::gap])
+    value = meter.table()["depth_residual"]["value"]
+    return None if value is None else float(value)
+
+
+def _window(group: h5py.Group, E: Float, K: Float, size: int, start: int) -> Window:
+    query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
+    low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
+    clipped = np.isin(query[:, 2], [value for value in (low, high) if (query[:, 2] == value).sum() > 1])
+    uvd = (query[None] + displacement)[:, ~clipped]
+    xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
+    wrong = np.linalg.inv(E[0]) @ E
+    return repair_window(xyz, wrong, E, K, start)[0]
+
+
+def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int, metric: bool) -> Imported | None:
+    valid, T = np.zeros((frames, 2), bool), np.full((frames, 2, 4, 4), np.nan)
+    for start in starts:
+        group = root["tracks"][_KEY.format(start)]
+        for side, name in enumerate(SIDES):
+            if f"{name}_wrist_query_uvd" in group:
+                part = slice(start, start + len(group["poses"]))
+                T[part, side], valid[part, side] = _wrists(group, name, K, size), True
+    if not valid.any():
+        return None
+    T[valid, 0, 3] += 0.5 * T[valid, 2, 3] / K[0, 0]
+    T[valid, 1, 3] += 0.5 * T[valid, 2, 3] / K[1, 1]
+    if not metric:
+        T[..., :3, 3] = np.nan
+    empty = {
+        "score": (),
+        "keypoints_px": (len(JOINTS), 2),
+        "joints_camera": (len(JOINTS), 3),
+        "mano_pose": (len(MANO_JOINTS), 3, 3),
+    }
+    arrays: dict[str, NDArray[Any]] = {name: np.full((frames, 2, *shape), np.nan) for name, shape in empty.items()}
+    arrays |= {"valid": valid, "interpolated": np.zeros_like(valid), "T_camera_wrist": T}
+    notes = ["hands: wrists alone, in frames that lie in a window where they are valid throughout; joints were not stored"]
+    notes += ["hands: left wrists mirrored, they were those of a right hand"] if valid[:, 0].any() else []
+    notes += [] if metric else ["hands: translations given up, they stood in the depth's unknown unit"]
+    return Imported(arrays, np.full((2, 10), np.nan, np.float32), tuple(notes))
+
+
+def _wrists(group: h5py.Group, name: str, K: Float, size: int) -> Float:
+    """(L, 4, 4) wrists, step k in camera k: the predecessor left them there."""
+
+    def read(key: str) -> Float:
+        return np.asarray(group[f"{name}_wrist_{key}"][...], np.float64)
+
+    uvd = read("query_uvd") + read("uvd_displacements")
+    R = rotation_from_6d(read("rot_displacements")) @ rotation_from_6d(read("query_rot_6d"))
+    T = np.tile(np.eye(4), (len(uvd), 1, 1))
+    T[:, :3, :3] = mirror_rotation(R) if name == "left" else R
+    T[:, :3, 3] = unproject(uvd[:, :2] * size - 0.5, uvd[:, 2], K)
+    return T
