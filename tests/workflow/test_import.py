@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from harness import FIXTURES, Project
-from tests.videolift.dataset.test_import_y2r import FRAMES, LENGTH, packaged_with_its_mistakes
+from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from typer.testing import CliRunner
 
 from stages.engine.plan import make_plan

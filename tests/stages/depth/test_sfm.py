@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.stages.depth.test_features import texture
+from tests.stages.depth.motion.test_features import texture
 
 from stages.depth.motion.features import follow_features
 from stages.depth.motion.grey import GreyFrames

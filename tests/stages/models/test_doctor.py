@@ -18,7 +18,7 @@ from videolift.config import STAGES, parse_config
 from videolift.errors import BackendUnavailable, ExitCode
 from videolift.pool import Device
 
-STANDINS = Path(__file__).parent / "standins"
+STANDINS = Path(__file__).parents[1] / "standins"
 NO_CARD = "no NVIDIA driver answers. Check with: nvidia-smi; without a card use: preset: cpu"
 
 
