@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 from harness import FIXTURES, Project
-from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from typer.testing import CliRunner
 
 from stages.engine.plan import make_plan
 from stages.engine.plan_report import Forecast
 from stages.sample import render
+from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from videolift.cli import app
 from videolift.config import load_config
 from videolift.records.receipts import read_receipt

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.stages.depth.motion.test_features import texture
 
 from stages.depth.motion.features import follow_features
 from stages.depth.motion.grey import GreyFrames
 from stages.depth.motion.trajectory import Trajectory, solve_trajectory
 from stages.depth.sfm import SfmDepth
 from stages.sample import render
+from tests.stages.depth.motion.test_features import texture
 from tests.stages.depth.truth import moving_now
 from videolift.config import SfmSettings
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
