@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.tracks.chain import DenseFlow, lift
-from stages.tracks.queries import Queries, make
+from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
@@ -150,7 +150,7 @@ class FlowTracks:
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result."""
-        return self._settings.model_dump(mode="json", exclude={"backend", "options", "segment_s", "tapip3d"})
+        return self._settings.model_dump(mode="json", include={*WINDOW_SETTINGS, "flow"})
 
     def load(self, device: Device) -> None:
         """Nothing to load."""

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from videolift.config import TracksSettings
 from videolift.errors import BadInput
 
+WINDOW_SETTINGS = frozenset({"seed", "window_length", "stride", "query", "points", "mask_erode_px"})
+"""Settings of the stage that decide which windows and points there are, whatever tracks them."""
+
 
 @dataclass(frozen=True, repr=False)
 class Queries:

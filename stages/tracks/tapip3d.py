@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stages.backend import Inputs, Progress, Quality
 from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from stages.tracks.flow import Scene, scene_of, window_starts
-from stages.tracks.queries import Queries, make
+from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
@@ -120,9 +120,9 @@ class Tapip3dTracks(ModelBackend):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
-        own = {"weights", "python", "checkout"}
-        without: Any = dict.fromkeys(("backend", "options", "segment_s", "flow"), True) | {"tapip3d": own}
-        return {**self._settings.model_dump(mode="json", exclude=without), "weights": weights_identity(self._shelf, self.weights)}
+        windows = self._settings.model_dump(mode="json", include=WINDOW_SETTINGS)
+        own = self._settings.tapip3d.model_dump(mode="json", exclude={"weights", "python", "checkout"})
+        return {**windows, "tapip3d": own, "weights": weights_identity(self._shelf, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
