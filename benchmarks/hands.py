@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import Inputs
-from stages.hands.mediapipe import BACKEND, Camera, measure
-from stages.hands.temporal import Detection
+from stages.hands.clip_camera import ClipCamera
+from stages.hands.identity import Detection
+from stages.hands.mediapipe import BACKEND, measure_hands
 from stages.models.environments import ROOT, build
 from stages.sample import CLIPS, Truth, render
 from stages.sample.artifacts import write_truth_artifacts
@@ -46,7 +47,7 @@ def with_true_keypoints(truth: Truth) -> None:
     hands = [Detection(k, truth.keypoints_px[k], 1.0, float(side)) for k in range(len(truth.rgb))]
     sides = (hands, []) if side == 0 else ([], hands)
     for depth, name in ((truth.depth_m, "true keypoints, metric depth"), (None, "true keypoints, no depth")):
-        found = measure(len(truth.rgb), sides, Camera(truth.K, "depth", depth), fingers_away=True).series
+        found = measure_hands(len(truth.rgb), sides, ClipCamera(truth.K, "depth", depth), fingers_away=True).series
         print(figures(name, found.T_camera_wrist[:, side], found.valid[:, side], truth))
 
 

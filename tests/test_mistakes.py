@@ -109,7 +109,7 @@ def test_left_hands_are_mirrored_to_the_fingertips():
         "betas": np.zeros((2, 10)),
         "keypoints_px": np.zeros((2, 21, 2)),
     }
-    right, left = (wilor.Poses.of(reply, side) for side in ("right", "left"))
+    right, left = (wilor.HandPoses.of(reply, side) for side in ("right", "left"))
     finger = np.array([-0.03, 0.002, 0.01])  # in the frame of its parent, as a right hand has it
     for n in range(2):
         for joint in range(15):

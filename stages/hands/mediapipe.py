@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.hands.temporal import LINK_GAP, Detection, Series, assign_sides, link, steady, without_duplicates
+from stages.hands.clip_camera import ClipCamera, clip_camera
+from stages.hands.identity import LINK_GAP, Detection, assign_sides, link, without_duplicates
+from stages.hands.temporal import Series, steady, write_series
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
 from stages.models.environments import read_environment
 from stages.models.model_process import ModelBackend
-from videolift.artifacts import SIDES, ArtifactWriter, Clip, Depth, HandsWriter
+from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
-from videolift.errors import CorruptFile
-from videolift.geometry import Float, pinhole
+from videolift.geometry import Float
+from videolift.isolation import Arrays
 from videolift.pool import Device
 
-CALL_FRAMES = 16
-ROWS = 1024
+_CALL_FRAMES = 16
 MAX_HANDS = 4
 """Per region; a third and a fourth hand are told apart from the first two by time, then left out."""
 TILE_SHARE = 0.6
@@ -34,30 +34,13 @@ ENLARGE_PX = 480
 """Smaller regions are enlarged to this shorter side; the palm detector misses hands of few pixels."""
 MIN_SEEN_S = 0.3
 """A hand seen for less, all its frames together, is taken for chance."""
-FOCAL_GUESS = 0.85
-"""Focal length as a share of the long side where nothing is known of the camera."""
 POOR_FIT = 0.06
 """A palm off by more than this share of the hand's size fits poorly (measured on photos: median 0.021, p90 0.047)."""
 _FIELDS = ("frame", "region", "keypoints_px", "score", "right")
 
 
 @dataclass(frozen=True)
-class Camera:
-    """What hands are measured with.
-
-    Attributes:
-        K: (3, 3).
-        source: ``depth``, ``calibration`` or ``assumed``.
-        depth_m: depth in metres by frame; None where depth is missing or is not metric.
-    """
-
-    K: Float
-    source: Literal["depth", "calibration", "assumed"]
-    depth_m: Depth | NDArray[np.floating] | None
-
-
-@dataclass(frozen=True)
-class Measured:
+class MeasuredHands:
     """Hands before anything is done about time.
 
     Attributes:
@@ -106,12 +89,12 @@ class MediapipeHands(ModelBackend):
         assert inputs.clip is not None
         assert isinstance(out, HandsWriter)
         clip, settings = inputs.clip, self._settings
-        camera = camera_of(clip, inputs.depth)
-        detections = self._detections(clip, out, max(1, round(CALL_FRAMES * shrink)), progress)
+        camera = clip_camera(clip, inputs.depth)
+        detections = self._detections(clip, out, max(1, round(_CALL_FRAMES * shrink)), progress)
         sides = assign_sides([track for track in link(detections) if len(track) >= MIN_SEEN_S * clip.fps])
-        measured = measure(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
+        measured = measure_hands(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
-        write(series, out)
+        write_series(series, np.full((2, 10), np.nan), out)  # the shape is MANO's, not measured
         out.describe(
             backend=self.name,
             wrist_method=measured.method,
@@ -121,7 +104,7 @@ class MediapipeHands(ModelBackend):
             has_mano=False,
             has_joints=camera.depth_m is not None,
         )
-        return quality(series, measured, camera)
+        return _quality(series, measured, camera)
 
     def _detections(self, clip: Clip, out: HandsWriter, call_frames: int, progress: Progress) -> list[Detection]:
         """All detections, segment by segment; segments of a killed attempt are not looked at again."""
@@ -130,14 +113,14 @@ class MediapipeHands(ModelBackend):
         for start in range(0, len(clip), segment):
             stop = min(start + segment, len(clip))
             name = f"detections-{start}-{stop}"
-            arrays = out.load_part(name)
+            arrays: Arrays | None = out.load_part(name)
             if arrays is None:
                 arrays = self._look(clip, start, stop, call_frames, progress)
                 out.save_part(name, **arrays)
             found += detections_of(arrays)
         return found
 
-    def _look(self, clip: Clip, start: int, stop: int, call_frames: int, progress: Progress) -> dict[str, NDArray[Any]]:
+    def _look(self, clip: Clip, start: int, stop: int, call_frames: int, progress: Progress) -> Arrays:
         meta = {"regions": regions(clip.width, clip.height, tiles=self._settings.mediapipe.tiles), "min_side_px": ENLARGE_PX}
         parts = []
         for first in range(start, stop, call_frames):
@@ -147,7 +130,7 @@ class MediapipeHands(ModelBackend):
                 progress(first + done, len(clip))
 
             arrays = self._call(meta, {"rgb": frames}, report)
-            parts.append(arrays | {"frame": arrays["frame"] + first})
+            parts.append({**arrays, "frame": arrays["frame"] + first})
         return {name: np.concatenate([part[name] for part in parts]) for name in _FIELDS}
 
 
@@ -158,7 +141,7 @@ def regions(width: int, height: int, *, tiles: bool) -> list[list[int]]:
     return [[0, 0, width, height], *(corners if tiles else [])]
 
 
-def detections_of(arrays: dict[str, NDArray[Any]]) -> list[Detection]:
+def detections_of(arrays: Arrays) -> list[Detection]:
     """Hands of each frame, each once: as seen in the whole image if it was, else in the tile that is surest of it."""
     order = np.lexsort((arrays["region"], -arrays["score"], arrays["region"] > 0, arrays["frame"]))
     found: dict[int, list[Detection]] = {}
@@ -173,23 +156,9 @@ def detections_of(arrays: dict[str, NDArray[Any]]) -> list[Detection]:
     return [hand for hands in found.values() for hand in without_duplicates(hands)]
 
 
-def camera_of(clip: Clip, depth: Depth | None) -> Camera:
-    """The camera of a clip, with depth only where it is in measured metres.
-
-    Raises:
-        CorruptFile: clip and depth differ in length.
-    """
-    if depth is not None:
-        if len(depth) != len(clip):
-            raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(clip)}")
-        return Camera(depth.K.astype(np.float64), "depth", depth if depth.scale == "metric" else None)
-    if "K_given" in clip.attrs:
-        return Camera(np.array(clip.attrs["K_given"], np.float64), "calibration", None)
-    size_px = clip.width, clip.height
-    return Camera(pinhole(FOCAL_GUESS * max(size_px), *size_px), "assumed", None)
-
-
-def measure(frames: int, sides: tuple[list[Detection], list[Detection]], camera: Camera, *, fingers_away: bool) -> Measured:
+def measure_hands(
+    frames: int, sides: tuple[list[Detection], list[Detection]], camera: ClipCamera, *, fingers_away: bool
+) -> MeasuredHands:
     """Wrists and joints of the detections of both sides.
 
     One method per side and video, so that a wrist does not jump between two that disagree: Kabsch where depth in metres shows
@@ -209,10 +178,10 @@ def measure(frames: int, sides: tuple[list[Detection], list[Detection]], camera:
             misfits.append(fit.residual_px / float(hand_size_px(series.keypoints_px[frame, i])))
         method[side] = next((fit.method for fit in fits.values()), None)
         residual_px[side] = round(float(np.median([fit.residual_px for fit in fits.values()])), 3) if fits else None
-    return Measured(series, method, residual_px, float(np.mean(np.array(misfits) > POOR_FIT)) if misfits else 0.0)
+    return MeasuredHands(series, method, residual_px, float(np.mean(np.array(misfits) > POOR_FIT)) if misfits else 0.0)
 
 
-def _see(series: Series, i: int, hands: list[Detection], camera: Camera) -> None:
+def _see(series: Series, i: int, hands: list[Detection], camera: ClipCamera) -> None:
     for hand in hands:
         series.keypoints_px[hand.frame, i], series.score[hand.frame, i] = hand.keypoints_px, hand.score
         if camera.depth_m is not None:
@@ -241,15 +210,7 @@ def fits_by_pnp(hands: list[Detection], K: Float, side: str, *, fingers_away: bo
     return chosen
 
 
-def write(series: Series, out: HandsWriter) -> None:
-    """Appends a series; betas are NaN, not measured."""
-    for start in range(0, len(series.valid), ROWS):
-        rows = slice(start, start + ROWS)
-        out.append_frames(**{name: array[rows] for name, array in vars(series).items()})
-    out.put(betas=np.full((2, 10), np.nan))
-
-
-def quality(series: Series, measured: Measured, camera: Camera) -> Quality:
+def _quality(series: Series, measured: MeasuredHands, camera: ClipCamera) -> Quality:
     """What a person should know of the result."""
     figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
     figures |= {"interpolated_share": float(series.interpolated.mean()), "poor_fit_share": measured.poor_share}

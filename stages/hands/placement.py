@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.hands.wrist import PALM_DEPTH_SPREAD_M, SKIN_TO_JOINT_M, depth_under
+from videolift.geometry import Float
 
-Float = NDArray[np.floating]
-_LEAST_JOINTS = 6
+_MIN_JOINTS = 6
 
 
 @dataclass(frozen=True)
-class Place:
+class WristPlace:
     """One hand's wrist.
 
     Attributes:
@@ -31,7 +31,9 @@ class Place:
     depth_z_m: float
 
 
-def locate(joints_m: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, depth_m: NDArray[np.floating] | None) -> Place | None:
+def locate_wrist(
+    joints_m: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, depth_m: NDArray[np.floating] | None
+) -> WristPlace | None:
     """Where the wrist is; None where no place in front of the camera fits.
 
     Args:
@@ -41,13 +43,13 @@ def locate(joints_m: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, depth_m: 
         depth_m: (H, W) in metres, 0 invalid, or None.
     """
     joints, uv = np.asarray(joints_m, np.float64), np.asarray(keypoints_px, np.float64)
-    by_size = translation(joints, uv, K)
+    by_size = wrist_translation(joints, uv, K)
     if not np.isfinite(by_size).all() or (by_size[2] + joints[:, 2]).min() <= 0:
         return None
-    return Place(by_size, float("nan") if depth_m is None else _depth_of_wrist(joints, uv, depth_m))
+    return WristPlace(by_size, float("nan") if depth_m is None else _depth_of_wrist(joints, uv, depth_m))
 
 
-def translation(joints_m: Float, keypoints_px: Float, K: ArrayLike, z_m: float | None = None) -> Float:
+def wrist_translation(joints_m: Float, keypoints_px: Float, K: ArrayLike, z_m: float | None = None) -> Float:
     """The translation (3) that best projects ``joints_m`` (n, 3) onto ``keypoints_px`` (n, 2), linear least squares.
 
     Each pixel gives two equations f (X + t_x) = (u - c) (Z + t_z). With ``z_m`` the third component is kept.
@@ -64,8 +66,8 @@ def translation(joints_m: Float, keypoints_px: Float, K: ArrayLike, z_m: float |
     return np.array([*across, z_m])
 
 
-def agree(
-    places: list[Place | None], joints_m: list[Float], keypoints_px: list[Float], K: ArrayLike
+def wrists_by_one_method(
+    places: list[WristPlace | None], joints_m: list[Float], keypoints_px: list[Float], K: ArrayLike
 ) -> tuple[list[Float | None], str]:
     """Wrist positions of one hand over a video, by one method, so that the wrist does not jump between two; and the method.
 
@@ -83,7 +85,7 @@ def agree(
             out.append(None)
             continue
         z = place.depth_z_m if np.isfinite(place.depth_z_m) else usual * place.by_size_m[2]
-        out.append(translation(joints, uv, K, z))
+        out.append(wrist_translation(joints, uv, K, z))
     return out, "hand_depth"
 
 
@@ -91,7 +93,7 @@ def _depth_of_wrist(joints_m: Float, keypoints_px: Float, depth_m: NDArray[np.fl
     """Median over the joints of the depth that each implies for the wrist, outliers left out; NaN with too few."""
     implied = depth_under(depth_m, keypoints_px) + SKIN_TO_JOINT_M - joints_m[:, 2]
     implied = implied[np.isfinite(implied)]
-    if len(implied) < _LEAST_JOINTS:
+    if len(implied) < _MIN_JOINTS:
         return float("nan")
     near = implied[np.abs(implied - np.median(implied)) <= PALM_DEPTH_SPREAD_M]
-    return float(np.median(near)) if len(near) >= _LEAST_JOINTS else float("nan")
+    return float(np.median(near)) if len(near) >= _MIN_JOINTS else float("nan")

@@ -1,57 +1,23 @@
 """Time: single-frame hand measurements to two steady series, left and right.
 
-Detections are linked into tracks and each track votes on its side; wrist outliers are dropped by looking both ways; short gaps are
-filled, rotations by slerp, joints bone by bone, and flagged. Shared by every hands backend; knows no model.
+Wrist outliers are dropped by looking both ways; short gaps are filled, rotations by slerp, joints bone by bone, and flagged.
+Shared by every hands backend; knows no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.artifacts import SIDES
-from videolift.geometry import invert_pose, slerp, transform
+from videolift.artifacts import SIDES, HandsWriter
+from videolift.geometry import Float, invert_pose, slerp, transform
 
-Float = NDArray[np.floating]
+_ROWS = 1024
+"""Rows written at once."""
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 """Parent of each of the 21 joints in OpenPose order, -1 for the wrist."""
-
-SAME_HAND = 0.5
-"""Two detections in one frame whose keypoints lie within this share of the hand's size are one hand."""
-LINK_REACH = 1.5
-"""A hand moves by at most this many of its sizes between frames that are linked."""
-LINK_GAP = 5
-"""Frames without a detection that a track survives."""
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One hand in one frame, as a detector reports it.
-
-    Attributes:
-        frame: index in the clip.
-        keypoints_px: (21, 2).
-        score: 0 to 1.
-        right: 0 to 1, the detector's belief that this is a right hand, in a camera's true (not mirrored) image.
-    """
-
-    frame: int
-    keypoints_px: Float
-    score: float
-    right: float
-
-    @property
-    def centre_px(self) -> Float:
-        """Mean keypoint (2)."""
-        return self.keypoints_px.mean(0)
-
-    @property
-    def size_px(self) -> float:
-        """Longer side of the box around the keypoints."""
-        return float(np.ptp(self.keypoints_px, axis=0).max())
 
 
 @dataclass(frozen=True)
@@ -85,56 +51,6 @@ class Series:
     def copy(self) -> Series:
         """A series with arrays of its own."""
         return replace(self, **{name: array.copy() for name, array in vars(self).items()})
-
-
-def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
-    """Of detections in one frame that are the same hand (seen whole and in tiles), the first; the caller puts the best first."""
-    kept: list[Detection] = []
-    for new in detections:
-        apart = [_mean_distance(new, old) / max(new.size_px, old.size_px, 1.0) for old in kept]
-        if all(distance > SAME_HAND for distance in apart):
-            kept.append(new)
-    return kept
-
-
-def link(detections: Sequence[Detection]) -> list[list[Detection]]:
-    """Tracks: detections of one hand through time, each in order of frames. Nearest pairs are linked first."""
-    tracks: list[list[Detection]] = []
-    alive: list[list[Detection]] = []
-    by_frame: dict[int, list[Detection]] = {}
-    for detection in detections:
-        by_frame.setdefault(detection.frame, []).append(detection)
-    for frame in sorted(by_frame):
-        free = dict(enumerate(by_frame[frame]))
-        waiting = {i: track for i, track in enumerate(alive) if frame - track[-1].frame <= LINK_GAP + 1}
-        alive = list(waiting.values())
-        pairs = sorted((_apart(track[-1], d), i, j) for i, track in waiting.items() for j, d in free.items())
-        for distance, i, j in pairs:
-            if distance <= LINK_REACH and i in waiting and j in free:
-                waiting.pop(i).append(free.pop(j))
-        new = [[d] for d in free.values()]
-        tracks += new
-        alive += new
-    return tracks
-
-
-def assign_sides(tracks: Sequence[list[Detection]]) -> tuple[list[Detection], list[Detection]]:
-    """Detections of the left and of the right hand, at most one per frame and side.
-
-    Every track votes with all its frames, weighted by score, because a single frame's label is often wrong. The surest track
-    is placed first; one that would sit on an occupied side for most of its frames takes the other; what then still collides
-    belongs to a third hand and is left out.
-    """
-    sides: tuple[dict[int, Detection], dict[int, Detection]] = ({}, {})
-    for track in sorted(tracks, key=lambda t: (-abs(_vote(t)), t[0].frame, tuple(t[0].centre_px))):
-        wanted = int(_vote(track) >= 0)
-        for side in (wanted, 1 - wanted):
-            free = [d for d in track if d.frame not in sides[side]]
-            if len(free) * 2 > len(track):
-                sides[side].update((d.frame, d) for d in free)
-                break
-    left, right = ([side[frame] for frame in sorted(side)] for side in sides)
-    return left, right
 
 
 def steady(series: Series, pts_seconds: ArrayLike, *, max_gap: int, max_speed_m_s: float) -> Series:
@@ -209,6 +125,13 @@ def median_betas(betas: ArrayLike, valid: ArrayLike) -> Float:
     return out
 
 
+def write_series(series: Series, betas: ArrayLike, out: HandsWriter) -> None:
+    """Appends a series to an artifact, with the shape (2, 10) of both hands."""
+    for start in range(0, len(series.valid), _ROWS):
+        out.append_frames(**{name: array[start : start + _ROWS] for name, array in vars(series).items()})
+    out.put(betas=betas)
+
+
 def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
     inside = np.arange(first + 1, last)
     shares = (times[inside] - times[first]) / (times[last] - times[first])
@@ -222,7 +145,8 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
         for joint in range(pose_ends.shape[1]):
             out.mano_pose[inside, side, joint] = slerp([0.0, 1.0], pose_ends[:, joint], shares)
     for frame, share in zip(inside, shares, strict=True):
-        between = interpolate_joints(*out.joints_camera[[first, last], side], *ends, out.T_camera_wrist[frame, side], float(share))
+        a, b = out.joints_camera[first, side], out.joints_camera[last, side]
+        between = interpolate_joints(a, b, ends[0], ends[1], out.T_camera_wrist[frame, side], float(share))
         out.joints_camera[frame, side] = between
         if np.isnan(out.keypoints_px[frame, side]).any():
             out.keypoints_px[frame, side] = (1 - share) * out.keypoints_px[first, side] + share * out.keypoints_px[last, side]
@@ -262,16 +186,4 @@ def _turn(a: Float, b: Float, share: float) -> Float:
         direction = u
     else:
         direction = (np.sin((1 - share) * angle) * u + np.sin(share * angle) * v) / np.sin(angle)
-    return ((1 - share) * lengths[0] + share * lengths[1]) * direction
-
-
-def _vote(track: list[Detection]) -> float:
-    return sum(d.score * (2 * d.right - 1) for d in track)
-
-
-def _mean_distance(a: Detection, b: Detection) -> float:
-    return float(np.linalg.norm(a.keypoints_px - b.keypoints_px, axis=1).mean())
-
-
-def _apart(old: Detection, new: Detection) -> float:
-    return float(np.linalg.norm(old.centre_px - new.centre_px)) / max(old.size_px, new.size_px, 1.0)
+    return np.asarray(((1 - share) * lengths[0] + share * lengths[1]) * direction)

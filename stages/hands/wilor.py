@@ -7,6 +7,7 @@ detector run in their own interpreter (`wilor_worker`), which is where their lic
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,24 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.hands.mediapipe import Camera, camera_of
-from stages.hands.placement import agree, locate
-from stages.hands.temporal import Detection, Series, assign_sides, link, median_betas, steady, without_duplicates
+from stages.hands.clip_camera import ClipCamera, clip_camera
+from stages.hands.identity import Detection, assign_sides, link, without_duplicates
+from stages.hands.placement import locate_wrist, wrists_by_one_method
+from stages.hands.temporal import Series, median_betas, steady, write_series
 from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
 from videolift.geometry import Float, mirror_points, mirror_rotation
+from videolift.isolation import Arrays
 from videolift.pool import Device
 
 WORKER = Path(__file__).with_name("wilor_worker.py")
 CALL_FRAMES = 16
-ROWS = 1024
-_BOXES = ("frame", "box", "score", "right")
-_POSES = ("joints", "global_orient", "hand_pose", "betas", "keypoints_px")
+_BOX_FIELDS = ("frame", "box", "score", "right")
+_POSE_FIELDS = ("joints", "global_orient", "hand_pose", "betas", "keypoints_px")
 
 
 @dataclass(frozen=True)
-class Boxes:
+class HandBoxes:
     """The detected hands of one side, in order of frames.
 
     Attributes:
@@ -47,7 +49,7 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Poses:
+class HandPoses:
     """What the model says of one side's boxes, turned into that side's own geometry.
 
     Attributes:
@@ -65,11 +67,12 @@ class Poses:
     keypoints_px: Float
 
     @classmethod
-    def of(cls, reply: dict[str, NDArray[Any]], side: str) -> Poses:
+    def of(cls, reply: Arrays, side: str) -> HandPoses:
         """From the worker's arrays, in which every hand is a right one."""
-        values = {name: reply[name].astype(np.float64) for name in _POSES}
-        joints = values["joints"] - values["joints"][:, :1]
-        R, pose = values["global_orient"], values["hand_pose"]
+        values = {name: reply[name].astype(np.float64) for name in _POSE_FIELDS}
+        joints: Float = values["joints"] - values["joints"][:, :1]
+        R: Float = values["global_orient"]
+        pose: Float = values["hand_pose"]
         if side == "left":
             joints, R, pose = mirror_points(joints), mirror_rotation(R), mirror_rotation(pose)
         return cls(joints, R, pose, values["betas"], values["keypoints_px"])
@@ -118,14 +121,12 @@ class WilorHands(ModelBackend):
         assert inputs.clip is not None
         assert isinstance(out, HandsWriter)
         clip, settings = inputs.clip, self._settings
-        camera = camera_of(clip, inputs.depth)
+        camera = clip_camera(clip, inputs.depth)
         work = _Work(self._call, clip, out, settings, shrink, progress)
         sides = boxes_by_side(work.detect())
-        series, betas, method = measure(len(clip), sides, work.poses(sides), camera)
+        series, betas, method = place_hands(len(clip), sides, work.poses(sides), camera)
         found = steady(series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
-        for start in range(0, len(clip), ROWS):
-            out.append_frames(**{name: array[start : start + ROWS] for name, array in vars(found).items()})
-        out.put(betas=median_betas(betas, found.valid & ~found.interpolated))
+        write_series(found, median_betas(betas, found.valid & ~found.interpolated), out)
         how = {"K": camera.K.tolist(), "K_source": camera.source}
         out.describe(backend=self.name, wrist_method=method, has_mano=True, has_joints=True, **how)
         return _quality(found, camera)
@@ -134,51 +135,61 @@ class WilorHands(ModelBackend):
 class _Work:
     """The two passes over the frames, segment by segment; what a killed attempt had done is not done again."""
 
-    def __init__(self, call: Any, clip: Clip, out: HandsWriter, settings: HandsSettings, shrink: float, progress: Progress) -> None:
+    def __init__(
+        self,
+        call: Callable[[Mapping[str, Any], Arrays], Arrays],
+        clip: Clip,
+        out: HandsWriter,
+        settings: HandsSettings,
+        shrink: float,
+        progress: Progress,
+    ) -> None:
         self._call, self._clip, self._out, self._settings, self._progress = call, clip, out, settings, progress
         self._frames = max(1, round(CALL_FRAMES * shrink))
         self._crops = max(1, round(settings.wilor.batch_crops * shrink))
 
-    def detect(self) -> dict[str, NDArray[Any]]:
-        """Boxes of all frames; ``frame`` counts from the clip's first."""
+    def detect(self) -> Arrays:
+        """HandBoxes of all frames; ``frame`` counts from the clip's first."""
         meta = {"do": "detect", "min_confidence": self._settings.wilor.min_confidence, "batch_frames": self._frames}
 
-        def look(start: int, stop: int) -> dict[str, NDArray[Any]]:
-            return self._call(meta, {"rgb": self._clip[start:stop]})  # type: ignore[no-any-return]
+        def look(start: int, stop: int) -> Arrays:
+            return self._call(meta, {"rgb": self._clip[start:stop]})
 
-        return self._segments("boxes", _BOXES, look, offset=0)
+        return self._segments("boxes", _BOX_FIELDS, look, offset=0)
 
-    def poses(self, sides: tuple[Boxes, Boxes]) -> tuple[Poses, Poses]:
+    def poses(self, sides: tuple[HandBoxes, HandBoxes]) -> tuple[HandPoses, HandPoses]:
         """The model's poses for the boxes of both sides."""
         frame = np.concatenate([boxes.frame for boxes in sides])
         box = np.concatenate([boxes.box for boxes in sides]).astype(np.float32)
         right = np.repeat(np.arange(2, dtype=np.float32), [len(boxes.frame) for boxes in sides])
         meta = {"do": "pose", "rescale": self._settings.wilor.rescale, "batch_crops": self._crops}
 
-        def look(start: int, stop: int) -> dict[str, NDArray[Any]]:
+        def look(start: int, stop: int) -> Arrays:
             rows = np.flatnonzero((frame >= start) & (frame < stop))
             here = {"frame": (frame[rows] - start).astype(np.int32), "box": box[rows], "right": right[rows]}
             return {**self._call(meta, {"rgb": self._clip[start:stop], **here}), "row": rows}
 
-        found = self._segments("poses", (*_POSES, "row"), look, offset=len(self._clip))
+        found = self._segments("poses", (*_POSE_FIELDS, "row"), look, offset=len(self._clip))
         order = np.argsort(found["row"])
-        ordered = {name: found[name][order] for name in _POSES}
+        ordered = {name: found[name][order] for name in _POSE_FIELDS}
         left = {name: array[: len(sides[0].frame)] for name, array in ordered.items()}
-        return Poses.of(left, "left"), Poses.of({name: array[len(sides[0].frame) :] for name, array in ordered.items()}, "right")
+        return HandPoses.of(left, "left"), HandPoses.of(
+            {name: array[len(sides[0].frame) :] for name, array in ordered.items()}, "right"
+        )
 
-    def _segments(self, name: str, fields: tuple[str, ...], look: Any, *, offset: int) -> dict[str, NDArray[Any]]:
+    def _segments(self, name: str, fields: tuple[str, ...], look: Callable[[int, int], Arrays], *, offset: int) -> Arrays:
         frames, parts = len(self._clip), []
         segment = max(self._frames, round(self._settings.segment_s * self._clip.fps))
         for start in range(0, frames, segment):
             stop = min(start + segment, frames)
-            saved = self._out.load_part(f"{name}-{start}-{stop}")
+            saved: Arrays | None = self._out.load_part(f"{name}-{start}-{stop}")
             if saved is None:
                 saved = self._segment(fields, look, start, stop, offset)
                 self._out.save_part(f"{name}-{start}-{stop}", **saved)
             parts.append(saved)
         return {key: np.concatenate([part[key] for part in parts]) for key in fields}
 
-    def _segment(self, fields: tuple[str, ...], look: Any, start: int, stop: int, offset: int) -> dict[str, NDArray[Any]]:
+    def _segment(self, fields: tuple[str, ...], look: Callable[[int, int], Arrays], start: int, stop: int, offset: int) -> Arrays:
         parts = []
         for first in range(start, stop, self._frames):
             last = min(first + self._frames, stop)
@@ -188,13 +199,13 @@ class _Work:
         return {key: np.concatenate([part[key] for part in parts]) for key in fields}
 
 
-def boxes_by_side(found: dict[str, NDArray[Any]]) -> tuple[Boxes, Boxes]:
+def boxes_by_side(found: Arrays) -> tuple[HandBoxes, HandBoxes]:
     """Left and right hands out of all boxes: duplicates dropped, sides by the vote of whole tracks, before the model sees them.
 
     The model takes the side it is told, and a hand mirrored by mistake is a wrong hand; single frames are often mislabelled.
     """
     by_frame: dict[int, list[Detection]] = {}
-    for frame, (x1, y1, x2, y2), score, right in zip(*(found[name] for name in _BOXES), strict=True):
+    for frame, (x1, y1, x2, y2), score, right in zip(*(found[name] for name in _BOX_FIELDS), strict=True):
         corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
         by_frame.setdefault(int(frame), []).append(Detection(int(frame), corners, float(score), float(right)))
     kept = [hand for frame in sorted(by_frame) for hand in without_duplicates(by_frame[frame])]
@@ -202,13 +213,15 @@ def boxes_by_side(found: dict[str, NDArray[Any]]) -> tuple[Boxes, Boxes]:
     return _boxes(left), _boxes(right)
 
 
-def _boxes(hands: list[Detection]) -> Boxes:
+def _boxes(hands: list[Detection]) -> HandBoxes:
     corners = np.array([np.concatenate([hand.keypoints_px.min(0), hand.keypoints_px.max(0)]) for hand in hands]).reshape(-1, 4)
-    return Boxes(np.array([hand.frame for hand in hands], np.int64), corners, np.array([hand.score for hand in hands], np.float64))
+    return HandBoxes(
+        np.array([hand.frame for hand in hands], np.int64), corners, np.array([hand.score for hand in hands], np.float64)
+    )
 
 
-def measure(
-    frames: int, sides: tuple[Boxes, Boxes], poses: tuple[Poses, Poses], camera: Camera
+def place_hands(
+    frames: int, sides: tuple[HandBoxes, HandBoxes], poses: tuple[HandPoses, HandPoses], camera: ClipCamera
 ) -> tuple[Series, Float, dict[str, str | None]]:
     """Hands before anything is done about time, betas (T, 2, 10), and the method that placed each side's wrist."""
     series, betas = Series.empty(frames), np.full((frames, 2, 10), np.nan)
@@ -216,8 +229,8 @@ def measure(
     for i, (boxes, pose) in enumerate(zip(sides, poses, strict=True)):
         depth = [None if camera.depth_m is None else camera.depth_m[int(k)] for k in boxes.frame]
         joints, uv = list(pose.joints_m), list(pose.keypoints_px)
-        places = [locate(j, u, camera.K, z) for j, u, z in zip(joints, uv, depth, strict=True)]
-        wrists, method = agree(places, joints, uv, camera.K)
+        places = [locate_wrist(j, u, camera.K, z) for j, u, z in zip(joints, uv, depth, strict=True)]
+        wrists, method = wrists_by_one_method(places, joints, uv, camera.K)
         methods[SIDES[i]] = method if len(joints) else None
         for n, (k, wrist) in enumerate(zip(boxes.frame, wrists, strict=True)):
             series.score[k, i], series.keypoints_px[k, i] = boxes.score[n], uv[n]
@@ -231,7 +244,7 @@ def measure(
     return series, betas, methods
 
 
-def _quality(series: Series, camera: Camera) -> Quality:
+def _quality(series: Series, camera: ClipCamera) -> Quality:
     figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
     figures["interpolated_share"] = float(series.interpolated.mean())
     checks = ["no hand in view"] if np.isnan(series.score).all() else []

@@ -5,16 +5,32 @@ are brought to pixels of the frame. `pred_keypoints_3d` already contains the glo
 it needs a working folder, a renderer and an unpickler that runs whatever the file says.
 """
 
+from __future__ import annotations
+
 import os
 import pickle
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from unittest.mock import MagicMock
 
 import numpy as np
+from numpy.typing import NDArray
 from videolift_child import NUMPY_VALUES, require_arguments, restricted_pickle
 
-INERT = ("yacs", "omegaconf", "pytorch_lightning", "lightning_fabric", "lightning")
+if TYPE_CHECKING:
+    from torch import Tensor
+    from ultralytics import YOLO
+    from wilor.models import WiLoR
+    from yacs.config import CfgNode
+
+Arrays = Mapping[str, NDArray[np.generic]]
+Reply = tuple[dict[str, str], dict[str, NDArray[np.generic]]]
+Report = Callable[[int, int], None]
+
+INERT_MODULES = ("yacs", "omegaconf", "pytorch_lightning", "lightning_fabric", "lightning")
 """The checkpoint's own configuration; upstream's file beside it is read instead."""
 MAY_MISS = ("mano.", "discriminator.", "initialized", "renderer", "mesh_renderer")
 MANO_ARRAYS = ("v_template", "shapedirs", "posedirs", "weights", "hands_components", "hands_mean", "kintree_table", "J", "f")
@@ -24,12 +40,48 @@ PYTHON_2_PARTS = (("_codecs", "encode"), ("copy_reg", "_reconstructor"), ("__bui
 """What a pickle of numpy arrays by Python 2 is made of."""
 
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # read once, when it is imported
-model = detector = cfg = None
-device = "cpu"
+model: WiLoR
+detector: YOLO
+cfg: CfgNode
+device: str
 
 
-def load(meta):
-    """Meta: paths (WiLoR's checkout), weights, detector (None: boxes are not asked for), mano (MANO_RIGHT.pkl), device."""
+class Files(TypedDict):
+    """What `load` is given; without a detector no boxes are asked for."""
+
+    paths: list[str]
+    weights: str
+    detector: str | None
+    mano: str
+    device: str
+
+
+class DetectTask(TypedDict):
+    """What `detect_boxes` is given."""
+
+    do: Literal["detect"]
+    min_confidence: float
+    batch_frames: int
+
+
+class PoseTask(TypedDict):
+    """What `pose_hands` is given."""
+
+    do: Literal["pose"]
+    rescale: float
+    batch_crops: int
+
+
+class ModelOutput(TypedDict):
+    """What WiLoR answers for n crops; shapes as upstream's."""
+
+    pred_mano_params: dict[str, Tensor]
+    pred_keypoints_2d: Tensor
+    pred_keypoints_3d: Tensor
+
+
+def load(meta: Files) -> dict[str, str]:
+    """Reads WiLoR (``paths`` holds its checkout), MANO_RIGHT.pkl (``mano``) and the detector onto ``device``."""
     global model, detector, cfg, device
     sys.path[:0] = meta["paths"]
     for name in ("pyrender", "trimesh"):  # imported for pictures alone; pyrender wants OpenGL
@@ -62,12 +114,12 @@ def load(meta):
     return {"torch": torch.__version__}
 
 
-def call(meta, arrays, progress):
-    """Meta ``do``: detect | pose; see the functions of that name."""
-    return {"detect": detect, "pose": pose}[meta["do"]](meta, arrays, progress)
+def call(meta: DetectTask | PoseTask, arrays: Arrays, progress: Report) -> Reply:
+    """One task of either kind."""
+    return detect_boxes(meta, arrays, progress) if meta["do"] == "detect" else pose_hands(meta, arrays, progress)
 
 
-def detect(meta, arrays, progress):
+def detect_boxes(meta: DetectTask, arrays: Arrays, progress: Report) -> Reply:
     """Boxes in ``rgb`` u8 (n, H, W, 3). Meta: min_confidence, batch_frames.
 
     Returns frame i4 (m), box f4 (m, 4) as x1 y1 x2 y2, score f4 (m), right f4 (m).
@@ -88,7 +140,7 @@ def detect(meta, arrays, progress):
     }
 
 
-def pose(meta, arrays, progress):
+def pose_hands(meta: PoseTask, arrays: Arrays, progress: Report) -> Reply:
     """Hands in given boxes. Meta: rescale, batch_crops. Arrays: rgb u8 (n, H, W, 3), frame i4 (m), box f4 (m, 4), right f4 (m).
 
     Returns per hand, as a right one: joints f4 (m, 21, 3) metres, global_orient f4 (m, 3, 3), hand_pose f4 (m, 15, 3, 3),
@@ -96,7 +148,7 @@ def pose(meta, arrays, progress):
     """
     import torch
 
-    items = list(crops(arrays["rgb"], arrays["frame"], arrays["box"], arrays["right"], meta["rescale"]))
+    items = list(crops(arrays, meta["rescale"]))
     parts = []
     for start in range(0, len(items), meta["batch_crops"]):
         batch = torch.utils.data.default_collate(items[start : start + meta["batch_crops"]])
@@ -110,12 +162,13 @@ def pose(meta, arrays, progress):
     return {}, {name: np.concatenate([part[name] for part in parts]) for name in shapes}
 
 
-def crops(rgb, frame, box, right, rescale):
+def crops(arrays: Arrays, rescale: float) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Upstream's crops, in the order of the boxes; those of one frame are cut together."""
     from wilor.datasets.vitdet_dataset import ViTDetDataset
 
+    rgb, frame, box, right = (arrays[name] for name in ("rgb", "frame", "box", "right"))
     order = np.argsort(frame, kind="stable")
-    cut = {}
+    cut: dict[int, dict[str, NDArray[np.generic]]] = {}
     for k in np.unique(frame):
         rows = order[frame[order] == k]
         bgr = np.ascontiguousarray(rgb[k][:, :, ::-1])
@@ -124,7 +177,7 @@ def crops(rgb, frame, box, right, rescale):
     return (cut[row] for row in range(len(frame)))
 
 
-def _hands(out, batch):
+def _hands(out: ModelOutput, batch: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     mano = {name: value.float().cpu().numpy() for name, value in out["pred_mano_params"].items()}
     # in the crop, shares of its side from its middle; a left hand's crop was mirrored
     shares = out["pred_keypoints_2d"].float().cpu().numpy() * batch["box_size"].numpy()[:, None, None].astype(np.float32)
@@ -138,15 +191,15 @@ def _hands(out, batch):
     }
 
 
-def _read_weights(torch, path):
-    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT)
+def _read_weights(torch: ModuleType, path: str) -> None:
+    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT_MODULES)
     state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)["state_dict"]
     missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} of the model's weights, {missing[0]} among them: not a checkpoint of WiLoR")
 
 
-def _load_detector(path):
+def _load_detector(path: str) -> YOLO:
     """The file is a pickled module: read by torch's restricted unpickler, with upstream's list of layers, and nothing else."""
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-"))
     from ultralytics import YOLO
@@ -158,25 +211,25 @@ def _load_detector(path):
     return YOLO(path)
 
 
-def plain_mano(path):
+def plain_mano(path: str) -> dict[str, NDArray[np.generic]]:
     """MANO_RIGHT.pkl as a dictionary of numpy arrays: the real one holds chumpy objects, and chumpy does not build any more."""
     with open(path, "rb") as file:
         data = dict(_ManoUnpickler(file, encoding="latin1").load())
-    out = {name: np.array(_plain(data[name])) for name in MANO_ARRAYS if name in data}
+    out = {name: _plain(data[name]) for name in MANO_ARRAYS if name in data}
     regressor = data["J_regressor"]
-    out["J_regressor"] = regressor.toarray() if hasattr(regressor, "toarray") else np.array(_plain(regressor))
+    out["J_regressor"] = regressor.toarray() if hasattr(regressor, "toarray") else _plain(regressor)
     return out
 
 
 class _Chumpy:
     """Stands for an object of chumpy; its state says what it holds."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
 
 class _ManoUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> object:
         top = module.split(".")[0]
         if top == "chumpy":
             return _Chumpy
@@ -189,15 +242,15 @@ class _ManoUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"MANO_RIGHT.pkl wants {module}.{name}, which it is not known to need; nothing was run")
 
 
-def _plain(value):
+def _plain(value: object) -> NDArray[np.generic]:
     """The array of a chumpy object: of a plain one its x, of a selection the chosen elements of what it selects from."""
     if not isinstance(value, _Chumpy):
-        return value
+        return np.asarray(value)
     state = value.state
     if "x" in state:
-        return np.asarray(_plain(state["x"]))
+        return _plain(state["x"])
     if "a" in state and "idxs" in state:
-        chosen = np.asarray(_plain(state["a"])).ravel()[np.asarray(state["idxs"])]
+        chosen = _plain(state["a"]).ravel()[np.asarray(state["idxs"])]
         shape = state.get("preferred_shape")
-        return chosen.reshape(shape) if shape is not None else chosen
+        return np.asarray(chosen.reshape(shape) if shape is not None else chosen)
     raise ValueError(f"MANO_RIGHT.pkl holds a chumpy object with {sorted(state)}, which cannot be read without chumpy")

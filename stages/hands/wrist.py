@@ -16,10 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from videolift.artifacts import PALM_JOINTS
 from videolift.geometry import invert_pose, kabsch, mirror_points, project, rotation_angle, transform, unproject
-
-PALM = (0, 1, 5, 9, 13, 17)
-"""Wrist, thumb root, knuckles of index, middle, ring, pinky in OpenPose order. Leaving one out costs 10 to 20 degrees."""
 
 PALM_RIGHT_M = np.array(
     [
@@ -74,13 +72,13 @@ def finger_direction(T_camera_wrist: ArrayLike, side: str) -> NDArray[np.floatin
 
 def hand_size_px(keypoints_px: ArrayLike) -> NDArray[np.floating]:
     """Longer side of the box around keypoints (..., 21, 2), pixels; the measure for residuals."""
-    return np.ptp(np.asarray(keypoints_px, np.float64), axis=-2).max(-1)
+    return np.asarray(np.ptp(np.asarray(keypoints_px, np.float64), axis=-2).max(-1))
 
 
 def palm_residual_px(T_camera_wrist: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, side: str) -> float:
     """Rms distance in pixels of the projected palm template to the palm's keypoints; infinite behind the camera."""
     seen = project(transform(T_camera_wrist, palm_template(side)), K)
-    error = np.sqrt(((seen - np.asarray(keypoints_px, np.float64)[list(PALM)]) ** 2).sum(1).mean())
+    error = np.sqrt(((seen - np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]) ** 2).sum(1).mean())
     return float(error) if np.isfinite(error) else float("inf")
 
 
@@ -106,18 +104,18 @@ def joints_on_depth(keypoints_px: ArrayLike, depth_m: NDArray[np.floating], K: A
     """
     uv = np.asarray(keypoints_px, np.float64)
     z = depth_under(depth_m, uv)
-    palm = z[list(PALM)]
+    palm = z[list(PALM_JOINTS)]
     if np.isfinite(palm).sum() < MIN_PALM_POINTS:
         return np.full((21, 3), np.nan)
     near = np.abs(z - np.nanmedian(palm)) <= PALM_DEPTH_SPREAD_M
-    if near[list(PALM)].sum() < MIN_PALM_POINTS:
+    if near[list(PALM_JOINTS)].sum() < MIN_PALM_POINTS:
         return np.full((21, 3), np.nan)
     return unproject(uv, np.where(near, z + SKIN_TO_JOINT_M, np.nan), K)
 
 
 def fit_on_depth(joints_camera: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, side: str) -> WristFit | None:
     """The pose by Kabsch from `joints_on_depth`; None without enough palm points."""
-    palm = np.asarray(joints_camera, np.float64)[list(PALM)]
+    palm = np.asarray(joints_camera, np.float64)[list(PALM_JOINTS)]
     found = np.isfinite(palm).all(1)
     if found.sum() < MIN_PALM_POINTS:
         return None
@@ -132,7 +130,7 @@ def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, side: str) -> list[WristFi
     palm can give (all in one place, behind the camera).
     """
     points = palm_template(side)
-    pixels = np.asarray(keypoints_px, np.float64)[list(PALM)]
+    pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
     camera = np.asarray(K, np.float64)
     if not np.isfinite(pixels).all() or np.ptp(pixels, axis=0).max() < 1.0:
         return []
@@ -195,9 +193,9 @@ def _flattening(points: NDArray[np.floating]) -> NDArray[np.floating]:
     return invert_pose(T_wrist_flat)
 
 
-def _pose(rotation_vector: NDArray[np.floating], translation: NDArray[np.floating]) -> NDArray[np.floating]:
+def _pose(rotation_vector: ArrayLike, translation: ArrayLike) -> NDArray[np.floating]:
     T = np.eye(4)
-    T[:3, :3], T[:3, 3] = cv2.Rodrigues(np.ravel(rotation_vector))[0], np.ravel(translation)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(np.ravel(np.asarray(rotation_vector, np.float64)))[0], np.ravel(translation)
     return T
 
 

@@ -253,7 +253,7 @@ def test_wilor_is_packaged_as_truth_for_either_hand(hand, folders, tmp_path, mon
     own = {"python": sys.executable, "weights": file, "detector": file, "mano": file, "checkout": str(tmp_path)}
     block = settings("hands", max_gap=0, wilor=own)
     given = inputs(folders[name])
-    monkeypatch.setattr(wilor, "camera_of", lambda clip, depth: wilor.Camera(depth.K.astype(float), "depth", None))
+    monkeypatch.setattr(wilor, "clip_camera", lambda clip, depth: wilor.ClipCamera(depth.K.astype(float), "depth", None))
     hands, _ = run(wilor, monkeypatch, tmp_path, "hands", block, given)
     side, other = (0, 1) if clip.side == "left" else (1, 0)
     assert hands.valid[:, side].all()

