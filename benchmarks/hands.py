@@ -19,7 +19,8 @@ from stages.backend import Inputs
 from stages.hands.clip_camera import ClipCamera
 from stages.hands.identity import Detection
 from stages.hands.mediapipe import BACKEND, measure_hands
-from stages.models.environments import ROOT, build
+from stages.models.environments import build
+from stages.registry import ROOT
 from stages.sample import CLIPS, Truth, render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import SIDES, Clip, Depth, Hands

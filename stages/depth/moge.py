@@ -69,7 +69,7 @@ class MogeDepth(ModelBackend):
         away = {"weights", "batch_frames", "python", "checkout", "utils3d"}
         own = self._settings.moge.model_dump(mode="json", exclude=away)
         poses = {"seed": self._settings.seed, "sfm": self._settings.sfm.model_dump(mode="json")}
-        return {**own, **poses, "weights": weights_identity(self._shelf, self.weights)}
+        return {**own, **poses, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
@@ -83,8 +83,8 @@ class MogeDepth(ModelBackend):
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
-        (weights,) = require_weights(self._shelf, self.weights)
-        paths = [str(self._shelf.checkout("moge", name, override)) for name, override in self.checkouts.items()]
+        (weights,) = require_weights(self._store, self.weights)
+        paths = [str(self._store.checkout("moge", name, override)) for name, override in self.checkouts.items()]
         self._start(WORKER, device, {"paths": paths, "weights": str(weights), "device": torch_device(device)})
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:

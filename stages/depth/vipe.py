@@ -55,7 +55,7 @@ class VipeDepth(ModelBackend):
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hashes."""
         own = self._settings.vipe.model_dump(mode="json", exclude={"python", "torch_home", "hf_home"})
-        return {**own, "segment_s": self._settings.segment_s, "weights": weights_identity(self._shelf, self.weights)}
+        return {**own, "segment_s": self._settings.segment_s, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def weights(self) -> list[str]:
@@ -63,7 +63,7 @@ class VipeDepth(ModelBackend):
         return [self._place(name) for name in WEIGHTS[self._settings.vipe.pipeline]]
 
     def _place(self, name: str) -> str:
-        weight = self._shelf.weight(name)
+        weight = self._store.weight(name)
         assert weight is not None
         home, _, rest = weight.file.removeprefix("vipe/").partition("/")
         own = {"torch": self._settings.vipe.torch_home, "huggingface": self._settings.vipe.hf_home}[home]
@@ -72,10 +72,10 @@ class VipeDepth(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.vipe
-        require_weights(self._shelf, self.weights)
+        require_weights(self._store, self.weights)
         homes = {
-            "TORCH_HOME": own.torch_home or str(self._shelf.weights_dir / "vipe" / "torch"),
-            "HF_HOME": own.hf_home or str(self._shelf.weights_dir / "vipe" / "huggingface"),
+            "TORCH_HOME": own.torch_home or str(self._store.weights_dir / "vipe" / "torch"),
+            "HF_HOME": own.hf_home or str(self._store.weights_dir / "vipe" / "huggingface"),
         }
         variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
         self._start(WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases)}, variables)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.models.licences import card_facts
+from stages.models.licences import licences_for_card
 from videolift.dataset.publish import Packaged, publish_dataset
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ExitCode
@@ -47,7 +47,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
                         backends[entry.variant, stage] = stage, identity
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        settings, card = run.config.statistics, card_facts(backends.values())
+        settings, card = run.config.statistics, licences_for_card(backends.values())
         rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
         summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))

@@ -95,7 +95,7 @@ class WilorHands(ModelBackend):
         away = {"weights", "detector", "mano", "batch_crops", "python", "checkout"}
         own = self._settings.wilor.model_dump(mode="json", exclude=away)
         time = {"max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s}
-        return {**own, **time, "weights": weights_identity(self._shelf, self.weights)}
+        return {**own, **time, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
@@ -111,8 +111,8 @@ class WilorHands(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.wilor
-        weights, detector, mano = map(str, require_weights(self._shelf, self.weights))
-        checkout = self._shelf.checkout("wilor", "WiLoR", own.checkout)
+        weights, detector, mano = map(str, require_weights(self._store, self.weights))
+        checkout = self._store.checkout("wilor", "WiLoR", own.checkout)
         files = {"weights": weights, "detector": detector, "mano": mano}
         self._start(WORKER, device, {"paths": [str(checkout)], "device": torch_device(device), **files})
 

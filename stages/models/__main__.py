@@ -2,7 +2,7 @@
 
 import sys
 
-from stages.models.install import main
+from stages.models.install import models_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(models_command())

@@ -1,6 +1,6 @@
 """What this machine can run with these settings, and what is missing: one line each, with the command that mends it.
 
-`doctor` asks what `stages.models.preflight` asks and then starts every interpreter that is complete and loads its weights. With
+This asks what `stages.models.preflight` asks and then starts every interpreter that is complete and loads its weights. With
 ``--run``, `stages.models.trial` works on the rendered sample and compares with its truth. Run as ``videolift doctor``; exit code 3
 when the chosen preset cannot start.
 """
@@ -21,7 +21,7 @@ import psutil
 from stages.engine.session import BUILT_HERE
 from stages.models.options import add_config_options, config_of
 from stages.models.preflight import no_card, of_backend
-from stages.models.weights import Shelf
+from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
 from videolift.config import STAGES, Config, StageBlock
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
@@ -29,7 +29,7 @@ from videolift.pool import Device, cpu_device, find_devices
 
 
 @dataclass(frozen=True)
-class Check:
+class MachineCheck:
     """One line of the answer.
 
     Attributes:
@@ -49,7 +49,7 @@ class Check:
         return "\n".join([f"{mark}  {self.part:22}  {first}", *(" " * 33 + line for line in rest)])
 
 
-def doctor(config: Config, root: Path = ROOT, *, load: bool = True) -> list[Check]:
+def check_machine(config: Config, root: Path = ROOT, *, load: bool = True) -> list[MachineCheck]:
     """Looks at the machine and at the backends of the chosen preset.
 
     Args:
@@ -61,56 +61,58 @@ def doctor(config: Config, root: Path = ROOT, *, load: bool = True) -> list[Chec
     for stage in STAGES:
         block = config.for_video("")[stage]
         if block.backend == "none":
-            checks.append(Check(stage, "ok", "none: left out"))
+            checks.append(MachineCheck(stage, "ok", "none: left out"))
         else:
             checks += _backend(stage, block, root, load)
     return checks
 
 
-def _machine(config: Config) -> Iterator[Check]:
+def _machine(config: Config) -> Iterator[MachineCheck]:
     memory, cores = psutil.virtual_memory().total / 2**30, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    yield Check("machine", "ok", f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory")
+    yield MachineCheck(
+        "machine", "ok", f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory"
+    )
     output = Path(config.output).expanduser().absolute()
     there = next(folder for folder in (output, *output.parents) if folder.exists())
-    yield Check("disk", "ok", f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}")
+    yield MachineCheck("disk", "ok", f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}")
     why = no_card()
     if why is not None:
-        yield Check("card", "note", why)
+        yield MachineCheck("card", "note", why)
         return
     for card in find_devices("cuda"):
-        yield Check("card", "ok", f"{card.name}, {card.memory_bytes / 2**30:.0f} GB, {card.id}")
+        yield MachineCheck("card", "ok", f"{card.name}, {card.memory_bytes / 2**30:.0f} GB, {card.id}")
 
 
-def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[Check]:
+def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[MachineCheck]:
     backend: Any = make_backend(stage, block)
     part = f"{stage}: {backend.name}"
     lacking = of_backend(backend, block, root, BUILT_HERE)
-    shelf = Shelf(root, block.models_dir)
+    store = WeightStore(root, block.models_dir)
     for name in getattr(backend, "weights", ()):
-        digest = shelf.sha256(name)
-        if digest is not None and shelf.problem(name) is None:
-            yield Check(part, "ok", f"{name}  sha256 {digest}")
+        digest = store.sha256(name)
+        if digest is not None and store.problem(name) is None:
+            yield MachineCheck(part, "ok", f"{name}  sha256 {digest}")
     for name, override in getattr(backend, "checkouts", {}).items():
-        yield from _checkout(part, shelf, backend.name, name, override)
+        yield from _checkout(part, store, backend.name, name, override)
     device = _device(backend.device)
     if device is None:
         lacking.append(no_card() or "no card")
     for line in lacking:
-        yield Check(part, "missing", line)
+        yield MachineCheck(part, "missing", line)
     unbuilt = of_backend(backend, block, root) if not lacking else []
     for line in unbuilt:
-        yield Check(part, "note", f"{line} (or let the first run do it)")
+        yield MachineCheck(part, "note", f"{line} (or let the first run do it)")
     if not lacking and not unbuilt and device is not None:
-        yield _loads(part, backend, device) if load else Check(part, "ok", "complete; not started")
+        yield _loads(part, backend, device) if load else MachineCheck(part, "ok", "complete; not started")
 
 
-def _checkout(part: str, shelf: Shelf, model: str, name: str, override: str | None) -> Iterator[Check]:
+def _checkout(part: str, store: WeightStore, model: str, name: str, override: str | None) -> Iterator[MachineCheck]:
     try:
-        folder = shelf.checkout(model, name, override)
+        folder = store.checkout(model, name, override)
     except BackendUnavailable:
         return  # said by the preflight
-    commit = shelf.manifest()[model].checkouts[name].commit
-    yield Check(
+    commit = store.models()[model].checkouts[name].commit
+    yield MachineCheck(
         part, "ok", f"{name} " + (f"at {commit[:12]}" if override is None else f"in {folder}, yours; tested with {commit[:12]}")
     )
 
@@ -124,14 +126,14 @@ def _device(kind: Literal["cpu", "cuda"]) -> Device | None:
         return None
 
 
-def _loads(part: str, backend: Any, device: Device) -> Check:
+def _loads(part: str, backend: Any, device: Device) -> MachineCheck:
     try:
         backend.load(device)
         about = {k: v for k, v in getattr(backend, "about", {}).items() if k != "protocol" and isinstance(v, (str, int, float))}
         said = "".join(f", {name} {value}" for name, value in about.items())
-        return Check(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
+        return MachineCheck(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
     except (BackendUnavailable, OutOfMemory) as error:
-        return Check(part, "missing", str(error))
+        return MachineCheck(part, "missing", str(error))
     finally:
         backend.close()
 
@@ -143,12 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def doctor_command(arguments: Sequence[str] | None = None) -> int:
     """``videolift doctor``; the exit code (CONTRACTS E)."""
     options = _parser().parse_args(arguments)
     try:
         config = config_of(options)
-        checks = doctor(config)
+        checks = check_machine(config)
         print("\n".join(check.line() for check in checks), flush=True)
         if any(check.state == "missing" for check in checks):
             print(f"preset {config.preset} cannot start here; see MISSING above")
@@ -165,4 +167,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(doctor_command())

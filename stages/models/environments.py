@@ -22,11 +22,11 @@ from pathlib import Path
 import uv
 import yaml
 
+from stages.registry import ROOT
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 from videolift.records.leases import Lease
 from videolift.store import read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 ENVS = ROOT / "envs"
 FROM_SOURCE = "VIDEOLIFT_FROM_SOURCE"
 """Variable of an environment file: packages that compile against those installed before them, built last, without isolation."""
@@ -158,7 +158,7 @@ def _uv(arguments: Sequence[str], environment: Environment) -> None:
         raise BackendUnavailable(f"{environment.name}: uv {shown} failed ({status}); see above, then type the same command again")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def environments_command(arguments: Sequence[str] | None = None) -> int:
     """``python -m stages.models.environments NAME...``; the exit code of the first that failed."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.models.environments", description="Builds the models' own environments."
@@ -176,4 +176,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(environments_command())

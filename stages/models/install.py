@@ -15,13 +15,14 @@ from pathlib import Path
 from stages.models.downloads import fetch_checkout, fetch_weight
 from stages.models.environments import build, build_command, is_built, read_environment
 from stages.models.options import add_config_options, config_of
-from stages.models.weights import ROOT, Model, Shelf
+from stages.models.weights import ModelEntry, WeightStore
+from stages.registry import ROOT
 from videolift.config import Config
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """One thing that a model needs, and whether it is there."""
 
     model: str
@@ -31,27 +32,29 @@ class Part:
     detail: str = ""
 
 
-def parts(model: Model, shelf: Shelf, envs_dir: Path) -> list[Part]:
+def parts(model: ModelEntry, store: WeightStore, envs_dir: Path) -> list[ModelPart]:
     """Environment, checkouts and default weights of a model, each with what is wrong with it."""
     folder = read_environment(model.env).folder(envs_dir)
     unbuilt = None if is_built(folder) else f"the environment is not built. Type: {build_command(model.env, envs_dir)}"
-    out = [Part(model.name, "environment", model.env, unbuilt, str(folder))]
+    out = [ModelPart(model.name, "environment", model.env, unbuilt, str(folder))]
     for checkout in model.checkouts.values():
         try:
-            out.append(Part(model.name, "checkout", checkout.name, None, str(shelf.checkout(model.name, checkout.name))))
+            out.append(ModelPart(model.name, "checkout", checkout.name, None, str(store.checkout(model.name, checkout.name))))
         except BackendUnavailable as error:
-            out.append(Part(model.name, "checkout", checkout.name, str(error)))
-    wanted = [w for w in model.weights.values() if w.default or w.is_at(shelf.path(w.name))]
-    out += [Part(model.name, "weight", w.name, shelf.problem(w.name), shelf.expected(w) or "") for w in wanted]
+            out.append(ModelPart(model.name, "checkout", checkout.name, str(error)))
+    wanted = [w for w in model.weights.values() if w.default or w.is_at(store.path(w.name))]
+    out += [ModelPart(model.name, "weight", w.name, store.problem(w.name), store.expected(w) or "") for w in wanted]
     return out
 
 
-def install(model: Model, shelf: Shelf, envs_dir: Path, *, accepts: Callable[[Model], bool], only: Sequence[str] = ()) -> list[str]:
+def install(
+    model: ModelEntry, store: WeightStore, envs_dir: Path, *, accepts: Callable[[ModelEntry], bool], only: Sequence[str] = ()
+) -> list[str]:
     """Fetches what a model needs; what is left for the user to do by hand.
 
     Args:
         model: of the manifest.
-        shelf: where it goes.
+        store: where it goes.
         envs_dir: where its environment goes.
         accepts: asked once, before anything is fetched, unless the licence was accepted before.
         only: names of weights; empty takes the default ones.
@@ -63,47 +66,52 @@ def install(model: Model, shelf: Shelf, envs_dir: Path, *, accepts: Callable[[Mo
     unknown = sorted(set(only) - set(model.weights))
     if unknown:
         raise ConfigError(f"{model.name} has no weight {unknown[0]!r}: there are {', '.join(model.weights)}")
-    if model.name not in shelf.lock()["accepted"]:
+    if model.name not in store.lock()["accepted"]:
         if not accepts(model):
             raise ConfigError(f"{model.name}: licence not accepted, nothing was fetched. For unattended runs: accept_licences")
-        shelf.accept(model.name)
+        store.accept(model.name)
     python = build(model.env, envs_dir=envs_dir)
     for checkout in model.checkouts.values():
-        fetch_checkout(checkout, shelf.checkout_folder(checkout))
+        fetch_checkout(checkout, store.checkout_folder(checkout))
     chosen = [w for w in model.weights.values() if (w.name in only if only else w.default)]
     for weight in chosen:
         if weight.via != "manual":
-            fetch_weight(weight, shelf.path(weight.name), python, shelf.weights_dir)
-        if weight.is_at(shelf.path(weight.name)):
-            shelf.record(weight)
-    return [problem for w in chosen if (problem := shelf.problem(w.name))]
+            fetch_weight(weight, store.path(weight.name), python, store.weights_dir)
+        if weight.is_at(store.path(weight.name)):
+            store.record(weight)
+    return [problem for w in chosen if (problem := store.problem(w.name))]
 
 
-def licence_text(model: Model) -> str:
+def licence_text(model: ModelEntry) -> str:
     """What the user is shown before anything is fetched."""
     return f"{model.name}\n  code:    {model.licence_code}\n  weights: {model.licence_weights}\n  {model.terms}"
 
 
-def _ask(model: Model) -> bool:
+def _accept(model: ModelEntry) -> bool:
+    print(f"{model.name}: accepted by accept_licences")
+    return True
+
+
+def _ask(model: ModelEntry) -> bool:
     print(licence_text(model))
     if not sys.stdin.isatty():
         return False
     return input(f"Do you accept these licences for {model.name}? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _install_all(names: Sequence[str], only: Sequence[str], config: Config, shelf: Shelf, envs_dir: Path) -> int:
-    models, left = shelf.manifest(), []
+def _install_all(names: Sequence[str], only: Sequence[str], config: Config, store: WeightStore, envs_dir: Path) -> int:
+    models, left = store.models(), []
     for name in names:
         if name not in models:
             raise ConfigError(f"no model {name!r}: there are {', '.join(models)}")
-        accepted = name in config.accept_licences
-        left += install(models[name], shelf, envs_dir, accepts=lambda model, yes=accepted: yes or _ask(model), only=only)
+        accepts = _accept if name in config.accept_licences else _ask
+        left += install(models[name], store, envs_dir, accepts=accepts, only=only)
     print("\n".join(left) if left else f"{', '.join(names)}: complete")
     return 3 if left else 0
 
 
-def _show(shelf: Shelf, envs_dir: Path, *, every: bool) -> int:
-    found = [part for model in shelf.manifest().values() for part in parts(model, shelf, envs_dir)]
+def _show(store: WeightStore, envs_dir: Path, *, every: bool) -> int:
+    found = [part for model in store.models().values() for part in parts(model, store, envs_dir)]
     for part in found:
         if every or part.problem:
             print(f"{part.model:10} {part.kind:11} {part.name:30} {part.problem or 'ok ' + part.detail}")
@@ -123,20 +131,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def models_command(arguments: Sequence[str] | None = None) -> int:
     """``python -m stages.models``; the exit code (CONTRACTS E)."""
     options = _parser().parse_args(arguments)
     try:
         config = config_of(options)
-        shelf = Shelf(ROOT, config.models_dir)
+        store = WeightStore(ROOT, config.models_dir)
         envs_dir = ROOT / Path(config.envs_dir).expanduser()
         if options.action == "install":
-            return _install_all(options.names, options.weight, config, shelf, envs_dir)
+            return _install_all(options.names, options.weight, config, store, envs_dir)
         if options.action == "list":
-            print("\n\n".join(licence_text(model) for model in shelf.manifest().values()), end="\n\n")
-            _show(shelf, envs_dir, every=True)
+            print("\n\n".join(licence_text(model) for model in store.models().values()), end="\n\n")
+            _show(store, envs_dir, every=True)
             return 0
-        return _show(shelf, envs_dir, every=False)
+        return _show(store, envs_dir, every=False)
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)

@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stages.models.weights import ROOT, Model, read_manifest
+from stages.models.weights import ModelEntry, read_models
 
 
-def card_facts(backends: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[dict[str, str]]]:
+def licences_for_card(backends: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[dict[str, str]]]:
     """``licences`` and ``models`` of `videolift.dataset.card`, each row once, in a fixed order.
 
     Args:
         backends: stage and backend identity, as receipts state them (``name``, ``version``, ``weights`` where there are any).
     """
-    manifest = read_manifest(ROOT / "thirdparty" / "models.yaml")
+    entries = read_models()
     licences: dict[tuple[str, ...], dict[str, str]] = {}
     models: dict[tuple[str, ...], dict[str, str]] = {}
     for stage, backend in backends:
         name = str(backend.get("name"))
-        if name not in manifest:
+        if name not in entries:
             continue
         weights = ", ".join(str(digest)[:12] for digest in backend.get("weights", ()))
         row = {"name": name, "version": str(backend.get("version")), "weights": weights}
         models[tuple(row.values())] = row
-        licences |= {tuple(row.values()): row for row in _licences(manifest[name], stage)}
+        licences |= {tuple(row.values()): row for row in _licences(entries[name], stage)}
     return {"licences": [licences[key] for key in sorted(licences)], "models": [models[key] for key in sorted(models)]}
 
 
-def _licences(model: Model, stage: str) -> list[dict[str, str]]:
+def _licences(model: ModelEntry, stage: str) -> list[dict[str, str]]:
     parts = {"code": model.licence_code, "weights": model.licence_weights}
     return [{"name": f"{model.name}, {part}", "licence": licence, "of": stage} for part, licence in parts.items()]

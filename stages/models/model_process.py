@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Progress
 from stages.models.environments import interpreter
-from stages.models.weights import Shelf
+from stages.models.weights import WeightStore
 from videolift.errors import BackendUnavailable
 from videolift.isolation import Arrays, Isolated
 from videolift.pool import Device
@@ -39,7 +39,7 @@ class ModelBackend:
 
     def __init__(self, settings: Any, *, root: Path) -> None:
         self._settings, self._root = settings, root
-        self._shelf = Shelf(root, settings.models_dir)
+        self._store = WeightStore(root, settings.models_dir)
         self._process: Isolated | None = None
         self.about: dict[str, Any] = {}
 
@@ -68,21 +68,21 @@ class ModelBackend:
         return self._process.call(meta, arrays, progress)[1]
 
 
-def require_weights(shelf: Shelf, names: Sequence[str]) -> list[Path]:
+def require_weights(store: WeightStore, names: Sequence[str]) -> list[Path]:
     """Where the weights lie.
 
     Raises:
         BackendUnavailable: one is missing or is not what it was; ends with the command to type.
     """
-    problems = [problem for name in names if (problem := shelf.problem(name))]
+    problems = [problem for name in names if (problem := store.problem(name))]
     if problems:
         raise BackendUnavailable("\n".join(problems))
-    return [shelf.path(name) for name in names]
+    return [store.path(name) for name in names]
 
 
-def weights_identity(shelf: Shelf, names: Sequence[str]) -> list[str | None]:
+def weights_identity(store: WeightStore, names: Sequence[str]) -> list[str | None]:
     """SHA-256 of each weight, wherever it lies; None where it is missing, so that a plan can be made without it."""
-    return [shelf.sha256(name) for name in names]
+    return [store.sha256(name) for name in names]
 
 
 def torch_device(device: Device) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.models.environments import interpreter
-from stages.models.weights import Shelf
+from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
 from videolift.config import StageBlock
 from videolift.errors import BackendUnavailable
@@ -49,10 +49,10 @@ def of_backend(backend: Any, block: StageBlock, root: Path, built_later: Collect
     own = getattr(block, backend.name, None)
     if backend.env is not None and backend.env not in built_later:
         lines += _refusal(lambda: interpreter(backend.env, envs_dir=_envs_dir(block, root), override=getattr(own, "python", None)))
-    shelf = Shelf(root, block.models_dir)
+    store = WeightStore(root, block.models_dir)
     for name, override in getattr(backend, "checkouts", {}).items():
-        lines += _refusal(lambda name=name, override=override: shelf.checkout(backend.name, name, override))
-    return lines + [problem for name in getattr(backend, "weights", ()) if (problem := shelf.problem(name))]
+        lines += _refusal(lambda name=name, override=override: store.checkout(backend.name, name, override))
+    return lines + [problem for name in getattr(backend, "weights", ()) if (problem := store.problem(name))]
 
 
 def no_card() -> str | None:

@@ -1,6 +1,6 @@
 """What the models need from elsewhere, where it lies, and whether it is what it was: `thirdparty/models.yaml` and `models.lock`.
 
-`Shelf` turns a name of the manifest, or a path of the user's, into a file and its SHA-256; hashing is remembered by size and
+`WeightStore` turns a name of the manifest, or a path of the user's, into a file and its SHA-256; hashing is remembered by size and
 time, so asking is cheap. The first download's hash goes into ``models.lock`` and holds from then on. Fetches nothing.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from stages.registry import ROOT
 from videolift.errors import BackendUnavailable, Transient
 from videolift.store import read_json, sha256_file, sha256_of, write_json, write_text
 
-ROOT = Path(__file__).resolve().parents[2]
 _CACHE = ".hashes.json"
 
 
@@ -64,7 +64,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelEntry:
     """One entry of the manifest."""
 
     name: str
@@ -78,23 +78,23 @@ class Model:
 
 
 @cache
-def read_manifest(path: Path = ROOT / "thirdparty" / "models.yaml") -> dict[str, Model]:
+def read_models(path: Path = ROOT / "thirdparty" / "models.yaml") -> dict[str, ModelEntry]:
     """The models by name."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
     return {name: _model(name, entry) for name, entry in tree.items()}
 
 
-def _model(name: str, entry: dict[str, Any]) -> Model:
+def _model(name: str, entry: dict[str, Any]) -> ModelEntry:
     checkouts = {key: Checkout(key, **value) for key, value in entry["checkouts"].items()}
     weights = {
         key: Weight(key, name, **{**value, "patterns": tuple(value.get("patterns", ()))}) for key, value in entry["weights"].items()
     }
     licence = entry["licence"]
-    return Model(name, entry["stage"], entry["env"], licence["code"], licence["weights"], entry["terms"], checkouts, weights)
+    return ModelEntry(name, entry["stage"], entry["env"], licence["code"], licence["weights"], entry["terms"], checkouts, weights)
 
 
 @dataclass(frozen=True)
-class Shelf:
+class WeightStore:
     """Where weights and checkouts lie for one checkout of videolift.
 
     Attributes:
@@ -117,11 +117,11 @@ class Shelf:
 
     def weight(self, name: str) -> Weight | None:
         """The manifest's entry of that name; None for a path of the user's."""
-        return next((model.weights[name] for model in self.manifest().values() if name in model.weights), None)
+        return next((model.weights[name] for model in self.models().values() if name in model.weights), None)
 
-    def manifest(self) -> dict[str, Model]:
+    def models(self) -> dict[str, ModelEntry]:
         """The models by name."""
-        return read_manifest(self.root / "thirdparty" / "models.yaml")
+        return read_models(self.root / "thirdparty" / "models.yaml")
 
     def path(self, name: str) -> Path:
         """Where a weight lies: by the manifest, or the user's own file or folder (relative ones from ``root``)."""
@@ -195,7 +195,7 @@ class Shelf:
             if not path.is_dir():
                 raise BackendUnavailable(f"{override} is no folder: correct the setting `checkout` of {model}")
             return path
-        folder = self.checkout_folder(self.manifest()[model].checkouts[name])
+        folder = self.checkout_folder(self.models()[model].checkouts[name])
         if read_json(folder / ".ok") is None:
             raise BackendUnavailable(f"{name} is not checked out. Type: python -m stages.models install {model}")
         return folder

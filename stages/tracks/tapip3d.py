@@ -122,7 +122,7 @@ class Tapip3dTracks(ModelBackend):
         """The settings that change a result, and the weights' hash."""
         windows = self._settings.model_dump(mode="json", include=WINDOW_SETTINGS)
         own = self._settings.tapip3d.model_dump(mode="json", exclude={"weights", "python", "checkout"})
-        return {**windows, "tapip3d": own, "weights": weights_identity(self._shelf, self.weights)}
+        return {**windows, "tapip3d": own, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
@@ -137,8 +137,8 @@ class Tapip3dTracks(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.tapip3d
-        (weights,) = require_weights(self._shelf, self.weights)
-        checkout = self._shelf.checkout("tapip3d", "TAPIP3D", own.checkout)
+        (weights,) = require_weights(self._store, self.weights)
+        checkout = self._store.checkout("tapip3d", "TAPIP3D", own.checkout)
         meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
         self._start(WORKER, device, meta)
         least = self.about["seq_len"] // 2 + 1

@@ -115,7 +115,7 @@ def test_vipe_in_stretches_with_worlds_and_units_of_their_own_is_packaged_as_tru
     frozen = {"depth": truth.depth_m.astype(np.float16).astype(np.float32), "T_world_camera": T_world_camera, "K": truth.K}
     np.savez(tmp_path / "frozen.npz", rgb=truth.rgb, T_own_world=worlds, unit=np.array([1.0, 1.3, 0.7, 2.0]), **frozen)
     own = {"python": sys.executable, "torch_home": str(tmp_path)}
-    monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
+    monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
     block = settings("depth", segment_s=1.0, vipe=own)
     depth, quality = run(vipe, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
     assert quality.figures["stretches"] == 3
@@ -130,7 +130,7 @@ def test_vipe_in_stretches_with_worlds_and_units_of_their_own_is_packaged_as_tru
 def test_vipe_refuses_a_camera_that_stood_still_and_names_moge(tripod, folders, tmp_path, monkeypatch):
     frozen = {"rgb": tripod.rgb, "depth": tripod.depth_m, "T_world_camera": invert_pose(tripod.T_camera_world), "K": tripod.K}
     np.savez(tmp_path / "frozen.npz", T_own_world=np.eye(4)[None], unit=np.ones(1), **frozen)
-    monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
+    monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
     block = settings("depth", vipe={"python": sys.executable, "torch_home": str(tmp_path)})
     with pytest.raises(BadInput, match="overrides.*depth: {backend: moge}") as error:
         run(vipe, monkeypatch, tmp_path, "depth", block, inputs(folders["tripod"]))
@@ -140,7 +140,7 @@ def test_vipe_refuses_a_camera_that_stood_still_and_names_moge(tripod, folders, 
 def test_vipe_without_a_scale_has_a_median_depth_of_one(truth, folders, tmp_path, monkeypatch):
     frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
     np.savez(tmp_path / "frozen.npz", T_own_world=np.eye(4)[None], unit=np.full(1, 7.0), **frozen)
-    monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
+    monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
     block = settings("depth", vipe={"python": sys.executable, "torch_home": str(tmp_path), "pipeline": "lyra"})
     depth, _ = run(vipe, monkeypatch, tmp_path, "depth", block, inputs(folders["handheld"]))
     z = depth[:].astype(float)
@@ -366,7 +366,7 @@ def _frozen(model, truth, tripod, folder, monkeypatch):
     if model.startswith("vipe"):
         for place in ("joining", "vipe_checks"):
             monkeypatch.setattr(f"stages.depth.{place}.OVERLAP", 4)
-        monkeypatch.setattr(vipe, "require_weights", lambda shelf, names: [])
+        monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
         frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
         np.savez(folder / "frozen.npz", T_own_world=np.tile(np.eye(4), (4, 1, 1)), unit=np.array([1, 1.5, 0.5, 1]), **frozen)
         own |= {"torch_home": str(folder)} | ({"pipeline": "lyra"} if model == "vipe/lyra" else {})

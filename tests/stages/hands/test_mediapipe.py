@@ -14,7 +14,8 @@ from stages.hands import mediapipe
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import Detection
 from stages.hands.mediapipe import BACKEND, detections_of, measure_hands, regions
-from stages.models.environments import ROOT, build
+from stages.models.environments import build
+from stages.registry import ROOT
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands
 from videolift.config import Config, HandsSettings

@@ -9,8 +9,7 @@ import pytest
 
 from stages.hands import wilor
 from stages.models import doctor, preflight, trial
-from stages.models.doctor import doctor as look
-from stages.models.doctor import main
+from stages.models.doctor import check_machine, doctor_command
 from stages.models.preflight import missing
 from stages.models.trial import figures_of
 from stages.registry import ROOT
@@ -102,7 +101,7 @@ def test_the_place_of_a_weight_is_no_part_of_an_identity_but_its_bytes_are(stage
 def test_the_doctor_ends_with_3_and_says_what_to_type(no_card, empty, tmp_path, capsys):
     config = tmp_path / "config.yaml"
     config.write_text("".join(f"{key}: {value}\n" for key, value in {"preset": "gpu", **empty}.items()))
-    assert main(["--config-file", str(config)]) == ExitCode.BACKEND
+    assert doctor_command(["--config-file", str(config)]) == ExitCode.BACKEND
     out = capsys.readouterr().out
     assert "MISSING  depth: vipe" in out
     assert "preset gpu cannot start here" in out
@@ -110,7 +109,7 @@ def test_the_doctor_ends_with_3_and_says_what_to_type(no_card, empty, tmp_path, 
 
 def test_the_doctor_takes_settings_like_snakemake(no_card, empty, tmp_path, capsys):
     changes = [f"{key}={value}" for key, value in {"hands": "{backend: none}", **empty}.items()]
-    assert main(["--config-file", str(tmp_path / "none.yaml"), "--config", *changes]) == ExitCode.OK
+    assert doctor_command(["--config-file", str(tmp_path / "none.yaml"), "--config", *changes]) == ExitCode.OK
     assert "preset cpu can start here" in capsys.readouterr().out
 
 
@@ -123,7 +122,7 @@ def _wilor(tmp_path, empty, monkeypatch, worker):
     own = {"python": sys.executable, "weights": file, "detector": file, "mano": file, "checkout": str(tmp_path)}
     off = {"depth": {"backend": "none"}, "tracks": {"backend": "none"}}
     config = parse_config({"preset": "gpu", "hands": {"wilor": own}, **off, **empty})
-    return [check for check in look(config) if check.part == "hands: wilor"]
+    return [check for check in check_machine(config) if check.part == "hands: wilor"]
 
 
 def test_the_doctor_starts_a_complete_model_and_shows_its_weights(tmp_path, empty, monkeypatch):
@@ -175,18 +174,18 @@ def test_a_figure_that_could_not_be_measured_does_not_pass():
 
 
 def test_every_stage_is_looked_at(no_card, empty):
-    parts = " ".join(check.part for check in look(parse_config(empty), ROOT, load=False))
+    parts = " ".join(check.part for check in check_machine(parse_config(empty), ROOT, load=False))
     assert all(stage in parts for stage in STAGES)
 
 
 def test_vipe_reads_homes_of_the_users_and_the_same_bytes_there_are_the_same_weights(tmp_path, empty):
     from stages.depth.vipe import WEIGHTS, VipeDepth
-    from stages.models.weights import Shelf
+    from stages.models.weights import WeightStore
 
     def backend(**own):
         return VipeDepth(parse_config({"depth": {"vipe": own}, **empty}).for_video("v")["depth"], root=ROOT)
 
-    installed, known = backend(), Shelf(ROOT, empty["models_dir"])
+    installed, known = backend(), WeightStore(ROOT, empty["models_dir"])
     homes = {"torch_home": str(tmp_path / "torch"), "hf_home": str(tmp_path / "hf")}
     mine = backend(**homes)
     assert len(installed.weights) == len(mine.weights) == len(WEIGHTS["default"])

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from stages.models import environments
-from stages.models.environments import ENVS, build, build_command, interpreter, is_built, main, read_environment
+from stages.models.environments import ENVS, build, build_command, environments_command, interpreter, is_built, read_environment
 from videolift.errors import BackendUnavailable, ConfigError
 
 GOOD = """\
@@ -172,7 +172,7 @@ def test_an_interpreter_of_the_users_is_taken_as_it_is(tmp_path):
 
 def test_the_command_ends_with_exit_code_3_when_uv_fails(tmp_path, fake_uv, capsys):
     fake_uv(status=1)
-    assert main(["mediapipe", "--envs-dir", str(tmp_path / "built")]) == 3
+    assert environments_command(["mediapipe", "--envs-dir", str(tmp_path / "built")]) == 3
     assert "failed" in capsys.readouterr().err
 
 

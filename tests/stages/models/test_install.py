@@ -13,11 +13,12 @@ import yaml
 
 from stages.models import downloads
 from stages.models import install as models
-from stages.models import weights as shelf
+from stages.models import weights as weights_module
 from stages.models.downloads import download, fetch_checkout
 from stages.models.environments import ENVS
 from stages.models.install import install, parts
-from stages.models.weights import Checkout, Shelf, read_manifest
+from stages.models.weights import Checkout, WeightStore, read_models
+from stages.registry import ROOT
 from videolift.config import Config
 from videolift.errors import BackendUnavailable, ConfigError
 
@@ -41,8 +42,8 @@ def _manifest(root, url="https://example.invalid/toy.pt", **weight):
         "weights": {"toy": {"file": "toy/toy.pt", "url": url, "default": True} | weight},
     }
     (root / "thirdparty" / "models.yaml").write_text(yaml.safe_dump({"models": {"toy": entry}}))
-    read_manifest.cache_clear()
-    return Shelf(root, "thirdparty/weights")
+    read_models.cache_clear()
+    return WeightStore(root, "thirdparty/weights")
 
 
 @pytest.fixture
@@ -76,13 +77,13 @@ def server(monkeypatch):
 
 
 def test_the_shipped_manifest_names_every_default_of_the_configuration():
-    config, known = Config(), Shelf(shelf.ROOT, "w")
+    config, known = Config(), WeightStore(ROOT, "w")
     names = [config.depth.moge.weights, config.tracks.tapip3d.weights, config.hands.wilor.weights]
     names += [config.hands.wilor.detector, config.hands.wilor.mano]
     assert all(known.weight(name) is not None for name in names)
 
 
-@pytest.mark.parametrize("model", read_manifest().values(), ids=lambda m: m.name)
+@pytest.mark.parametrize("model", read_models().values(), ids=lambda m: m.name)
 def test_every_shipped_model_has_an_environment_licences_and_exact_commits(model):
     assert (ENVS / f"{model.env}.yaml").exists()
     assert model.licence_code
@@ -95,7 +96,7 @@ def test_a_weight_is_found_by_name_and_by_path(root):
     known = _manifest(root)
     assert known.path("toy") == root / "thirdparty" / "weights" / "toy" / "toy.pt"
     assert known.path("mine/own.pt") == root / "mine" / "own.pt"
-    assert Shelf(root, "/elsewhere").path("toy") == Path("/elsewhere/toy/toy.pt")
+    assert WeightStore(root, "/elsewhere").path("toy") == Path("/elsewhere/toy/toy.pt")
 
 
 def test_the_same_bytes_at_another_path_have_the_same_hash(root):
@@ -107,7 +108,7 @@ def test_the_same_bytes_at_another_path_have_the_same_hash(root):
 
 def test_a_file_is_hashed_again_only_when_it_changed(root, monkeypatch):
     known, calls = _manifest(root), []
-    monkeypatch.setattr(shelf, "sha256_file", lambda path: calls.append(path) or str(len(calls)))
+    monkeypatch.setattr(weights_module, "sha256_file", lambda path: calls.append(path) or str(len(calls)))
     (root / "own.pt").write_bytes(BODY)
     assert [known.sha256("own.pt"), known.sha256("own.pt")] == ["1", "1"]
     os.utime(root / "own.pt", (1, 1))
@@ -251,7 +252,7 @@ def test_a_repository_is_checked_out_at_its_commit_and_once(root, monkeypatch):
 def test_installing_asks_for_the_licence_once_and_fetches_everything(root, server, monkeypatch):
     known, asked = _manifest(root, url=server.url), []
     monkeypatch.setattr(models, "build", lambda name, envs_dir: Path(sys.executable))
-    model = known.manifest()["toy"]
+    model = known.models()["toy"]
     for _ in range(2):
         assert install(model, known, root / "envs", accepts=lambda m: asked.append(m.name) or True) == []
     assert asked == ["toy"]
@@ -264,14 +265,14 @@ def test_without_the_licence_nothing_is_fetched(root, server, monkeypatch):
     known = _manifest(root, url=server.url)
     monkeypatch.setattr(models, "build", lambda name, envs_dir: pytest.fail("built"))
     with pytest.raises(ConfigError, match="accept_licences"):
-        install(known.manifest()["toy"], known, root / "envs", accepts=lambda m: False)
+        install(known.models()["toy"], known, root / "envs", accepts=lambda m: False)
     assert server.ranges == []
 
 
 def test_a_manual_step_is_what_is_left(root, monkeypatch):
     known = _manifest(root, via="manual", steps="Register first, then put it at {path}.")
     monkeypatch.setattr(models, "build", lambda name, envs_dir: Path(sys.executable))
-    left = install(known.manifest()["toy"], known, root / "envs", accepts=lambda m: True)
+    left = install(known.models()["toy"], known, root / "envs", accepts=lambda m: True)
     assert len(left) == 1
     assert "Register first" in left[0]
 
@@ -279,17 +280,17 @@ def test_a_manual_step_is_what_is_left(root, monkeypatch):
 def test_an_unknown_weight_is_refused(root):
     known = _manifest(root)
     with pytest.raises(ConfigError, match="there are toy"):
-        install(known.manifest()["toy"], known, root / "envs", accepts=lambda m: True, only=["tooy"])
+        install(known.models()["toy"], known, root / "envs", accepts=lambda m: True, only=["tooy"])
 
 
 def test_checking_names_all_that_is_missing(root):
-    known = Shelf(shelf.ROOT, str(root))
-    missing = {(p.kind, p.name) for p in parts(known.manifest()["tapip3d"], known, root / "envs") if p.problem}
+    known = WeightStore(ROOT, str(root))
+    missing = {(p.kind, p.name) for p in parts(known.models()["tapip3d"], known, root / "envs") if p.problem}
     assert {("environment", "tapip3d"), ("weight", "tapip3d_final")} <= missing
 
 
 def test_a_checkout_of_the_users_is_taken_as_it_is(root):
-    known = Shelf(shelf.ROOT, "w")
+    known = WeightStore(ROOT, "w")
     assert known.checkout("moge", "MoGe", str(root)) == root
     with pytest.raises(BackendUnavailable, match="checkout"):
         known.checkout("moge", "MoGe", str(root / "nowhere"))
@@ -298,7 +299,7 @@ def test_a_checkout_of_the_users_is_taken_as_it_is(root):
 def test_the_command_lists_licences_and_checks_with_exit_code_3(root, capsys, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(f"models_dir: {root / 'w'}\nenvs_dir: {root / 'e'}\n")
-    assert models.main(["list", "--config-file", str(config)]) == 0
+    assert models.models_command(["list", "--config-file", str(config)]) == 0
     assert "CC-BY-NC-ND-4.0" in capsys.readouterr().out
-    assert models.main(["check", "--config-file", str(config)]) == 3
+    assert models.models_command(["check", "--config-file", str(config)]) == 3
     assert "python -m stages.models install wilor" in capsys.readouterr().out

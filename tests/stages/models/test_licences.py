@@ -1,12 +1,12 @@
 """The card names every model behind a dataset, its weights and its licences, once each."""
 
-from stages.models.licences import card_facts
+from stages.models.licences import licences_for_card
 from videolift.dataset.public import strictest
 
 
 def test_every_model_is_named_once_with_weights_and_both_licences():
     wilor = {"name": "wilor", "version": 1, "weights": ["a" * 64, "b" * 64]}
-    facts = card_facts(
+    facts = licences_for_card(
         [
             ("hands", wilor),
             ("hands", dict(wilor)),
@@ -21,9 +21,9 @@ def test_every_model_is_named_once_with_weights_and_both_licences():
 
 
 def test_wilors_non_commercial_licence_is_the_one_that_binds():
-    facts = card_facts([("hands", {"name": "wilor", "version": 1}), ("depth", {"name": "moge", "version": 1})])
+    facts = licences_for_card([("hands", {"name": "wilor", "version": 1}), ("depth", {"name": "moge", "version": 1})])
     assert "NC-ND" in strictest(row["licence"] for row in facts["licences"])
 
 
 def test_our_own_backends_owe_nobody():
-    assert card_facts([("depth", {"name": "sfm", "version": 1})]) == {"licences": [], "models": []}
+    assert licences_for_card([("depth", {"name": "sfm", "version": 1})]) == {"licences": [], "models": []}

@@ -9,7 +9,7 @@ import pytest
 from stages.models import doctor
 from stages.models import install as models
 from stages.models.environments import ENVS
-from stages.models.weights import read_manifest
+from stages.models.weights import read_models
 from videolift.config import Config, known_keys
 
 PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_every_command_of_the_page_exists(command):
     program, name, *arguments = command
     assert program == "videolift"
     options = {"models": models, "doctor": doctor}[name]._parser().parse_args(arguments)
-    assert set(getattr(options, "names", [])) <= set(read_manifest())
+    assert set(getattr(options, "names", [])) <= set(read_models())
 
 
 def test_the_page_names_every_model_and_its_strictest_licence():
@@ -34,7 +34,7 @@ def test_the_page_names_every_model_and_its_strictest_licence():
         "wilor": "CC-BY-NC-ND-4.0",
         "mediapipe": "Apache-2.0",
     }.items():
-        model = read_manifest()[name]
+        model = read_models()[name]
         assert name.casefold() in PAGE.casefold()
         assert word in PAGE
         assert word in model.licence_code + model.licence_weights
