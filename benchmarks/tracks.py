@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from stages.sample import CLIPS, Truth, render
 from stages.tracks.chain import DenseFlow, FlowPair
-from stages.tracks.flow import Scene, track_windows, window_starts
+from stages.tracks.flow import track_windows
 from stages.tracks.queries import Queries, make
+from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
 from videolift.geometry import T_cam0_camk, transform
@@ -40,8 +41,8 @@ class Bench:
         self.truth = truth
         self.size_px = (truth.rgb.shape[2], truth.rgb.shape[1])
         self.settings = TracksSettings(backend="flow", seed=0, window_length=LENGTH)
-        self.scene = Scene(truth.depth_m.astype(np.float16), truth.K, truth.T_camera_world)
-        self.starts = window_starts(len(truth.rgb), LENGTH, 1)
+        self.scene = LiftingScene(truth.depth_m.astype(np.float16), truth.K, truth.T_camera_world)
+        self.starts = tracked_starts(len(truth.rgb), LENGTH, 1)
         self.subset = self.starts[2 :: max(1, len(self.starts) // SUBSET)]
         self._medium = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 

@@ -179,6 +179,7 @@ class _Work:
             self.size_px,
             K,
             given=True,
+            rotation_px=motion.rotation_px,
             settings=self.settings.sfm,
             seed=self.settings.seed or 0,
             folder=self.out.scratch(),

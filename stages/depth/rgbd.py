@@ -21,8 +21,8 @@ from stages.depth.motion.features import FeatureTracks, features_of, follow_feat
 from stages.depth.motion.gates import measure_motion
 from stages.depth.motion.grey import GreyFrames
 from stages.depth.motion.odometry import follow_on_depth, measure_agreement
-from stages.depth.segments import write_frames
 from stages.depth.sensor import SensorDepth
+from stages.depth.writing import write_frames
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.artifacts.depth import Pose
 from videolift.config import DepthSettings

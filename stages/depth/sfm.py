@@ -20,7 +20,7 @@ from stages.depth.motion.features import FeatureTracks, features_of
 from stages.depth.motion.gates import Motion, measure_motion, plausible_cameras
 from stages.depth.motion.trajectory import NoTrajectory, Trajectory, solve_trajectory
 from stages.depth.plane import Prior, plane_depth, rotations
-from stages.depth.segments import write_frames
+from stages.depth.writing import write_frames
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
 from videolift.geometry import pinhole

@@ -10,52 +10,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.tracks.chain import DenseFlow, lift
+from stages.tracks.chain import DenseFlow
 from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
+from stages.tracks.windowed import FrameReader, LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
-from videolift.errors import BadInput, CorruptFile
 from videolift.geometry import invert_pose, transform
 from videolift.inputs.masks import open_masks
 from videolift.pool import Device
-
-_PROGRESS_EVERY = 8
-
-
-class Frames(Protocol):
-    """What is needed of a clip, a depth or masks: one frame at a time."""
-
-    def __getitem__(self, frame: int) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What tracks are lifted with.
-
-    Attributes:
-        depth: z per frame (H, W), 0 invalid; None where there is no depth, and all of it is invalid.
-        K: (3, 3).
-        T_camera_world: (T, 4, 4), NaN where not known.
-    """
-
-    depth: Frames | None
-    K: NDArray[np.floating]
-    T_camera_world: NDArray[np.floating]
-
-    def lift(self, uv_px: NDArray[np.floating], k: int) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-        """Points (N, 3) of frame ``k`` in that frame's camera, and where they are valid."""
-        if self.depth is None:
-            return np.full((len(uv_px), 3), np.nan), np.zeros(len(uv_px), bool)
-        return lift(uv_px, np.asarray(self.depth[k]), self.K)
 
 
 class _Open:
@@ -93,7 +63,7 @@ class _Open:
 
 
 def track_windows(
-    frames: Frames, starts: range, length: int, flow: DenseFlow, scene: Scene, queries: Callable[[int], Queries]
+    frames: FrameReader, starts: range, length: int, flow: DenseFlow, scene: LiftingScene, queries: Callable[[int], Queries]
 ) -> Iterator[Window]:
     """Windows of ``length`` frames at ``starts``, in order.
 
@@ -126,7 +96,7 @@ def track_windows(
         previous, k = (grey, k + 1) if opened or not waiting else (None, waiting[-1])
 
 
-def _step(windows: list[_Open], scene: Scene, k: int, uv_px: NDArray[np.float32], trusted: NDArray[np.bool_]) -> None:
+def _step(windows: list[_Open], scene: LiftingScene, k: int, uv_px: NDArray[np.float32], trusted: NDArray[np.bool_]) -> None:
     """Gives every window its part of the points of all of them, (N, 2) back to back, in frame ``k``."""
     arrays = (uv_px, trusted, *scene.lift(uv_px, k))
     cuts = np.cumsum([len(window.label) for window in windows])[:-1]
@@ -168,12 +138,11 @@ class FlowTracks:
         assert inputs.clip is not None
         assert isinstance(out, TracksWriter)
         clip, settings = inputs.clip, self._settings
-        starts = window_starts(len(clip), settings.window_length, settings.stride)
+        starts = tracked_starts(len(clip), settings.window_length, settings.stride)
         size_px = (clip.width, clip.height)
         named = {"window_length": settings.window_length, "stride": settings.stride, "query": settings.query}
         out.describe(backend=self.name, seed=settings.seed or 0, **named)
-        segment = max(1, round(settings.segment_s * clip.fps / settings.stride))
-        share = _Shares(out.load_part("shares") if out.committed else None)
+        flow, scene = DenseFlow(settings.flow, size_px), LiftingScene.of(inputs)
         with ExitStack() as stack:
             masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
 
@@ -181,67 +150,22 @@ class FlowTracks:
                 mask = None if masks is None else masks[start]
                 return make(settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
 
-            flow = DenseFlow(settings.flow, size_px)
-            todo = starts[out.committed :]
-            found = track_windows(clip, todo, settings.window_length, flow, scene_of(inputs), queries)
-            for done, window in enumerate(found, start=out.committed + 1):
-                out.append_window(window)
-                share.add(window)
-                if done % segment == 0 and done < len(starts):
-                    out.save_part("shares", counts=share.counts)
-                    out.commit()
-                if done % _PROGRESS_EVERY == 0 or done == len(starts):
-                    progress(done, len(starts))
-        return Quality(len(clip), share.checks(inputs), share.figures(len(starts)))
-
-
-class _Shares:
-    """Counts over all windows, for the receipt: point-frames, those visible, those with depth."""
-
-    def __init__(self, saved: dict[str, NDArray[Any]] | None) -> None:
-        self.counts = np.zeros(3, np.int64) if saved is None else saved["counts"]
-
-    def add(self, window: Window) -> None:
-        self.counts = self.counts + [window.visible.size, window.visible.sum(), window.valid3d.sum()]
-
-    def figures(self, windows: int) -> dict[str, float]:
-        points, visible, valid = (float(count) for count in self.counts)
-        return {"windows": windows, "visible_share": visible / max(points, 1), "valid3d_share": valid / max(points, 1)}
-
-    def checks(self, inputs: Inputs) -> tuple[str, ...]:
+            counts = write_windows(
+                out,
+                starts,
+                segment=settings.segment_s * clip.fps / settings.stride,
+                track=lambda left: track_windows(clip, left, settings.window_length, flow, scene, queries),
+                count=lambda window: (window.visible.size, window.visible.sum(), window.valid3d.sum()),
+                progress=progress,
+            )
+        steps, visible, valid = (int(count) for count in counts.sum(axis=0))
+        checks: tuple[str, ...] = ()
         if inputs.depth is None:
-            return ("tracks are in the image only: there is no depth to lift them with",)
-        if not self.counts[0]:
-            return ("no window has a query point",)
-        return ()
-
-
-def window_starts(frames: int, length: int, stride: int) -> range:
-    """First frames of the W = (frames - length) // stride + 1 windows; a tail shorter than ``stride`` is no window.
-
-    Raises:
-        BadInput: fewer frames than one window.
-    """
-    if frames < length:
-        text = f"the clip has {frames} frames, a window needs {length}"
-        raise BadInput("too_short", text, "Use a longer part of the video, a higher ingest.fps or a smaller tracks.window_length.")
-    return range(0, frames - length + 1, stride)
-
-
-def scene_of(inputs: Inputs) -> Scene:
-    """Depth and camera of a video, for lifting; without depth everything is invalid.
-
-    Raises:
-        CorruptFile: clip and depth differ in length.
-    """
-    assert inputs.clip is not None
-    depth = inputs.depth
-    if depth is None:
-        return Scene(None, np.eye(3), np.full((len(inputs.clip), 4, 4), np.nan))
-    if len(depth) != len(inputs.clip):
-        raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(inputs.clip)}")
-    E = np.where(depth.pose_valid[:, None, None], depth.T_camera_world.astype(np.float64), np.nan)
-    return Scene(depth, depth.K.astype(np.float64), E)
+            checks = ("tracks are in the image only: there is no depth to lift them with",)
+        elif not steps:
+            checks = ("no window has a query point",)
+        shares = {"visible_share": visible / max(steps, 1), "valid3d_share": valid / max(steps, 1)}
+        return Quality(len(clip), checks, {"windows": len(starts), **shares})
 
 
 BACKEND = FlowTracks

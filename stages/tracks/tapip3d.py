@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
-from stages.tracks.flow import Scene, scene_of, window_starts
 from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
+from stages.tracks.windowed import LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
@@ -68,7 +68,7 @@ class Plan:
         return [start + min(i, max(real - 1, 0)) for i in range(self.fed)], real
 
 
-def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[Any]], scene: Scene, limit: Limit) -> Window:
+def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[Any]], scene: LiftingScene, limit: Limit) -> Window:
     """The artifact's window from what the worker returned: ``kept`` (N), ``xyz_cam0`` (F, n, 3), ``logit`` (F, n).
 
     Everything beyond the ``real`` frames becomes NaN and False.
@@ -156,24 +156,25 @@ class Tapip3dTracks(ModelBackend):
         clip, settings = inputs.clip, self._settings
         if inputs.depth is None:
             raise BadInput("no_depth", "TAPIP3D tracks in depth, and this video has none", "Use tracks.backend: flow for it.")
-        starts = window_starts(len(clip), settings.window_length, settings.stride)
+        starts = tracked_starts(len(clip), settings.window_length, settings.stride)
         named = {"window_length": settings.window_length, "stride": settings.stride, "query": settings.query}
         how = {"knn": self.about["knn"], "precision": self.about["precision"]}
         out.describe(backend=self.name, seed=settings.seed or 0, **named, **how)
-        segment = max(1, round(settings.segment_s * clip.fps / settings.stride))
-        points = empty = 0
-        for done, window in enumerate(self._windows(inputs, starts[out.committed :]), start=out.committed + 1):
-            out.append_window(window)
-            points, empty = points + window.xyz_cam0.shape[1], empty + (window.xyz_cam0.shape[1] == 0)
-            if done % segment == 0 and done < len(starts):
-                out.commit()
-            progress(done, len(starts))
+        points = write_windows(
+            out,
+            starts,
+            segment=settings.segment_s * clip.fps / settings.stride,
+            track=lambda left: self._windows(inputs, left),
+            count=lambda window: [window.xyz_cam0.shape[1]],
+            progress=progress,
+        )
+        empty = int((points == 0).sum())
         checks = (f"{empty} windows have no point with depth and camera",) if empty else ()
-        return Quality(len(clip), checks, {"windows": len(starts), "points": points})
+        return Quality(len(clip), checks, {"windows": len(starts), "points": int(points.sum())})
 
     def _windows(self, inputs: Inputs, starts: range) -> Iterator[Window]:
         assert inputs.clip is not None
-        clip, scene = inputs.clip, scene_of(inputs)
+        clip, scene = inputs.clip, LiftingScene.of(inputs)
         known = np.isfinite(scene.T_camera_world).all((1, 2))
         own, size_px = self._settings.tapip3d, (clip.width, clip.height)
         plan = Plan.of(self._settings.window_length, size_px[::-1], self.about, own.resolution_factor)
@@ -193,7 +194,7 @@ class Tapip3dTracks(ModelBackend):
                 missed_px = self._missed_px(feed, window, scene, options) if due else np.nan
                 yield replace(window, forward_backward_px=missed_px)
 
-    def _missed_px(self, feed: _Feed, window: Window, scene: Scene, options: dict[str, Any]) -> float:
+    def _missed_px(self, feed: _Feed, window: Window, scene: LiftingScene, options: dict[str, Any]) -> float:
         """How far points end from their start, median in pixels, when those seen in the window's last frame are tracked back."""
         last = self._settings.window_length - 1
         seen = np.flatnonzero(window.visible[last])
@@ -210,7 +211,7 @@ class Tapip3dTracks(ModelBackend):
 class _Feed:
     """Sends every frame of a clip once, in order, and asks for windows."""
 
-    def __init__(self, call: Any, clip: Clip, scene: Scene, plan: Plan) -> None:
+    def __init__(self, call: Any, clip: Clip, scene: LiftingScene, plan: Plan) -> None:
         self._call, self._clip, self._scene, self._plan, self._sent = call, clip, scene, plan, 0
         height, width = plan.size
         self._K = resize_intrinsics(scene.K, (clip.width, clip.height), (width, height))

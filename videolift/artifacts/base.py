@@ -104,17 +104,34 @@ class ArtifactWriter:
         return self._scratch
 
     def save_part(self, name: str, **arrays: ArrayLike) -> None:
-        """Keeps intermediate arrays (poses of a whole video, say) across a kill of this very work."""
-        if self.segments is not None:
-            with atomic_file(self.segments / f"{name}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
+        """Keeps intermediate arrays (poses of a whole video, say) across a kill; without ``segments`` for this attempt only."""
+        with atomic_file((self.segments or self.scratch()) / f"{name}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
 
     def load_part(self, name: str) -> dict[str, NDArray[Any]] | None:
-        """What `save_part` kept in a previous attempt, None if nothing."""
-        if self.segments is None or not (self.segments / f"{name}.npz").exists():
+        """What `save_part` kept, None if nothing."""
+        folder = self.segments or self._scratch
+        if folder is None or not (folder / f"{name}.npz").exists():
             return None
-        with np.load(self.segments / f"{name}.npz", allow_pickle=False) as arrays:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def saved_parts(self) -> list[str]:
+        """Names of all that `save_part` kept, sorted."""
+        folder = self.segments or self._scratch
+        return sorted(path.stem for path in folder.glob("*.npz")) if folder is not None else []
+
+    def drop_part(self, name: str) -> None:
+        """Forgets what `save_part` kept."""
+        folder = self.segments or self._scratch
+        if folder is not None:
+            (folder / f"{name}.npz").unlink(missing_ok=True)
+
+    def restart(self) -> None:
+        """Forgets the rows that earlier attempts committed; begin at row 0. Only before anything is appended."""
+        for path, _ in self._done:
+            path.unlink(missing_ok=True)
+        self._done, self.committed = [], 0
 
     def commit(self) -> None:
         """Makes everything appended so far survive a kill. Call it at fixed rows, so that equal work gives equal bytes."""

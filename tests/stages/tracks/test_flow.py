@@ -8,8 +8,9 @@ import pytest
 from stages.backend import Inputs
 from stages.sample.artifacts import write_truth_artifacts
 from stages.tracks.chain import DenseFlow, FlowPair
-from stages.tracks.flow import BACKEND, Scene, track_windows, window_starts
+from stages.tracks.flow import BACKEND, track_windows
 from stages.tracks.queries import Queries, make
+from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts import Clip, Depth, DepthWriter, Tracks
 from videolift.config import FlowSettings, TracksSettings
 from videolift.errors import BadInput, CorruptFile
@@ -28,7 +29,7 @@ def settings(**changes):
 
 def windows_of(truth, starts, *, points=3000, E=None, depth=None):
     block, size = settings(points=points), (truth.rgb.shape[2], truth.rgb.shape[1])
-    scene = Scene(truth.depth_m if depth is None else depth, truth.K, truth.T_camera_world if E is None else E)
+    scene = LiftingScene(truth.depth_m if depth is None else depth, truth.K, truth.T_camera_world if E is None else E)
 
     def queries(start):
         return make(block, video="v", window_start=start, size_px=size, mask=truth.instance[start])
@@ -157,12 +158,12 @@ def test_what_is_lost_stays_lost(orbit_windows):
     ],
 )
 def test_windows_start_every_stride_and_a_short_tail_is_none(frames, length, stride, starts):
-    assert list(window_starts(frames, length, stride)) == starts
+    assert list(tracked_starts(frames, length, stride)) == starts
 
 
 def test_a_clip_shorter_than_a_window_is_refused_with_what_to_do():
     with pytest.raises(BadInput, match="9 frames, a window needs 10.*ingest.fps"):
-        window_starts(9, 10, 1)
+        tracked_starts(9, 10, 1)
 
 
 @pytest.mark.parametrize("stride", [1, 3, 10, 13])
@@ -176,8 +177,8 @@ def test_every_frame_is_read_once_in_order(small_truth, stride):
 
     size = (192, 144)
     queries = Queries(np.array([[90, 70]], np.float32), np.zeros(1, np.uint8))
-    scene = Scene(small_truth.depth_m, small_truth.K, small_truth.T_camera_world)
-    starts = window_starts(24, 6, stride)
+    scene = LiftingScene(small_truth.depth_m, small_truth.K, small_truth.T_camera_world)
+    starts = tracked_starts(24, 6, stride)
     found = list(track_windows(Counting(), starts, 6, DenseFlow(FlowSettings(), size), scene, lambda start: queries))
     assert [window.start for window in found] == list(starts)
     assert read == sorted({k for start in starts for k in range(start, start + 6)})
@@ -232,7 +233,8 @@ def test_a_killed_video_goes_on_at_its_last_segment_and_ends_the_same(tmp_path, 
     block = settings(segment_s=0.4)  # four windows
 
     def stop(done, total):
-        raise KeyboardInterrupt
+        if done == 9:
+            raise KeyboardInterrupt
 
     run(files, tmp_path / "whole.h5", block)
     with pytest.raises(KeyboardInterrupt):
@@ -254,7 +256,8 @@ def test_work_that_was_committed_is_not_done_again(tmp_path, files, monkeypatch)
     monkeypatch.setattr(DenseFlow, "between", lambda self, a, b: pairs.append(1) or between(self, a, b))
 
     def stop(done, total):
-        raise KeyboardInterrupt
+        if done == 9:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(files, tmp_path / "cut.h5", block, segments=tmp_path / "segments", progress=stop)

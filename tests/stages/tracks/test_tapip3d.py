@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.tracks.flow import Scene
 from stages.tracks.queries import Queries
 from stages.tracks.tapip3d import Limit, Plan, window_of
+from stages.tracks.windowed import LiftingScene
 
 MODEL = {"seq_len": 16, "image_size": [384, 512], "stride": 4}
 
@@ -45,7 +45,7 @@ def test_frames_are_fed_at_the_models_area_in_their_own_shape(clip, factor, size
 def test_what_leaves_the_image_or_is_behind_the_camera_is_not_visible():
     E = np.tile(np.eye(4), (16, 1, 1))
     E[1, 2, 3] = -2.0
-    scene = Scene(None, np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]]), E)
+    scene = LiftingScene(None, np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]]), E)
     xyz = np.tile(np.array([[0.0, 0, 1], [5, 0, 1]], np.float32), (16, 1, 1))
     reply = {"kept": np.array([True, False, True]), "xyz_cam0": xyz, "logit": np.full((16, 2), 4.0, np.float32)}
     queries = Queries(np.zeros((3, 2), np.float32), np.array([7, 8, 9], np.uint8))

@@ -246,10 +246,40 @@ def test_without_a_folder_for_segments_commits_do_nothing(kind, tmp_path):
     kind.head(writer)
     kind.fill(writer, 0, 3)
     writer.commit()
-    writer.save_part("x", a=[1])
-    assert writer.load_part("x") is None
     kind.fill(writer, 3, 7)
     assert writer.publish().path.read_bytes() == kind.write(tmp_path / "b.h5").read_bytes()
+
+
+def test_without_a_folder_for_segments_parts_last_as_long_as_the_attempt(tmp_path):
+    writer = DepthWriter(tmp_path / "a.h5")
+    assert (writer.load_part("x"), writer.saved_parts()) == (None, [])
+    writer.save_part("x", a=[1])
+    assert writer.load_part("x")["a"].tolist() == [1]
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_was_dropped_is_gone(tmp_path):
+    writer = DepthWriter(tmp_path / "a.h5", segments=tmp_path / "segments")
+    writer.save_part("x", a=[1])
+    writer.save_part("y", a=[2])
+    writer.drop_part("x")
+    assert writer.saved_parts() == ["y"]
+    assert writer.load_part("x") is None
+
+
+def test_a_restarted_artifact_forgets_what_was_committed(kind, tmp_path):
+    writer = kind.writer(tmp_path / "a.h5", segments=tmp_path / "segments")
+    kind.head(writer)
+    kind.fill(writer, 0, 3)
+    writer.commit()
+    again = kind.writer(tmp_path / "a.h5", segments=tmp_path / "segments")
+    assert again.committed == 3
+    again.restart()
+    assert again.committed == 0
+    kind.head(again)
+    kind.fill(again, 0, 7)
+    assert again.publish().path.read_bytes() == kind.write(tmp_path / "b.h5").read_bytes()
 
 
 FILL_AND_WRITE = """
