@@ -30,12 +30,12 @@ from benchmarks.dataset_stores import Arrays, Mp4Parquet, Npy, Ours, Store, Y2r,
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.dataset import Packaged, publish_dataset
-from videolift.dataset.accumulators import Accumulators
+from videolift.dataset import PackagedVideo, publish_dataset
 from videolift.dataset.layout import HAND_WINDOW_FIELDS, SquareView
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
-from videolift.dataset.sidecar import Sidecar, read_sidecar, write_sidecar
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.sidecar import Sidecar, read_sidecar, write_sidecar
 from videolift.dataset.windows import to_uvd
 from videolift.dataset.writer import DatasetWriter
 from videolift.store import sha256_file
@@ -281,10 +281,10 @@ def statistics(folder: Path, videos: int) -> None:
     one: Sidecar = read_sidecar(path, sha256_file(path))
     accumulators, target = Accumulators.unpack(one.packed), folder / "many"
 
-    def make(number: int, generation: int) -> Packaged:
+    def make(number: int, generation: int) -> PackagedVideo:
         file, digest = target / f"video{number:06d}.hdf5", f"{generation * videos + number:064d}"
         write_sidecar(file, digest, one.about, accumulators)
-        return Packaged(file.stem, file, digest, path.stat().st_size)
+        return PackagedVideo(file.stem, file, digest, path.stat().st_size)
 
     with mock.patch("os.fsync"):  # making the input is not what is measured
         rows = [make(number, 0) for number in range(videos)]
@@ -299,7 +299,7 @@ def statistics(folder: Path, videos: int) -> None:
     shutil.rmtree(target)
 
 
-def publish_measured(target: Path, rows: list[Packaged]) -> tuple[int, float, float, float]:
+def publish_measured(target: Path, rows: list[PackagedVideo]) -> tuple[int, float, float, float]:
     """Files read again, CPU seconds, wall seconds, MB added at the peak."""
     before_kb, cpu, wall = _memory_kb("VmRSS"), time.process_time(), time.monotonic()
     summary = publish_dataset(target, rows, left_out={})

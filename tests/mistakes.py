@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 GEOMETRY = "tests/videolift/test_geometry.py::"
 WINDOWS = "tests/videolift/dataset/test_windows.py::"
-STATISTICS = "tests/videolift/dataset/test_accumulators.py::"
+STATISTICS = "tests/videolift/dataset/statistics/test_accumulators.py::"
 PUBLISH = "tests/videolift/dataset/test_publish.py::"
 PACKAGE = "tests/stages/create_h5/test_hdf5.py::"
 DEPTH = "tests/stages/depth/test_geometry_of_depth.py::"
@@ -66,7 +66,7 @@ MISTAKES: dict[str, Mistake] = {
     "m0 scale-free depth clipped in metres": Mistake(
         "the same in the statistics",
         (STATISTICS + "test_depth_is_clipped_in_metres_only_where_it_is_metres",),
-        "videolift/dataset/accumulators.py",
+        "videolift/dataset/statistics/accumulators.py",
         "        if depth_range_m is not None:  # codes",
         "        depth_range_m = depth_range_m or (0.1, 2.5)\n        if depth_range_m is not None:  # codes",
     ),
@@ -231,8 +231,8 @@ MISTAKES: dict[str, Mistake] = {
     "m14 statistics over this run's videos only": Mistake(
         "mean 0 and deviation 1 after a resumed run",
         (PUBLISH + "test_statistics_are_not_those_of_this_run_s_videos_only",),
-        "videolift/dataset/buckets.py",
-        "        out.part(group, split).merge_packed(arrays_)\n",
+        "videolift/dataset/statistics/merging.py",
+        "        merged.part(group, split).merge_packed(arrays_)\n",
         "        pass\n",
         also=(PUBLISH + "test_statistics_cover_all_videos_and_equal_those_of_the_arrays",),
     ),

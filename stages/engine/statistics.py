@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.models.licences import licences_for_card
-from videolift.dataset.publish import Packaged, publish_dataset
+from videolift.dataset.publish import PackagedVideo, publish_dataset
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ExitCode
 from videolift.inputs.catalog import Video
@@ -30,7 +30,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         Transient: disk full.
     """
     layout, read = run.layout, ReceiptCache(run.layout)
-    packaged: list[Packaged] = []
+    packaged: list[PackagedVideo] = []
     backends: dict[tuple[int, str], tuple[str, Mapping[str, Any]]] = {}
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
@@ -41,7 +41,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             if state.kind == "done" and state.receipt and state.receipt.artifact:
                 path = layout.artifact("create_h5", entry.video.id)
                 artifact = state.receipt.artifact
-                packaged.append(Packaged(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
+                packaged.append(PackagedVideo(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
                 for stage, s in states.items():
                     if s.kind == "done" and (identity := variant.identities[stage]):  # what is done was done by these
                         backends[entry.variant, stage] = stage, identity

@@ -36,8 +36,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
-    from videolift.dataset.public import check_public
     from videolift.dataset.verify import as_json as rows
+    from videolift.dataset.verify import check_public
     from videolift.dataset.verify import verify as check
 
     found = check(path)
@@ -61,7 +61,7 @@ def stats(
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw histograms into this PNG.")] = None,
 ) -> None:
     """Prints mean, std, range and quantiles of everything in a dataset."""
-    from videolift.dataset.statistics_plots import load_statistics, plot_statistics, statistics_text
+    from videolift.dataset.statistics.plots import load_statistics, plot_statistics, statistics_text
 
     found, title = load_statistics(dataset, group=group, split=split)
     typer.echo(title)

@@ -1,5 +1,5 @@
 """The packaged dataset: what its files hold, how they are made, merged, described, checked and exported."""
 
-from videolift.dataset.publish import DatasetSummary, Packaged, publish_dataset
+from videolift.dataset.publish import DatasetSummary, PackagedVideo, publish_dataset
 
-__all__ = ["DatasetSummary", "Packaged", "publish_dataset"]
+__all__ = ["DatasetSummary", "PackagedVideo", "publish_dataset"]

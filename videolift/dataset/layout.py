@@ -1,7 +1,7 @@
 """Names, dtypes and shapes of the packaged file ``h5_dataset/{video}.hdf5``, and of its square view of a clip.
 
 The one place that knows where something is stored; writer, reader, verify and exports take it from here. How values come about is
-in `videolift.dataset.windows` (geometry) and `videolift.dataset.accumulators` (accumulators).
+in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics.accumulators` (accumulators).
 """
 
 from __future__ import annotations

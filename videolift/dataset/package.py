@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
+from videolift.dataset.hand_scale import HandScale, hand_scale
 from videolift.dataset.layout import HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, SquareView
 from videolift.dataset.quality import QualityMeter
-from videolift.dataset.scale import HandScale, hand_scale
 from videolift.dataset.windows import displacements, hand_windows, kept_points, point_order, to_uvd, window_poses, window_starts
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import CorruptFile
@@ -79,7 +79,7 @@ class _Geometry:
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PackageCounts:
     """What `package` wrote: counts for people."""
 
     frames: int
@@ -89,7 +89,7 @@ class Packaged:
     checks: tuple[str, ...] = ()
 
 
-def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress: Callable[[int, int], None]) -> Packaged:
+def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress: Callable[[int, int], None]) -> PackageCounts:
     """Writes everything but the publication.
 
     Raises:
@@ -126,7 +126,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
     out.describe(quality=meter.table())
     checks = () if found is None or found.factor is not None else (f"hand translations are unknown: no scale, {found.reason}",)
-    return Packaged(len(clip), len(starts), points, scale, checks)
+    return PackageCounts(len(clip), len(starts), points, scale, checks)
 
 
 class _Steps:

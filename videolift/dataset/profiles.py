@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts.fields import ZSTD, Field
-from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.layout import FIELDS
+from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.errors import CorruptFile
 from videolift.store import read_hdf5
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from videolift.dataset.accumulators import Accumulators
-from videolift.dataset.buckets import Bucketed, Member, group_of, merge_members
 from videolift.dataset.card import render_card
 from videolift.dataset.layout import FORMAT, VERSION
-from videolift.dataset.normalization_yaml import normalization_table
 from videolift.dataset.splits import DEFAULT, SplitRule
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.merging import Member, MergedVideos, group_of, merge_members
+from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.errors import ConfigError
-from videolift.store import atomic_file, write_text
+from videolift.store import write_text
 
 TIER_ORDER = ("A", "B", "C", "D", "none")
 SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
@@ -33,7 +33,7 @@ _OWN_KEYS = ("subject", "split", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Packaged:
+class PackagedVideo:
     """One packaged video, as the caller's records have it.
 
     Attributes:
@@ -77,7 +77,7 @@ class DatasetSummary:
 
 def publish_dataset(
     folder: Path,
-    packaged: Sequence[Packaged],
+    packaged: Sequence[PackagedVideo],
     *,
     left_out: Mapping[str, str],
     group: str | None = None,
@@ -108,7 +108,7 @@ def publish_dataset(
     published = _write_statistics(folder, merged, groups, chosen, not_in_main)
     index = _index(rows, members, merged, groups, chosen, left_out, published)
     index |= {name: (card or {})[name] for name in ("license", "licences") if (card or {}).get(name)}
-    _write_index(folder / "dataset.json", index)
+    write_text(folder / "dataset.json", _index_text(index))
     write_text(folder / "README.md", render_card(index, card or {}))
     return DatasetSummary(
         **index["totals"],
@@ -120,12 +120,12 @@ def publish_dataset(
     )
 
 
-def _member(row: Packaged, splits: SplitRule) -> Member:
+def _member(row: PackagedVideo, splits: SplitRule) -> Member:
     known = row.metadata.get
     return Member(row.video, row.path, row.sha256, known("subject"), known("split"), splits)
 
 
-def _groups(merged: Bucketed) -> dict[str, list[Member]]:
+def _groups(merged: MergedVideos) -> dict[str, list[Member]]:
     found: dict[str, list[Member]] = defaultdict(list)
     for member, about in merged.about.items():
         found[group_of(about)].append(member)
@@ -148,7 +148,7 @@ def _choose(groups: Mapping[str, Sequence[Member]], wanted: str | None) -> str |
 
 def _write_statistics(
     folder: Path,
-    merged: Bucketed,
+    merged: MergedVideos,
     groups: Mapping[str, Sequence[Member]],
     chosen: str | None,
     not_in_main: Mapping[str, str],
@@ -172,15 +172,16 @@ def _write_statistics(
 
 
 def _index(
-    rows: Sequence[Packaged],
+    rows: Sequence[PackagedVideo],
     members: Sequence[Member],
-    merged: Bucketed,
+    merged: MergedVideos,
     groups: Mapping[str, Sequence[Member]],
     chosen: str | None,
     left_out: Mapping[str, str],
     statistics: list[str],
 ) -> dict[str, Any]:
-    files, splits = _Files(rows, members, merged.about), defaultdict(list)
+    files = [_index_entry(row, member, merged.about[member]) for row, member in zip(rows, members, strict=True)]
+    splits = defaultdict(list)
     totals = {"videos": len(rows), "frames": 0, "windows": 0, "points": 0, "bytes": 0}
     for file in files:
         splits[file["split"]].append(file["video"])
@@ -190,7 +191,7 @@ def _index(
         "format": FORMAT,
         "version": VERSION,
         "files": files,
-        "backends": merged.about.backends,
+        "backends": merged.backends,
         "groups": {name: [member.video for member in many] for name, many in groups.items()},
         "statistics_group": chosen,
         "statistics": statistics,
@@ -200,27 +201,16 @@ def _index(
     }
 
 
-class _Files:
-    """The index's entries in the order of their ids, made anew on every look: ten thousand at once would be 100 MB."""
-
-    def __init__(self, rows: Sequence[Packaged], members: Sequence[Member], about: Mapping[Member, dict[str, Any]]) -> None:
-        self._rows, self._members, self._about = rows, members, about
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row, member in zip(self._rows, self._members, strict=True):
-            about = self._about[member]
-            extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _OWN_KEYS}
-            own: dict[str, Any] = {"metadata": extra} if extra else {}
-            own |= {"video": row.video, "file": row.path.name, "sha256": row.sha256, "bytes": row.bytes}
-            yield about | own | {"split": member.split(about)}
+def _index_entry(row: PackagedVideo, member: Member, about: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {name: value for name, value in row.metadata.items() if value is not None and name not in _OWN_KEYS}
+    own: dict[str, Any] = {"metadata": extra} if extra else {}
+    own |= {"video": row.video, "file": row.path.name, "sha256": row.sha256, "bytes": row.bytes}
+    return {**about, **own, "split": member.split(about)}
 
 
-def _write_index(path: Path, index: Mapping[str, Any]) -> None:
+def _index_text(index: Mapping[str, Any]) -> str:
     """JSON with one line per file: small enough to compare, and encoded fast however many there are."""
     encode = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as out:
-        out.write("{\n")
-        out.writelines(f' "{key}": {encode(value)},\n' for key, value in sorted(index.items()) if key != "files")
-        out.write(' "files": [')
-        out.writelines(f"{',' * (i > 0)}\n  {encode(file)}" for i, file in enumerate(index["files"]))
-        out.write("\n ]\n}\n")
+    head = [f' "{key}": {encode(value)},\n' for key, value in sorted(index.items()) if key != "files"]
+    files = ",".join(f"\n  {encode(file)}" for file in index["files"])
+    return "{\n" + "".join(head) + ' "files": [' + files + "\n ]\n}\n"

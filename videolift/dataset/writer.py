@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 
 from videolift.artifacts import ArtifactWriter, Published
-from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.layout import FIELDS, FORMAT, VERSION
 from videolift.dataset.profiles import convert
-from videolift.dataset.sidecar import describe_file, write_sidecar
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.sidecar import describe_file, write_sidecar
 from videolift.errors import storage_errors_are_transient
 
 

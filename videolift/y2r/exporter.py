@@ -18,12 +18,12 @@ import yaml
 from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES, Depth
-from videolift.dataset.accumulators import Accumulators
-from videolift.dataset.buckets import Member, merge_sidecars
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import Entry, read_index
 from videolift.dataset.layout import METRE_SCALES, SquareView
-from videolift.dataset.normalization_yaml import normalization_table
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.merging import Member, merge_sidecars
+from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.windows import window_poses
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, pose_9d

@@ -26,7 +26,7 @@ from videolift.artifacts.hands import Hands
 from videolift.artifacts.tracks import Tracks
 from videolift.config import IMPORTABLE
 from videolift.dataset.package import Packaging, Sources, package
-from videolift.dataset.publish import Packaged, publish_dataset
+from videolift.dataset.publish import PackagedVideo, publish_dataset
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.video import video_id
@@ -297,7 +297,7 @@ def _write_hands(taken: _Taken, hands: Imported) -> None:
     taken.notes += hands.notes
 
 
-def _package(taken: _Taken) -> Packaged:
+def _package(taken: _Taken) -> PackagedVideo:
     kinds: dict[str, type[Any]] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
     parts = {name: kind(taken.path(name)) for name, kind in kinds.items() if name in taken.artifacts}
     lineage = {"import": {"backend": {"name": BACKEND}, "shrink": 1.0, "checks": taken.notes}}
@@ -312,4 +312,4 @@ def _package(taken: _Taken) -> Packaged:
         writer.discard()
         for part in parts.values():
             part.close()
-    return Packaged(taken.video, published.path, published.sha256, published.bytes)
+    return PackagedVideo(taken.video, published.path, published.sha256, published.bytes)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
-from videolift.dataset.accumulators import Accumulators
+from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.errors import BadInput, CorruptFile
 from videolift.inputs.framing import Framing
 from videolift.store import read_attributes

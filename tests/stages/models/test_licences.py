@@ -1,7 +1,7 @@
 """The card names every model behind a dataset, its weights and its licences, once each."""
 
 from stages.models.licences import licences_for_card
-from videolift.dataset.public import strictest
+from videolift.dataset.verify.publishable import strictest
 
 
 def test_every_model_is_named_once_with_weights_and_both_licences():

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videolift.dataset import Packaged
+from videolift.dataset import PackagedVideo
 from videolift.dataset.package import DatasetWriter
 
 FRAMES, SIZE, LENGTH, WINDOWS = 6, 8, 3, 4
 
 
-def write_packaged(path: Path, seed: int = 0, *, tier: str = "A", scale: str = "metric", source: str | None = None) -> Packaged:
+def write_packaged(
+    path: Path, seed: int = 0, *, tier: str = "A", scale: str = "metric", source: str | None = None
+) -> PackagedVideo:
     rng = np.random.default_rng(seed)
     out = DatasetWriter(path)
     points = rng.integers(0, 30, WINDOWS)
@@ -56,7 +58,7 @@ def write_packaged(path: Path, seed: int = 0, *, tier: str = "A", scale: str = "
         source={"sha256": source or f"source of {path.stem}"},
     )
     published = out.publish()
-    return Packaged(path.stem, path, published.sha256, published.bytes)
+    return PackagedVideo(path.stem, path, published.sha256, published.bytes)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.dataset import Packaged, publish_dataset
+from videolift.dataset import PackagedVideo, publish_dataset
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.writer import DatasetWriter
@@ -22,7 +22,7 @@ def package_truth(artifacts, path, *, video="clip", profile="default", **changes
     settings = Packaging(size=64, window_length=5, stride=1, profile=profile)
     package(Sources(**(files | changes)), settings, out, lambda done, total: None)
     published = out.publish()
-    return Packaged(path.stem, path, published.sha256, published.bytes)
+    return PackagedVideo(path.stem, path, published.sha256, published.bytes)
 
 
 @pytest.fixture(scope="session")

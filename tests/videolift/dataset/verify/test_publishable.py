@@ -8,7 +8,7 @@ import pytest
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
-from videolift.dataset.public import check_public, strictest
+from videolift.dataset.verify.publishable import check_public, strictest
 
 LICENCES = [
     {"name": "MoGe", "licence": "MIT", "of": "depth"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videolift.dataset.accumulators import BIN_RANGE, BIN_WIDTH, QUANTILES, Accumulators, Summary, moments
+from videolift.dataset.statistics.accumulators import BIN_RANGE, BIN_WIDTH, QUANTILES, Accumulators, Summary, moments
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _MOMENTS = {

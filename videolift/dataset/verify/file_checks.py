@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.layout import FIELDS, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES
 from videolift.dataset.profiles import CRC32, JPEG_BYTES, JPEG_OFFSETS, UNIT, crc32_of, decode_16_bit, decode_jpeg
+from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.windows import hand_windows, window_poses, window_starts
 from videolift.errors import CorruptFile
 from videolift.geometry import is_rotation, project

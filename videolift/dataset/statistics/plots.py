@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.accumulators import QUANTILES, Accumulator, Accumulators, Summary
-from videolift.dataset.buckets import Member, merge_sidecars
 from videolift.dataset.index import read_index
+from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, Summary
+from videolift.dataset.statistics.merging import Member, merge_sidecars
 from videolift.errors import ConfigError
 from videolift.store import atomic_file
 

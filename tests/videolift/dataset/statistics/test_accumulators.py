@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolift.dataset.accumulators import BIN_WIDTH, QUANTILES, Accumulators, Summary
+from videolift.dataset.statistics.accumulators import BIN_WIDTH, QUANTILES, Accumulators, Summary
 from videolift.errors import CorruptFile
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
-from videolift.dataset.statistics_plots import load_statistics, plot_statistics, statistics_rows, statistics_text
+from videolift.dataset.statistics.plots import load_statistics, plot_statistics, statistics_rows, statistics_text
 from videolift.errors import ConfigError
 
 

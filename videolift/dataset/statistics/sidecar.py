@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.accumulators import Accumulators
 from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.errors import CorruptFile
 from videolift.store import atomic_file, open_hdf5, read_attributes, read_hdf5
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videolift.dataset.checks import Finding
 from videolift.dataset.index import read_index
 from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.verify.file_checks import Finding
 from videolift.store import open_hdf5, read_attributes
 
 _PATH = re.compile(r"(?<![\w:/.~-])(?:/(?:[\w.@+~-]+/)+[\w.@+~-]+|~/[\w./-]+|[A-Za-z]:\\\\?[\w\\. -]+|file://\S+)")

@@ -1,7 +1,7 @@
 """Verification: does a packaged file, or a published dataset, hold what it says it holds?
 
 `verify` returns a list of findings, empty where all is well. It reads every byte, recomputes what can be recomputed (windows of
-camera and hands, statistics), and changes nothing. The checks of one open file are in `videolift.dataset.checks`.
+camera and hands, statistics), and changes nothing. The checks of one open file are in `videolift.dataset.verify.file_checks`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from videolift.dataset.accumulators import Accumulators
-from videolift.dataset.buckets import Bucketed, Member, add_file
-from videolift.dataset.checks import CHECKS, Finding, OpenFile
 from videolift.dataset.layout import FORMAT, SUFFIX, VERSION
-from videolift.dataset.normalization_yaml import normalization_table
 from videolift.dataset.publish import MAIN_STATISTICS
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.merging import Member, MergedVideos, add_file
+from videolift.dataset.statistics.normalization_table import normalization_table
+from videolift.dataset.verify.file_checks import CHECKS, Finding, OpenFile
 from videolift.errors import CorruptFile
 from videolift.store import open_hdf5, read_json, sha256_file
 
@@ -74,7 +74,7 @@ def verify_dataset(folder: Path, *, progress: Callable[[int, int], None] = lambd
 
 
 def _check_published(folder: Path, index: dict[str, Any]) -> Iterator[Finding]:
-    merged = Bucketed()
+    merged = MergedVideos()
     for entry in index["files"]:
         member = Member(entry["video"], folder / entry["file"], entry["sha256"], given_split=entry["split"])
         with open_hdf5(member.path, FORMAT, VERSION) as file:
@@ -90,7 +90,7 @@ def _check_published(folder: Path, index: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(MAIN_STATISTICS, "statistics", "is not published", "Run the statistics stage.")
 
 
-def _check_statistics(path: Path, merged: Bucketed, index: dict[str, Any]) -> Iterator[Finding]:
+def _check_statistics(path: Path, merged: MergedVideos, index: dict[str, Any]) -> Iterator[Finding]:
     try:
         published = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError) as error:

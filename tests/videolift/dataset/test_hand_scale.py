@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter
-from videolift.dataset.scale import hand_scale
+from videolift.dataset.hand_scale import hand_scale
 
 FRAMES, HEIGHT, WIDTH = 20, 96, 128
 TRUE = 0.37
