@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.floating]
+Float32 = NDArray[np.float32]
 
 MIRROR_X = np.diag([-1.0, 1.0, 1.0])
 """M of the design: a left hand is the mirror image, in x, of a right one."""

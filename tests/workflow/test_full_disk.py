@@ -13,7 +13,7 @@ from stages.__main__ import main
 from stages.engine.plan import Plan, make_plan
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.config import load_config
-from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.errors import ExitCode
 from videolift.store import open_hdf5
 
@@ -48,7 +48,7 @@ def published(output: Path) -> list[Path]:
         readers[path.parent.name](path).close()
     packaged = list((output / "h5_dataset").glob("[!.]*.hdf5"))
     for path in packaged:
-        open_hdf5(path, FORMAT, VERSION).close()
+        open_hdf5(path, DATASET_FORMAT, DATASET_VERSION).close()
     return found + packaged + list((output / "batches").glob("*/*.json"))
 
 

@@ -17,7 +17,7 @@ import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.layout import FORMAT, METRE_SCALES, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, METRE_SCALES
 from videolift.dataset.profiles import JPEG_BYTES, JPEG_OFFSETS, UNIT, decode_16_bit, decode_jpeg
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
@@ -43,9 +43,11 @@ class PackagedFile:
             attributes = [self.attribute(name) for name in ("format", "version", "complete")]
         except OSError as error:
             raise CorruptFile(f"{self.path}: not a readable packaged file: {error}") from error
-        if attributes != [FORMAT, VERSION, 1]:
+        if attributes != [DATASET_FORMAT, DATASET_VERSION, 1]:
             self._file.close()
-            raise CorruptFile(f"{self.path}: format, version, complete are {attributes}, expected {[FORMAT, VERSION, 1]}")
+            raise CorruptFile(
+                f"{self.path}: format, version, complete are {attributes}, expected {[DATASET_FORMAT, DATASET_VERSION, 1]}"
+            )
         self._datasets: dict[str, h5py.Dataset | None] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._map: mmap.mmap | None = None

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.errors import ConfigError
 from videolift.store import read_json
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """One file of the dataset; ``about`` is everything the index says of it."""
 
     video: str
@@ -33,11 +33,11 @@ class Index:
     """A published dataset's files, and the group its ``normalization_stats.yaml`` holds (None when it is empty)."""
 
     folder: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
     statistics_group: str | None
     content: Mapping[str, Any]
 
-    def select(self, *, split: str | None = None, group: str | None = None) -> tuple[list[Entry], str]:
+    def select(self, *, split: str | None = None, group: str | None = None) -> tuple[list[IndexEntry], str]:
         """The files of a split and a group, and that group; None takes every split, and the main group.
 
         Raises:
@@ -58,7 +58,7 @@ def read_index(folder: Path) -> Index:
         ConfigError: not a published dataset.
     """
     content = read_json(folder / "dataset.json")
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT or content.get("version") != VERSION:
+    if not isinstance(content, Mapping) or content.get("format") != DATASET_FORMAT or content.get("version") != DATASET_VERSION:
         raise ConfigError(f"{folder} holds no dataset.json of videolift: name the folder that the statistics stage wrote to")
-    entries = tuple(Entry(f["video"], f["file"], f["sha256"], f["split"], f) for f in content["files"])
+    entries = tuple(IndexEntry(f["video"], f["file"], f["sha256"], f["split"], f) for f in content["files"])
     return Index(folder, entries, content["statistics_group"], content)

@@ -15,7 +15,7 @@ from videolift.artifacts.fields import BITSHUFFLE, Field
 from videolift.dataset.quality import SCORES
 from videolift.geometry import Float, crop_intrinsics, resize_intrinsics
 
-FORMAT, VERSION = "videolift.dataset", 1
+DATASET_FORMAT, DATASET_VERSION = "videolift.dataset", 1
 SUFFIX = ".hdf5"
 
 HAND_FRAME_FIELDS = ("valid", "interpolated", "score", "keypoints_px", "T_camera_wrist", "joints_camera", "mano_pose")

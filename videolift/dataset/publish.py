@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from videolift.dataset.card import render_card
-from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.dataset.splits import DEFAULT, SplitRule
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, MergedVideos, group_of, merge_members
@@ -188,8 +188,8 @@ def _index(
         for name in ("frames", "windows", "points", "bytes"):
             totals[name] += int(file.get(name, 0))
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": DATASET_FORMAT,
+        "version": DATASET_VERSION,
         "files": files,
         "backends": merged.backends,
         "groups": {name: [member.video for member in many] for name, many in groups.items()},

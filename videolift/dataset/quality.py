@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS
-from videolift.geometry import Float, invert_pose, project, transform, unproject
+from videolift.geometry import Float, Float32, invert_pose, project, transform, unproject
 
-Floats = NDArray[np.float32]
 _GRID = 32
 """Depth agreement is measured on this many points per side."""
 _FINGERS = tuple((0 if i % 4 == 1 else i - 1, i) for i in range(1, 21))
@@ -86,7 +85,7 @@ class QualityMeter:
     frames: int
     K: Float | None = None
     T_camera_world: Float | None = None
-    per_frame: dict[str, Floats] = field(default_factory=dict)
+    per_frame: dict[str, Float32] = field(default_factory=dict)
     per_video: dict[str, float] = field(default_factory=dict)
     _previous: tuple[int, NDArray[np.float16]] | None = None
 
@@ -120,7 +119,7 @@ class QualityMeter:
             self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
             self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
 
-    def window(self, start: int, displacement: Floats, visible: NDArray[np.bool_], size: int, forward_backward_px: float) -> None:
+    def window(self, start: int, displacement: Float32, visible: NDArray[np.bool_], size: int, forward_backward_px: float) -> None:
         """Points of the window from ``start`` on: displacement (L, N, 3), visible (L, N); the tracker's own error, packaged px."""
         if np.isfinite(forward_backward_px):
             self._series("forward_backward_px")[start] = forward_backward_px
@@ -169,7 +168,7 @@ class QualityMeter:
         if gaps:
             self._series("wrist_depth_gap")[frame] = float(np.mean(gaps))
 
-    def _series(self, name: str) -> Floats:
+    def _series(self, name: str) -> Float32:
         return self.per_frame.setdefault(name, np.full(self.frames, np.nan, np.float32))
 
     def _put(self, name: str, sides: NDArray[Any]) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.geometry import Float, T_cam0_camk, pose_9d, rotation_6d
+from videolift.geometry import Float, Float32, T_cam0_camk, pose_9d, rotation_6d
 
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
@@ -23,7 +22,7 @@ def window_starts(frames: int, window_length: int, stride: int) -> NDArray[np.in
     return np.arange(count, dtype=np.int64) * stride
 
 
-def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: int) -> Floats:
+def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: int) -> Float32:
     """(u, v, d) f32 of camera-frame points (..., 3) in an image of ``size`` x ``size`` pixels with ``K`` (3, 3).
 
     u = (x + 0.5) / size for pixel x, v alike, d = z. u and v are NaN where z is not positive.
@@ -39,7 +38,7 @@ def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: int) -> Floats:
 
 
 def kept_points(
-    uvd: Floats, uv_px: ArrayLike, valid3d: ArrayLike, visible: ArrayLike, size: int, depth_range_m: tuple[float, float] | None
+    uvd: Float32, uv_px: ArrayLike, valid3d: ArrayLike, visible: ArrayLike, size: int, depth_range_m: tuple[float, float] | None
 ) -> Bools:
     """Which points (N) of a window are packaged; one decision for all its steps, so that identities never mix.
 
@@ -63,12 +62,12 @@ def kept_points(
     return kept
 
 
-def displacements(uvd: Floats) -> Floats:
+def displacements(uvd: Float32) -> Float32:
     """uvd_k - uvd_0 for (L, ..., 3); step 0 is 0."""
     return uvd - uvd[:1]
 
 
-def window_poses(T_camera_world: ArrayLike) -> tuple[Float, Floats]:
+def window_poses(T_camera_world: ArrayLike) -> tuple[Float, Float32]:
     """``T_cam0_camk`` f64 (L, ..., 4, 4), and as 9 numbers f32 (..., L, 9), for windows' ``T_camera_world`` (L, ..., 4, 4).
 
     NaN at steps whose pose, or whose first pose, is not known.
@@ -87,13 +86,13 @@ def point_order(seed: int, start: int, points: int) -> NDArray[np.int64]:
 class HandWindows:
     """Both hands over windows, in each window's first camera; NaN where not known. Side axis (left, right)."""
 
-    query_uvd: Floats
+    query_uvd: Float32
     """(..., 2, 3)"""
-    displacement_uvd: Floats
+    displacement_uvd: Float32
     """(..., 2, L, 3)"""
-    query_rot6d: Floats
+    query_rot6d: Float32
     """(..., 2, 6)"""
-    displacement_rot6d: Floats
+    displacement_rot6d: Float32
     """(..., 2, L, 6) of R_k R_0^T"""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from videolift.artifacts import ArtifactWriter, Published
-from videolift.dataset.layout import FIELDS, FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, FIELDS
 from videolift.dataset.profiles import convert
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import describe_file, write_sidecar
@@ -17,7 +17,7 @@ from videolift.errors import storage_errors_are_transient
 class DatasetWriter(ArtifactWriter):
     """Writes one packaged file and, beside it under ``stats/``, its accumulators as a sidecar."""
 
-    FORMAT, VERSION, FIELDS, ROWS = FORMAT, VERSION, FIELDS, "timestamps"
+    FORMAT, VERSION, FIELDS, ROWS = DATASET_FORMAT, DATASET_VERSION, FIELDS, "timestamps"
 
     def __init__(self, final: Path, *, segments: Path | None = None) -> None:
         super().__init__(final, segments=segments)

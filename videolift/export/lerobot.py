@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, SIDES
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import Entry, read_index
+from videolift.dataset.index import IndexEntry, read_index
 from videolift.errors import ConfigError
 from videolift.store import write_json
 from videolift.y2r.exporter import Exported
@@ -108,7 +108,7 @@ def export_lerobot(
     return Exported(tuple(writer.files), {})
 
 
-def _common(entries: list[Entry], name: str) -> float:
+def _common(entries: list[IndexEntry], name: str) -> float:
     values = {entry.about[name] for entry in entries}
     if len(values) > 1:
         listed = ", ".join(f"{value:g}" for value in sorted(values))

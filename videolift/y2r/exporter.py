@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES, Depth
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import Entry, read_index
+from videolift.dataset.index import IndexEntry, read_index
 from videolift.dataset.layout import METRE_SCALES, SquareView
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, merge_sidecars
@@ -146,7 +146,7 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
     return z
 
 
-def _table(folder: Path, entries: list[Entry], group: str, poses: Accumulators) -> str:
+def _table(folder: Path, entries: list[IndexEntry], group: str, poses: Accumulators) -> str:
     members = [Member(e.video, folder / e.file, e.sha256, given_split="all") for e in entries]
     statistics = merge_sidecars(members).part(group, "all")
     statistics.parts.pop("pose", None)

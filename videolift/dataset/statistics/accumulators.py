@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolift.errors import CorruptFile
 
-Kind = Literal["u8", "f16", "f32"]
+ValueKind = Literal["u8", "f16", "f32"]
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOMENT_UNIT = 2.0**-20
 """f32 values are rounded to multiples of it (half to even) before they are summed."""
@@ -32,7 +32,7 @@ _F16_UNIT_BITS, _F32_UNIT_BITS, _UNITS_PER_BIN_BITS = 24, 20, 8
 _LIMB_BITS = 62
 _BLOCK_ROWS = 1 << 16
 
-CHANNELS: dict[str, tuple[Kind, int]] = {
+CHANNELS: dict[str, tuple[ValueKind, int]] = {
     "rgb": ("u8", 3),
     "depth": ("f16", 1),
     "query_depth": ("f32", 1),
@@ -46,7 +46,7 @@ CHANNELS: dict[str, tuple[Kind, int]] = {
 
 
 @dataclass(frozen=True)
-class Summary:
+class ChannelSummary:
     """Figures of one channel; all None where nothing was counted.
 
     Attributes:
@@ -69,7 +69,7 @@ class Summary:
 class Accumulator:
     """Integers about rows of ``channels`` values each; add with `add`, merge with `merge`."""
 
-    kind: Kind
+    kind: ValueKind
     channels: int
     samples: int = 0
     sums: list[int] = field(default_factory=list)
@@ -170,18 +170,18 @@ class Accumulator:
         order = np.argsort(values, kind="stable")
         return values[order], counts[order]
 
-    def summary(self, channel: int) -> Summary:
+    def summary(self, channel: int) -> ChannelSummary:
         """Figures of one channel."""
         samples, total, square = self.exact(channel)
         if not samples:
-            return Summary(0)
+            return ChannelSummary(0)
         mean, std = moments(samples, total, square)
         values, counts = self.distribution(channel)
         low, high = (float(x) for x in self.extrema[channel]) if self.kind == "f32" else (float(values[0]), float(values[-1]))
         reached = np.cumsum(counts)
         ranks = [math.ceil(Fraction(str(q)) * samples) for q in QUANTILES]
         quantiles = tuple(float(values[np.searchsorted(reached, rank)]) for rank in ranks)
-        return Summary(samples, mean, std, low, high, quantiles)
+        return ChannelSummary(samples, mean, std, low, high, quantiles)
 
 
 def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, float]:
@@ -335,8 +335,8 @@ class Accumulators:
             out.merge(one)
         return out
 
-    def summaries(self) -> dict[str, list[Summary]]:
-        """Name to one `Summary` per channel."""
+    def summaries(self) -> dict[str, list[ChannelSummary]]:
+        """Name to one `ChannelSummary` per channel."""
         return {name: [part.summary(c) for c in range(part.channels)] for name, part in sorted(self.parts.items())}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videolift.dataset.statistics.accumulators import BIN_RANGE, BIN_WIDTH, QUANTILES, Accumulators, Summary, moments
+from videolift.dataset.statistics.accumulators import BIN_RANGE, BIN_WIDTH, QUANTILES, Accumulators, ChannelSummary, moments
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _MOMENTS = {
@@ -75,7 +75,7 @@ def _depth_moments(statistics: Accumulators) -> tuple[int, float, float]:
     return samples, mean, std
 
 
-def _column(channels: Sequence[Summary], name: str) -> list[float | None]:
+def _column(channels: Sequence[ChannelSummary], name: str) -> list[float | None]:
     return [getattr(channel, name) for channel in channels]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.index import read_index
-from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, Summary
+from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, ChannelSummary
 from videolift.dataset.statistics.merging import Member, merge_sidecars
 from videolift.errors import ConfigError
 from videolift.store import atomic_file
@@ -44,7 +44,7 @@ def load_statistics(folder: Path, *, group: str | None = None, split: str | None
     return merge_sidecars(members).part(chosen, "all"), chosen
 
 
-def statistics_rows(statistics: Accumulators) -> Iterator[tuple[str, str, Summary]]:
+def statistics_rows(statistics: Accumulators) -> Iterator[tuple[str, str, ChannelSummary]]:
     """(modality, channel, figures) of everything that was counted."""
     for name, summaries in statistics.summaries().items():
         for channel, summary in zip(CHANNEL_NAMES[name], summaries, strict=True):
@@ -83,7 +83,7 @@ def plot_statistics(statistics: Accumulators, path: Path, *, title: str = "") ->
         temporary.write_bytes(code.tobytes())
 
 
-def _panel(part: Accumulator, channel: int, summary: Summary, name: str) -> NDArray[np.uint8]:
+def _panel(part: Accumulator, channel: int, summary: ChannelSummary, name: str) -> NDArray[np.uint8]:
     width, height = _PANEL
     image = np.full((height, width, 3), 255, np.uint8)
     assert summary.quantiles is not None

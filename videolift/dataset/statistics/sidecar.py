@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.errors import CorruptFile
 from videolift.store import atomic_file, open_hdf5, read_attributes, read_hdf5
@@ -97,7 +97,7 @@ def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
                 return Sidecar(header["about"], _cut(arrays["data"], header["arrays"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    with open_hdf5(packaged, FORMAT, VERSION) as file:
+    with open_hdf5(packaged, DATASET_FORMAT, DATASET_VERSION) as file:
         about, packed = describe_file(file), packed_statistics(file)
     write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
     return Sidecar(about, packed)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from videolift.dataset.layout import FORMAT, SUFFIX, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, SUFFIX
 from videolift.dataset.publish import MAIN_STATISTICS
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, MergedVideos, add_file
@@ -47,7 +47,7 @@ def verify_file(path: Path, *, sha256: str | None = None) -> list[Finding]:
         remedy = "Delete it and run the same command again."
         found.append(Finding(path.name, "bytes", "its bytes are not those that were published", remedy))
     try:
-        with open_hdf5(path, FORMAT, VERSION) as file:
+        with open_hdf5(path, DATASET_FORMAT, DATASET_VERSION) as file:
             opened = OpenFile(path, file)
             for check in CHECKS:
                 found += check(opened)
@@ -59,7 +59,7 @@ def verify_file(path: Path, *, sha256: str | None = None) -> list[Finding]:
 def verify_dataset(folder: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
     """Findings about a published dataset: its files, its index, its statistics."""
     index = read_json(folder / "dataset.json")
-    if index is None or index.get("format") != FORMAT:
+    if index is None or index.get("format") != DATASET_FORMAT:
         return [Finding("dataset.json", "index", "is missing or of another format", "Run the statistics stage.")]
     found: list[Finding] = []
     for done, entry in enumerate(index["files"], 1):
@@ -77,7 +77,7 @@ def _check_published(folder: Path, index: dict[str, Any]) -> Iterator[Finding]:
     merged = MergedVideos()
     for entry in index["files"]:
         member = Member(entry["video"], folder / entry["file"], entry["sha256"], given_split=entry["split"])
-        with open_hdf5(member.path, FORMAT, VERSION) as file:
+        with open_hdf5(member.path, DATASET_FORMAT, DATASET_VERSION) as file:
             add_file(merged, member, file)
         about = merged.about[member]
         wrong = [name for name in ("frames", "windows", "points", "tier", "scale") if about.get(name) != entry.get(name)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from videolift.dataset.index import read_index
-from videolift.dataset.layout import FORMAT, VERSION
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.dataset.verify.file_checks import Finding
 from videolift.store import open_hdf5, read_attributes
 
@@ -79,7 +79,7 @@ def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
         if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
             yield path.name, path.read_text(encoding="utf-8")
     for name in files:
-        with open_hdf5(folder / name, FORMAT, VERSION) as file:
+        with open_hdf5(folder / name, DATASET_FORMAT, DATASET_VERSION) as file:
             yield name, json.dumps(_plain(read_attributes(file)), ensure_ascii=False)
 
 

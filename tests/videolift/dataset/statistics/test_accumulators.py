@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolift.dataset.statistics.accumulators import BIN_WIDTH, QUANTILES, Accumulators, Summary
+from videolift.dataset.statistics.accumulators import BIN_WIDTH, QUANTILES, Accumulators, ChannelSummary
 from videolift.errors import CorruptFile
 
 
@@ -158,7 +158,7 @@ def test_clipping_counts_equals_clipping_values():
 def test_nothing_counted_gives_no_figures_and_no_infinities():
     statistics = Accumulators()
     statistics.add("displacement", np.empty((0, 3)))
-    assert statistics.parts["displacement"].summary(0) == Summary(0)
+    assert statistics.parts["displacement"].summary(0) == ChannelSummary(0)
     assert np.isfinite(statistics.pack()["extrema"]).all()
 
 
