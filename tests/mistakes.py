@@ -341,9 +341,9 @@ MISTAKES: dict[str, Mistake] = {
     "m30 a whole video given to a detector at once": Mistake(
         "one tensor of all frames",
         (OWN + "test_frames_reach_the_hand_model_a_few_at_a_time",),
-        "stages/hands/wilor.py",
-        "for first in range(start, stop, self._frames):\n            last = min(first + self._frames, stop)",
-        "for first in (start,):\n            last = stop",
+        "stages/hands/calls.py",
+        "    for first in range(start, end, call_frames):\n        part = look(first, min(first + call_frames, end))",
+        "    for first in (start,):\n        part = look(first, end)",
     ),
     "m31 the first detection trusted, good frames deleted until it is far": Mistake(
         "a filter that looks one way",

@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from stages.depth.vipe import VipeDepth
 from stages.depth.vipe_checks import Seen, Stretch, check_relief
 from stages.hands import wilor
+from stages.hands.calls import CALL_FRAMES
 from stages.tracks import tapip3d
 from stages.tracks.queries import Queries
 from tests.mistakes import FAULT, MISTAKES
@@ -109,7 +110,7 @@ def test_left_hands_are_mirrored_to_the_fingertips():
         "betas": np.zeros((2, 10)),
         "keypoints_px": np.zeros((2, 21, 2)),
     }
-    right, left = (wilor.HandPoses.of(reply, side) for side in ("right", "left"))
+    right, left = (wilor.HandPoses.of(reply, np.arange(len(reply["joints"])), side) for side in ("right", "left"))
     finger = np.array([-0.03, 0.002, 0.01])  # in the frame of its parent, as a right hand has it
     for n in range(2):
         for joint in range(15):
@@ -132,10 +133,10 @@ def test_frames_reach_the_hand_model_a_few_at_a_time(tmp_path):
 
     with Clip(writer.publish().path) as clip:
         block = Config().for_video("a")["hands"]
-        wilor._Work(call, clip, HandsWriter(tmp_path / "hands.h5"), block, 1.0, lambda done, total: None).detect()
+        wilor.TwoPasses(call, clip, HandsWriter(tmp_path / "hands.h5"), block, 1.0, lambda done, total: None).boxes()
     assert sum(frames for frames, _ in seen) == 70
-    assert max(frames for frames, _ in seen) <= wilor.CALL_FRAMES
-    assert max(batch for _, batch in seen) <= wilor.CALL_FRAMES
+    assert max(frames for frames, _ in seen) <= CALL_FRAMES
+    assert max(batch for _, batch in seen) <= CALL_FRAMES
 
 
 MODEL = {"seq_len": 16, "stride": 4, "image_size": (384, 512)}

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved
-from stages.hands.wilor import CALL_FRAMES, WORKER
+from stages.hands.calls import CALL_FRAMES
+from stages.hands.wilor import WORKER
 
 
 def main() -> None:

@@ -13,19 +13,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from stages.backend import Inputs, Progress, Quality
+from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import LINK_GAP, Detection, assign_sides, link, without_duplicates
 from stages.hands.temporal import Series, steady, write_series
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
 from stages.models.environments import read_environment
 from stages.models.model_process import ModelBackend
+from stages.segments import even_segments, resumable
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
 from videolift.geometry import Float
 from videolift.isolation import Arrays
 from videolift.pool import Device
 
-_CALL_FRAMES = 16
 MAX_HANDS = 4
 """Per region; a third and a fourth hand are told apart from the first two by time, then left out."""
 TILE_SHARE = 0.6
@@ -36,7 +37,6 @@ MIN_SEEN_S = 0.3
 """A hand seen for less, all its frames together, is taken for chance."""
 POOR_FIT = 0.06
 """A palm off by more than this share of the hand's size fits poorly (measured on photos: median 0.021, p90 0.047)."""
-_FIELDS = ("frame", "region", "keypoints_px", "score", "right")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MediapipeHands(ModelBackend):
         assert isinstance(out, HandsWriter)
         clip, settings = inputs.clip, self._settings
         camera = clip_camera(clip, inputs.depth)
-        detections = self._detections(clip, out, max(1, round(_CALL_FRAMES * shrink)), progress)
+        detections = self._detections(clip, out, max(1, round(CALL_FRAMES * shrink)), progress)
         sides = assign_sides([track for track in link(detections) if len(track) >= MIN_SEEN_S * clip.fps])
         measured = measure_hands(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
@@ -107,31 +107,15 @@ class MediapipeHands(ModelBackend):
         return _quality(series, measured, camera)
 
     def _detections(self, clip: Clip, out: HandsWriter, call_frames: int, progress: Progress) -> list[Detection]:
-        """All detections, segment by segment; segments of a killed attempt are not looked at again."""
-        segment = max(call_frames, round(self._settings.segment_s * clip.fps))
-        found: list[Detection] = []
-        for start in range(0, len(clip), segment):
-            stop = min(start + segment, len(clip))
-            name = f"detections-{start}-{stop}"
-            arrays: Arrays | None = out.load_part(name)
-            if arrays is None:
-                arrays = self._look(clip, start, stop, call_frames, progress)
-                out.save_part(name, **arrays)
-            found += detections_of(arrays)
-        return found
-
-    def _look(self, clip: Clip, start: int, stop: int, call_frames: int, progress: Progress) -> Arrays:
+        """All detections; segments that a killed attempt had finished are not looked at again."""
         meta = {"regions": regions(clip.width, clip.height, tiles=self._settings.mediapipe.tiles), "min_side_px": ENLARGE_PX}
-        parts = []
-        for first in range(start, stop, call_frames):
-            frames = clip[first : min(first + call_frames, stop)]
 
-            def report(done: int, total: int, first: int = first) -> None:
-                progress(first + done, len(clip))
+        def look(first: int, last: int) -> Arrays:
+            return self._call(meta, {"rgb": clip[first:last]}, lambda done, total: progress(first + done, len(clip)))
 
-            arrays = self._call(meta, {"rgb": frames}, report)
-            parts.append({**arrays, "frame": arrays["frame"] + first})
-        return {name: np.concatenate([part[name] for part in parts]) for name in _FIELDS}
+        segments = even_segments(len(clip), max(call_frames, self._settings.segment_s * clip.fps))
+        parts = resumable(out, "detections", segments, lambda start, end: in_calls(start, end, call_frames, look))
+        return [hand for part in parts for hand in detections_of(part)]
 
 
 def regions(width: int, height: int, *, tiles: bool) -> list[list[int]]:

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
+from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 from stages.hands.placement import locate_wrist, wrists_by_one_method
 from stages.hands.temporal import Series, median_betas, steady, write_series
 from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.segments import even_segments, resumable
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import HandsSettings
 from videolift.geometry import Float, mirror_points, mirror_rotation
@@ -28,7 +30,6 @@ from videolift.isolation import Arrays
 from videolift.pool import Device
 
 WORKER = Path(__file__).with_name("wilor_worker.py")
-CALL_FRAMES = 16
 _BOX_FIELDS = ("frame", "box", "score", "right")
 _POSE_FIELDS = ("joints", "global_orient", "hand_pose", "betas", "keypoints_px")
 
@@ -67,9 +68,9 @@ class HandPoses:
     keypoints_px: Float
 
     @classmethod
-    def of(cls, reply: Arrays, side: str) -> HandPoses:
-        """From the worker's arrays, in which every hand is a right one."""
-        values = {name: reply[name].astype(np.float64) for name in _POSE_FIELDS}
+    def of(cls, reply: Arrays, rows: NDArray[np.intp], side: str) -> HandPoses:
+        """From some rows of the worker's arrays, in which every hand is a right one."""
+        values = {name: reply[name][rows].astype(np.float64) for name in _POSE_FIELDS}
         joints: Float = values["joints"] - values["joints"][:, :1]
         R: Float = values["global_orient"]
         pose: Float = values["hand_pose"]
@@ -122,9 +123,9 @@ class WilorHands(ModelBackend):
         assert isinstance(out, HandsWriter)
         clip, settings = inputs.clip, self._settings
         camera = clip_camera(clip, inputs.depth)
-        work = _Work(self._call, clip, out, settings, shrink, progress)
-        sides = boxes_by_side(work.detect())
-        series, betas, method = place_hands(len(clip), sides, work.poses(sides), camera)
+        passes = TwoPasses(self._call, clip, out, settings, shrink, progress)
+        sides = boxes_by_side(passes.boxes())
+        series, betas, method = place_hands(len(clip), sides, passes.poses(sides), camera)
         found = steady(series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
         write_series(found, median_betas(betas, found.valid & ~found.interpolated), out)
         how = {"K": camera.K.tolist(), "K_source": camera.source}
@@ -132,8 +133,8 @@ class WilorHands(ModelBackend):
         return _quality(found, camera)
 
 
-class _Work:
-    """The two passes over the frames, segment by segment; what a killed attempt had done is not done again."""
+class TwoPasses:
+    """The two passes over the frames: boxes, then poses. Segments that a killed attempt had finished are not done again."""
 
     def __init__(
         self,
@@ -148,14 +149,14 @@ class _Work:
         self._frames = max(1, round(CALL_FRAMES * shrink))
         self._crops = max(1, round(settings.wilor.batch_crops * shrink))
 
-    def detect(self) -> Arrays:
-        """HandBoxes of all frames; ``frame`` counts from the clip's first."""
+    def boxes(self) -> Arrays:
+        """Boxes of all frames; ``frame`` counts from the clip's first."""
         meta = {"do": "detect", "min_confidence": self._settings.wilor.min_confidence, "batch_frames": self._frames}
 
-        def look(start: int, stop: int) -> Arrays:
-            return self._call(meta, {"rgb": self._clip[start:stop]})
+        def look(first: int, last: int) -> Arrays:
+            return self._call(meta, {"rgb": self._clip[first:last]})
 
-        return self._segments("boxes", _BOX_FIELDS, look, offset=0)
+        return self._walk("boxes", look, frames_before=0)
 
     def poses(self, sides: tuple[HandBoxes, HandBoxes]) -> tuple[HandPoses, HandPoses]:
         """The model's poses for the boxes of both sides."""
@@ -164,39 +165,26 @@ class _Work:
         right = np.repeat(np.arange(2, dtype=np.float32), [len(boxes.frame) for boxes in sides])
         meta = {"do": "pose", "rescale": self._settings.wilor.rescale, "batch_crops": self._crops}
 
-        def look(start: int, stop: int) -> Arrays:
-            rows = np.flatnonzero((frame >= start) & (frame < stop))
-            here = {"frame": (frame[rows] - start).astype(np.int32), "box": box[rows], "right": right[rows]}
-            return {**self._call(meta, {"rgb": self._clip[start:stop], **here}), "row": rows}
+        def look(first: int, last: int) -> Arrays:
+            rows = np.flatnonzero((frame >= first) & (frame < last))
+            here = {"frame": (frame[rows] - first).astype(np.int32), "box": box[rows], "right": right[rows]}
+            reply = self._call(meta, {"rgb": self._clip[first:last], **here})
+            return {**reply, "row": rows, "frame": here["frame"]}
 
-        found = self._segments("poses", (*_POSE_FIELDS, "row"), look, offset=len(self._clip))
-        order = np.argsort(found["row"])
-        ordered = {name: found[name][order] for name in _POSE_FIELDS}
-        left = {name: array[: len(sides[0].frame)] for name, array in ordered.items()}
-        return HandPoses.of(left, "left"), HandPoses.of(
-            {name: array[len(sides[0].frame) :] for name, array in ordered.items()}, "right"
-        )
+        reply = self._walk("poses", look, frames_before=len(self._clip))
+        order = np.argsort(reply["row"])
+        left, right_rows = order[: len(sides[0].frame)], order[len(sides[0].frame) :]
+        return HandPoses.of(reply, left, "left"), HandPoses.of(reply, right_rows, "right")
 
-    def _segments(self, name: str, fields: tuple[str, ...], look: Callable[[int, int], Arrays], *, offset: int) -> Arrays:
-        frames, parts = len(self._clip), []
-        segment = max(self._frames, round(self._settings.segment_s * self._clip.fps))
-        for start in range(0, frames, segment):
-            stop = min(start + segment, frames)
-            saved: Arrays | None = self._out.load_part(f"{name}-{start}-{stop}")
-            if saved is None:
-                saved = self._segment(fields, look, start, stop, offset)
-                self._out.save_part(f"{name}-{start}-{stop}", **saved)
-            parts.append(saved)
-        return {key: np.concatenate([part[key] for part in parts]) for key in fields}
+    def _walk(self, name: str, look: Callable[[int, int], Arrays], *, frames_before: int) -> Arrays:
+        def reported(first: int, last: int) -> Arrays:
+            reply = look(first, last)
+            self._progress(frames_before + last, 2 * len(self._clip))
+            return reply
 
-    def _segment(self, fields: tuple[str, ...], look: Callable[[int, int], Arrays], start: int, stop: int, offset: int) -> Arrays:
-        parts = []
-        for first in range(start, stop, self._frames):
-            last = min(first + self._frames, stop)
-            part = look(first, last)
-            parts.append({**part, "frame": part["frame"] + first} if "frame" in part else part)
-            self._progress(offset + last, 2 * len(self._clip))
-        return {key: np.concatenate([part[key] for part in parts]) for key in fields}
+        segments = even_segments(len(self._clip), max(self._frames, self._settings.segment_s * self._clip.fps))
+        parts = list(resumable(self._out, name, segments, lambda start, end: in_calls(start, end, self._frames, reported)))
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def boxes_by_side(found: Arrays) -> tuple[HandBoxes, HandBoxes]:

@@ -63,7 +63,7 @@ def test_a_left_hand_is_the_exact_mirror_of_a_right_one(worker):
     seen = {"rgb": np.ascontiguousarray(scene["rgb"][:, :, ::-1]), "frame": scene["frame"], "box": mirrored}
     _, right = worker.call(POSE, {**scene, "right": np.ones(3, np.float32)})
     _, left = worker.call(POSE, {**seen, "right": np.zeros(3, np.float32)})
-    a, b = HandPoses.of(right, "right"), HandPoses.of(left, "left")
+    a, b = HandPoses.of(right, np.arange(3), "right"), HandPoses.of(left, np.arange(3), "left")
     assert np.array_equal(a.joints_m, mirror_points(b.joints_m))
     assert np.array_equal(a.R_camera_wrist, mirror_rotation(b.R_camera_wrist))
     assert np.array_equal(a.mano_pose, mirror_rotation(b.mano_pose))
@@ -73,7 +73,7 @@ def test_a_left_hand_is_the_exact_mirror_of_a_right_one(worker):
 
 def test_the_joints_already_contain_the_global_rotation(worker, direct):
     _, out = worker.call(POSE, _scene())
-    pose = HandPoses.of(out, "right")
+    pose = HandPoses.of(out, np.arange(3), "right")
     unturned = direct[1]["unturned"] - direct[1]["unturned"][:, :1]
     turned = unturned @ np.swapaxes(pose.R_camera_wrist, 1, 2)
     assert pose.joints_m == pytest.approx(turned, abs=1e-6)
