@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "errors geometry codecs paths processes hdf5_output store config config_yaml isolation isolation_child pool",
+    "errors geometry codecs paths processes hdf5_output store config config_yaml isolation isolation_child checkpoints pool",
     "inputs artifacts",
     "records evaluation h264",
     "dataset",

@@ -24,7 +24,7 @@ from stages.hands.calls import CALL_FRAMES
 from stages.tracks import tapip3d
 from stages.tracks.queries import Queries
 from tests.mistakes import FAULT, MISTAKES
-from videolift import isolation_child
+from videolift import checkpoints, isolation_child
 from videolift.artifacts import Clip, ClipWriter, HandsWriter
 from videolift.config import Config, parse_config
 from videolift.errors import BadInput
@@ -174,6 +174,7 @@ def test_points_the_model_lost_are_not_visible():
 def test_depth_edges_are_filtered_before_the_model_sees_them(monkeypatch):
     """The worker with upstream's filter replaced: what lies between near and far at a silhouette must not pass."""
     monkeypatch.setitem(sys.modules, "videolift_child", isolation_child)
+    monkeypatch.setitem(sys.modules, "videolift_checkpoints", checkpoints)
     worker = importlib.import_module("stages.tracks.tapip3d_worker")
     monkeypatch.setattr(worker, "frames", {"K": np.eye(3)})
     monkeypatch.setattr(worker, "without_edges", lambda depth, K: np.where(depth == 1.5, 1.0, depth))

@@ -3,8 +3,8 @@
 Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
 ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
 worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput`,
-`require_arguments` and `restricted_pickle` from the module name ``videolift_child``. The parent imports the frame functions from
-here, so both sides have one wire format.
+`require_arguments` from the module name ``videolift_child``, and what reads checkpoints (`videolift.checkpoints`) from
+``videolift_checkpoints``. The parent imports the frame functions from here, so both sides have one wire format.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import inspect
 import json
 import math
 import os
-import pickle
 import resource
 import signal
 import struct
 import sys
 import traceback
-import types
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -36,34 +34,6 @@ DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", 
 _LENGTH = struct.Struct("<I")
 _OOM_PHRASES = ("out of memory", "alloc_failed", "memoryallocation", "defaultcpuallocator")
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
-
-_BUILTINS = (
-    "dict",
-    "list",
-    "set",
-    "frozenset",
-    "tuple",
-    "int",
-    "long",
-    "float",
-    "str",
-    "unicode",
-    "bool",
-    "bytes",
-    "slice",
-    "object",
-)
-_NUMPY = ("scalar", "_reconstruct")
-NUMPY_VALUES = {"numpy.core.multiarray": _NUMPY, "numpy._core.multiarray": _NUMPY, "numpy": ("dtype", "ndarray")}
-"""For `restricted_pickle`: numbers and arrays of numpy, which training leaves beside the tensors."""
-_PLAIN = {
-    "builtins": _BUILTINS,
-    "__builtin__": _BUILTINS,
-    "collections": ("OrderedDict", "defaultdict"),
-    "torch._utils": ("_rebuild_tensor_v2", "_rebuild_parameter"),
-    "torch": ("Size", "device", "dtype"),
-    "_codecs": ("encode",),
-}
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -206,7 +176,8 @@ class _Service:
         if op == "hello":
             return {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}, {}
         if op == "load":
-            self._worker = _import_worker(self._path)
+            _import_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoints.py"), "videolift_checkpoints")
+            self._worker = _import_file(self._path, "videolift_worker")
             return self._worker.load(meta) or {}, {}
         if op == "call":
             out_meta, out_arrays = self._worker.call(meta, arrays, self._progress(number))
@@ -263,39 +234,8 @@ def require_arguments(function: Callable[..., Any], *names: str) -> None:
         )
 
 
-def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, ...] = ()) -> types.ModuleType:
-    """A pickle module for one ``torch.load`` of a checkpoint that holds more than tensors.
-
-    Args:
-        allowed: module to names that it may hold besides tensors and plain containers. Names, never whole modules: what a module
-            imports, and the methods of its classes (``Path.write_text``), could be called as well.
-        inert: top-level packages whose objects become dictionaries that do nothing.
-
-    Its ``load`` raises pickle.UnpicklingError naming whatever else the file wants to call.
-    """
-    known = {**_PLAIN, **allowed}
-
-    class Inert(dict):
-        def __setstate__(self, state: Any) -> None:
-            pass
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            storage = module in ("torch", "torch.storage") and name.endswith("Storage") and "." not in name
-            if storage or name in known.get(module, ()):
-                return super().find_class(module, name)
-            if module.split(".")[0] in inert:
-                return Inert
-            raise pickle.UnpicklingError(f"the checkpoint wants {module}.{name}, which it is not known to need; nothing was run")
-
-    out = types.ModuleType("restricted_pickle")
-    out.Unpickler = Unpickler  # type: ignore[attr-defined]
-    out.load = lambda file, **options: Unpickler(file, **options).load()  # type: ignore[attr-defined]
-    return out
-
-
-def _import_worker(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location("videolift_worker", path)
+def _import_file(path: str, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)

@@ -7,6 +7,7 @@ lie at (i + 0.5) / W, so a principal point of 0.5 W is (W - 1) / 2 of ours.
 import sys
 
 import numpy as np
+from videolift_checkpoints import check_archive
 from videolift_child import require_arguments
 
 model = None
@@ -23,6 +24,7 @@ def load(meta):
     require_arguments(MoGeModel.infer, "fov_x", "resolution_level", "apply_mask", "use_fp16")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = meta["device"]
+    check_archive(meta["weights"])
     model = MoGeModel.from_pretrained(meta["weights"]).to(device).eval()
     return {"torch": torch.__version__}
 

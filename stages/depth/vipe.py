@@ -72,13 +72,15 @@ class VipeDepth(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.vipe
-        require_weights(self._store, self.weights)
+        weights = [str(path) for path in require_weights(self._store, self.weights)]
         homes = {
             "TORCH_HOME": own.torch_home or str(self._store.weights_dir / "vipe" / "torch"),
             "HF_HOME": own.hf_home or str(self._store.weights_dir / "vipe" / "huggingface"),
         }
         variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
-        self._start(WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases)}, variables)
+        self._start(
+            WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases), "weights": weights}, variables
+        )
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Works through the clip stretch by stretch; see `stages.backend.Backend.process`."""

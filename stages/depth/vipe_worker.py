@@ -10,7 +10,8 @@ import sys
 import tempfile
 
 import numpy as np
-from videolift_child import NUMPY_VALUES, require_arguments, restricted_pickle
+from videolift_checkpoints import NUMPY_VALUES, check_weights, read_checkpoint
+from videolift_child import require_arguments
 
 INERT = ("omegaconf", "yacs", "pytorch_lightning")
 """What training leaves in a checkpoint besides tensors: scores and its configuration, which nobody reads here."""
@@ -21,8 +22,10 @@ make_stream = None
 
 
 def load(meta):
-    """Meta: pipeline (upstream's preset), mask_phrases. TORCH_HOME and HF_HOME say where its weights lie."""
+    """Meta: pipeline (upstream's preset), mask_phrases, weights (all that it will read; TORCH_HOME and HF_HOME hold them)."""
     global pipeline, make_stream
+    for path in meta["weights"]:
+        check_weights(path)
     _restrict_hub()
     from vipe.config import parse_typed_config
     from vipe.pipeline import make_pipeline
@@ -138,11 +141,9 @@ def _restrict_hub():
     """What upstream reads by way of torch.hub would be unpickled freely; and it lies there already, a job downloads nothing."""
     import torch
 
-    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT)
-
-    def read(url, model_dir=None, map_location=None, file_name=None, **_):
-        path = os.path.join(model_dir or os.path.join(torch.hub.get_dir(), "checkpoints"), file_name or os.path.basename(url))
-        return torch.load(path, map_location=map_location, weights_only=False, pickle_module=restricted)
+    def read(url, model_dir=None, map_location=None, progress=True, check_hash=False, file_name=None):
+        folder = model_dir or os.path.join(torch.hub.get_dir(), "checkpoints")
+        return read_checkpoint(os.path.join(folder, file_name or os.path.basename(url)), NUMPY_VALUES, INERT)
 
     torch.hub.load_state_dict_from_url = read
 

@@ -12,13 +12,13 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from unittest.mock import MagicMock
 
 import numpy as np
 from numpy.typing import NDArray
-from videolift_child import NUMPY_VALUES, require_arguments, restricted_pickle
+from videolift_checkpoints import NUMPY_VALUES, check_archive, read_checkpoint
+from videolift_child import require_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +107,7 @@ def load(meta: Files) -> dict[str, str]:
         cfg.MANO.MEAN_PARAMS = os.path.join(root, "mano_data", "mano_mean_params.npz")
         cfg.freeze()
         model = WiLoR(cfg, init_renderer=False)
-    _read_weights(torch, meta["weights"])
+    _read_weights(meta["weights"])
     model = model.to(device).eval()
     if meta["detector"] is not None:
         detector = _load_detector(meta["detector"])
@@ -191,9 +191,8 @@ def _hands(out: ModelOutput, batch: dict[str, Tensor]) -> dict[str, NDArray[np.f
     }
 
 
-def _read_weights(torch: ModuleType, path: str) -> None:
-    restricted = restricted_pickle(NUMPY_VALUES, inert=INERT_MODULES)
-    state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)["state_dict"]
+def _read_weights(path: str) -> None:
+    state = read_checkpoint(path, NUMPY_VALUES, INERT_MODULES)["state_dict"]
     missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} of the model's weights, {missing[0]} among them: not a checkpoint of WiLoR")
@@ -208,6 +207,7 @@ def _load_detector(path: str) -> YOLO:
     require_arguments(tasks.torch_safe_load, "safe_only")
     if not (tasks.SAFE_LOAD and tasks._SafeLoad.SUPPORTED):  # then it would unpickle freely, without a word
         raise RuntimeError("this ultralytics or torch does not read checkpoints safely: torch 2.6 or newer is needed")
+    check_archive(path)
     return YOLO(path)
 
 

@@ -13,7 +13,8 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from videolift_child import require_arguments, restricted_pickle
+from videolift_checkpoints import read_checkpoint
+from videolift_child import require_arguments
 
 EDGE_RTOL, EDGE_NORMAL_DEG = 0.08, 15
 """Of upstream's depth edge filter, as its inference.py sets them."""
@@ -57,13 +58,7 @@ def load(meta):
     require_arguments(_filter_one_depth, "depth_rtol", "normal_tol", "intrinsics")
     require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    checkpoint = torch.load(
-        meta["weights"], map_location="cpu", weights_only=False, pickle_module=restricted_pickle(CONFIG_CLASSES)
-    )
-    model = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
-    model.load_state_dict(checkpoint["weight"], strict=True)
-    model.set_eval_mode("raw")
-    model = model.to(device).eval()
+    model = _read_model(meta["weights"]).to(device).eval()
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
     threads = ThreadPoolExecutor(torch.get_num_threads())
@@ -78,6 +73,16 @@ def load(meta):
         "precision": "bf16" if bf16 else "fp32",
         "torch": torch.__version__,
     }
+
+
+def _read_model(path):
+    checkpoint = read_checkpoint(path, CONFIG_CLASSES)
+    import models
+
+    found = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
+    found.load_state_dict(checkpoint["weight"], strict=True)
+    found.set_eval_mode("raw")
+    return found
 
 
 def call(meta, arrays, progress):

@@ -24,6 +24,7 @@ class Evil:
 
 
 load("videolift_child", child)
+load("videolift_checkpoints", child.with_name("checkpoints.py"))
 worker = load("worker", worker_file)
 from ultralytics import YOLO  # noqa: E402
 

@@ -27,6 +27,7 @@ def load(name, path):
 
 
 load("videolift_child", child)
+load("videolift_checkpoints", child.with_name("checkpoints.py"))
 worker = load("worker", worker_file)
 
 for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
@@ -56,7 +57,7 @@ original = inspect.signature(default.GeoCalibIntrinsicsProcessor.__init__).param
 assert {"video_stream", "camera_type"} <= set(original)
 default.GeoCalibIntrinsicsProcessor = lambda stream, *a, **o: estimated.append(o) or MagicMock()
 
-info = worker.load({"pipeline": "no_vda", "mask_phrases": []})
+info = worker.load({"pipeline": "no_vda", "mask_phrases": [], "weights": []})
 pipeline = worker.pipeline
 assert isinstance(pipeline, default.DefaultAnnotationPipeline)
 assert pipeline.return_output_streams

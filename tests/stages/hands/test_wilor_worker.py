@@ -13,12 +13,13 @@ import pytest
 import scipy.sparse
 
 from stages.hands.wilor import WORKER
-from videolift import isolation_child
+from videolift import checkpoints, isolation_child
 
 
 @pytest.fixture
 def worker(monkeypatch):
     monkeypatch.setitem(sys.modules, "videolift_child", isolation_child)
+    monkeypatch.setitem(sys.modules, "videolift_checkpoints", checkpoints)
     spec = importlib.util.spec_from_file_location("wilor_worker_under_test", WORKER)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -87,7 +88,7 @@ def test_a_mano_file_that_wants_to_run_something_is_refused(worker, tmp_path, mo
 
 def test_a_checkpoint_that_wants_to_run_something_is_refused_with_its_name(worker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    restricted = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT_MODULES)
+    restricted = checkpoints.restricted_pickle(checkpoints.NUMPY_VALUES, inert=worker.INERT_MODULES)
     with pytest.raises(pickle.UnpicklingError, match="wants .*system"):
         restricted.load(io.BytesIO(pickle.dumps({"state_dict": Evil()})))
     assert not (tmp_path / "evil").exists()
@@ -100,7 +101,7 @@ class Writes:
 
 def test_a_method_of_a_class_that_a_checkpoint_may_hold_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    restricted = isolation_child.restricted_pickle({"pathlib": ("Path", "PosixPath")})
+    restricted = checkpoints.restricted_pickle({"pathlib": ("Path", "PosixPath")})
     assert restricted.load(io.BytesIO(pickle.dumps(Path("good")))) == Path("good")
     with pytest.raises(pickle.UnpicklingError, match="wants pathlib.Path.write_text"):
         restricted.load(io.BytesIO(pickle.dumps(Writes())))
@@ -115,6 +116,6 @@ def test_a_configuration_inside_a_checkpoint_becomes_an_inert_dictionary(worker,
     monkeypatch.setitem(sys.modules, "yacs.config", module)
     data = pickle.dumps({"cfg": CfgNode(a=1), "n": np.float64(2), "shape": (1, 2)})
     monkeypatch.delitem(sys.modules, "yacs.config")
-    loaded = isolation_child.restricted_pickle(isolation_child.NUMPY_VALUES, inert=worker.INERT_MODULES).load(io.BytesIO(data))
+    loaded = checkpoints.restricted_pickle(checkpoints.NUMPY_VALUES, inert=worker.INERT_MODULES).load(io.BytesIO(data))
     assert loaded["n"] == 2
     assert isinstance(loaded["cfg"], dict)
