@@ -230,7 +230,7 @@ def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, 
     """
     known = {**_PLAIN, **allowed}
 
-    class Inert(dict):  # type: ignore[type-arg]  # subscripted, Python 3.9 would refuse a state
+    class Inert(dict[Any, Any]):
         def __setstate__(self, state: Any) -> None:
             pass
 
