@@ -15,10 +15,14 @@ from typing import Literal, Protocol
 import psutil
 
 from videolift.errors import BackendUnavailable
-from videolift.pool.types import Device
+from videolift.pool.interface import Device
 
 MASK = "CUDA_VISIBLE_DEVICES"
 _THREADS_PER_CARD_WORKER = 4
+
+
+class DeviceLost(Exception):
+    """The driver no longer answers for a card."""
 
 
 @dataclass(frozen=True)
