@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.models.acceptance import accept, is_accepted, licence_text
 from stages.models.downloads import fetch_checkout, fetch_weight
 from stages.models.environments import build, build_command, is_built, read_environment
 from stages.models.options import add_config_options, config_of
@@ -56,7 +57,7 @@ def install(
         model: of the manifest.
         store: where it goes.
         envs_dir: where its environment goes.
-        accepts: asked once, before anything is fetched, unless the licence was accepted before.
+        accepts: asked once, before anything is fetched, unless this person accepted the licence before.
         only: names of weights; empty takes the default ones.
 
     Raises:
@@ -66,25 +67,19 @@ def install(
     unknown = sorted(set(only) - set(model.weights))
     if unknown:
         raise ConfigError(f"{model.name} has no weight {unknown[0]!r}: there are {', '.join(model.weights)}")
-    if model.name not in store.lock()["accepted"]:
+    if not is_accepted(model):
         if not accepts(model):
             raise ConfigError(f"{model.name}: licence not accepted, nothing was fetched. For unattended runs: accept_licences")
-        store.accept(model.name)
+        accept(model)
     python = build(model.env, envs_dir=envs_dir)
     for checkout in model.checkouts.values():
         fetch_checkout(checkout, store.checkout_folder(checkout))
     chosen = [w for w in model.weights.values() if (w.name in only if only else w.default)]
     for weight in chosen:
-        if weight.via != "manual":
-            fetch_weight(weight, store.path(weight.name), python, store.weights_dir)
+        hub = None if weight.via == "manual" else fetch_weight(weight, store.path(weight.name), python, store.weights_dir)
         if weight.is_at(store.path(weight.name)):
-            store.record(weight)
+            store.record(weight, hub)
     return [problem for w in chosen if (problem := store.problem(w.name))]
-
-
-def licence_text(model: ModelEntry) -> str:
-    """What the user is shown before anything is fetched."""
-    return f"{model.name}\n  code:    {model.licence_code}\n  weights: {model.licence_weights}\n  {model.terms}"
 
 
 def _accept(model: ModelEntry) -> bool:

@@ -112,7 +112,7 @@ class WeightStore:
 
     @property
     def lock_file(self) -> Path:
-        """Hashes of first downloads and accepted licences."""
+        """Hashes of downloads."""
         return self.root / "thirdparty" / "models.lock"
 
     def weight(self, name: str) -> Weight | None:
@@ -149,12 +149,15 @@ class WeightStore:
         return weight.sha256 or self.lock()["weights"].get(weight.name, {}).get("sha256")
 
     def lock(self) -> dict[str, Any]:
-        """Contents of ``models.lock``: ``weights`` {name: {sha256, bytes, url}} and ``accepted`` [model]."""
+        """Contents of ``models.lock``: ``weights`` {name: {sha256, bytes, url, stated_by}}."""
         text = self.lock_file.read_text(encoding="utf-8") if self.lock_file.exists() else ""
-        return {"weights": {}, "accepted": []} | (yaml.safe_load(text) or {})
+        return {"weights": (yaml.safe_load(text) or {}).get("weights") or {}}
 
-    def record(self, weight: Weight) -> None:
+    def record(self, weight: Weight, hub: str | None = None) -> None:
         """Enforces or, the first time, records the hash of a weight that is there.
+
+        Args:
+            hub: who states that hash; None where nobody does and the first download is trusted.
 
         Raises:
             BackendUnavailable: it is another file than the one recorded.
@@ -162,16 +165,12 @@ class WeightStore:
         digest, expected = self.sha256(weight.name), self.expected(weight)
         if expected is not None and digest != expected:
             raise BackendUnavailable(self._changed(weight, digest, expected))
-        lock = self.lock()
-        entry = {"sha256": digest, "bytes": _size(self.path(weight.name)), "url": weight.url}
-        if lock["weights"].get(weight.name) != entry:
-            self._write_lock(lock | {"weights": lock["weights"] | {weight.name: entry}})
-
-    def accept(self, model: str) -> None:
-        """Records that the user accepted a model's licence."""
-        lock = self.lock()
-        if model not in lock["accepted"]:
-            self._write_lock(lock | {"accepted": sorted([*lock["accepted"], model])})
+        weights = self.lock()["weights"]
+        before = weights.get(weight.name, {})
+        stated_by = hub or before.get("stated_by") or ("models.yaml" if weight.sha256 else "nobody: the first download is trusted")
+        entry = {"sha256": digest, "bytes": _size(self.path(weight.name)), "url": weight.url, "stated_by": stated_by}
+        if before != entry:
+            self._write_lock({"weights": weights | {weight.name: entry}})
 
     def problem(self, name: str) -> str | None:
         """What is wrong with a weight, ending with the command to type; None if it is there and as recorded."""
@@ -211,7 +210,10 @@ class WeightStore:
         )
 
     def _write_lock(self, lock: dict[str, Any]) -> None:
-        write_text(self.lock_file, "# Hashes of first downloads, enforced from then on.\n" + yaml.safe_dump(lock, sort_keys=True))
+        write_text(
+            self.lock_file,
+            "# Hashes of downloads, enforced from then on, and who states them.\n" + yaml.safe_dump(lock, sort_keys=True),
+        )
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

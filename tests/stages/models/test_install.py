@@ -1,21 +1,21 @@
 """What models need from elsewhere: names to files, hashes that hold, downloads that resume, licences asked once."""
 
-import http.server
+import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import yaml
 
-from stages.models import downloads
+from stages.models import downloads, transfer
 from stages.models import install as models
 from stages.models import weights as weights_module
-from stages.models.downloads import download, fetch_checkout
-from stages.models.environments import ENVS
+from stages.models.downloads import fetch_checkout
+from stages.models.environments import ENVS, build
 from stages.models.install import install, parts
 from stages.models.weights import Checkout, WeightStore, read_models
 from stages.registry import ROOT
@@ -47,33 +47,25 @@ def _manifest(root, url="https://example.invalid/toy.pt", **weight):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """Serves BODY; ``server.cut`` bytes at most per answer, ``server.ranges`` what was asked for."""
+def fetched(monkeypatch):
+    """Addresses that were fetched; each gives BODY, and no hub states its hash."""
+    addresses = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
-            self.server.ranges.append(start)
-            if start >= len(BODY):
-                return self.send_error(416)
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(BODY) - start))
-            self.end_headers()
-            self.wfile.write(BODY[start : start + self.server.cut])
-            return None
+    def download(url, final, *, expected_bytes=None, sha256=None):
+        addresses.append(url)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        final.write_bytes(BODY)
+        return
 
-        def log_message(self, *_):
-            pass
+    monkeypatch.setattr(downloads.transfer, "download", create_autospec(transfer.download, side_effect=download))
+    return addresses
 
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.cut, running.ranges, running.url = len(BODY), [], f"http://127.0.0.1:{running.server_port}/toy.pt"
-    monkeypatch.setattr(downloads, "SCHEMES", ("http",))
-    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-    thread.start()
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
+
+@pytest.fixture(autouse=True)
+def person(tmp_path, monkeypatch):
+    """A person who has accepted nothing so far."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "person"))
+    return tmp_path / "person" / "videolift" / "licences.json"
 
 
 def test_the_shipped_manifest_names_every_default_of_the_configuration():
@@ -163,10 +155,10 @@ out.write_text(" ".join(sys.argv[4:]))
     known = _manifest(root, url="org/name", via="huggingface", patterns=["*.json"])
     downloads.fetch_weight(known.weight("toy"), known.path("toy"), fake, weights)
     assert (weights / "toy" / "huggingface" / "hub" / "seen").read_text() == "org/name *.json"
-    known = _manifest(root, url="an-id", via="gdrive", file="toy/drive.pth")
+    known = _manifest(root, url="an-id", via="gdrive", file="toy/drive.gz")
     downloads.fetch_weight(known.weight("toy"), known.path("toy"), fake, weights)
     assert known.path("toy").read_text().startswith("an-id")
-    assert not known.path("toy").with_name("drive.pth.part").exists()
+    assert not known.path("toy").with_name("drive.gz.part").exists()
 
 
 def test_the_first_hash_is_recorded_and_enforced_from_then_on(root):
@@ -197,35 +189,10 @@ def test_a_missing_weight_names_the_command_and_a_manual_one_its_steps(root):
     assert "correct the setting" in _manifest(root).problem("nowhere.pt")
 
 
-def test_a_download_appears_only_when_complete_and_is_resumed(root, server):
-    server.cut = 1000
-    for expected in (1000, 2000):
-        with pytest.raises(BackendUnavailable, match="continues the download"):
-            download(server.url, root / "toy.pt")
-        assert not (root / "toy.pt").exists()
-        assert (root / "toy.pt.part").stat().st_size == expected
-    server.cut = len(BODY)
-    download(server.url, root / "toy.pt")
-    assert (root / "toy.pt").read_bytes() == BODY
-    assert server.ranges == [0, 1000, 2000]
-
-
-def test_a_download_that_was_complete_but_not_renamed_is_taken(root, server):
-    (root / "toy.pt.part").write_bytes(BODY)
-    download(server.url, root / "toy.pt")
-    assert (root / "toy.pt").read_bytes() == BODY
-
-
-def test_a_download_of_other_bytes_is_thrown_away(root, server):
-    with pytest.raises(BackendUnavailable, match="not the expected"):
-        download(server.url, root / "toy.pt", sha256="0" * 64)
-    assert not list(root.glob("toy.pt*"))
-
-
 @pytest.mark.parametrize("url", ["http://example.invalid/x", "file:///etc/passwd", "ftp://example.invalid/x"])
 def test_only_https_is_fetched(root, url):
     with pytest.raises(BackendUnavailable, match="only https"):
-        download(url, root / "x")
+        transfer.download(url, root / "x")
     with pytest.raises(BackendUnavailable, match="only https"):
         fetch_checkout(Checkout("x", url, "0" * 40), root / "checkout")
 
@@ -240,7 +207,7 @@ def test_a_repository_is_checked_out_at_its_commit_and_once(root, monkeypatch):
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     (source / "x.py").write_text("second")
     subprocess.run([*git, "commit", "-qam", "second"], check=True)
-    monkeypatch.setattr(downloads, "SCHEMES", ("file",))
+    monkeypatch.setattr(transfer, "SCHEMES", ("file",))
     checkout = Checkout("x", f"file://{source}", commit)
     fetch_checkout(checkout, root / "checkout")
     assert (root / "checkout" / "x.py").read_text() == "first"
@@ -249,29 +216,85 @@ def test_a_repository_is_checked_out_at_its_commit_and_once(root, monkeypatch):
     assert (root / "checkout" / "x.py").read_text() == "mine"
 
 
-def test_installing_asks_for_the_licence_once_and_fetches_everything(root, server, monkeypatch):
-    known, asked = _manifest(root, url=server.url), []
-    monkeypatch.setattr(models, "build", lambda name, envs_dir: Path(sys.executable))
-    model = known.models()["toy"]
+def _install(known, root, **options):
+    return install(known.models()["toy"], known, root / "envs", **options)
+
+
+@pytest.fixture
+def python(monkeypatch):
+    """In place of the model's environment, which takes minutes to build."""
+    monkeypatch.setattr(models, "build", create_autospec(build, return_value=Path(sys.executable)))
+
+
+def test_installing_asks_for_the_licence_once_and_fetches_everything(root, fetched, python):
+    known, asked = _manifest(root, file="toy/toy.bin.gz"), []
     for _ in range(2):
-        assert install(model, known, root / "envs", accepts=lambda m: asked.append(m.name) or True) == []
+        assert _install(known, root, accepts=lambda m: asked.append(m.name) or True) == []
     assert asked == ["toy"]
-    assert server.ranges == [0]
+    assert len(fetched) == 1
     assert known.lock()["weights"]["toy"]["bytes"] == len(BODY)
+    assert known.lock()["weights"]["toy"]["stated_by"].startswith("nobody")
     assert "toy" not in {p.name for p in known.weights_dir.rglob("*.lock")}
 
 
-def test_without_the_licence_nothing_is_fetched(root, server, monkeypatch):
-    known = _manifest(root, url=server.url)
+def test_a_colleague_with_the_same_repository_is_asked_for_their_own_acceptance(root, fetched, python, person, monkeypatch):
+    known, asked = _manifest(root, file="toy/toy.bin.gz"), []
+    _install(known, root, accepts=lambda m: True)
+    assert "accepted" not in known.lock_file.read_text()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "colleague"))
+    _install(known, root, accepts=lambda m: asked.append(m.name) or True)
+    assert asked == ["toy"]
+    assert person.exists()
+
+
+def test_an_acceptance_in_an_old_lock_counts_for_nobody_and_its_hashes_hold(root, fetched, python):
+    known = _manifest(root, file="toy/toy.bin.gz")
+    known.lock_file.write_text(yaml.safe_dump({"accepted": ["toy"], "weights": {"toy": {"sha256": "0" * 64}}}))
+    with pytest.raises(ConfigError, match="not accepted"):
+        _install(known, root, accepts=lambda m: False)
+    with pytest.raises(BackendUnavailable, match="expected 000"):
+        _install(known, root, accepts=lambda m: True)
+
+
+def test_a_licence_that_changed_is_asked_for_again(root, fetched, python):
+    known, asked = _manifest(root, file="toy/toy.bin.gz"), []
+    _install(known, root, accepts=lambda m: True)
+    manifest = root / "thirdparty" / "models.yaml"
+    manifest.write_text(manifest.read_text().replace("research only", "nobody at all"))
+    read_models.cache_clear()
+    _install(known, root, accepts=lambda m: asked.append(m.terms) or True)
+    assert asked == ["nobody at all"]
+
+
+def test_without_the_licence_nothing_is_fetched(root, fetched, monkeypatch):
+    known = _manifest(root)
     monkeypatch.setattr(models, "build", lambda name, envs_dir: pytest.fail("built"))
     with pytest.raises(ConfigError, match="accept_licences"):
-        install(known.models()["toy"], known, root / "envs", accepts=lambda m: False)
-    assert server.ranges == []
+        _install(known, root, accepts=lambda m: False)
+    assert fetched == []
 
 
-def test_a_manual_step_is_what_is_left(root, monkeypatch):
+def test_what_arrived_in_place_of_a_checkpoint_is_named_when_it_is_installed(root, fetched, python):
+    known = _manifest(root)
+    with pytest.raises(BackendUnavailable, match=r"no plain archive of tensors.* kept as toy.pt.refused"):
+        _install(known, root, accepts=lambda m: True)
+    assert "not installed" in known.problem("toy")
+
+
+def test_a_file_of_the_hubs_cache_that_is_not_what_its_name_says_is_deleted(tmp_path):
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    (blobs / hashlib.sha256(BODY).hexdigest()).write_bytes(BODY)
+    (blobs / hashlib.sha1(b"blob 2\0{}").hexdigest()).write_bytes(b"{}")
+    downloads.check_hub_folder(tmp_path)
+    (blobs / hashlib.sha256(BODY).hexdigest()).write_bytes(BODY + b"x")
+    with pytest.raises(BackendUnavailable, match="not the bytes that the hub states"):
+        downloads.check_hub_folder(tmp_path)
+    downloads.check_hub_folder(tmp_path)
+
+
+def test_a_manual_step_is_what_is_left(root, python):
     known = _manifest(root, via="manual", steps="Register first, then put it at {path}.")
-    monkeypatch.setattr(models, "build", lambda name, envs_dir: Path(sys.executable))
     left = install(known.models()["toy"], known, root / "envs", accepts=lambda m: True)
     assert len(left) == 1
     assert "Register first" in left[0]
