@@ -110,12 +110,12 @@ class Layout:
     @property
     def previews(self) -> Path:
         """Videos and posters of what was found, written by `videolift preview`."""
-        return self.output / "previews"
+        return self.report.parent / "previews"
 
     @property
     def report(self) -> Path:
-        """The page written by `videolift report`."""
-        return self.output / "report.html"
+        """The page written by `videolift report`; its folder holds the media that it shows."""
+        return self.output / "report" / "index.html"
 
     @property
     def pool_history(self) -> Path:

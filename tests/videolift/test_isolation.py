@@ -17,7 +17,7 @@ import pytest
 
 import videolift
 from videolift import isolation_child as wire
-from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient, is_descriptor_leak
+from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
 from videolift.isolation import Isolated
 
 WORKER = """
@@ -52,10 +52,6 @@ def call(meta, arrays, progress):
         os.kill(os.getpid(), 9)
     if do == "disk":
         raise OSError(errno.ENOSPC, "disk full")
-    if do == "leak":
-        held = []
-        while True:
-            held.append(os.open("/dev/null", os.O_RDONLY))
     if do == "error":
         raise ValueError("shapes differ")
     if do == "die":
@@ -144,15 +140,6 @@ def test_after_an_exception_without_a_name_the_child_is_replaced(child):
     assert child.pid != before
 
 
-def test_a_child_that_has_leaked_its_descriptors_is_replaced_and_says_so(child):
-    before = child.pid
-    with pytest.raises(OSError, match="Too many open files") as error:
-        child.call({"do": "leak"}, {})
-    assert is_descriptor_leak(error.value)
-    assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
-    assert child.pid != before
-
-
 def test_a_child_killed_by_the_kernel_ran_out_of_memory(child):
     with pytest.raises(OutOfMemory, match="SIGKILL"):
         child.call({"do": "killed"}, {})
@@ -177,7 +164,7 @@ def test_an_exception_of_the_worker_brings_its_traceback(child):
 
 def test_a_crash_carries_the_last_lines_of_its_log_and_the_next_call_starts_anew(child):
     first = child.pid
-    with pytest.raises(Crash, match="(?s)exit code 137.*last words of the model"):
+    with pytest.raises(Crash, match="(?s)exit status 137.*last words of the model"):
         child.call({"do": "die"}, {})
     assert child.pid is None
     assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
@@ -377,7 +364,7 @@ def test_two_models_and_we_may_all_have_a_module_named_utils(tmp_path, monkeypat
 
 def test_the_child_speaks_the_current_protocol_or_is_refused(worker, tmp_path, monkeypatch):
     old = tmp_path / "isolation_child.py"
-    old.write_text(Path(wire.__file__).read_text().replace("PROTOCOL = 2", "PROTOCOL = 0"))
+    old.write_text(Path(wire.__file__).read_text().replace("PROTOCOL = 1", "PROTOCOL = 0"))
     monkeypatch.setattr("videolift.isolation.CHILD", old)
     with Isolated(sys.executable, worker) as isolated, pytest.raises(BackendUnavailable, match="protocol 0"):
         isolated.load({})

@@ -32,8 +32,11 @@ def preview(
         typer.echo(rerun)
 
 
-def report(output: Output = None) -> None:
-    """Writes one offline HTML page over all videos of a run."""
+def report(
+    output: Output = None,
+    draw: Annotated[int, typer.Option("--draw", min=0, help="Previews to draw for the worst videos that have none.")] = 12,
+) -> None:
+    """Writes report/index.html over all videos of a run: verdict, previews, scores, losses with remedies, cost, provenance."""
     from videolift.report import write_report
 
-    typer.echo(write_report(layout_of(output).output))
+    typer.echo(write_report(layout_of(output).output, draw=draw))

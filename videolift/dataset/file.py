@@ -38,7 +38,6 @@ class PackagedFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._attributes: dict[str, Any] = {}
         try:
             self._file = h5py.File(self.path, "r", locking=False)
             attributes = [self.attribute(name) for name in ("format", "version", "complete")]
@@ -68,9 +67,7 @@ class PackagedFile:
         return f"PackagedFile({self.path.name})"
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """One attribute, decoded; read once."""
-        if name in self._attributes:
-            return self._attributes[name]
+        """One attribute, decoded."""
         key = name.encode()  # h5py's attrs take five times as long, which is most of what indexing a file costs
         try:
             attribute = h5py.h5a.open(self._file.id, key)
@@ -78,8 +75,7 @@ class PackagedFile:
             return default
         value = np.empty(attribute.shape, attribute.dtype)
         attribute.read(value)
-        self._attributes[name] = decoded = from_attribute(value[()])
-        return decoded
+        return from_attribute(value[()])
 
     @cached_property
     def depth_range_m(self) -> tuple[float, float] | None:

@@ -15,14 +15,10 @@ from typing import Literal, Protocol
 import psutil
 
 from videolift.errors import BackendUnavailable
-from videolift.pool.interface import Device
+from videolift.pool.types import Device
 
 MASK = "CUDA_VISIBLE_DEVICES"
 _THREADS_PER_CARD_WORKER = 4
-
-
-class DeviceLost(Exception):
-    """The driver no longer answers for a card."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Pure functions of arrays; positions are pixels whose integers are pixel centres.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,8 @@ STILL = 0.12
 BONES = [(0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17)]
 BONES += [(finger + i, finger + i + 1) for finger in (1, 5, 9, 13, 17) for i in range(3)]
 AXIS_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
-_SHIFT = 4
+ALARM: Colour = (255, 72, 64)
+_SHIFT, _SHADES = 4, 12
 
 
 def _fixed(uv_px: Float) -> NDArray[np.int32]:
@@ -46,23 +49,28 @@ def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat
         heat: (N) 0 to 1, the trail's colour; below `STILL` the point stands still.
     """
     known: NDArray[np.bool_] = np.asarray(visible & np.isfinite(uv_px).all(-1), bool)
-    points, colours = _fixed(np.nan_to_num(uv_px)), colour_map(0.3 + 0.55 * heat)
-    colours[heat < STILL] = PALE
+    points, shade = _fixed(np.nan_to_num(uv_px)), np.rint(_SHADES * heat).astype(int)
     layer = picture.copy()
-    order = np.argsort(heat, kind="stable")
-    moving = int(np.searchsorted(heat[order], STILL))
-    for target, some in ((layer, order[:moving]), (picture, order[moving:])):
-        for n in some.tolist():
-            _draw_trail(target, points[:, n], known[:, n], colours[n].tolist(), thick=bool(heat[n] >= STILL))
+    for target, moving in ((layer, False), (picture, True)):
+        for number in np.unique(shade[(heat >= STILL) == moving]):
+            some = np.flatnonzero((shade == number) & ((heat >= STILL) == moving))
+            colour = colour_map(np.array(0.3 + 0.55 * number / _SHADES)).tolist() if moving else PALE
+            _draw_group(target, points[:, some], known[:, some], colour, moving=moving)
         if target is layer:
             cv2.addWeighted(layer, 0.5, picture, 0.5, 0, dst=picture)
 
 
-def _draw_trail(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Colour, *, thick: bool) -> None:
-    for k in np.flatnonzero(known[:-1] & known[1:]):
-        cv2.line(picture, points[k].tolist(), points[k + 1].tolist(), colour, 2 if thick else 1, cv2.LINE_AA, _SHIFT)
-    if known[-1]:
-        cv2.circle(picture, points[-1].tolist(), 36 if thick else 20, colour, -1, cv2.LINE_AA, _SHIFT)
+def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Colour, *, moving: bool) -> None:
+    """Trails (K, n, 2) of one colour in one call of OpenCV: a call per segment takes ten times as long."""
+    both = np.argwhere((known[:-1] & known[1:]).T)
+    if len(both):
+        segments = np.stack([points[both[:, 1], both[:, 0]], points[both[:, 1] + 1, both[:, 0]]], 1)
+        cv2.polylines(picture, list(segments[:, :, None]), False, colour, 2 if moving else 1, cv2.LINE_AA, _SHIFT)
+    for point, seen in zip(points[-1].tolist(), known[-1].tolist(), strict=True):
+        if seen:
+            cv2.circle(picture, point, 36 if moving else 20, colour, -1, cv2.LINE_AA, _SHIFT)
+        elif moving:  # hidden, or out of the picture: a ring where the tracker believes it is
+            cv2.circle(picture, point, 36, colour, 1, cv2.LINE_AA, _SHIFT)
 
 
 def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Colour, *, faint: bool = False) -> None:
@@ -121,9 +129,26 @@ def scale_bar(height: int, width: int, near_far: tuple[float, float] | None, uni
     return strip
 
 
-def write(picture: Picture, text: str, at: tuple[int, int], size: float = 0.42, colour: Colour = INK) -> None:
-    """Writes ASCII text with its baseline's left end ``at`` (x, y)."""
+def strip(excess: Float, width_px: int, height_px: int = 8) -> Picture:
+    """A strip (height, width) over all frames: green within half the limits, amber up to them, red beyond, grey where not measured.
+
+    Args:
+        excess: (T) per frame, 1 at the limit, NaN where nothing was measured.
+        width_px, height_px: of the strip.
+    """
+    bounds = np.linspace(0, len(excess), width_px + 1)
+    worst = [np.fmax.reduce(excess[int(a) : max(int(a) + 1, int(np.ceil(b)))]) for a, b in pairwise(bounds)]
+    colours = [HATCH if np.isnan(x) else (60, 150, 80) if x <= 0.5 else (222, 165, 40) if x <= 1 else ALARM for x in worst]
+    return np.broadcast_to(np.array(colours, np.uint8), (height_px, width_px, 3)).copy()
+
+
+def write(
+    picture: Picture, text: str, at: tuple[int, int], size: float = 0.42, colour: Colour = INK, *, outlined: bool = False
+) -> None:
+    """Writes ASCII text with its baseline's left end ``at`` (x, y); ``outlined`` on pictures, where it must stand out."""
     plain = text.encode("ascii", "replace").decode()
+    if outlined:
+        cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, size, PAPER, 4, cv2.LINE_AA)
     cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
 
 

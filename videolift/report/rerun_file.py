@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.artifacts import SIDES, Depth
+from videolift.artifacts import SIDES
 from videolift.artifacts.tracks import Window
 from videolift.errors import ConfigError
 from videolift.geometry import Float, invert_pose, transform
 from videolift.report import draw
-from videolift.report.findings import Findings
-from videolift.report.preview import MOST_TRAILS, Trails, motion_heat
+from videolift.report.preview import MAX_TRAILS, Trails, motion_heat
+from videolift.report.scene import Scene, open_scene
 from videolift.store import atomic_file
 
 _HAND_COLOURS = dict(zip(SIDES, (draw.LEFT, draw.RIGHT), strict=True))
@@ -29,104 +29,115 @@ def write_rerun(output: Path, video: str, path: Path) -> Path:
     """Writes the recording of ``video`` to ``path`` and returns it.
 
     Raises:
-        ConfigError: rerun-sdk is not installed, or there is no clip of that name.
-        CorruptFile: an artifact fails its checks.
+        ConfigError: rerun-sdk is not installed, or nothing is known of that video.
+        CorruptFile: a file fails its checks.
         Transient: disk full, quota or I/O error.
     """
-    try:
-        import rerun
-    except ModuleNotFoundError as error:
-        raise ConfigError("the rerun viewer is not installed: pip install 'videolift[view]' (or pip install rerun-sdk)") from error
-    with Findings.open(output, video) as found, atomic_file(path) as temporary:
+    rerun = import_rerun()
+    with open_scene(output, video) as scene, atomic_file(path) as temporary:
         stream = rerun.RecordingStream("videolift", recording_id=video)
         stream.save(temporary)
-        logger = _Logger(rerun, stream, found)
-        for frame, seconds in enumerate(found.clip.pts_seconds):
-            stream.set_time("frame", sequence=frame)
-            stream.set_time("pts", duration=float(seconds))
-            logger.log_frame(frame)
+        log_scene(rerun, stream, scene)
         stream.flush()
         stream.disconnect()
     return path
 
 
+def import_rerun() -> Any:
+    """The module ``rerun``.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import rerun
+    except ModuleNotFoundError as error:
+        raise ConfigError("the rerun viewer is not installed: pip install 'videolift[view]' (or pip install rerun-sdk)") from error
+    return rerun
+
+
+def log_scene(rerun: Any, stream: Any, scene: Scene) -> None:
+    """Sends all frames of ``scene`` to a recording stream."""
+    logger = _Logger(rerun, stream, scene)
+    for frame, seconds in enumerate(scene.pts_seconds):
+        stream.set_time("frame", sequence=frame)
+        stream.set_time("pts", duration=float(seconds))
+        logger.log_frame(frame)
+
+
 class _Logger:
-    def __init__(self, rerun: Any, stream: Any, found: Findings) -> None:
-        self.rerun, self.stream, self.found = rerun, stream, found
-        self.trails = None if found.tracks is None else Trails(found.tracks)
-        self.poses = None if found.depth is None else _poses(found.depth)
-        self.hands = found.hands
-        if found.hands is not None:
-            self.keypoints_px, self.joints_camera = found.hands.keypoints_px, found.hands.joints_camera
-            self.T_camera_wrist, self.valid = found.hands.T_camera_wrist, found.hands.valid
-        if found.depth is not None:
+    def __init__(self, rerun: Any, stream: Any, scene: Scene) -> None:
+        self.rerun, self.stream, self.scene = rerun, stream, scene
+        self.trails = Trails(scene)
+        self.T_world_camera = None if scene.T_camera_world is None else invert_pose(scene.T_camera_world)
+        if scene.K is not None:
             pinhole = rerun.Pinhole(
-                image_from_camera=found.depth.K.astype(np.float64) + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]],
-                resolution=[found.clip.width, found.clip.height],
+                image_from_camera=scene.K + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]],
+                resolution=list(scene.size_px),
                 image_plane_distance=0.1,
             )
             stream.log("world/camera", pinhole, static=True)
 
     def log_frame(self, frame: int) -> None:
-        rerun, log, depth = self.rerun, self.stream.log, self.found.depth
-        log("world/camera/rgb", rerun.Image(self.found.clip[frame]).compress(jpeg_quality=90))
+        rerun, log, scene = self.rerun, self.stream.log, self.scene
+        log("world/camera/rgb", rerun.Image(scene.rgb(frame)).compress(jpeg_quality=90))
         self._log_keypoints(frame)
-        if depth is None or self.poses is None:
+        for name, values in scene.quality.items():
+            if np.isfinite(values[frame]):
+                log(f"scores/{name}", rerun.Scalars(float(values[frame])))
+        if self.T_world_camera is None:
             return
-        log("world/camera/depth", rerun.DepthImage(depth[frame].astype(np.float32), meter=1.0))
-        T_world_camera = self.poses[frame]
+        log("world/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
+        T_world_camera = self.T_world_camera[frame]
         if not np.isfinite(T_world_camera).all():
             for entity in ("world/tracks", "world/hands"):
                 log(entity, rerun.Clear(recursive=True))
             return
         log("world/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
         self._log_tracks(frame)
-        if depth.scale != "arbitrary":
+        if scene.worth["scale"] != "arbitrary":
             self._log_hands(frame, T_world_camera)
 
     def _log_keypoints(self, frame: int) -> None:
-        for side, name in enumerate(SIDES if self.hands is not None else ()):
-            points = self.keypoints_px[frame, side] + 0.5
+        hands = self.scene.hands
+        for side, name in enumerate(SIDES if hands is not None else ()):
+            assert hands is not None
+            points = hands.keypoints_px[frame, side] + 0.5
             known = points[np.isfinite(points).all(1)]
             self.stream.log(f"world/camera/keypoints/{name}", self.rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
 
     def _log_tracks(self, frame: int) -> None:
-        number = None if self.trails is None else self.trails.number(frame)
-        if number is None or self.trails is None or self.poses is None:
+        number = self.scene.window_of(frame)
+        if number is None or self.T_world_camera is None:
             self.stream.log("world/tracks", self.rerun.Clear(recursive=True))
             return
         window = self.trails.window(number)
-        T_world_cam0 = self.poses[window.start]
-        points, colours, paths = _world_tracks(window, frame - window.start, T_world_cam0)
+        points, colours, paths = _world_tracks(window, frame - window.start, self.T_world_camera[window.start])
         self.stream.log("world/tracks/points", self.rerun.Points3D(points, colors=colours))
         self.stream.log("world/tracks/paths", self.rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
 
     def _log_hands(self, frame: int, T_world_camera: Float) -> None:
-        rerun = self.rerun
-        for side, name in enumerate(SIDES if self.hands is not None else ()):
+        rerun, hands = self.rerun, self.scene.hands
+        for side, name in enumerate(SIDES if hands is not None else ()):
+            assert hands is not None
             entity = f"world/hands/{name}"
-            joints = transform(T_world_camera, self.joints_camera[frame, side])
+            joints = transform(T_world_camera, hands.joints_camera[frame, side])
             known: NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(1))
             bones = [joints[[a, b]] for a, b in draw.BONES if known[a] and known[b]]
             self.stream.log(f"{entity}/joints", rerun.Points3D(joints[known], colors=_HAND_COLOURS[name], radii=0.004))
             self.stream.log(f"{entity}/bones", rerun.LineStrips3D(bones, colors=[_HAND_COLOURS[name]] * len(bones)))
-            if not self.valid[frame, side]:
+            if not hands.valid[frame, side]:
                 self.stream.log(f"{entity}/wrist", rerun.Clear(recursive=False))
                 continue
-            T = T_world_camera @ self.T_camera_wrist[frame, side]
+            T = T_world_camera @ hands.T_camera_wrist[frame, side]
             axes = rerun.Arrows3D(vectors=_AXIS_M * T[:3, :3].T, origins=[T[:3, 3]] * 3, colors=draw.AXIS_COLOURS)
             self.stream.log(f"{entity}/wrist", axes)
-
-
-def _poses(depth: Depth) -> Float:
-    """``T_world_camera`` (T, 4, 4), NaN where the pose is not known."""
-    return invert_pose(depth.T_camera_world.astype(np.float64))
 
 
 def _world_tracks(window: Window, step: int, T_world_cam0: Float) -> tuple[Float, NDArray[np.uint8], list[Float]]:
     """Points (n, 3) that are visible at ``step`` with their colours (n, 3), and the paths of those that moved, in the world."""
     count = window.xyz_cam0.shape[1]
-    some = np.unique(np.linspace(0, count - 1, min(count, 4 * MOST_TRAILS)).astype(int))
+    some = np.unique(np.linspace(0, count - 1, min(count, 4 * MAX_TRAILS)).astype(int))
     world = transform(T_world_cam0, window.xyz_cam0[: step + 1, some].astype(np.float64))
     usable = (window.visible & window.valid3d)[: step + 1, some] & np.isfinite(world).all(-1)
     heat = motion_heat(window)[some]

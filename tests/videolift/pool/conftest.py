@@ -9,8 +9,8 @@ from tests.videolift.pool.work import FOREIGN, GIB, Told, used_by_pid
 from videolift.config import PoolSettings
 from videolift.pool import EventSink, Item, Outcome, Timing, cpu_device, run_pool
 from videolift.pool.devices import Card
-from videolift.pool.interface import Device, Ledger
 from videolift.pool.memory import SystemGauge
+from videolift.pool.types import Device, Ledger
 
 MARK = "POOL_BENCH"
 QUICK = Timing(sample=0.1, progress=0.02, close=5.0, kill=5.0, hiccup=0.15, tick=0.05, settle=1.0)

@@ -3,40 +3,40 @@ import dataclasses
 import pytest
 
 from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
-from videolift.pool.decisions.policy import Circumstances, Final, Pending, Retry, RetryRules, Task, WorkerDeath, judge_failure
-from videolift.pool.interface import Item
-from videolift.pool.items import WorkQueue
-from videolift.pool.workers.faults import describe
-from videolift.pool.workers.messages import AttemptFailed
+from videolift.pool.faults import describe
+from videolift.pool.messages import Failed
+from videolift.pool.policy import Again, Circumstances, Death, Final, Pending, Rules, judge
+from videolift.pool.queue import Task, WorkQueue
+from videolift.pool.types import Item
 
-RULES = RetryRules(attempts=3, allow_shrink=True, transient_retries=2, backoff_s=1.0)
+RULES = Rules(attempts=3, allow_shrink=True, transient_retries=2, backoff_s=1.0)
 SEEN = Circumstances(serial=7, shrinks=(1.0, 0.5), device="Card", total_bytes=100, now=50.0)
 ALONE = dataclasses.replace(SEEN, alone=True, fresh=True, peak_bytes=90)
 TASK = Task(Item("a"))
-OOM = AttemptFailed("oom", "OutOfMemoryError", "CUDA out of memory")
+OOM = Failed("oom", "OutOfMemoryError", "CUDA out of memory")
 
 
 def follow(task, *failures, seen=SEEN, rules=RULES):
     """The verdict after the last failure, each retried as the one before says."""
     for failure in failures:
-        verdict = judge_failure(task, failure, seen, rules)
-        task = verdict.task if isinstance(verdict, Retry) else task
+        verdict = judge(task, failure, seen, rules)
+        task = verdict.task if isinstance(verdict, Again) else task
     return verdict
 
 
 def test_a_third_death_is_final_and_the_first_two_are_not():
-    death = WorkerDeath("crash", "killed by SIGSEGV", "last words")
-    assert isinstance(follow(TASK, death, death), Retry)
+    death = Death("crash", "killed by SIGSEGV", "last words")
+    assert isinstance(follow(TASK, death, death), Again)
     verdict = follow(TASK, death, death, death)
     assert isinstance(verdict, Final)
     assert (verdict.outcome.kind, verdict.outcome.attempts, verdict.outcome.traceback) == ("crash", 3, "last words")
 
 
 def test_the_death_of_a_models_own_process_is_charged_as_a_workers_and_the_worker_goes_on():
-    failure = describe(Crash("the model's process: it ended (killed by SIGSEGV)", "last words"))
+    failure = describe(Crash("the model's process: it ended (killed by SIGSEGV)", "last words"), loading=False)
     assert not failure.poisoned
     assert follow(TASK, failure).task == dataclasses.replace(TASK, crashes=1, avoid=frozenset({7}))
-    outcome = follow(TASK, failure, WorkerDeath("crash", "killed by SIGSEGV"), failure).outcome
+    outcome = follow(TASK, failure, Death("crash", "killed by SIGSEGV"), failure).outcome
     assert (outcome.kind, outcome.attempts) == ("crash", 3)
     assert "SIGSEGV), 3 times in all" in outcome.text
     assert "last words" not in outcome.text
@@ -44,15 +44,15 @@ def test_the_death_of_a_models_own_process_is_charged_as_a_workers_and_the_worke
 
 
 def test_deaths_of_earlier_runs_count():
-    assert isinstance(judge_failure(Task(Item("a"), crashes=2), WorkerDeath("hang", "silent"), SEEN, RULES), Final)
+    assert isinstance(judge(Task(Item("a"), crashes=2), Death("hang", "silent"), SEEN, RULES), Final)
 
 
 def test_what_we_took_back_is_charged_to_nobody():
-    assert follow(TASK, *[WorkerDeath("taken_back", "")] * 9).task.crashes == 0
+    assert follow(TASK, *[Death("taken_back", "")] * 9).task.crashes == 0
 
 
 def test_forgiveness_ends():
-    excused = WorkerDeath("excused", "killed by SIGKILL")
+    excused = Death("excused", "killed by SIGKILL")
     assert follow(TASK, excused, excused).task.crashes == 0
     assert follow(TASK, excused, excused, excused).task.crashes == 1
 
@@ -90,15 +90,15 @@ def test_a_tenant_that_came_later_is_waited_for_and_never_the_items_fault():
 
 
 def test_storage_backs_off_twice_as_long_each_time_then_stops_the_pool():
-    failure = describe(Transient("disk full"))
+    failure = describe(Transient("disk full"), loading=False)
     first = follow(TASK, failure).task
     assert first.not_before == 51.0
-    assert judge_failure(first, failure, SEEN, RULES).task.not_before == 52.0
+    assert judge(first, failure, SEEN, RULES).task.not_before == 52.0
     assert isinstance(follow(TASK, failure, failure, failure), Pending)
 
 
 def test_an_error_is_tried_once_more_elsewhere():
-    failure = describe(ValueError("x"))
+    failure = describe(ValueError("x"), loading=False)
     assert follow(TASK, failure).task.avoid == {7}
     assert follow(TASK, failure, failure).outcome.kind == "error"
 
@@ -121,16 +121,16 @@ def test_an_error_is_tried_once_more_elsewhere():
     ],
 )
 def test_failures_are_told_apart(error, kind):
-    assert describe(error).kind == kind
+    assert describe(error, loading=False).kind == kind
 
 
 def test_a_sticky_cuda_error_poisons_the_worker_and_a_lost_card_is_known():
-    sticky = describe(RuntimeError("CUDA error: device-side assert triggered"))
+    sticky = describe(RuntimeError("CUDA error: device-side assert triggered"), loading=False)
     assert (sticky.poisoned, sticky.device_lost) == (True, False)
-    lost = describe(RuntimeError("CUDA error: uncorrectable ECC error encountered"))
+    lost = describe(RuntimeError("CUDA error: uncorrectable ECC error encountered"), loading=False)
     assert (lost.poisoned, lost.device_lost) == (True, True)
-    assert not describe(ValueError("CUDA error")).poisoned
-    in_the_model = describe(Crash("AcceleratorError: CUDA error: uncorrectable ECC error encountered"))
+    assert not describe(ValueError("CUDA error"), loading=False).poisoned
+    in_the_model = describe(Crash("AcceleratorError: CUDA error: uncorrectable ECC error encountered"), loading=False)
     assert (in_the_model.poisoned, in_the_model.device_lost) == (False, True)
 
 

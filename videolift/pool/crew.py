@@ -1,0 +1,210 @@
+"""All workers of one device: what they take now, what has been seen of them, and the snapshot that sizing decides on.
+
+Measures and remembers; who is started, fed and ended is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from videolift.pool.figures import Figures, Peak, Running
+from videolift.pool.handle import WorkerHandle
+from videolift.pool.memory import Gauge, Memory
+from videolift.pool.queue import WorkQueue
+from videolift.pool.sizing import Decision, Snapshot, leaks, regrown
+from videolift.pool.types import Device
+
+_CALM_ITEMS = 2
+"""Items after which a worker's memory at rest is taken as normal: caches have been filled."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Of one worker's process tree: bytes now, and CPU seconds so far."""
+
+    device_bytes: int
+    host_bytes: int
+    cpu_s: float
+
+
+class Crew:
+    """One device's workers and figures."""
+
+    def __init__(self, device: Device, slots: int, figures: Figures) -> None:
+        self.device, self.slots, self.figures = device, slots, figures
+        self.workers: list[WorkerHandle] = []
+        self.fenced: str | None = None
+        self.load_failures = 0
+        self.spawn_not_before = 0.0
+        self.settled: int | None = None
+        self.done_since = 0
+        self.most = 0
+        self.decision: Decision | None = None
+        self.usual_foreign_bytes: int | None = None
+        self._use: dict[int, Use] = {}
+        self._memory = Memory(device.memory_bytes, device.memory_bytes)
+        self._host = self._memory
+        self._running: dict[int, Peak] = {}
+        self._company: dict[int, float] = {}
+        self._last_count = (0, time.monotonic())
+        self._last_busy: tuple[frozenset[int], float, float] = (frozenset(), 0.0, 0.0)
+
+    @property
+    def living(self) -> list[WorkerHandle]:
+        """Loading, idle or busy."""
+        return [w for w in self.workers if w.living]
+
+    @property
+    def busy(self) -> int:
+        """Workers with an item."""
+        return sum(w.state == "busy" for w in self.workers)
+
+    @property
+    def own_bytes(self) -> int:
+        """Device memory of all workers at the last look."""
+        return sum(use.device_bytes for use in self._use.values())
+
+    @property
+    def foreign_bytes(self) -> int:
+        """Device memory that was neither free nor ours at the last look."""
+        return max(0, self._memory.total - self._memory.free - self.own_bytes)
+
+    def measured(self, gauge: Gauge) -> Memory:
+        """The device's memory, looked at just now together with its workers'."""
+        self.sample(gauge)
+        return self._memory
+
+    def sample(self, gauge: Gauge) -> None:
+        """Looks at what is free, at every worker's memory, all at one moment so that they add up, and at how busy the device is."""
+        self._host = gauge.host()
+        self._memory = self._host if self.device.kind == "cpu" else gauge.device(self.device)
+        if self.usual_foreign_bytes is None:
+            self.usual_foreign_bytes = self.foreign_bytes
+        self._use = {worker.serial: self._look(worker, gauge) for worker in self.workers if worker.state != "gone"}
+        self._see_how_busy(gauge)
+
+    def _look(self, worker: WorkerHandle, gauge: Gauge) -> Use:
+        worker.refresh_members()
+        host = gauge.host_tree(worker.members)
+        on_device = host if self.device.kind == "cpu" else gauge.tree(self.device, worker.members)
+        if on_device is None:
+            on_device = self._by_difference(gauge)
+        use = Use(on_device, host, gauge.cpu_seconds(worker.members) if self.device.kind == "cpu" else 0.0)
+        if worker.task is not None:
+            before = self._running.get(worker.serial, Peak(worker.task.size, 0, 0))
+            after = Peak(before.size, max(before.device_bytes, use.device_bytes), max(before.host_bytes, use.host_bytes))
+            self._running[worker.serial] = after
+            worker.peak_bytes = after.device_bytes or None
+        return use
+
+    def _by_difference(self, gauge: Gauge) -> int:
+        """Where pids are hidden (containers): what is in use beyond what was before us, shared out evenly."""
+        memory = gauge.device(self.device)
+        ours = max(0, memory.total - memory.free - (self.usual_foreign_bytes or 0))
+        return ours // max(1, len(self.living))
+
+    def _see_how_busy(self, gauge: Gauge) -> None:
+        """Takes a share of the time since the last look, if the same workers have been busy all along."""
+        busy, now = frozenset(w.serial for w in self.workers if w.state == "busy"), time.monotonic()
+        cpu_s = sum(self._use[serial].cpu_s for serial in busy if serial in self._use)
+        before, then, cpu_then = self._last_busy
+        self._last_busy = (busy, now, cpu_s)
+        if busy and busy == before and now > then:
+            share = (
+                (cpu_s - cpu_then) / (now - then) / self.device.cores
+                if self.device.kind == "cpu"
+                else gauge.busy_share(self.device)
+            )
+            if share is not None:
+                self.figures.busied(len(busy), min(1.0, max(0.0, share)))
+
+    def count(self) -> None:
+        """To be called before the number of busy workers changes: keeps each running item's average company."""
+        busy, then = self._last_count
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.state == "busy":
+                self._company[worker.serial] = self._company.get(worker.serial, 0.0) + (now - then) * busy
+        self._last_count = (self.busy, now)
+
+    def began(self, worker: WorkerHandle) -> None:
+        """A worker has started on an item."""
+        self._running.pop(worker.serial, None)
+        self._company.pop(worker.serial, None)
+        self._last_count = (self.busy, time.monotonic())
+
+    def ended(self, worker: WorkerHandle, size: float, gauge: Gauge, peak_rss_bytes: int | None) -> int | None:
+        """A worker has ended an item, well or not; returns the item's peak on the device, None where it could not be measured."""
+        if worker.serial not in self._running and (peak_rss_bytes is None or self.device.kind == "cuda"):
+            self._look(worker, gauge)
+        seen = self._running.pop(worker.serial, Peak(size, 0, 0))
+        host = max(seen.host_bytes, peak_rss_bytes or 0)
+        on_device = host if self.device.kind == "cpu" else seen.device_bytes
+        if on_device or host:
+            self.figures.peaked(Peak(size, on_device, host))
+        return on_device or None
+
+    def worked(self, worker: WorkerHandle, size: float) -> None:
+        """The item has been done."""
+        seconds = worker.busy_seconds
+        self.figures.worked(size, seconds, self._company.pop(worker.serial, 0.0) / seconds if seconds > 0 else 1.0)
+        self.done_since += 1
+        self.settled = regrown(self.settled, self.done_since)
+
+    def settle(self, workers: int) -> None:
+        """An out of memory: no more than so many for a while."""
+        self.settled, self.done_since = max(1, workers), 0
+
+    def leaks(self, worker: WorkerHandle, rest_rss_bytes: int | None) -> bool:
+        """True if the worker, which has just ended an item, has kept too much of its items."""
+        use = self._use.get(worker.serial)
+        resting = rest_rss_bytes if self.device.kind == "cpu" else use.device_bytes if use is not None else None
+        if resting is None or worker.items_done < _CALM_ITEMS:
+            return False
+        if worker.first_rest_bytes is None:
+            worker.first_rest_bytes = resting
+        return leaks(worker.first_rest_bytes, resting)
+
+    def loaded(self, worker: WorkerHandle, gauge: Gauge) -> None:
+        """A worker became ready."""
+        use = self._look(worker, gauge)
+        self.figures.loaded(time.monotonic() - worker.spawned, use.device_bytes, use.host_bytes)
+        self.load_failures = 0
+
+    def snapshot(self, queue: WorkQueue, pool_workers: int) -> Snapshot:
+        """What sizing needs; ``pool_workers`` are alive on all devices together.
+
+        What is free and what is ours are read one after the other and may come to more than there is: then what is free counts.
+        """
+        per_size, figures = self.figures.seconds_per_size, self.figures
+        return Snapshot(
+            free_bytes=self._memory.free,
+            own_bytes=min(self.own_bytes, self._memory.total - self._memory.free),
+            host_free_bytes=self._host.free,
+            host_own_bytes=min(sum(use.host_bytes for use in self._use.values()), self._host.total - self._host.free),
+            slots=self.slots,
+            workers=len(self.living),
+            waiting=queue.shared,
+            largest=queue.largest,
+            waiting_size=queue.shared_size,
+            waiting_s=None if per_size is None else per_size * queue.shared_size,
+            load_s=figures.load_s,
+            loaded_bytes=figures.loaded_bytes,
+            peaks=figures.peaks,
+            running=tuple(
+                Running(peak.size, peak.device_bytes, peak.host_bytes, w.busy_seconds, w.progress)
+                for w in self.workers
+                if w.state == "busy" and (peak := self._running.get(w.serial)) is not None
+            ),
+            samples=figures.samples,
+            busy_share=figures.busy_share,
+            rates=figures.rates,
+            settled=self.settled,
+            loading=tuple(
+                (use.device_bytes, use.host_bytes, time.monotonic() - w.spawned)
+                for w in self.workers
+                if w.state == "loading" and (use := self._use.get(w.serial)) is not None
+            ),
+            pool_workers=pool_workers,
+        )

@@ -1,0 +1,145 @@
+"""What has been seen of one kind of worker: memory per item, seconds, loading, how busy it keeps the device.
+
+Takes observations, gives estimates; knows no clock, no process and no card, so that the pool and its simulator share it. The
+estimates are those that `sizing` decides on.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass
+
+_KEPT = 200
+_SATURATED = 0.95
+_RATE_SAMPLES = 6
+_TOLD_ENOUGH = 0.1
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one item, or a worker still at it, took at most: on the device and in the host's memory."""
+
+    size: float
+    device_bytes: int
+    host_bytes: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """An item at work: what it has taken so far at most, for how long, and the share that is done by its own word (0: unknown)."""
+
+    size: float
+    device_bytes: int
+    host_bytes: int
+    seconds: float
+    progress: float
+
+    def at_its_end(self, loaded_bytes: tuple[int, int]) -> Peak | None:
+        """What it will have taken if what it adds to a loaded worker grows no faster than its progress; None while unknown."""
+        if self.progress < _TOLD_ENOUGH:
+            return None
+        device, host = (
+            round(loaded + max(0, now - loaded) / min(1.0, self.progress))
+            for now, loaded in zip((self.device_bytes, self.host_bytes), loaded_bytes, strict=True)
+        )
+        return Peak(self.size, device, host)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Throughput of one device with so many workers busy: size units per second, all together, from so many items."""
+
+    workers: int
+    throughput: float
+    items: int
+
+
+class Figures:
+    """Estimates for one device (or for all cards of one name, which share it)."""
+
+    def __init__(self) -> None:
+        self._peaks: deque[Peak] = deque(maxlen=_KEPT)
+        self._loads_s: deque[float] = deque(maxlen=_KEPT)
+        self._loaded: deque[tuple[int, int]] = deque(maxlen=_KEPT)
+        self._rates: dict[int, deque[float]] = {}
+        self._busy: dict[int, deque[float]] = {}
+        self.samples = 0
+
+    def remember(
+        self, peaks: list[Peak], load_s: float | None, seconds_per_size: float | None = None, busy_share: float | None = None
+    ) -> None:
+        """Takes over what an earlier run has seen."""
+        self._peaks.extend(peaks)
+        self.samples += len(peaks)
+        if load_s is not None:
+            self._loads_s.append(load_s)
+        if seconds_per_size:
+            self.worked(1.0, seconds_per_size, 1)
+        if busy_share is not None:
+            self.busied(1, busy_share)
+
+    def loaded(self, seconds: float, device_bytes: int, host_bytes: int) -> None:
+        """A worker became ready, and takes so much before its first item."""
+        self._loads_s.append(seconds)
+        if device_bytes or host_bytes:
+            self._loaded.append((device_bytes, host_bytes))
+
+    def peaked(self, peak: Peak) -> None:
+        """An item ended, or ran out of memory, having taken this much."""
+        self._peaks.append(peak)
+        self.samples += 1
+
+    def worked(self, size: float, seconds: float, workers: float) -> None:
+        """An item took ``seconds`` while on average so many workers of the device were busy, this one included."""
+        if seconds > 0:
+            self._rates.setdefault(max(1, round(workers)), deque(maxlen=_KEPT)).append(size / seconds)
+
+    def busied(self, workers: int, share: float) -> None:
+        """With so many busy workers the device was busy for ``share`` of the time."""
+        if workers:
+            self._busy.setdefault(workers, deque(maxlen=_KEPT)).append(share)
+
+    @property
+    def peaks(self) -> tuple[Peak, ...]:
+        """Of items that ended."""
+        return tuple(self._peaks)
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds from start to ready, None before the first."""
+        return statistics.median(self._loads_s) if self._loads_s else None
+
+    @property
+    def loaded_bytes(self) -> tuple[int, int] | None:
+        """(device, host) memory of a worker that has loaded and done nothing, None before the first."""
+        if not self._loaded:
+            return None
+        return max(device for device, _ in self._loaded), max(host for _, host in self._loaded)
+
+    @property
+    def seconds_per_size(self) -> float | None:
+        """Of a worker that is alone on its device, None before the first item; estimated from the fewest workers seen."""
+        if not self._rates:
+            return None
+        few = min(self._rates)
+        return 1.0 / statistics.median(self._rates[few])
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Throughput by number of busy workers, fewest first; beyond the fewest only where enough items have been seen."""
+        few = min(self._rates, default=0)
+        enough = {n: rates for n, rates in self._rates.items() if n == few or len(rates) >= max(_RATE_SAMPLES, n // 2)}
+        return tuple(Rate(n, n * statistics.median(enough[n]), len(enough[n])) for n in sorted(enough))
+
+    @property
+    def busy_share(self) -> float | None:
+        """Share of its time for which one worker keeps the device busy, None while not known.
+
+        Where the device is not saturated, n workers keep it busy n times as long as one; where it is, they do so at least.
+        """
+        clear = [share / n for n, shares in self._busy.items() for share in shares if share < _SATURATED]
+        if clear:
+            return statistics.median(clear)
+        full = [n for n, shares in self._busy.items() if shares]
+        return 1.0 / min(full) if full else None

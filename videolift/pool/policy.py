@@ -1,0 +1,190 @@
+"""What a failure means for its item, as a pure function: again (how?), final (with which outcome?), or pending and stop.
+
+Blame is exact: a worker has one claimed item, and only that one is charged. Memory is retried alone before anything is shrunk,
+because what a crowded card refuses is no fault of the item, and a result must not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from videolift.pool.messages import Failed
+from videolift.pool.queue import Task
+from videolift.pool.types import Kind, Outcome
+
+MAX_EXCUSED = 2
+"""Deaths of all workers at once that are forgiven per item; the third is charged, so that this ends."""
+_FOREIGN_SHARE = 0.1
+"""Of a device's memory: what others have taken since the pool began, above this, is why an item did not fit."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that matter here (`videolift.config.PoolSettings`)."""
+
+    attempts: int
+    allow_shrink: bool
+    transient_retries: int
+    backoff_s: float
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker ended with a claim.
+
+    Attributes:
+        cause: crash; hang (killed by us after its deadline); oom_kill (by the kernel); excused (all workers died at once);
+            taken_back (ended by us for a reason that has nothing to do with its item).
+        text: exit code or deadline, for people.
+        tail: last lines that the worker printed.
+    """
+
+    cause: Literal["crash", "hang", "oom_kill", "excused", "taken_back"]
+    text: str
+    tail: str = ""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the attempt ran.
+
+    Attributes:
+        serial: the worker's number.
+        shrinks: the worker's shares.
+        alone, fresh: nobody else on the device; the worker's first item.
+        seconds, peak_bytes: of the attempt.
+        device: its name, for people.
+        total_bytes, foreign_bytes: the device's memory, and how much of it others held.
+        usual_foreign_bytes: how much others held when the pool began.
+        now: monotonic seconds.
+    """
+
+    serial: int
+    shrinks: tuple[float, ...] = (1.0,)
+    alone: bool = False
+    fresh: bool = False
+    seconds: float = 0.0
+    peak_bytes: int | None = None
+    device: str = ""
+    total_bytes: int = 0
+    foreign_bytes: int = 0
+    usual_foreign_bytes: int = 0
+    now: float = 0.0
+
+
+@dataclass(frozen=True)
+class Again:
+    """Try once more."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class Final:
+    """The item has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The item stays to be done and the pool stops: nobody's fault, and trying on would not help."""
+
+    outcome: Outcome
+
+
+Verdict = Again | Final | Pending
+
+
+def judge(task: Task, failure: Failed | Death, seen: Circumstances, rules: Rules) -> Verdict:
+    """What ``failure`` means for ``task``."""
+    if isinstance(failure, Death):
+        return _after_death(task, failure, seen, rules)
+    if failure.kind == "oom":
+        return _after_out_of_memory(task, failure, seen, rules)
+    if failure.kind == "transient":
+        return _after_transient(task, failure, seen, rules)
+    if failure.kind == "bad_input":
+        return Final(_outcome("bad_input", task, failure, seen))
+    if failure.kind == "crash":
+        return _charge(task, Death("crash", failure.text, failure.traceback), seen, rules)
+    return _after_error(task, failure, seen)
+
+
+def _after_death(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verdict:
+    if death.cause == "oom_kill":
+        failure = Failed("oom", "OomKill", "the kernel's out-of-memory killer ended the worker", traceback=death.tail)
+        return _after_out_of_memory(task, failure, seen, rules)
+    if death.cause == "taken_back":
+        return Again(task)
+    if death.cause == "excused" and task.excused < MAX_EXCUSED:
+        return Again(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
+    return _charge(task, replace(death, text=f"its worker {death.text}"), seen, rules)
+
+
+def _charge(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verdict:
+    charged = replace(task, crashes=task.crashes + 1, avoid=task.avoid | {seen.serial})
+    if charged.crashes < rules.attempts:
+        return Again(charged)
+    kind: Kind = "hang" if death.cause == "hang" else "crash"
+    text = f"{death.text}, {charged.crashes} times in all"
+    remedy = "See the traceback for the last lines that it printed; after a change use: videolift retry"
+    outcome = Outcome(
+        kind, kind, text, remedy, death.tail, None, seen.seconds, seen.peak_bytes, charged.crashes, _shrink(task, seen)
+    )
+    return Final(outcome)
+
+
+def _after_out_of_memory(task: Task, failure: Failed, seen: Circumstances, rules: Rules) -> Verdict:
+    if not (seen.alone and seen.fresh):
+        return Again(replace(task, alone=True))
+    if seen.foreign_bytes - seen.usual_foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
+        busy = replace(failure, kind="transient", text=f"{failure.text}; others hold {_gib(seen.foreign_bytes)} of {seen.device}")
+        return _after_transient(task, busy, seen, rules)
+    if rules.allow_shrink and task.level + 1 < len(seen.shrinks):
+        return Again(replace(task, alone=True, level=task.level + 1))
+    peak = seen.peak_bytes
+    others = f" of which others hold {_gib(seen.foreign_bytes)}" if seen.foreign_bytes > _FOREIGN_SHARE * seen.total_bytes else ""
+    needs = f"alone on {seen.device} with {_gib(seen.total_bytes)}{others} it ran out of memory"
+    needs += "" if peak is None else f" at {_gib(peak)}"
+    remedy = f"Use a device with more than {_gib(max(seen.total_bytes, peak or 0))}, a smaller picture or a shorter clip"
+    if not rules.allow_shrink and len(seen.shrinks) > 1:
+        remedy += ", or set pool.allow_shrink: true"
+    outcome = _outcome("oom", task, replace(failure, text=f"{needs}: {failure.text}", remedy=remedy + "."), seen)
+    return Final(outcome)
+
+
+def _after_transient(task: Task, failure: Failed, seen: Circumstances, rules: Rules) -> Verdict:
+    if task.transients >= rules.transient_retries:
+        return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes))
+    wait_s = rules.backoff_s * 2**task.transients
+    return Again(replace(task, transients=task.transients + 1, not_before=seen.now + wait_s))
+
+
+def _after_error(task: Task, failure: Failed, seen: Circumstances) -> Verdict:
+    if task.errors == 0:
+        return Again(replace(task, errors=1, avoid=task.avoid | {seen.serial}))
+    return Final(replace(_outcome("error", task, failure, seen), attempts=task.crashes + task.errors + 1))
+
+
+def _outcome(kind: Kind, task: Task, failure: Failed, seen: Circumstances) -> Outcome:
+    return Outcome(
+        kind=kind,
+        code=failure.code,
+        text=failure.text,
+        remedy=failure.remedy,
+        traceback=failure.traceback,
+        seconds=seen.seconds,
+        peak_bytes=failure.peak_bytes if seen.peak_bytes is None else seen.peak_bytes,
+        attempts=task.crashes + 1,
+        shrink=_shrink(task, seen),
+    )
+
+
+def _shrink(task: Task, seen: Circumstances) -> float:
+    return seen.shrinks[min(task.level, len(seen.shrinks) - 1)]
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,165 @@
+"""The child process: builds the user's `Worker`, loads it, does one item at a time, and dies with its supervisor.
+
+Started as ``python -c`` with a socket, never by fork, and never by running the user's script again (unless the factory lives in
+it). Signals meant for the run are ignored here: the supervisor alone decides how much time an item gets. Nothing here decides what
+a failure means, and no exception or array is ever sent, only messages of `videolift.pool.messages`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing.spawn
+import os
+import pickle
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from videolift.pool.channel import encode, receive_blocking
+from videolift.pool.faults import describe
+from videolift.pool.messages import Close, Done, Failed, Message, Progress, Ready, Start, Work
+from videolift.pool.types import Worker
+
+IN_WORKER = "VIDEOLIFT_POOL_WORKER"
+"""Environment variable that marks a worker and all it starts; its value is unique per worker."""
+
+importing_the_users_script = False
+"""True in a worker while it runs the user's script again; `run_pool`, reached without a ``__main__`` guard, then refuses."""
+
+_PR_SET_PDEATHSIG = 1
+_PREFERRED_BY_THE_OOM_KILLER = "500"
+
+
+def main() -> None:
+    """Entry of the child: ``argv`` is the socket's descriptor and the supervisor's pid."""
+    descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
+    _die_with(supervisor)
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.set_inheritable(descriptor, False)
+    _volunteer_for_the_oom_killer()
+    with socket.socket(fileno=descriptor) as connection:
+        serve(connection)
+
+
+def _die_with(supervisor: int) -> None:
+    """The kernel kills us when the supervisor's thread dies; the check after it closes the gap before it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
+def _volunteer_for_the_oom_killer() -> None:
+    """When the machine runs out, a worker goes rather than the supervisor that knows what to do about it."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_PREFERRED_BY_THE_OOM_KILLER)
+    except OSError:
+        return
+
+
+def serve(connection: socket.socket) -> None:
+    """Answers messages until `Close` or until the supervisor is gone."""
+    commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, commands), daemon=True, name="pool-commands").start()
+    start: Start = commands.get()
+    outbox = _Outbox(connection, start.progress_every_s)
+    worker = _load(start, outbox)
+    if worker is None:
+        return
+    while isinstance(command := commands.get(), Work):
+        outbox.send(_attempt(worker, command, outbox))
+    assert isinstance(command, Close)
+    worker.close()
+
+
+def _listen(connection: socket.socket, commands: queue.SimpleQueue[Any]) -> None:
+    """Reads commands on a thread of its own, so that the end of the supervisor is noticed in the middle of an item."""
+    try:
+        while True:
+            commands.put(receive_blocking(connection))
+    except (EOFError, OSError):
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+class _Outbox:
+    """Sends messages; progress at most every so often, and from any thread of the user's."""
+
+    def __init__(self, connection: socket.socket, progress_every_s: float) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._every_s = progress_every_s
+        self._last = float("-inf")
+
+    def send(self, message: Message) -> None:
+        frame = encode(message)
+        with self._lock:
+            self._connection.sendall(frame)
+
+    def progress(self, done: int, total: int) -> None:
+        """Handed to user code."""
+        now = time.monotonic()
+        if now - self._last >= self._every_s:
+            self._last = now
+            self.send(Progress(int(done), int(total)))
+
+
+def _load(start: Start, outbox: _Outbox) -> Worker | None:
+    global importing_the_users_script
+    try:
+        importing_the_users_script = True
+        multiprocessing.spawn.prepare(start.preparation)
+        importing_the_users_script = False
+        worker: Worker = pickle.loads(start.factory)()
+        worker.load(start.device)
+        ready = Ready(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())
+    except BaseException as error:  # noqa: BLE001  the border to user code: whatever it raises is reported
+        outbox.send(describe(error, loading=True))
+        return None
+    outbox.send(ready)
+    return worker
+
+
+def _attempt(worker: Worker, work: Work, outbox: _Outbox) -> Done | Failed:
+    _reset_peak()
+    try:
+        value = worker.process(work.item, shrink=work.shrink, progress=outbox.progress)
+        done = Done(pickle.dumps(value, protocol=5), peak_rss_bytes(), rest_rss_bytes())
+        encode(done)
+    except BaseException as error:  # noqa: BLE001  the border to user code, sys.exit and an unpicklable result included
+        return replace(describe(error, loading=False), peak_rss_bytes=peak_rss_bytes())
+    return done
+
+
+def _reset_peak() -> None:
+    """Starts a new high-water mark of resident memory (Linux; elsewhere the peak is that of the process's life)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_rss_bytes() -> int | None:
+    """High-water mark of this process's resident memory since the last reset, None where the kernel does not say."""
+    return _status("VmHWM:")
+
+
+def rest_rss_bytes() -> int | None:
+    """Resident memory of this process now, None where the kernel does not say."""
+    return _status("VmRSS:")
+
+
+def _status(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)

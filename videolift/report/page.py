@@ -1,0 +1,172 @@
+"""The report: one HTML file about a whole run, ``report/index.html``, that opens from disk and needs nothing else.
+
+This module gathers what the page shows and writes it into the page as JSON; layout, filters and charts are
+``assets/report.js``. Previews are files beside the page that it links to.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from videolift.config import STAGES, Config
+from videolift.dataset.index import Index, read_index
+from videolift.dataset.quality import SCORES
+from videolift.errors import ConfigError
+from videolift.paths import Layout
+from videolift.records.receipts import ReceiptCache
+from videolift.records.runs import Run, latest_run
+from videolift.records.status import Status, collect
+from videolift.report.distributions import distributions
+from videolift.report.preview import write_preview
+from videolift.report.rows import Rows, video_rows
+from videolift.report.timeline import read_timeline
+from videolift.store import read_json, write_text
+
+MAX_POSTERS = 200
+"""Videos whose picture is inside the page, worst first; each takes about 20 kB."""
+
+
+def write_report(output: Path, *, draw: int = 0) -> Path:
+    """Writes ``report/index.html`` about the run started last in ``output`` and returns its path.
+
+    Args:
+        output: of the run.
+        draw: previews to draw for the worst videos that have none yet.
+
+    Raises:
+        ConfigError: there is no run in ``output``.
+        CorruptFile: a packaged file whose statistics have to be made again cannot be read.
+        Transient: disk full, quota or I/O error.
+    """
+    layout = Layout(output)
+    write_text(layout.report, render(report_content(latest_run(output), draw=draw)))
+    return layout.report
+
+
+def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
+    """Everything the page shows, as JSON can hold it; equal runs give equal content. Arguments as `write_report`."""
+    layout = run.layout
+    status, index = collect(run), _index(layout)
+    by_video = {entry.video: entry for entry in index.entries} if index else {}
+    rows = video_rows(layout, status.videos, by_video, ReceiptCache(layout))
+    _draw_missing(layout, rows, draw)
+    _add_media(layout, rows)
+    timeline = read_timeline(layout.output / "logs")
+    return {
+        "run": run.folder.name,
+        "output": layout.output.name,
+        "counts": status.counts,
+        "allowed": status.max_quarantined,
+        "stage_states": _stage_states(status),
+        "verified": len(_verified(layout, index)) if index else 0,
+        "packaged": len(by_video),
+        "totals": index.content["totals"] if index else {},
+        "stages": list(STAGES),
+        "scores": {
+            name: {"unit": s.unit, "what": s.definition, "limit": s.threshold, "above": s.above} for name, s in SCORES.items()
+        },
+        **asdict(rows),
+        "timeline": asdict(timeline),
+        "distributions": distributions(index) if index else {},
+        "statistics_group": index.statistics_group if index else None,
+        "left_out": index.content["left_out"] if index else {},
+        "licences": index.content.get("licences", []) if index else [],
+        "identities": _identities(run),
+        "settings": changed_settings(run.config),
+    }
+
+
+def render(content: Mapping[str, object]) -> str:
+    """The page as text."""
+    assets = files("videolift.report") / "assets"
+    page, style, script = (assets.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    # "<" ends a script element wherever it stands, also inside a JSON string
+    return page.replace("/*style*/", style).replace("/*script*/", script).replace("/*data*/", data.replace("<", "\\u003c"))
+
+
+def changed_settings(config: Config) -> dict[str, object]:
+    """Settings that differ from their defaults, ``stage.name`` to value."""
+
+    def walk(prefix: str, given: Mapping[str, object], default: Mapping[str, object]) -> dict[str, object]:
+        out: dict[str, object] = {}
+        for name, value in given.items():
+            standard = default.get(name)
+            if isinstance(value, Mapping) and isinstance(standard, Mapping) and standard:
+                out |= walk(f"{prefix}{name}.", value, standard)
+            elif value != standard:
+                out[prefix + name] = value
+        return out
+
+    given = config.model_dump(mode="json")
+    for local in ("videos", "output", "models_dir", "envs_dir"):  # paths of this machine say nothing about the data
+        given.pop(local, None)
+    return walk("", given, Config(videos="sample").model_dump(mode="json"))
+
+
+def _index(layout: Layout) -> Index | None:
+    try:
+        return read_index(layout.dataset)
+    except ConfigError:
+        return None
+
+
+def _verified(layout: Layout, index: Index) -> set[str]:
+    """Packaged videos whose present bytes have passed verification."""
+    passed = set()
+    for path in sorted(layout.manifests("verification").glob("*.json")):
+        for video, row in (read_json(path) or {}).get("videos", {}).items():
+            passed.add((video, row["artifact"]["sha256"]))
+    return {entry.video for entry in index.entries if (entry.video, entry.sha256) in passed}
+
+
+def _stage_states(status: Status) -> dict[str, dict[str, int]]:
+    """Stage to the number of videos in each of its states."""
+    out: dict[str, dict[str, int]] = {stage: {} for stage in STAGES}
+    for video in status.videos:
+        for stage, kind in video.stages.items():
+            out[stage][kind] = out[stage].get(kind, 0) + 1
+    return out
+
+
+def _identities(run: Run) -> dict[str, list[Mapping[str, object]]]:
+    """Stage to the distinct backends of the run, with version and settings."""
+    out: dict[str, list[Mapping[str, object]]] = {stage: [] for stage in STAGES}
+    for variant in run.variants:
+        for stage, identity in variant.identities.items():
+            if identity is not None and identity not in out.setdefault(stage, []):
+                out[stage].append(identity)
+    return out
+
+
+def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
+    """Draws up to ``most`` previews, of the worst videos without one that is newer than what it shows."""
+    drawn = 0
+    for video in (str(row["id"]) for row in rows.videos if row["state"] != "excluded"):
+        if drawn == most:
+            return
+        sources = [layout.artifact("create_h5", video), layout.artifact("ingest", video)]
+        source = next((path for path in sources if path.exists()), None)
+        preview = layout.previews / f"{video}.mp4"
+        if source is None or (preview.exists() and preview.stat().st_mtime_ns > source.stat().st_mtime_ns):
+            continue
+        write_preview(layout.output, video)
+        drawn += 1
+
+
+def _add_media(layout: Layout, rows: Rows) -> None:
+    """Names each video's preview where there is one, and takes the pictures of the first `MAX_POSTERS` into the page."""
+    there = {path.name for path in layout.previews.iterdir()} if layout.previews.is_dir() else set()
+    posters = 0
+    for row in rows.videos:
+        video = str(row["id"])
+        if f"{video}.mp4" in there:
+            row["preview"] = f"{layout.previews.name}/{video}.mp4"
+        if f"{video}.jpg" in there and posters < MAX_POSTERS:
+            posters += 1
+            row["poster"] = base64.b64encode((layout.previews / f"{video}.jpg").read_bytes()).decode()

@@ -1,0 +1,123 @@
+"""One row per video for the report: its state, losses, scores, figures and cost.
+
+Everything comes from the run's status, the receipts and the dataset's index; no artifact is opened, so that ten thousand videos
+take seconds. Rows are plain values that JSON can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from videolift.config import STAGES
+from videolift.dataset.index import IndexEntry
+from videolift.dataset.quality import SCORES
+from videolift.paths import Layout
+from videolift.records.receipts import Receipt, ReceiptCache
+from videolift.records.status import Loss, VideoStatus
+from videolift.report.attention import beyond_limit
+
+_STATE_ORDER = ("quarantined", "pending", "done", "excluded")
+_COPIED = ("tier", "scale", "pose", "intrinsics", "frames", "fps", "windows", "points", "bytes", "text", "subject")
+
+
+def round_to_4_digits(value: float) -> float:
+    """``value`` to four significant digits: a report holds hundreds of thousands of figures."""
+    return float(f"{value:.4g}")
+
+
+@dataclass
+class Rows:
+    """Rows of videos, worst first, and the texts they share by number.
+
+    Attributes:
+        videos: one mapping per video.
+        losses: distinct reasons with code, text and remedy; rows name them by number.
+        figures: names of the receipts' figures, ``stage.name``; rows list values in this order.
+        backends: distinct sets of backends, stage to name; rows name them by number.
+    """
+
+    videos: list[dict[str, object]] = field(default_factory=list)
+    losses: list[dict[str, str]] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    backends: list[dict[str, str]] = field(default_factory=list)
+
+
+def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, IndexEntry], read: ReceiptCache) -> Rows:
+    """Rows for ``videos``: what is lost first, then what waits, then what is done by its worst score, then what is excluded.
+
+    Args:
+        layout: of the output folder, for links to logs.
+        videos: every video's status.
+        index: the dataset's files by video.
+        read: receipts by stage and video.
+    """
+    out = Rows()
+    loss_numbers: dict[Loss, int] = {}
+    figure_numbers: dict[str, int] = {}
+    backend_numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    logs = {stage: _log_names(layout, stage) for stage in STAGES}
+    for status in videos:
+        receipts: dict[str, Receipt] = {stage: receipt for stage in STAGES if (receipt := read(stage, status.video)) is not None}
+        entry = index.get(status.video)
+        row: dict[str, object] = {"id": status.video, "state": status.overall}
+        row |= _worth(entry) | _cost(receipts)
+        losses = [loss for loss in (status.loss, *status.parts) if loss is not None]
+        row["losses"] = [loss_numbers.setdefault(loss, len(loss_numbers)) for loss in losses]
+        row["logs"] = [f"../logs/{s}/{status.video}.log" for s in STAGES if f"{status.video}.log" in logs[s]]
+        row["notes"] = list(status.notes)
+        if status.overall == "pending":
+            row["waits"] = next((f"{s}: {status.why.get(s) or k}" for s, k in status.stages.items() if k in ("todo", "stale")), "")
+        names = tuple((stage, str(receipt.backend.get("name", "?"))) for stage, receipt in receipts.items())
+        row["backends"] = backend_numbers.setdefault(names, len(backend_numbers))
+        row["figures"] = _numbered_figures(receipts, figure_numbers)
+        out.videos.append(row)
+    out.videos.sort(key=_worst_first)
+    out.losses = [{"stage": x.stage, "code": x.code, "text": x.text, "remedy": x.remedy} for x in loss_numbers]
+    out.figures = list(figure_numbers)
+    out.backends = [dict(names) for names in backend_numbers]
+    return out
+
+
+def _worth(entry: IndexEntry | None) -> dict[str, object]:
+    """What the dataset's index says of a packaged video; empty for one that is not packaged."""
+    if entry is None:
+        return {}
+    row: dict[str, object] = {name: value for name in _COPIED if (value := entry.about.get(name)) not in (None, "")}
+    row["split"] = entry.split
+    quality: Mapping[str, float] = entry.about.get("quality", {})
+    scores: list[float | None] = []
+    worst_score, worst_excess = -1, 0.0
+    for number, name in enumerate(SCORES):
+        value = quality.get(name)
+        scores.append(None if value is None else round_to_4_digits(value))
+        if value is not None and (beyond := beyond_limit(name, value)) > worst_excess:
+            worst_score, worst_excess = number, beyond
+    row["scores"] = scores
+    if worst_score >= 0:
+        row |= {"worst": worst_score, "excess": round_to_4_digits(worst_excess)}
+    return row
+
+
+def _cost(receipts: Mapping[str, Receipt]) -> dict[str, object]:
+    seconds = [round_to_4_digits(receipts[stage].seconds) if stage in receipts else None for stage in STAGES]
+    peaks = [receipts[stage].peak_bytes if stage in receipts else None for stage in STAGES]
+    return {"seconds": seconds} | ({"peaks": peaks} if any(peaks) else {})
+
+
+def _numbered_figures(receipts: Mapping[str, Receipt], numbers: dict[str, int]) -> list[float | None]:
+    values: dict[int, float] = {}
+    for stage, receipt in receipts.items():
+        for name, value in receipt.figures.items():
+            values[numbers.setdefault(f"{stage}.{name}", len(numbers))] = round_to_4_digits(value)
+    return [values.get(number) for number in range(max(values, default=-1) + 1)]
+
+
+def _log_names(layout: Layout, stage: str) -> set[str]:
+    folder = layout.video_log(stage, "x").parent
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _worst_first(row: Mapping[str, object]) -> tuple[int, float, str]:
+    beyond = row.get("excess", 0.0)
+    return _STATE_ORDER.index(str(row["state"])), -beyond if isinstance(beyond, float) else 0.0, str(row["id"])
