@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from stages.sample import CLIPS, Truth, render
 from stages.tracks.chain import DenseFlow, FlowPair
 from stages.tracks.flow import track_windows
-from stages.tracks.queries import Queries, make
+from stages.tracks.queries import Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
@@ -48,7 +48,7 @@ class Bench:
 
     def queries(self, start: int) -> Queries:
         mask = self.truth.instance[start]
-        return make(self.settings, video="bench", window_start=start, size_px=self.size_px, mask=mask)
+        return window_queries(self.settings, video="bench", window_start=start, size_px=self.size_px, mask=mask)
 
     def ours(self) -> list[Window]:
         flow = DenseFlow(self.settings.flow, self.size_px)

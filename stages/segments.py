@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts import ArtifactWriter
 
-Arrays = dict[str, NDArray[Any]]
+SavedArrays = dict[str, NDArray[Any]]
 Bounds = tuple[int, int]
 """First row of a segment, and the one after its last; rows are frames or windows."""
 
 
-def kept(out: ArtifactWriter, name: str, compute: Callable[[], Mapping[str, ArrayLike]]) -> Arrays:
+def kept(out: ArtifactWriter, name: str, compute: Callable[[], Mapping[str, ArrayLike]]) -> SavedArrays:
     """What ``compute`` returns, saved as ``name``; read again where a killed attempt at ``out`` had saved it."""
     saved = out.load_part(name)
     if saved is not None:
@@ -43,7 +43,7 @@ def resumable(
     work: Callable[[int, int], Mapping[str, ArrayLike]],
     *,
     commits: bool = False,
-) -> Iterator[Arrays]:
+) -> Iterator[SavedArrays]:
     """What ``work(start, end)`` returns for every segment, in order: first those of a killed attempt, then those it did not reach.
 
     Args:
@@ -65,7 +65,7 @@ def resumable(
     todo = list(remaining(segments[-1][1] if segments else 0))
     for start, end in todo:
         part = {key: np.asarray(array) for key, array in work(start, end).items()}
-        # Arrays first: those of rows that a kill kept from being committed are thrown away, rows without arrays say too little.
+        # Arrays first: those of rows that a kill left uncommitted are thrown away; rows without arrays say too little.
         out.save_part(_part(name, start, end), **part)
         if commits and end != todo[-1][1]:
             out.commit()

@@ -332,7 +332,7 @@ MISTAKES: dict[str, Mistake] = {
         "the model's sense of time is off by three",
         (OWN + "test_vipe_is_told_the_clips_own_rate",),
         "stages/depth/vipe.py",
-        'meta = {"fps": clip.fps,',
+        'meta = {"fps": self.clip.fps,',
         'meta = {"fps": 30.0,',
     ),
     "m29 loading of any pickle allowed for the whole process": Mistake(
@@ -404,7 +404,7 @@ MISTAKES: dict[str, Mistake] = {
     "d stretches of a video joined, each in its own unit": Mistake(
         "a scale-free unit taken for the neighbour's",
         (DEPTH + "test_stretches_are_joined_in_one_world_and_one_unit",),
-        "stages/depth/motion/stretches.py",
+        "stages/depth/motion/chunks.py",
         "T_camera_world[:, :3, 3] *= scale",
         "T_camera_world[:, :3, 3] *= 1.0",
     ),

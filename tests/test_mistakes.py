@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from stages.depth.vipe import VipeDepth
-from stages.depth.vipe_checks import Seen, Stretch, check_relief
+from stages.depth.vipe import _VipeClip
+from stages.depth.vipe_checks import check_relief, stretch_figures
 from stages.hands import wilor
 from stages.hands.calls import CALL_FRAMES
 from stages.tracks import tapip3d
 from stages.tracks.queries import Queries
 from tests.mistakes import FAULT, MISTAKES
 from videolift import checkpoints, isolation_child
-from videolift.artifacts import Clip, ClipWriter, HandsWriter
+from videolift.artifacts import Clip, ClipWriter, DepthWriter, HandsWriter
 from videolift.config import Config, parse_config
 from videolift.errors import BadInput
 from videolift.geometry import T_camk_cam0, mirror_points, project
@@ -143,12 +143,12 @@ MODEL = {"seq_len": 16, "stride": 4, "image_size": (384, 512)}
 
 
 def test_the_resolution_factor_is_that_of_what_the_model_is_fed():
-    sizes = {factor: tapip3d.Plan.of(16, (384, 512), MODEL, factor).size for factor in (1.0, 0.25, 1.0)}
+    sizes = {factor: tapip3d.FeedingPlan.of(16, (384, 512), MODEL, factor).size for factor in (1.0, 0.25, 1.0)}
     assert sizes == {1.0: (384, 512), 0.25: (192, 256)}
     sent = []
     scene = SimpleNamespace(K=np.array([[400.0, 0, 255.5], [0, 400, 191.5], [0, 0, 1]]))
     clip = SimpleNamespace(width=512, height=384)
-    tapip3d._Feed(lambda meta, arrays: sent.append(meta), clip, scene, tapip3d.Plan(16, 16, sizes[0.25]))
+    tapip3d._Feed(lambda meta, arrays: sent.append(meta), clip, scene, tapip3d.FeedingPlan(16, 16, sizes[0.25]))
     assert sent[0]["size"] == [192, 256]
     assert sent[0]["K"][0] == [200, 0, 127.5]
 
@@ -164,7 +164,7 @@ def test_points_the_model_lost_are_not_visible():
     xyz = np.tile([0.0, 0.0, 1.0], (frames, 3, 1))
     reply = {"kept": np.ones(3, bool), "xyz_cam0": xyz, "logit": logit}
     queries = Queries(uv_px=project(xyz[0], scene.K).astype(np.float32), label=np.zeros(3, np.uint8))
-    window = tapip3d.window_of(0, frames, queries, reply, scene, tapip3d.Limit((64, 48), settings.visibility))
+    window = tapip3d.window_of(0, frames, queries, reply, scene, tapip3d.VisibilityLimit((64, 48), settings.visibility))
     assert window.visible.tolist() == [[True, False, False]] * 3
     assert window.valid3d.all()
     np.testing.assert_array_equal(window.visibility_logit, logit)
@@ -184,26 +184,23 @@ def test_depth_edges_are_filtered_before_the_model_sees_them(monkeypatch):
     assert set(np.unique(prepared)) == {1.0, 2.0}
 
 
-def seen_of(depth: np.ndarray) -> Seen:
-    return Seen().with_part(Stretch(depth.astype(np.float32), np.tile(np.eye(4), (len(depth), 1, 1)), np.eye(3)))
-
-
 def test_a_close_up_of_a_table_is_not_flat():
     """A table 0.3 m away with 3 cm of relief is no wall; a wall 4 m away with 5 cm of noise is. The refusal holds, by its code."""
     rng, settings = np.random.default_rng(0), Config().depth.vipe
-    check_relief(seen_of(rng.normal(0.3, 0.03, (20, 30, 40))), settings)
+    check_relief(stretch_figures(rng.normal(0.3, 0.03, (20, 30, 40)))[1], settings)
     with pytest.raises(BadInput) as error:
-        check_relief(seen_of(rng.normal(4.0, 0.05, (20, 30, 40))), settings)
+        check_relief(stretch_figures(rng.normal(4.0, 0.05, (20, 30, 40)))[1], settings)
     assert error.value.code == "flat_depth"
 
 
-def test_vipe_is_told_the_clips_own_rate():
-    backend = VipeDepth(parse_config({"preset": "gpu"}).for_video("a")["depth"], root=ROOT)
-    asked = []
+def test_vipe_is_told_the_clips_own_rate(tmp_path):
+    settings, asked = parse_config({"preset": "gpu"}).for_video("a")["depth"], []
     reply = {"depth": np.ones((5, 2, 2)), "T_world_camera": np.tile(np.eye(4), (5, 1, 1)), "intrinsics": np.ones(4)}
-    backend._process = SimpleNamespace(call=lambda meta, arrays, progress: asked.append(meta) or ({}, reply))
-    clip = type("Frames", (list,), {"fps": 12.5, "attrs": {}})(range(5))
-    backend._stretch(clip, 0, 5, None, lambda done, total: None)
+    clip = type("Frames", (list,), {"fps": 12.5, "attrs": {}, "width": 2})(range(5))
+    out = DepthWriter(tmp_path / "depth.h5")
+    work = _VipeClip(lambda meta, arrays, progress: asked.append(meta) or reply, clip, out, settings, 1.0, lambda done, total: None)
+    work._stretch(0, 5)
+    out.discard()
     assert asked[0]["fps"] == 12.5
 
 

@@ -99,6 +99,16 @@ def pinhole(focal_px: float, width_px: int, height_px: int) -> Float:
     return np.array([[focal_px, 0, (width_px - 1) / 2], [0, focal_px, (height_px - 1) / 2], [0, 0, 1]], np.float64)
 
 
+def field_of_view_deg(focal_px: float, side_px: int) -> float:
+    """Field of view along a side of ``side_px`` pixels, degrees."""
+    return float(np.degrees(2 * np.arctan(side_px / 2 / focal_px)))
+
+
+def focal_of_field_of_view(fov_deg: float, side_px: int) -> float:
+    """Focal length in pixels; the inverse of `field_of_view_deg`."""
+    return float(side_px / 2 / np.tan(np.radians(fov_deg / 2)))
+
+
 def rotation_6d(R: ArrayLike) -> Float:
     """First two columns of rotations (..., 3, 3), concatenated (..., 6) (Zhou et al. 2019, columns, not rows)."""
     R = np.asarray(R)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from videolift.errors import BadInput
 
-MAX_PIXELS = 1 << 26
-MIN_SIDE_PX = 8
+MAX_DEPTH_PIXELS = 1 << 26
+MIN_DEPTH_SIDE_PX = 8
 _SAVE = "Save it again: np.savez_compressed(file, depths=..., intrinsics=..., extrinsics=...), float arrays in row order."
 _READ_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, zlib.error, RuntimeError, OSError)
 
@@ -152,7 +152,7 @@ class DepthFile:
             claimed *= int(length)
         if claimed <= 0 or claimed != info.file_size - start:
             raise ValueError(f"{name} claims shape {shape} and holds {info.file_size - start} bytes")
-        if dimensions == (3,) and (min(shape[1:]) < MIN_SIDE_PX or shape[1] * shape[2] > MAX_PIXELS):
+        if dimensions == (3,) and (min(shape[1:]) < MIN_DEPTH_SIDE_PX or shape[1] * shape[2] > MAX_DEPTH_PIXELS):
             raise ValueError(f"{name} has images of {shape[2]}x{shape[1]} px")
         return _Member(info, shape, dtype, start)
 

@@ -1,7 +1,7 @@
 """Stretches of one video, each with a world and a unit of its own, joined into one by the frames they share.
 
-`stretches` cuts a video, `Stretch.onto` puts the next piece into the world of the one before it. Rotation comes from the poses and
-scale from depth, so that an overlap in which the camera stands still joins as well. Knows no model.
+`stretches` cuts a video, `DepthStretch.onto` puts the next piece into the world of the one before it. Rotation comes from the
+poses and scale from depth, so that an overlap in which the camera stands still joins as well. Knows no model.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.errors import BadInput
+from videolift.geometry import Float
 
-Float = NDArray[np.floating]
-OVERLAP = 30
+OVERLAP_FRAMES = 30
 """Frames that two stretches share."""
 _STEP_PX = 4
 """Every fourth pixel of the overlap's depth is compared."""
@@ -43,7 +43,7 @@ class Similarity:
         return T
 
 
-def join(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: ArrayLike, depth_b: ArrayLike) -> Similarity:
+def similarity_between(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: ArrayLike, depth_b: ArrayLike) -> Similarity:
     """The similarity that maps stretch b onto stretch a.
 
     Args:
@@ -69,7 +69,7 @@ def join(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: ArrayLike, depth
 
 
 @dataclass(frozen=True)
-class Stretch:
+class DepthStretch:
     """Some consecutive frames in one world.
 
     Attributes:
@@ -79,31 +79,32 @@ class Stretch:
     """
 
     depth: NDArray[np.float32]
-    T_world_camera: NDArray[np.float64]
-    K: NDArray[np.float64]
+    T_world_camera: Float
+    K: Float
 
-    def onto(self, previous: Stretch) -> Stretch:
-        """In the world and unit of ``previous``, whose last `OVERLAP` frames are this one's first; without those."""
-        n = min(OVERLAP, len(previous.depth))
-        found = join(previous.T_world_camera[-n:], self.T_world_camera[:n], previous.depth[-n:], self.depth[:n])
-        poses = found.poses(self.T_world_camera)
-        return Stretch((self.depth[n:] * found.scale).astype(np.float32), poses[n:], previous.K)
+    def onto(self, previous: DepthStretch) -> DepthStretch:
+        """In the world and unit of ``previous``, whose last `OVERLAP_FRAMES` frames are this one's first; without those."""
+        n = min(OVERLAP_FRAMES, len(previous.depth))
+        similarity = similarity_between(previous.T_world_camera[-n:], self.T_world_camera[:n], previous.depth[-n:], self.depth[:n])
+        poses = similarity.poses(self.T_world_camera)
+        return DepthStretch((self.depth[n:] * similarity.scale).astype(np.float32), poses[n:], previous.K)
 
-    def last(self, frames: int) -> Stretch:
+    def last(self, frames: int) -> DepthStretch:
         """Its last frames."""
-        return Stretch(self.depth[-frames:], self.T_world_camera[-frames:], self.K)
+        return DepthStretch(self.depth[-frames:], self.T_world_camera[-frames:], self.K)
 
 
-def stretches(frames: int, length: int, most: int, *, done: int = 0) -> list[tuple[int, int]]:
-    """Bounds [start, end) of overlapping stretches of about ``length`` frames, at most ``most`` and a rest of `OVERLAP`.
+def stretches(frames: int, length: int, longest: int, *, done: int = 0) -> list[tuple[int, int]]:
+    """Bounds [start, end) of the frames that each stretch adds after the ``done`` frames that came before, whatever their lengths.
 
-    The first one shares the last `OVERLAP` of the ``done`` frames that came before, whatever their stretches' length was.
+    A stretch looks at the `OVERLAP_FRAMES` before its start as well. With those it has about ``length`` frames, at most
+    ``longest`` and a rest of `OVERLAP_FRAMES`.
     """
-    if done >= frames:
-        return []
-    length = min(max(length, 2 * OVERLAP), most)
-    bounds, start = [], max(0, done - OVERLAP)
-    while frames - start > length + OVERLAP:
-        bounds.append((start, start + length))
-        start += length - OVERLAP
-    return [*bounds, (start, frames)]
+    length = min(max(length, 2 * OVERLAP_FRAMES), longest)
+    bounds, start = [], done
+    while start < frames:
+        looks_from = max(0, start - OVERLAP_FRAMES)
+        end = frames if frames - looks_from <= length + OVERLAP_FRAMES else looks_from + length
+        bounds.append((start, end))
+        start = end
+    return bounds

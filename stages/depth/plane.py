@@ -1,41 +1,15 @@
-"""The fall-back where depth cannot be observed: an assumed table plane, with camera poses only as far as they are known.
+"""The fall-back where depth cannot be observed: an assumed table plane.
 
 Its depth is a prior (tier D, scale assumed) and never a measurement; refused by default when a dataset is made.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import fit_rotation
-from videolift.artifacts.depth import Pose
-
-_FARTHEST = 5.0
+_MAX_RELATIVE_DEPTH = 5.0
 """Depth, over that at the image centre, beyond which the plane is not continued: towards its horizon it says nothing."""
-_LEAST_SHARED, _LEAST_SURVIVORS = 60, 0.5
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What stands in for a measurement.
-
-    Attributes:
-        T_camera_world: float64 (T, 4, 4), world = first camera.
-        valid: bool (T), where the pose is known.
-        K: float64 (3, 3).
-        pose: static, rotation, or sfm where the camera moves but could not be followed (then no pose is valid).
-        notes: sentences for people.
-    """
-
-    T_camera_world: NDArray[np.float64]
-    valid: NDArray[np.bool_]
-    K: NDArray[np.float64]
-    pose: Pose
-    notes: tuple[str, ...]
 
 
 def plane_depth(
@@ -56,25 +30,5 @@ def plane_depth(
     height_m = depth_m * np.sin(pitch)
     v, u = np.mgrid[: size_px[1], : size_px[0]].astype(np.float64)
     along = (u - K[0, 2]) / K[0, 0] * normal_camera[0] + (v - K[1, 2]) / K[1, 1] * normal_camera[1] + normal_camera[2]
-    hit = along > height_m / (_FARTHEST * depth_m)
+    hit = along > height_m / (_MAX_RELATIVE_DEPTH * depth_m)
     return np.where(hit, height_m / np.where(hit, along, 1.0), 0.0).astype(np.float32)
-
-
-def rotations(tracks: FeatureTracks, K: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """``T_camera_world`` (T, 4, 4) of a camera that only turns, world = first camera, and which frames could be reached (T).
-
-    Each frame is compared with a reference frame that moves on when half of its corners are lost, so that errors add up slowly.
-    """
-    T_camera_world, valid = np.tile(np.eye(4), (len(tracks), 1, 1)), np.zeros(len(tracks), bool)
-    valid[0], reference, latest = True, 0, 0
-    for k in range(1, len(tracks)):
-        uv_reference, uv = tracks.shared(reference, k)
-        if len(uv) < max(_LEAST_SHARED, _LEAST_SURVIVORS * len(tracks.frame(reference)[0])):
-            reference = latest
-            uv_reference, uv = tracks.shared(reference, k)
-        if len(uv) < _LEAST_SHARED:
-            continue
-        R_k_reference, _ = fit_rotation(uv_reference, uv, K)
-        T_camera_world[k, :3, :3] = R_k_reference @ T_camera_world[reference, :3, :3]
-        valid[k], latest = True, k
-    return T_camera_world, valid

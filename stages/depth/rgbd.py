@@ -7,7 +7,6 @@ show, because poses given the wrong way round would poison a dataset silently.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,16 +16,18 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth.depth_file import DepthFile
-from stages.depth.motion.features import FeatureTracks, features_of, follow_features
-from stages.depth.motion.gates import measure_motion
+from stages.depth.motion.camera_path import CameraPath
+from stages.depth.motion.features import FeatureTracks, clip_features, follow_features
 from stages.depth.motion.grey import GreyFrames
+from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.odometry import follow_on_depth, measure_agreement
 from stages.depth.sensor import SensorDepth
-from stages.depth.writing import write_frames
+from stages.depth.writing import finish_depth, write_frames
+from stages.segments import SavedArrays, kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
-from videolift.artifacts.depth import Pose
 from videolift.config import DepthSettings
 from videolift.errors import BadInput
+from videolift.geometry import Float
 from videolift.pool import Device
 
 _PASSES = 3
@@ -74,21 +75,10 @@ class RgbdDepth:
         clip = inputs.clip
         with DepthFile(inputs.video.depth) as file:
             sensor = SensorDepth(file, clip, inputs.video.path, lambda: progress(0, _PASSES * len(clip)))
-            return _Work(clip, sensor, out, self._settings, progress).run()
+            return _RgbdClip(clip, sensor, out, self._settings, progress).run()
 
 
-@dataclass(frozen=True)
-class _Path:
-    """Camera poses (T, 4, 4), where they are valid (T), where they come from, and what to say of them."""
-
-    T_camera_world: NDArray[np.float64]
-    valid: NDArray[np.bool_]
-    pose: Pose
-    notes: tuple[str, ...]
-    figures: dict[str, float]
-
-
-class _Work:
+class _RgbdClip:
     """One clip on its way."""
 
     def __init__(self, clip: Clip, sensor: SensorDepth, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
@@ -96,7 +86,7 @@ class _Work:
         self.frames = len(clip)
         self.K = self._camera()
 
-    def _camera(self) -> NDArray[np.float64]:
+    def _camera(self) -> Float:
         if self.sensor.K is not None:
             return self.sensor.K
         if "K_given" in self.clip.attrs:
@@ -109,8 +99,7 @@ class _Work:
         share = write_frames(
             self.out,
             self.sensor.__getitem__,
-            path.T_camera_world,
-            path.valid,
+            path,
             segment=self.settings.segment_s * self.clip.fps,
             report=lambda done: self.report(2 * self.frames + done, _PASSES * self.frames),
         )
@@ -118,11 +107,9 @@ class _Work:
             text = "no pixel of the depth file is a positive number within the clip's view"
             raise BadInput("depth_empty", text, "Give depths in metres; 0 and NaN mean unknown.")
         figures = path.figures | {"valid_share": share, "registered_share": float(path.valid.mean())}
-        self.out.put(K=self.K)
-        self.out.declare(backend="rgbd", tier="A", scale="metric", pose=path.pose, intrinsics="given", **figures)
-        return Quality(self.frames, path.notes, figures)
+        return finish_depth(self.out, path, path.notes, backend="rgbd", tier="A", scale="metric", figures=figures)
 
-    def path(self) -> _Path:
+    def path(self) -> CameraPath:
         """Camera poses as ``depth.rgbd.pose`` says."""
         wanted, given = self.settings.rgbd.pose, self.sensor.T_camera_world
         if wanted == "given" and given is None:
@@ -130,16 +117,18 @@ class _Work:
             raise BadInput("depth_extrinsics", "depth.rgbd.pose is given, but the depth file has no extrinsics", remedy)
         if given is not None and wanted in ("auto", "given"):
             return self.given(given)
+        standing = CameraPath.standing(self.frames, self.K, "given", "the camera is taken to stand still, as depth.rgbd.pose says")
         if wanted == "static":
-            return _still(self.frames, "the camera is taken to stand still, as depth.rgbd.pose says")
-        tracks = features_of(self.clip, self.out, self.settings.sfm.features, lambda k: self.report(k, _PASSES * self.frames))
-        motion = measure_motion(tracks, [self.K], self.settings.sfm)
-        if wanted == "auto" and motion is not None and motion.kind(self.settings.sfm) == "static":
-            return _still(self.frames, f"the camera stands still ({motion.motion_px:.2f} px in {motion.gap} frames)")
+            return standing
+        own = self.settings.sfm
+        tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
+        if wanted == "auto":
+            return observe_camera(tracks, standing, [self.K], own, follow=lambda: self.followed(tracks))
         return self.followed(tracks)
 
-    def given(self, T_camera_world: NDArray[np.float64]) -> _Path:
-        valid = np.isfinite(T_camera_world).all((1, 2))
+    def given(self, T_camera_world: Float) -> CameraPath:
+        """The extrinsics of the file, compared with the images."""
+        valid = np.asarray(np.isfinite(T_camera_world).all((1, 2)))
         agreement = measure_agreement(self.spans(), self.sensor, self.K, T_camera_world)
         if agreement is not None and agreement.inverted:
             text = (
@@ -154,17 +143,19 @@ class _Work:
                 f"given poses and images disagree by {agreement.given_px:.1f} px (median): check their unit, axes and times"
             )
         figures = {} if agreement is None else {"extrinsics_px": agreement.given_px}
-        return _Path(np.where(valid[:, None, None], T_camera_world, np.eye(4)), valid, "given", tuple(notes), figures)
+        T = np.where(valid[:, None, None], T_camera_world, np.eye(4))
+        return CameraPath(T, valid, self.K, "given", "given", tuple(notes), figures)
 
-    def followed(self, tracks: FeatureTracks) -> _Path:
-        kept = self.out.load_part("poses")
-        if kept is None:
+    def followed(self, tracks: FeatureTracks) -> CameraPath:
+        """Poses found by placing every frame on the sensor's depth, in metres."""
+
+        def follow() -> SavedArrays:
             T, valid = follow_on_depth(tracks, self.sensor, self.K, lambda k: self.report(self.frames + k, _PASSES * self.frames))
-            self.out.save_part("poses", T_camera_world=T, valid=valid)
-        else:
-            T, valid = kept["T_camera_world"], kept["valid"]
-        note = f"camera followed on sensor depth: {int(valid.sum())} of {self.frames} frames placed"
-        return _Path(T, valid, "sfm", (note,), {})
+            return {"T_camera_world": T, "valid": valid}
+
+        poses = kept(self.out, "poses", follow)
+        note = f"camera followed on sensor depth: {int(poses['valid'].sum())} of {self.frames} frames placed"
+        return CameraPath(poses["T_camera_world"], poses["valid"], self.K, "sfm", "given", (note,))
 
     def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
         length = min(_SPAN_FRAMES, self.frames)
@@ -184,10 +175,6 @@ class _Span:
 
     def __getitem__(self, frame: int) -> NDArray[np.uint8]:
         return self._clip[self._first + frame]
-
-
-def _still(frames: int, note: str) -> _Path:
-    return _Path(np.tile(np.eye(4), (frames, 1, 1)), np.ones(frames, bool), "static", (note,), {})
 
 
 BACKEND = RgbdDepth

@@ -6,7 +6,6 @@ frame is triangulated against its neighbours. The unit is arbitrary, such that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
+from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.dense import DenseDepth, sampled_frames
-from stages.depth.motion.features import FeatureTracks, features_of
-from stages.depth.motion.gates import Motion, measure_motion, plausible_cameras
-from stages.depth.motion.trajectory import NoTrajectory, Trajectory, solve_trajectory
-from stages.depth.plane import Prior, plane_depth, rotations
-from stages.depth.writing import write_frames
+from stages.depth.motion.features import clip_features
+from stages.depth.motion.gates import Motion, plausible_cameras
+from stages.depth.motion.observing import observe_camera
+from stages.depth.motion.trajectory import solve_trajectory
+from stages.depth.plane import plane_depth
+from stages.depth.writing import finish_depth, write_frames
+from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.config import DepthSettings
-from videolift.geometry import pinhole
+from videolift.geometry import Float, field_of_view_deg, pinhole
 from videolift.pool import Device
 
 _PASSES = 3
@@ -59,119 +61,83 @@ class SfmDepth:
         """Works on one video; see `stages.backend.Backend.process`. Never `BadInput`: what cannot be observed becomes a prior."""
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
-        return _Work(inputs.clip, out, self._settings, progress).run()
+        work = _SfmClip(inputs.clip, out, self._settings, progress)
+        path = CameraPath.from_arrays(kept(out, "camera", lambda: work.observe().to_arrays()))
+        return work.write_plane(path) if path.scene_depth is None else work.write_measured(path)
 
 
-class _Work:
+class _SfmClip:
     """One clip on its way."""
 
     def __init__(self, clip: Clip, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
         self.clip, self.out, self.settings, self.report = clip, out, settings, progress
         self.frames, self.size_px = len(clip), (clip.width, clip.height)
-        given = clip.attrs.get("K_given")
-        self.K_given = None if given is None else np.array(given, np.float64)
+        self.segment = settings.segment_s * clip.fps
 
-    def run(self) -> Quality:
-        kept = self.out.load_part("trajectory")
-        seen = Trajectory.from_arrays(kept) if kept is not None else self.observe()
-        return self.write_prior(seen) if isinstance(seen, Prior) else self.write_measured(seen)
+    def observe(self) -> CameraPath:
+        """Poses as far as motion shows them."""
+        own, K_given = self.settings.sfm, self.clip.attrs.get("K_given")
+        if K_given is None:
+            K: Float = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
+            cameras = plausible_cameras(*self.size_px, own)
+        else:
+            K = np.array(K_given, np.float64)
+            cameras = [K]
+        standing = CameraPath.standing(self.frames, K, "assumed" if K_given is None else "given")
+        tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
 
-    def observe(self) -> Trajectory | Prior:
-        """Poses from motion, or the prior where the gates refuse them."""
-        own = self.settings.sfm
-        K_guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px) if self.K_given is None else self.K_given
-        tracks = features_of(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
-        cameras = plausible_cameras(*self.size_px, own) if self.K_given is None else [self.K_given]
-        motion = measure_motion(tracks, cameras, own)
-        kind = None if motion is None else motion.kind(own)
-        if motion is None or kind != "moving":
-            return _prior_of_motion(tracks, motion, K_guess, own.static_px)
-        solved = solve_trajectory(
-            tracks,
-            self.size_px,
-            K_guess,
-            given=self.K_given is not None,
-            rotation_px=motion.rotation_px,
-            settings=own,
-            seed=self.settings.seed or 0,
-            folder=self.out.scratch(),
-            progress=lambda: self.report(self.frames, _PASSES * self.frames),
+        def solve(motion: Motion) -> CameraPath:
+            return solve_trajectory(
+                tracks,
+                self.size_px,
+                standing,
+                fixed=K_given is not None,
+                motion=motion,
+                settings=own,
+                seed=self.settings.seed or 0,
+                folder=self.out.scratch(),
+                progress=lambda: self.report(self.frames, _PASSES * self.frames),
+            )
+
+        return observe_camera(tracks, standing, cameras, own, solve=solve)
+
+    def write_measured(self, path: CameraPath) -> Quality:
+        """Triangulated depth, in the unit in which its median is 1."""
+        dense = DenseDepth(self.clip, path, self.settings.sfm.max_relative_sigma)
+        unit = float(kept(self.out, "unit", lambda: {"depth": self._median_depth(dense)})["depth"])
+        path = path.in_unit(unit)
+        share = write_frames(
+            self.out, lambda k: dense[k] / np.float32(unit), path, segment=self.segment, report=self._report_written
         )
-        if isinstance(solved, NoTrajectory):
-            reasons = "the camera moves, but no reconstruction is believed, so depth is an assumed plane and poses are unknown"
-            return Prior(_still(self.frames), np.zeros(self.frames, bool), K_guess, "sfm", (reasons, *solved.reasons))
-        self.out.save_part("trajectory", **solved.to_arrays())
-        return solved
+        figures = path.figures | {"valid_share": share, "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0])}
+        return finish_depth(self.out, path, path.notes, backend="sfm", tier="C", scale="arbitrary", figures=figures)
 
-    def write_measured(self, trajectory: Trajectory) -> Quality:
-        dense = DenseDepth(self.clip, trajectory, self.settings.sfm.max_relative_sigma)
-        unit = self.unit(dense)
-        T_camera_world = trajectory.T_camera_world.copy()
-        T_camera_world[:, :3, 3] /= unit
-        share = self.append(lambda k: dense[k] / np.float32(unit), T_camera_world, trajectory.valid)
-        figures = trajectory.figures | {"valid_share": share, "hfov_deg": _hfov_deg(trajectory.K, self.size_px)}
-        self.out.put(K=trajectory.K)
-        self.out.declare(backend="sfm", tier="C", scale="arbitrary", pose="sfm", intrinsics=trajectory.intrinsics, **figures)
-        return Quality(self.frames, trajectory.notes, figures)
-
-    def unit(self, dense: DenseDepth) -> float:
-        """Median valid depth of the sampled frames, in the trajectory's unit."""
-        kept = self.out.load_part("unit")
-        if kept is not None:
-            return float(kept["depth"])
+    def _median_depth(self, dense: DenseDepth) -> float:
+        """Median valid depth of the sampled frames, in the path's unit."""
         for k in sampled_frames(self.frames):
             dense.sample(k)
-            self.written(0)
-        unit = dense.sampled_median()
-        self.out.save_part("unit", depth=unit)
-        return unit
+            self._report_written(0)
+        return dense.sampled_median()
 
-    def write_prior(self, prior: Prior) -> Quality:
+    def write_plane(self, path: CameraPath) -> Quality:
+        """The assumed table, seen from the camera as far as its rotation is known."""
         own = self.settings.sfm
 
         def depth(k: int) -> NDArray[np.float32]:
-            R = prior.T_camera_world[k, :3, :3]
-            return plane_depth(prior.K, self.size_px, R, pitch_deg=own.plane_pitch_deg, depth_m=own.plane_depth_m)
+            R = path.T_camera_world[k, :3, :3]
+            return plane_depth(path.K, self.size_px, R, pitch_deg=own.plane_pitch_deg, depth_m=own.plane_depth_m)
 
-        self.append(depth, prior.T_camera_world, prior.valid)
-        figures = {"valid_share": 0.0, "registered_share": float(prior.valid.mean()), "hfov_deg": _hfov_deg(prior.K, self.size_px)}
-        intrinsics = "assumed" if self.K_given is None else "given"
-        self.out.put(K=prior.K)
-        self.out.declare(backend="sfm", tier="D", scale="assumed", pose=prior.pose, intrinsics=intrinsics, **figures)
-        return Quality(self.frames, prior.notes, figures)
+        write_frames(self.out, depth, path, segment=self.segment, report=self._report_written)
+        figures = {
+            "valid_share": 0.0,
+            "registered_share": float(path.valid.mean()),
+            "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0]),
+        }
+        notes = (f"{path.notes[0]}: depth is an assumed plane", *path.notes[1:])
+        return finish_depth(self.out, path, notes, backend="sfm", tier="D", scale="assumed", figures=figures)
 
-    def append(
-        self, depth: Callable[[int], NDArray[np.float32]], T_camera_world: NDArray[np.float64], valid: NDArray[np.bool_]
-    ) -> float:
-        segment = self.settings.segment_s * self.clip.fps
-        return write_frames(self.out, depth, T_camera_world, valid, segment=segment, report=self.written)
-
-    def written(self, frames: int) -> None:
+    def _report_written(self, frames: int) -> None:
         self.report(2 * self.frames + frames, _PASSES * self.frames)
-
-
-def _prior_of_motion(tracks: FeatureTracks, motion: Motion | None, K: NDArray[np.float64], static_px: float) -> Prior:
-    """The prior of a camera that stands, only turns, or sees nothing to follow."""
-    frames = len(tracks)
-    if motion is None:
-        text = "too few corners to follow (a blank or blurred view): whether the camera moves is unknown, depth is an assumed plane"
-        return Prior(_still(frames), np.zeros(frames, bool), K, "sfm", (text,))
-    if motion.motion_px < static_px:
-        text = f"the camera stands still ({motion.motion_px:.2f} px in {motion.gap} frames): depth is an assumed plane"
-        return Prior(_still(frames), np.ones(frames, bool), K, "static", (text,))
-    K_turning = K.copy()
-    K_turning[(0, 1), (0, 1)] *= motion.focal_px / K[0, 0]
-    T_camera_world, valid = rotations(tracks, K_turning)
-    text = f"the camera only turns ({motion.rotation_px:.2f} px are left after the best rotation): depth is an assumed plane"
-    return Prior(T_camera_world, valid, K_turning, "rotation", (text,))
-
-
-def _still(frames: int) -> NDArray[np.float64]:
-    return np.tile(np.eye(4), (frames, 1, 1))
-
-
-def _hfov_deg(K: NDArray[np.float64], size_px: tuple[int, int]) -> float:
-    return float(np.degrees(2 * np.arctan(size_px[0] / 2 / K[0, 0])))
 
 
 BACKEND = SfmDepth

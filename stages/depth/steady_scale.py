@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.depth.motion.features import FeatureTracks
-from videolift.geometry import invert_pose, project, transform, unproject
+from videolift.geometry import Float, invert_pose, project, transform, unproject
 
-Array = NDArray[np.float64]
 _ROUNDS = 6
-_LEAST_PER_FRAME = 20
-_LEAST_VIEWS, _LEAST_SPREAD, _MOST_ERROR_PX = 4, 0.01, 2.0
+_MIN_PER_FRAME = 20
+_MIN_VIEWS, _MIN_SPREAD, _MAX_ERROR_PX = 4, 0.01, 2.0
 
 
-def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frames: int) -> Array:
+def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frames: int) -> Float:
     """What to add to the logarithm of each frame's depth (T), median 0; 0 for frames with fewer than 20 corners.
 
     Fits ``log_value = level[corner] - factor[frame]`` by alternating medians.
@@ -32,7 +31,7 @@ def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frame
     frame, value = np.asarray(frame, np.int64), np.asarray(log_value, np.float64)
     _, corner = np.unique(np.asarray(corner), return_inverse=True)
     factor = np.zeros(frames)
-    told = np.bincount(frame, minlength=frames) >= _LEAST_PER_FRAME
+    told = np.bincount(frame, minlength=frames) >= _MIN_PER_FRAME
     if not told.any():
         return factor
     for _ in range(_ROUNDS):
@@ -42,7 +41,7 @@ def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frame
     return factor
 
 
-def _group_median(group: NDArray[np.int64], value: Array, groups: int) -> Array:
+def _group_median(group: NDArray[np.int64], value: Float, groups: int) -> Float:
     """Median of each group's values (groups); 0 for empty ones."""
     order = np.lexsort((value, group))
     count = np.bincount(group, minlength=groups)
@@ -52,19 +51,19 @@ def _group_median(group: NDArray[np.int64], value: Array, groups: int) -> Array:
     return np.where(count > 0, 0.5 * (ranked[low] + ranked[high]), 0.0)
 
 
-def sample(depth_m: NDArray[np.floating], uv_px: NDArray[np.floating]) -> Array:
+def depth_at_corners(depth_m: NDArray[np.floating], uv_px: NDArray[np.floating]) -> Float:
     """Depth (n) of one frame (H, W) at pixels (n, 2) inside it; NaN where invalid."""
     column, row = np.rint(uv_px).astype(int).T
     z = depth_m[row, column].astype(np.float64)
     return np.where(z > 0, z, np.nan)
 
 
-def ranges(uv_px: NDArray[np.floating], z: Array, K: ArrayLike) -> Array:
+def corner_ranges(uv_px: NDArray[np.floating], z: Float, K: ArrayLike) -> Float:
     """Distance from the camera (n); turning the camera leaves it as it is, unlike z."""
     return np.asarray(np.linalg.norm(unproject(uv_px, z, K), axis=-1))
 
 
-def triangulate(tracks: FeatureTracks, T_camera_world: Array, valid: NDArray[np.bool_], K: ArrayLike) -> dict[int, Array]:
+def triangulate_corners(tracks: FeatureTracks, T_camera_world: Float, valid: NDArray[np.bool_], K: ArrayLike) -> dict[int, Float]:
     """World points (3) of corners that known cameras see from different sides, by the corner's id.
 
     The point nearest to all its rays (least squares). Kept with at least 4 views, rays spread by more than 0.01 rad and a
@@ -89,10 +88,10 @@ def triangulate(tracks: FeatureTracks, T_camera_world: Array, valid: NDArray[np.
     np.add.at(b, corner, np.einsum("nij,nj->ni", across, T_world_camera[frame, :3, 3]))
     views = np.bincount(corner, minlength=len(names))
     spread = np.sqrt(np.maximum(np.linalg.eigvalsh(A)[:, 0], 0) / np.maximum(views, 1))
-    good = (views >= _LEAST_VIEWS) & (spread > _LEAST_SPREAD)
+    good = (views >= _MIN_VIEWS) & (spread > _MIN_SPREAD)
     points = np.zeros((len(names), 3))
     points[good] = np.linalg.solve(A[good], b[good][..., None])[..., 0]
     seen = project(transform(T_camera_world[frame], points[corner][:, None])[:, 0], K)
     error = np.linalg.norm(seen - uv, axis=1)
-    good &= _group_median(corner, np.where(np.isfinite(error), error, np.inf), len(names)) < _MOST_ERROR_PX
+    good &= _group_median(corner, np.where(np.isfinite(error), error, np.inf), len(names)) < _MAX_ERROR_PX
     return dict(zip(names[good].tolist(), points[good], strict=True))

@@ -7,6 +7,7 @@ depth without relief. The model runs in its own interpreter (`vipe_worker`); how
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
-from stages.depth.joining import Stretch, stretches
-from stages.depth.vipe_checks import Seen, check_field_of_view, check_motion, check_relief
+from stages.depth.joining import OVERLAP_FRAMES, DepthStretch, stretches
+from stages.depth.motion.camera_path import CameraPath
+from stages.depth.vipe_checks import check_field_of_view, check_motion, check_relief, stretch_figures
+from stages.depth.writing import finish_depth
 from stages.models.model_process import ModelBackend, require_weights, weights_identity
+from stages.segments import SavedArrays, resumable
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
+from videolift.artifacts.depth import Scale
 from videolift.config import DepthSettings
 from videolift.geometry import invert_pose
 from videolift.pool import Device
-from videolift.store import atomic_file
 
-WORKER = Path(__file__).with_name("vipe_worker.py")
+VIPE_WORKER = Path(__file__).with_name("vipe_worker.py")
 METRIC = ("default", "no_vda", "dav3", "static_vda")
 """Presets whose depth is in metres; lyra's MoGe-1 has no scale."""
 _SHARED = ("vipe/droid", "vipe/geocalib", "vipe/sam", "vipe/aot", "vipe/groundingdino", "vipe/bert")
@@ -35,8 +39,10 @@ WEIGHTS = {
     "dav3": (*_SHARED, "vipe/dav3"),
 }
 """What each preset reads."""
-MOST_FRAMES = 1000
-"""Per stretch; upstream's keyframe buffer holds 1024."""
+MAX_STRETCH_FRAMES = 1000
+"""Upstream's keyframe buffer holds 1024."""
+Call = Callable[[Mapping[str, Any], Mapping[str, NDArray[Any]], Progress], dict[str, NDArray[Any]]]
+"""The model; see `stages.models.model_process.ModelBackend._call`."""
 
 
 class VipeDepth(ModelBackend):
@@ -79,99 +85,113 @@ class VipeDepth(ModelBackend):
         }
         variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
         self._start(
-            WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases), "weights": weights}, variables
+            VIPE_WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases), "weights": weights}, variables
         )
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Works through the clip stretch by stretch; see `stages.backend.Backend.process`."""
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
-        clip, own = inputs.clip, self._settings.vipe
-        unscaled = None if own.pipeline in METRIC else _Unscaled(out)
-        seen = Seen.load(out, out.committed) if unscaled is None else unscaled.seen()
-        length = round(self._settings.segment_s * clip.fps * shrink)
-        for start, end in stretches(len(clip), length, MOST_FRAMES, done=len(seen.T_world_camera)):
-            part = self._stretch(clip, start, end, seen.tail, progress)
-            if seen.tail is None:
-                check_field_of_view(part.K, clip.width, own)
-            else:
-                part = part.onto(seen.tail)
-            seen = seen.with_part(part)
-            if unscaled is not None:
-                unscaled.add(end, part.depth)
-            else:
-                out.append_frames(part.depth, invert_pose(part.T_world_camera), np.ones(len(part.depth), bool))
-            if end < len(clip):
-                seen.save(out)
-            if end < len(clip) and unscaled is None:
-                out.commit()
-        return self._finish(clip, out, seen, unscaled)
+        return _VipeClip(self._call, inputs.clip, out, self._settings, shrink, progress).run()
 
-    def _stretch(self, clip: Clip, start: int, end: int, tail: Stretch | None, progress: Progress) -> Stretch:
-        given = clip.attrs.get("K_given") if tail is None else tail.K.tolist()
-        meta = {"fps": clip.fps, "K": given, "hfov_deg": self._settings.vipe.hfov_deg}
-        total = len(clip)
+
+class _VipeClip:
+    """One clip on its way. Depth in metres is committed with its stretch; without a unit it waits until all of it is seen."""
+
+    def __init__(
+        self, call: Call, clip: Clip, out: DepthWriter, settings: DepthSettings, shrink: float, progress: Progress
+    ) -> None:
+        self.call, self.clip, self.out, self.settings, self.progress = call, clip, out, settings, progress
+        self.length = round(settings.segment_s * clip.fps * shrink)
+        self.metric = settings.vipe.pipeline in METRIC
+        self.tail: DepthStretch | None = None
+
+    def run(self) -> Quality:
+        own, known = self.settings.vipe, "K_given" in self.clip.attrs or self.settings.vipe.hfov_deg is not None
+        poses, medians, relief, K = [], [], [], None
+        for part in self.parts():
+            poses.append(part["T_world_camera"])
+            medians.append(part["medians"])
+            relief.append(part["relief"])
+            K = part["K"]
+        assert K is not None
+        T_world_camera = np.concatenate(poses)
+        median_depth = float(np.median(np.concatenate(medians)))
+        if not known:
+            check_motion(T_world_camera, median_depth)
+        check_relief(np.concatenate(relief), own)
+        valid = np.ones(len(self.clip), bool)
+        path = CameraPath(invert_pose(T_world_camera), valid, K, "slam", "given" if known else "estimated")
+        if not self.metric:
+            path = path.in_unit(median_depth)
+            self._write_unscaled(path, median_depth)
+        figures = {
+            "median_depth": median_depth,
+            "relief": float(np.median(np.concatenate(relief))),
+            "stretches": float(len(poses)),
+        }
+        scale: Scale = "metric" if self.metric else "arbitrary"
+        return finish_depth(self.out, path, (), backend="vipe", tier="B", scale=scale, figures=figures)
+
+    def parts(self) -> Iterator[SavedArrays]:
+        """Poses, K and depth figures of every stretch, joined; with the depth itself where that has no unit yet."""
+
+        def remaining(done: int) -> list[tuple[int, int]]:
+            return stretches(len(self.clip), self.length, MAX_STRETCH_FRAMES, done=done)
+
+        return resumable(self.out, "stretch", remaining, self._stretch, commits=self.metric)
+
+    def _stretch(self, start: int, end: int) -> SavedArrays:
+        before = self._before(start)
+        looks_from = max(0, start - OVERLAP_FRAMES)
+        given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
+        meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.vipe.hfov_deg}
+        total = len(self.clip)
 
         def report(done: int, of: int) -> None:
-            progress(min(total, start + (end - start) * done // max(of, 1)), total)
+            self.progress(min(total, looks_from + (end - looks_from) * done // max(of, 1)), total)
 
-        return stretch_of(self._call(meta, {"rgb": clip[start:end]}, report))
+        stretch = stretch_of(self.call(meta, {"rgb": self.clip[looks_from:end]}, report))
+        if before is None:
+            check_field_of_view(stretch.K, self.clip.width, self.settings.vipe)
+        else:
+            stretch = stretch.onto(before)
+        self.tail = stretch.last(OVERLAP_FRAMES)
+        if end < total:
+            self.out.save_part(_tail(end), **vars(self.tail))
+        medians, relief = stretch_figures(stretch.depth)
+        found = {"T_world_camera": stretch.T_world_camera, "medians": medians, "relief": relief, "K": stretch.K}
+        if not self.metric:
+            return {**found, "depth": stretch.depth}
+        self.out.append_frames(stretch.depth, invert_pose(stretch.T_world_camera), np.ones(len(stretch.depth), bool))
+        return found
 
-    def _finish(self, clip: Clip, out: DepthWriter, seen: Seen, unscaled: _Unscaled | None) -> Quality:
-        own = self._settings.vipe
-        assert seen.tail is not None
-        known = "K_given" in clip.attrs or own.hfov_deg is not None
-        if not known:
-            check_motion(seen)
-        check_relief(seen, own)
-        if unscaled is not None:
-            unscaled.write(seen)
-        scale: Literal["metric", "arbitrary"] = "metric" if unscaled is None else "arbitrary"
-        out.put(K=seen.tail.K)
-        figures = {"median_depth": seen.median_depth, "relief": seen.median_relief, "stretches": float(seen.parts)}
-        intrinsics: Literal["given", "estimated"] = "given" if known else "estimated"
-        out.declare(backend=self.name, tier="B", scale=scale, pose="slam", intrinsics=intrinsics, **figures)
-        return Quality(len(clip), (), figures)
+    def _before(self, start: int) -> DepthStretch | None:
+        """The frames before ``start``, for the next stretch to join; of this attempt or a killed one."""
+        if start == 0 or self.tail is not None:
+            return self.tail
+        saved = self.out.load_part(_tail(start))
+        assert saved is not None
+        return DepthStretch(**saved)
+
+    def _write_unscaled(self, path: CameraPath, unit: float) -> None:
+        """All depth, in the unit in which the clip's median is 1."""
+        start = 0
+        for part in self.parts():
+            frames = slice(start, start + len(part["depth"]))
+            self.out.append_frames(part["depth"] / unit, path.T_camera_world[frames], path.valid[frames])
+            start = frames.stop
 
 
-def stretch_of(reply: dict[str, NDArray[Any]]) -> Stretch:
-    """A `Stretch` from the worker's arrays ``depth``, ``T_world_camera`` and ``intrinsics`` [fx, fy, cx, cy]."""
+def _tail(end: int) -> str:
+    return f"tail-{end:09d}"
+
+
+def stretch_of(reply: dict[str, NDArray[Any]]) -> DepthStretch:
+    """From the worker's arrays ``depth``, ``T_world_camera`` and ``intrinsics`` [fx, fy, cx, cy]."""
     fx, fy, cx, cy = reply["intrinsics"]
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
-    return Stretch(reply["depth"].astype(np.float32), reply["T_world_camera"].astype(np.float64), K)
-
-
-class _Unscaled:
-    """Depth that has no unit before the whole clip is seen; a file per stretch, named by its end, kept across a kill."""
-
-    def __init__(self, out: DepthWriter) -> None:
-        self._out, self._folder = out, (out.segments or out.scratch()) / "unscaled"
-
-    def seen(self) -> Seen:
-        """Of the stretches that a previous attempt kept."""
-        for path in self._files()[::-1]:
-            seen = Seen.load(self._out, int(path.stem))
-            if seen.parts:
-                return seen
-            path.unlink()  # killed before it could say what it had seen
-        return Seen()
-
-    def add(self, end: int, depth: NDArray[np.float32]) -> None:
-        """Keeps depth (n, H, W) of the frames before ``end``."""
-        with atomic_file(self._folder / f"{end:09d}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, depth)
-
-    def write(self, seen: Seen) -> None:
-        """Everything, in the unit in which the clip's median depth is 1."""
-        E, start = invert_pose(seen.T_world_camera), 0
-        E[:, :3, 3] /= seen.median_depth
-        for path in self._files():
-            depth = np.load(path)
-            self._out.append_frames(depth / seen.median_depth, E[start : start + len(depth)], np.ones(len(depth), bool))
-            start += len(depth)
-
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.npy"))
+    return DepthStretch(reply["depth"].astype(np.float32), reply["T_world_camera"].astype(np.float64), K)
 
 
 BACKEND = VipeDepth

@@ -1,14 +1,18 @@
-"""Writing a clip's depth in segments: what a kill cannot undo, and the share of pixels with depth over all of them."""
+"""Writing a clip's depth: frames in segments that a kill cannot undo, the share of pixels with depth, and what they are worth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.segments import Arrays, even_segments, resumable
+from stages.backend import Quality
+from stages.depth.motion.camera_path import CameraPath
+from stages.segments import SavedArrays, even_segments, resumable
 from videolift.artifacts import DepthWriter
+from videolift.artifacts.depth import Scale
 
 _CHUNK = 8
 _MIN_FLOAT16 = 6e-8
@@ -18,8 +22,7 @@ _MIN_FLOAT16 = 6e-8
 def write_frames(
     out: DepthWriter,
     depth: Callable[[int], NDArray[np.float32]],
-    T_camera_world: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    path: CameraPath,
     *,
     segment: float,
     report: Callable[[int], None],
@@ -29,8 +32,7 @@ def write_frames(
     Args:
         out: takes the frames.
         depth: z-depth (H, W) of a frame, 0 invalid; asked for in ascending order.
-        T_camera_world: (T, 4, 4).
-        valid: (T), which poses are known.
+        path: the camera of every frame.
         segment: frames saved together.
         report: told how many frames are written.
 
@@ -38,17 +40,33 @@ def write_frames(
         Share of all pixels that have depth, also of those that a killed attempt wrote.
     """
 
-    def write_segment(start: int, end: int) -> Arrays:
+    def write_segment(start: int, end: int) -> SavedArrays:
         counts = np.zeros(2, np.int64)
         for first in range(start, end, _CHUNK):
             part = slice(first, min(first + _CHUNK, end))
             images = np.stack([depth(k) for k in range(part.start, part.stop)])
             counts += (int((images > _MIN_FLOAT16).sum()), images.size)
-            out.append_frames(images, T_camera_world[part], valid[part])
+            out.append_frames(images, path.T_camera_world[part], path.valid[part])
             report(part.stop)
         return {"counts": counts}
 
-    parts = resumable(out, "frames", even_segments(len(valid), segment), write_segment, commits=True)
+    parts = resumable(out, "frames", even_segments(len(path), segment), write_segment, commits=True)
     known, pixels = np.sum([part["counts"] for part in parts], axis=0)
     out.commit()  # of the last segment too: how rows were committed decides their order in the file, hence its hash
     return float(known / pixels)
+
+
+def finish_depth(
+    out: DepthWriter,
+    path: CameraPath,
+    notes: tuple[str, ...],
+    *,
+    backend: str,
+    tier: Literal["A", "B", "C", "D"],
+    scale: Scale,
+    figures: dict[str, float],
+) -> Quality:
+    """States what the frames written are worth, in the artifact and to the caller."""
+    out.put(K=path.K)
+    out.declare(backend=backend, tier=tier, scale=scale, pose=path.pose, intrinsics=path.intrinsics, **figures)
+    return Quality(len(path), notes, figures)

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from stages.optical_flow import NO_START, FlowImage, dis_flow, sample_bilinear
 from videolift.config import FlowSettings
-from videolift.geometry import unproject
+from videolift.geometry import Float, unproject
 
-_REMAP_COLUMNS = 1024
-"""Points are sampled as an image this wide: remap takes no dimension above 32,767."""
-_RETURNING = 256
+_MAX_RETURNING = 256
 """Points of a window that are followed back; of some 3,000, so that it costs next to nothing."""
 
 
@@ -31,8 +30,8 @@ class FlowPair:
         backward: from the second to the first, at pixels of the second.
     """
 
-    forward: NDArray[np.float32]
-    backward: NDArray[np.float32]
+    forward: FlowImage
+    backward: FlowImage
 
 
 class DenseFlow:
@@ -52,19 +51,20 @@ class DenseFlow:
         self.flow_size_px = (max(1, round(size_px[0] * scale)), max(1, round(size_px[1] * scale)))
         self._scale = (np.array(self.flow_size_px) / np.array(size_px)).astype(np.float32)
         self._settings = settings
-        self._forward = _dis(descent=12, refinement=3, patch_stride=3)
-        self._backward = _dis(descent=12, refinement=2, patch_stride=4)
+        self._forward = dis_flow(descent=12, refinement=3, patch_stride=3)
+        self._backward = dis_flow(descent=12, refinement=2, patch_stride=4)
 
     def grey(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An RGB frame (H, W, 3) as `between` takes it."""
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         if self.flow_size_px == self.clip_size_px:
             return grey
-        return cv2.resize(grey, self.flow_size_px, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(grey, self.flow_size_px, interpolation=cv2.INTER_AREA), np.uint8)
 
     def between(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FlowPair:
         """Flow between two frames given by `grey`."""
-        return FlowPair(self._forward.calc(first, second, None), self._backward.calc(second, first, None))
+        forward, backward = self._forward.calc(first, second, NO_START), self._backward.calc(second, first, NO_START)
+        return FlowPair(np.asarray(forward, np.float32), np.asarray(backward, np.float32))
 
     def follow(self, pair: FlowPair, uv_px: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Points (N, 2) of the first frame in the second, both in pixels of the clip, and where they can be trusted.
@@ -72,69 +72,47 @@ class DenseFlow:
         Trusted (N): inside the second frame, and the way back misses the start by less than
         ``occlusion_px + occlusion_share * motion``, in pixels of the flow.
         """
-        there = sample(pair.forward, self._to_flow(uv_px))
+        there = sample_bilinear(pair.forward, self._to_flow(uv_px))
         uv_next = uv_px + there / self._scale
-        back = there + sample(pair.backward, self._to_flow(uv_next))
+        back = there + sample_bilinear(pair.backward, self._to_flow(uv_next))
         limit = self._settings.occlusion_px + self._settings.occlusion_share * _length(there)
-        return uv_next, (_length(back) < limit) & inside(uv_next, self.clip_size_px)
+        return uv_next, (_length(back) < limit) & inside_image(uv_next, self.clip_size_px)
 
     def turn_back(
-        self, backward: Sequence[NDArray[np.float32]], uv_px: NDArray[np.float32], visible: NDArray[np.bool_]
+        self, backward: Sequence[FlowImage], uv_px: NDArray[np.float32], visible: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """How far (n) points end from their start, in pixels of the clip, when they go back from where they were last seen.
 
-        Of ``uv_px`` and ``visible``, (L, N, 2) and (L, N), a sample of at most `_RETURNING` points that were seen beyond the first
-        frame; ``backward`` holds the L - 1 flows (h, w, 2) from each frame to the one before.
+        Of ``uv_px`` and ``visible``, (L, N, 2) and (L, N), a sample of at most `_MAX_RETURNING` points that were seen beyond the
+        first frame; ``backward`` holds the L - 1 flows (h, w, 2) from each frame to the one before.
         """
         chosen = np.flatnonzero(visible[1])
-        chosen = chosen[:: max(1, -(-len(chosen) // _RETURNING))]
+        chosen = chosen[:: max(1, -(-len(chosen) // _MAX_RETURNING))]
         last = visible[:, chosen].sum(0) - 1  # what is lost stays lost
         at = uv_px[last, chosen]
         for k in range(len(backward), 0, -1):
             here = np.flatnonzero(last >= k)
-            at[here] += sample(backward[k - 1], self._to_flow(at[here])) / self._scale
+            at[here] += sample_bilinear(backward[k - 1], self._to_flow(at[here])) / self._scale
         return _length(at - uv_px[0, chosen])
 
     def _to_flow(self, uv_px: NDArray[np.float32]) -> NDArray[np.float32]:
         """`videolift.geometry.resize_pixels`, in single precision."""
-        return (uv_px + np.float32(0.5)) * self._scale - np.float32(0.5)
+        return np.asarray((uv_px + np.float32(0.5)) * self._scale - np.float32(0.5))
 
 
-def _dis(*, descent: int, refinement: int, patch_stride: int) -> cv2.DISOpticalFlow:
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setGradientDescentIterations(descent)
-    dis.setVariationalRefinementIterations(refinement)
-    dis.setPatchStride(patch_stride)
-    return dis
-
-
-def sample(image: NDArray[np.float32], uv_px: ArrayLike) -> NDArray[np.float32]:
-    """``image`` f32 (h, w, c) at points (N, 2), bilinear, the border repeated outside: (N, c)."""
-    points = np.asarray(uv_px, np.float32)
-    padded = np.zeros((-(-len(points) // _REMAP_COLUMNS) * _REMAP_COLUMNS, 2), np.float32)
-    padded[: len(points)] = points
-    maps = padded.reshape(-1, _REMAP_COLUMNS, 2)
-    if not len(points):
-        return np.zeros((0, image.shape[2]), np.float32)
-    values = cv2.remap(image, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return values.reshape(len(padded), -1)[: len(points)]
-
-
-def inside(uv_px: NDArray[np.floating], size_px: tuple[int, int]) -> NDArray[np.bool_]:
+def inside_image(uv_px: Float, size_px: tuple[int, int]) -> NDArray[np.bool_]:
     """True (N) for points (N, 2) within an image of (W, H) pixels."""
     u, v = uv_px[:, 0], uv_px[:, 1]
     return (u >= -0.5) & (u < size_px[0] - 0.5) & (v >= -0.5) & (v < size_px[1] - 0.5)
 
 
-def lift(
-    uv_px: NDArray[np.floating], depth: NDArray[np.floating], K: NDArray[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+def lift_nearest(uv_px: Float, depth: Float, K: Float) -> tuple[Float, NDArray[np.bool_]]:
     """Points (N, 3) in the camera behind pixels (N, 2) of its image, and where they rest on measured depth (N); NaN elsewhere.
 
     Depth ``depth`` (H, W), 0 invalid, is that of the nearest pixel: across an edge a mixture would lie in mid-air.
     """
     height, width = depth.shape
-    within = inside(uv_px, (width, height))
+    within = inside_image(uv_px, (width, height))
     column, row = np.rint(np.where(within[:, None], uv_px, 0.0)).astype(np.intp).T
     z = depth[row, column].astype(np.float64)
     valid = within & np.isfinite(z) & (z > 0)
@@ -142,4 +120,4 @@ def lift(
 
 
 def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2)
+    return np.asarray(np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2))

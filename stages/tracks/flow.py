@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.tracks.chain import DenseFlow
-from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
+from stages.tracks.queries import WINDOW_SETTINGS, Queries, window_queries
 from stages.tracks.windowed import FrameReader, LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.config import TracksSettings
-from videolift.geometry import invert_pose, transform
+from videolift.geometry import Float, invert_pose, transform
 from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
@@ -42,10 +42,10 @@ class _Open:
 
     def step(
         self,
-        T_camera_world: NDArray[np.floating],
+        T_camera_world: Float,
         uv_px: NDArray[np.float32],
         trusted: NDArray[np.bool_],
-        xyz_camera: NDArray[np.floating],
+        xyz_camera: Float,
         valid: NDArray[np.bool_],
     ) -> None:
         i = self.frames
@@ -148,7 +148,7 @@ class FlowTracks:
 
             def queries(start: int) -> Queries:
                 mask = None if masks is None else masks[start]
-                return make(settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
+                return window_queries(settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
 
             counts = write_windows(
                 out,

@@ -39,7 +39,7 @@ class Queries:
         return f"Queries({len(self)} points, labels {sorted(set(self.label.tolist()))})"
 
 
-def make(
+def window_queries(
     settings: TracksSettings, *, video: str, window_start: int, size_px: tuple[int, int], mask: NDArray[np.uint8] | None
 ) -> Queries:
     """Query points of one window, about ``settings.points`` of them.
@@ -63,7 +63,7 @@ def make(
     elif settings.query == "random":
         uv = at_random(width, height, settings.points, generator(settings.seed or 0, video, window_start))
     else:
-        uv = grid(width, height, settings.points)
+        uv = grid_pixels(width, height, settings.points)
     label = np.zeros(len(uv), np.uint8) if mask is None else mask[uv[:, 1], uv[:, 0]]
     return Queries(uv.astype(np.float32), label)
 
@@ -74,7 +74,7 @@ def generator(seed: int, video: str, window_start: int) -> np.random.Generator:
     return np.random.default_rng([seed, window_start, *words.tolist()])
 
 
-def grid(width: int, height: int, points: int) -> NDArray[np.int64]:
+def grid_pixels(width: int, height: int, points: int) -> NDArray[np.int64]:
     """Pixels (N, 2) on a square grid with about ``points`` of them, centred in the image."""
     step = max(1.0, float(np.sqrt(width * height / points)))
     columns, rows = (_spaced(length, step) for length in (width, height))

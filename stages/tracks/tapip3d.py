@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
-from stages.tracks.queries import WINDOW_SETTINGS, Queries, make
+from stages.tracks.queries import WINDOW_SETTINGS, Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
 from videolift.artifacts.tracks import Window
@@ -28,14 +28,14 @@ from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_p
 from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
-WORKER = Path(__file__).with_name("tapip3d_worker.py")
-BATCH = 16
+TAPIP3D_WORKER = Path(__file__).with_name("tapip3d_worker.py")
+BATCH_FRAMES = 16
 """Frames sent and encoded together, aligned to multiples: what is computed then does not depend on where windows start, or where
 a killed run goes on. 16 of 512x384 are 22 MB."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class FeedingPlan:
     """How windows meet the model.
 
     Attributes:
@@ -49,7 +49,7 @@ class Plan:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, window_length: int, clip_px: tuple[int, int], model: dict[str, Any], resolution_factor: float) -> Plan:
+    def of(cls, window_length: int, clip_px: tuple[int, int], model: dict[str, Any], resolution_factor: float) -> FeedingPlan:
         """For clips of (H, W) = ``clip_px``; ``model`` is what the worker said when it loaded."""
         seq_len, step = int(model["seq_len"]), int(model["stride"])
         half = seq_len // 2
@@ -68,7 +68,9 @@ class Plan:
         return [start + min(i, max(real - 1, 0)) for i in range(self.fed)], real
 
 
-def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[Any]], scene: LiftingScene, limit: Limit) -> Window:
+def window_of(
+    start: int, real: int, queries: Queries, reply: dict[str, NDArray[Any]], scene: LiftingScene, limit: VisibilityLimit
+) -> Window:
     """The artifact's window from what the worker returned: ``kept`` (N), ``xyz_cam0`` (F, n, 3), ``logit`` (F, n).
 
     Everything beyond the ``real`` frames becomes NaN and False.
@@ -83,7 +85,7 @@ def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[
     with np.errstate(invalid="ignore", over="ignore"):
         inside = ((uv >= -0.5) & (uv < [width - 0.5, height - 0.5])).all(-1)
         seen = 1.0 / (1.0 + np.exp(-logit)) >= limit.visibility
-    valid = np.isfinite(xyz).all(-1)
+    valid = np.asarray(np.isfinite(xyz).all(-1))
     valid[:real] &= camera[..., 2] > 0
     return Window(
         start=start,
@@ -98,7 +100,7 @@ def window_of(start: int, real: int, queries: Queries, reply: dict[str, NDArray[
 
 
 @dataclass(frozen=True)
-class Limit:
+class VisibilityLimit:
     """What makes a point visible: inside (W, H) = ``size_px``, and a sigmoid of its logit of at least ``visibility``."""
 
     size_px: tuple[int, int]
@@ -120,7 +122,7 @@ class Tapip3dTracks(ModelBackend):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
-        windows = self._settings.model_dump(mode="json", include=WINDOW_SETTINGS)
+        windows = self._settings.model_dump(mode="json", include={*WINDOW_SETTINGS})
         own = self._settings.tapip3d.model_dump(mode="json", exclude={"weights", "python", "checkout"})
         return {**windows, "tapip3d": own, "weights": weights_identity(self._store, self.weights)}
 
@@ -140,7 +142,7 @@ class Tapip3dTracks(ModelBackend):
         (weights,) = require_weights(self._store, self.weights)
         checkout = self._store.checkout("tapip3d", "TAPIP3D", own.checkout)
         meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
-        self._start(WORKER, device, meta)
+        self._start(TAPIP3D_WORKER, device, meta)
         least = self.about["seq_len"] // 2 + 1
         if self._settings.window_length < least:
             why = f"its own window is {self.about['seq_len']}, half of it comes back without motion"
@@ -175,16 +177,16 @@ class Tapip3dTracks(ModelBackend):
     def _windows(self, inputs: Inputs, starts: range) -> Iterator[Window]:
         assert inputs.clip is not None
         clip, scene = inputs.clip, LiftingScene.of(inputs)
-        known = np.isfinite(scene.T_camera_world).all((1, 2))
+        known = np.asarray(np.isfinite(scene.T_camera_world).all((1, 2)))
         own, size_px = self._settings.tapip3d, (clip.width, clip.height)
-        plan = Plan.of(self._settings.window_length, size_px[::-1], self.about, own.resolution_factor)
-        feed, limit = _Feed(self._call, clip, scene, plan), Limit(size_px, own.visibility)
+        plan = FeedingPlan.of(self._settings.window_length, size_px[::-1], self.about, own.resolution_factor)
+        feed, limit = _Feed(self._call, clip, scene, plan), VisibilityLimit(size_px, own.visibility)
         options = {"iterations": own.iterations, "support_grid": own.support_grid}
         with ExitStack() as stack:
             masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
             for start in starts:
                 mask = None if masks is None else masks[start]
-                queries = make(self._settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
+                queries = window_queries(self._settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
                 indices, real = plan.indices(start, known)
                 if real < self._settings.window_length:
                     yield _no_points(start, real, plan.fed)
@@ -211,14 +213,14 @@ class Tapip3dTracks(ModelBackend):
 class _Feed:
     """Sends every frame of a clip once, in order, and asks for windows."""
 
-    def __init__(self, call: Any, clip: Clip, scene: LiftingScene, plan: Plan) -> None:
+    def __init__(self, call: Any, clip: Clip, scene: LiftingScene, plan: FeedingPlan) -> None:
         self._call, self._clip, self._scene, self._plan, self._sent = call, clip, scene, plan, 0
         height, width = plan.size
         self._K = resize_intrinsics(scene.K, (clip.width, clip.height), (width, height))
         call({"do": "begin", "size": [height, width], "K": self._K.tolist()}, {})
 
     def track(self, start: int, indices: list[int], queries: Queries, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._send(start, min(max(indices) + 1 + BATCH, len(self._clip)))  # ahead, to be prepared while this one is tracked
+        self._send(start, min(max(indices) + 1 + BATCH_FRAMES, len(self._clip)))  # ahead, to be prepared while this one is tracked
         height, width = self._plan.size
         uv = resize_pixels(queries.uv_px, (self._clip.width, self._clip.height), (width, height))
         E = T_camk_cam0(self._scene.T_camera_world[indices])
@@ -227,13 +229,13 @@ class _Feed:
 
     def _send(self, keep_from: int, end: int) -> None:
         assert self._scene.depth is not None
-        first = max(self._sent, keep_from // BATCH * BATCH)
-        for a in range(first, end, BATCH):
-            frames = range(a, min(a + BATCH, len(self._clip)))
+        first = max(self._sent, keep_from // BATCH_FRAMES * BATCH_FRAMES)
+        for a in range(first, end, BATCH_FRAMES):
+            frames = range(a, min(a + BATCH_FRAMES, len(self._clip)))
             depth = np.stack([np.asarray(self._scene.depth[k], np.float32) for k in frames])
-            meta = {"do": "frames", "first": a, "keep_from": keep_from, "batch": BATCH}
+            meta = {"do": "frames", "first": a, "keep_from": keep_from, "batch": BATCH_FRAMES}
             self._call(meta, {"rgb": self._clip[a : frames.stop], "depth": depth})
-            self._sent = a + BATCH
+            self._sent = a + BATCH_FRAMES
 
 
 def _no_points(start: int, real: int, fed: int) -> Window:

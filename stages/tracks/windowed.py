@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from stages.backend import Inputs, Progress
 from stages.segments import even_segments, resumable
-from stages.tracks.chain import lift
+from stages.tracks.chain import lift_nearest
 from videolift.artifacts import TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.dataset.windows import window_starts
 from videolift.errors import BadInput, CorruptFile
+from videolift.geometry import Float
 
 
 class FrameReader(Protocol):
@@ -36,8 +37,8 @@ class LiftingScene:
     """
 
     depth: FrameReader | None
-    K: NDArray[np.floating]
-    T_camera_world: NDArray[np.floating]
+    K: Float
+    T_camera_world: Float
 
     @classmethod
     def of(cls, inputs: Inputs) -> LiftingScene:
@@ -55,11 +56,11 @@ class LiftingScene:
         T_camera_world = np.where(depth.pose_valid[:, None, None], depth.T_camera_world.astype(np.float64), np.nan)
         return cls(depth, depth.K.astype(np.float64), T_camera_world)
 
-    def lift(self, uv_px: NDArray[np.floating], frame: int) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    def lift(self, uv_px: Float, frame: int) -> tuple[Float, NDArray[np.bool_]]:
         """Points (N, 3) behind pixels (N, 2) of ``frame``, in that frame's camera, and where they are valid (N)."""
         if self.depth is None:
             return np.full((len(uv_px), 3), np.nan), np.zeros(len(uv_px), bool)
-        return lift(uv_px, np.asarray(self.depth[frame]), self.K)
+        return lift_nearest(uv_px, np.asarray(self.depth[frame]), self.K)
 
 
 def tracked_starts(frames: int, length: int, stride: int) -> range:

@@ -17,7 +17,7 @@ from stages.hands import wilor
 from stages.sample import render
 from stages.sample.artifacts import true_window, write_truth_artifacts
 from stages.tracks import tapip3d
-from stages.tracks.queries import make
+from stages.tracks.queries import window_queries
 from videolift.artifacts import Clip, Depth, Hands, Tracks, TracksWriter
 from videolift.config import Config, parse_config
 from videolift.errors import BackendUnavailable, BadInput
@@ -64,10 +64,15 @@ def inputs(folder, **changes):
     return Inputs(Video("clip", Path("/nowhere/clip.mp4")), **(read(folder) | changes))
 
 
+def put_standin(module, monkeypatch):
+    """Its stand-in in place of the backend's worker."""
+    (name,) = [name for name in vars(module) if name.endswith("WORKER")]
+    monkeypatch.setattr(module, name, STANDINS / getattr(module, name).name)
+
+
 def run(module, monkeypatch, tmp_path, stage, block, given, *, segments=None):
     """The adapter's artifact, with a stand-in in place of its worker; a backend that was stopped may go on in ``segments``."""
-    standin = STANDINS / module.WORKER.name
-    monkeypatch.setattr(module, "WORKER", standin)
+    put_standin(module, monkeypatch)
     kind = {"depth": Depth, "tracks": Tracks, "hands": Hands}[stage]
     backend = module.BACKEND(block, root=Path(__file__).parents[2])
     backend.load(CPU)
@@ -107,8 +112,8 @@ def same(a, b, atol, without=()):
 def test_vipe_in_stretches_with_worlds_and_units_of_their_own_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
     from scipy.spatial.transform import Rotation
 
-    monkeypatch.setattr("stages.depth.joining.OVERLAP", 4)
-    monkeypatch.setattr("stages.depth.vipe_checks.OVERLAP", 4)
+    monkeypatch.setattr("stages.depth.joining.OVERLAP_FRAMES", 4)
+    monkeypatch.setattr("stages.depth.vipe.OVERLAP_FRAMES", 4)
     worlds = np.tile(np.eye(4), (4, 1, 1))
     worlds[1:, :3, :3] = Rotation.random(3, random_state=0).as_matrix()
     worlds[1:, :3, 3] = [[1, 2, 3], [-2, 0, 1], [0.5, 0.1, 4]]
@@ -181,7 +186,7 @@ def test_moge_on_a_tripod_is_packaged_as_truth_without_the_flicker(tripod, folde
 def test_tapip3d_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
     height, width = truth.rgb.shape[1:3]
     block = settings("tracks", window_length=L, stride=STRIDE, points=300, tapip3d={"weights": str(tmp_path / "tracks.npz")})
-    queries = make(block, video="clip", window_start=0, size_px=(width, height), mask=None)
+    queries = window_queries(block, video="clip", window_start=0, size_px=(width, height), mask=None)
     frames, uv = len(truth.rgb), queries.uv_px.astype(np.float64)
     windows = range(0, frames - L + 1, STRIDE)
     xyz = np.full((frames, 16, len(uv), 3), np.nan, np.float32)
@@ -219,7 +224,7 @@ def test_tapip3d_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
 
 
 def test_tapip3d_refuses_windows_that_would_come_back_without_motion(truth, tmp_path, monkeypatch):
-    monkeypatch.setattr(tapip3d, "WORKER", STANDINS / "tapip3d_worker.py")
+    put_standin(tapip3d, monkeypatch)
     np.savez(tmp_path / "tracks.npz", size=(144, 192))
     own = {"python": sys.executable, "weights": str(tmp_path / "tracks.npz"), "checkout": str(tmp_path)}
     backend = tapip3d.BACKEND(settings("tracks", window_length=8, tapip3d=own), root=Path())
@@ -328,7 +333,7 @@ class Killed(Exception):
 def test_a_killed_attempt_goes_on_where_it_was_and_ends_the_same(model, then, truth, tripod, folders, tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     module, stage, block, folder = _frozen(model, truth, tripod, tmp_path / "files", monkeypatch)
-    monkeypatch.setattr(module, "WORKER", STANDINS / module.WORKER.name)
+    put_standin(module, monkeypatch)
     given, calls = inputs(folders[folder]), []
     real_call = Isolated.call
 
@@ -371,8 +376,8 @@ def _frozen(model, truth, tripod, folder, monkeypatch):
     """Module, stage, settings with short segments, and which clip, for the stand-in of one model."""
     own = {"python": sys.executable}
     if model.startswith("vipe"):
-        for place in ("joining", "vipe_checks"):
-            monkeypatch.setattr(f"stages.depth.{place}.OVERLAP", 4)
+        for place in ("joining", "vipe"):
+            monkeypatch.setattr(f"stages.depth.{place}.OVERLAP_FRAMES", 4)
         monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
         frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
         np.savez(folder / "frozen.npz", T_own_world=np.tile(np.eye(4), (4, 1, 1)), unit=np.array([1, 1.5, 0.5, 1]), **frozen)
@@ -388,7 +393,7 @@ def _frozen(model, truth, tripod, folder, monkeypatch):
     height, width = truth.rgb.shape[1:3]
     files = {"weights": str(folder / "tracks.npz"), "checkout": str(folder)}
     block = settings("tracks", window_length=L, stride=STRIDE, points=60, segment_s=0.6, tapip3d={**own, **files})
-    uv = make(block, video="clip", window_start=0, size_px=(width, height), mask=None).uv_px.astype(np.float64)
+    uv = window_queries(block, video="clip", window_start=0, size_px=(width, height), mask=None).uv_px.astype(np.float64)
     frames = len(truth.rgb)
     E = np.full((frames, 16, 4, 4), np.nan)
     for start in range(frames):

@@ -163,6 +163,13 @@ def test_a_pinhole_looks_at_the_middle_of_its_picture():
     same(g.mirror_intrinsics(K, 512), K)
 
 
+def test_a_field_of_view_is_the_angle_between_the_outer_edges_of_the_image():
+    assert g.field_of_view_deg(256, 512) == pytest.approx(90)
+    edges = g.unproject([[-0.5, 191.5], [511.5, 191.5]], [1.0, 1.0], g.pinhole(256, 512, 384))
+    same(edges[:, :2], [[-1, 0], [1, 0]])
+    assert g.focal_of_field_of_view(g.field_of_view_deg(430, 512), 512) == pytest.approx(430)
+
+
 def test_6d_is_the_first_two_columns_and_not_rows():
     R = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     same(g.rotation_6d(R), [0, 1, 0, -1, 0, 0])

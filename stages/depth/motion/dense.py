@@ -5,37 +5,39 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.dense_flow import FlowField
-from stages.depth.motion.grey import Frames, GreyFrames
-from stages.depth.motion.trajectory import Trajectory
-from stages.depth.motion.triangulation import choose_partners, triangulate
+from stages.depth.motion.grey import GreyFrames, RgbFrames
+from stages.depth.motion.triangulation import choose_partners, triangulate_depth
 from videolift.geometry import invert_pose
 
-REACH = 30
+MAX_REACH = 30
 """Most frames between a frame and its partners."""
-SAMPLED = 64
+MAX_SAMPLED_FRAMES = 64
 """Frames whose depth settles the unit; a clip that short is measured whole."""
 
 
 class DenseDepth:
     """Triangulates frames of ``clip``; neighbours in time are cheapest one after the other."""
 
-    def __init__(self, clip: Frames, trajectory: Trajectory, max_relative_sigma: float) -> None:
-        grey = GreyFrames(clip, keep=2 * REACH + 2)
+    def __init__(self, clip: RgbFrames, path: CameraPath, max_relative_sigma: float) -> None:
+        assert path.scene_depth is not None
+        self._scene_depth = path.scene_depth
+        grey = GreyFrames(clip, keep=2 * MAX_REACH + 2)
         self._shape = grey[0].shape
-        self._flow, self._trajectory, self._sigma = FlowField(grey, keep=2 * REACH), trajectory, max_relative_sigma
-        self._centres_world = invert_pose(trajectory.T_camera_world)[:, :3, 3]
+        self._flow, self._path, self._sigma = FlowField(grey, keep=2 * MAX_REACH), path, max_relative_sigma
+        self._centres_world = invert_pose(path.T_camera_world)[:, :3, 3]
         self._sampled: dict[int, NDArray[np.float32]] = {}
 
     def __getitem__(self, frame: int) -> NDArray[np.float32]:
-        """z-depth (H, W) in the trajectory's unit, 0 invalid."""
+        """z-depth (H, W) in the path's unit, 0 invalid."""
         if frame in self._sampled:
             return self._sampled[frame]
-        at = self._trajectory
+        at = self._path
         if not at.valid[frame]:
             return np.zeros(self._shape, np.float32)
-        partners = choose_partners(frame, self._centres_world, at.valid, float(at.scene_depth[frame]), REACH)
-        depth = triangulate(self._flow.matches(frame, partners), frame, at.T_camera_world, at.K, self._sigma)
+        partners = choose_partners(frame, self._centres_world, at.valid, float(self._scene_depth[frame]), MAX_REACH)
+        depth = triangulate_depth(self._flow.matches(frame, partners), frame, at.T_camera_world, at.K, self._sigma)
         return np.zeros(self._shape, np.float32) if depth is None else depth
 
     def sample(self, frame: int) -> None:
@@ -45,9 +47,9 @@ class DenseDepth:
     def sampled_median(self) -> float:
         """Median depth over all valid pixels that were sampled; that of the corners where there are none."""
         known = np.concatenate([depth[depth > 0] for depth in self._sampled.values()])
-        return float(np.median(known)) if len(known) else float(np.nanmedian(self._trajectory.scene_depth))
+        return float(np.median(known)) if len(known) else float(np.nanmedian(self._scene_depth))
 
 
 def sampled_frames(frames: int) -> list[int]:
-    """At most `SAMPLED` frames, evenly spread over a clip of ``frames``."""
-    return [int(k) for k in np.unique(np.linspace(0, frames - 1, min(frames, SAMPLED)).round())]
+    """At most `MAX_SAMPLED_FRAMES` frames, evenly spread over a clip of ``frames``."""
+    return [int(k) for k in np.unique(np.linspace(0, frames - 1, min(frames, MAX_SAMPLED_FRAMES)).round())]

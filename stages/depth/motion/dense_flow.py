@@ -10,19 +10,18 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.motion.grey import GreyFrames
+from stages.optical_flow import FlowImage, dis_flow, sample_bilinear
 
-Image = NDArray[np.float32]
 _AGREE_PX = 2.0
 _BORDER_PX = 1.0
 
 
 @dataclass(frozen=True)
-class Match:
+class FlowMatch:
     """Where every pixel of one frame is in another.
 
     Attributes:
@@ -31,12 +30,12 @@ class Match:
         trusted: bool (H, W); inside, and two ways of getting there agree.
     """
 
-    uv_px: Image
+    uv_px: FlowImage
     inside: NDArray[np.bool_]
     trusted: NDArray[np.bool_]
 
 
-def pixel_grid(height: int, width: int) -> Image:
+def pixel_grid(height: int, width: int) -> FlowImage:
     """Each pixel's own coordinates, float32 (H, W, 2)."""
     v, u = np.mgrid[:height, :width].astype(np.float32)
     return np.stack([u, v], axis=-1)
@@ -48,31 +47,29 @@ class FlowField:
     def __init__(self, grey: GreyFrames, *, keep: int) -> None:
         self._grey, self._keep = grey, keep
         self._pairs: OrderedDict[tuple[int, int], NDArray[np.float16]] = OrderedDict()
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = dis_flow()
 
-    def matches(self, frame: int, partners: list[int]) -> Iterator[tuple[int, Match]]:
+    def matches(self, frame: int, partners: list[int]) -> Iterator[tuple[int, FlowMatch]]:
         """The match of ``frame`` with each of ``partners``, nearest first on either side."""
         for side in (-1, 1):
             wanted = sorted((p for p in partners if (p - frame) * side > 0), key=lambda p: abs(p - frame))
             at, chained = frame, pixel_grid(*self._grey[frame].shape)
             for partner in wanted:
                 while at != partner:
-                    chained = chained + cv2.remap(
-                        self._pair(at, at + side), chained, None, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE
-                    )
+                    chained = chained + sample_bilinear(self._pair(at, at + side), chained)
                     at += side
                 yield partner, self._refine(frame, partner, chained)
 
-    def _refine(self, frame: int, partner: int, chained: Image) -> Match:
+    def _refine(self, frame: int, partner: int, chained: FlowImage) -> FlowMatch:
         height, width = chained.shape[:2]
         grid = pixel_grid(height, width)
         uv = grid + self._dis.calc(self._grey[frame], self._grey[partner], chained - grid)
         u, v = uv[..., 0], uv[..., 1]
         inside = (u > _BORDER_PX) & (v > _BORDER_PX) & (u < width - 1 - _BORDER_PX) & (v < height - 1 - _BORDER_PX)
         off_u, off_v = u - chained[..., 0], v - chained[..., 1]
-        return Match(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
+        return FlowMatch(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
 
-    def _pair(self, start: int, end: int) -> Image:
+    def _pair(self, start: int, end: int) -> FlowImage:
         key = (start, end)
         if key not in self._pairs:
             # without a start OpenCV takes what it was last given as one, and the result depends on what was computed before

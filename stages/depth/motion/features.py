@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.motion.grey import Grey, GreyFrames
+from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip
 
-_FOLLOW: dict[str, Any] = {
-    "winSize": (17, 17),
-    "maxLevel": 3,
-    "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03),
-}
+_WINDOW_PX, _LEVELS = (17, 17), 3
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
 _SPACING_PX = 10
 _BACK_PX = 0.7
 """A corner followed there and back that misses its start by more is dropped."""
@@ -69,14 +67,9 @@ class FeatureTracks:
         return self.frame(a)[1][rows_a], self.frame(b)[1][rows_b]
 
 
-def features_of(clip: Clip, out: ArtifactWriter, features: int, progress: Callable[[int], None]) -> FeatureTracks:
+def clip_features(clip: Clip, out: ArtifactWriter, features: int, progress: Callable[[int], None]) -> FeatureTracks:
     """`follow_features` over a clip; what a killed attempt at ``out`` had followed is read again."""
-    kept = out.load_part("features")
-    if kept is not None:
-        return FeatureTracks(**kept)
-    tracks = follow_features(GreyFrames(clip), features, progress)
-    out.save_part("features", **tracks.to_arrays())
-    return tracks
+    return FeatureTracks(**kept(out, "features", lambda: follow_features(GreyFrames(clip), features, progress).to_arrays()))
 
 
 def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], None]) -> FeatureTracks:
@@ -100,13 +93,20 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
 
 
 def _follow(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points[:, None], None, **_FOLLOW)
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **_FOLLOW)
+    there, found = _lucas_kanade(before, after, points[:, None])
+    back, returned = _lucas_kanade(after, before, there)
     there, missed = there[:, 0], np.linalg.norm(back[:, 0] - points, axis=1)
     height, width = after.shape
     inside = (there > _BORDER_PX).all(1) & (there < (width - 1 - _BORDER_PX, height - 1 - _BORDER_PX)).all(1)
     kept = (found[:, 0] > 0) & (returned[:, 0] > 0) & (missed < _BACK_PX) & inside
     return there[kept], kept
+
+
+def _lucas_kanade(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, np.empty_like(points), winSize=_WINDOW_PX, maxLevel=_LEVELS, criteria=_CRITERIA
+    )
+    return np.asarray(there, np.float32), np.asarray(found, np.uint8)
 
 
 def _new_corners(grey: Grey, live: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:

@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stages.depth.motion.features import FeatureTracks
 from videolift.config import SfmSettings
-from videolift.geometry import pinhole, unproject
+from videolift.geometry import Float, focal_of_field_of_view, pinhole, unproject
 
-Float = NDArray[np.floating]
 GAP = 20
 """Frames between the two views compared, where the clip and its corners last that long."""
 _PAIRS = 12
-_LEAST_SHARED = 60
-LEAST_POINTS = 300
-LEAST_GAIN = 2.0
+_MIN_SHARED = 60
+MIN_POINTS = 300
+MIN_GAIN = 2.0
 """A pure rotation must leave that many times the reconstruction's error; true translations leave 7 times and more."""
-LEAST_PARALLAX_PX = 8.0
+MIN_PARALLAX_PX = 8.0
 """With 0.5 px of flow error, less than 6.3 px over the whole path leaves every depth less certain than 8 % of itself."""
 
 
@@ -63,7 +62,7 @@ def measure_motion(tracks: FeatureTracks, cameras: Sequence[Float], settings: Sf
     gap = min(GAP, len(tracks) - 1)
     while gap >= 1:
         starts = np.unique(np.linspace(0, len(tracks) - 1 - gap, _PAIRS).astype(int))
-        pairs = [pair for start in starts if len((pair := tracks.shared(int(start), int(start) + gap))[0]) >= _LEAST_SHARED]
+        pairs = [pair for start in starts if len((pair := tracks.shared(int(start), int(start) + gap))[0]) >= _MIN_SHARED]
         if 2 * len(pairs) > len(starts):
             return _motion(pairs, gap, cameras, settings)
         gap //= 2
@@ -81,7 +80,7 @@ def _motion(pairs: Sequence[tuple[Float, Float]], gap: int, cameras: Sequence[Fl
 def plausible_cameras(width_px: int, height_px: int, settings: SfmSettings) -> list[Float]:
     """Eight cameras (3, 3) from the widest to the narrowest field of view that `refusal` lets pass, in equal ratios."""
     long_px = max(width_px, height_px)
-    shortest, longest = (long_px / 2 / np.tan(np.radians(fov / 2)) for fov in (settings.hfov_max_deg, settings.hfov_min_deg))
+    shortest, longest = (focal_of_field_of_view(fov, long_px) for fov in (settings.hfov_max_deg, settings.hfov_min_deg))
     return [pinhole(focal_px, width_px, height_px) for focal_px in np.geomspace(shortest, longest, 8)]
 
 
@@ -104,11 +103,11 @@ def fit_rotation(uv_a: ArrayLike, uv_b: ArrayLike, K: ArrayLike) -> tuple[Float,
 def _rays(uv_px: ArrayLike, K: ArrayLike) -> Float:
     uv = np.asarray(uv_px, np.float64)
     rays = unproject(uv, np.ones(len(uv)), K)
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReconstructionFigures:
     """What a reconstruction says of itself.
 
     Attributes:
@@ -126,7 +125,7 @@ class Figures:
     parallax_px: float
 
 
-def refusal(figures: Figures, rotation_px: float, settings: SfmSettings) -> str | None:
+def refusal(figures: ReconstructionFigures, rotation_px: float, settings: SfmSettings) -> str | None:
     """Why a reconstruction is not to be believed, in words; None if it is.
 
     Args:
@@ -140,14 +139,12 @@ def refusal(figures: Figures, rotation_px: float, settings: SfmSettings) -> str 
         return f"reprojection error {figures.reproj_px:.2f} px, at most {settings.max_reprojection_px:g} is trusted"
     if not settings.hfov_min_deg <= figures.fov_deg <= settings.hfov_max_deg:
         return f"field of view {figures.fov_deg:.0f} degrees, plausible is {settings.hfov_min_deg:g} to {settings.hfov_max_deg:g}"
-    if figures.points < LEAST_POINTS:
-        return f"{figures.points} points, at least {LEAST_POINTS} are needed"
-    if rotation_px < LEAST_GAIN * figures.reproj_px:
+    if figures.points < MIN_POINTS:
+        return f"{figures.points} points, at least {MIN_POINTS} are needed"
+    if rotation_px < MIN_GAIN * figures.reproj_px:
         return (
             f"a camera that only turns explains the images to {rotation_px:.2f} px, this one to {figures.reproj_px:.2f} px: no gain"
         )
-    if figures.parallax_px < LEAST_PARALLAX_PX:
-        return (
-            f"the camera's path shifts the scene by {figures.parallax_px:.1f} px in all, at least {LEAST_PARALLAX_PX:g} are needed"
-        )
+    if figures.parallax_px < MIN_PARALLAX_PX:
+        return f"the camera's path shifts the scene by {figures.parallax_px:.1f} px in all, at least {MIN_PARALLAX_PX:g} are needed"
     return None

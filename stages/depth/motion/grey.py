@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 Grey = NDArray[np.uint8]
 _MEAN, _STD = 128.0, 48.0
-_LEAST_STD = 6.0
+_MIN_STD = 6.0
 """Grey levels. A frame with less contrast is not stretched further: that would be noise."""
 
 
-class Frames(Protocol):
+class RgbFrames(Protocol):
     """What is needed of a clip: its length and one RGB frame u8 (H, W, 3) at a time."""
 
     def __len__(self) -> int: ...
@@ -31,15 +31,15 @@ def normalised_grey(rgb: NDArray[np.uint8]) -> Grey:
     """``rgb`` u8 (H, W, 3) as grey u8 (H, W) of mean 128 and standard deviation 48."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
-    gain = _STD / max(std, _LEAST_STD)
+    gain = _STD / max(std, _MIN_STD)
     table = np.clip((np.arange(256) - mean) * gain + _MEAN, 0, 255).round().astype(np.uint8)
-    return cv2.LUT(grey, table)
+    return np.asarray(cv2.LUT(grey, table), np.uint8)
 
 
 class GreyFrames:
     """Normalised grey frames of ``clip`` by index; the last ``keep`` of them stay in memory."""
 
-    def __init__(self, clip: Frames, *, keep: int = 2) -> None:
+    def __init__(self, clip: RgbFrames, *, keep: int = 2) -> None:
         self._clip, self._keep = clip, keep
         self._held: OrderedDict[int, Grey] = OrderedDict()
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import Figures
-from videolift.geometry import invert_pose, transform
+from stages.depth.motion.gates import ReconstructionFigures
+from videolift.geometry import Float, field_of_view_deg, invert_pose, transform
 
 if TYPE_CHECKING:
     import pycolmap
@@ -26,7 +26,7 @@ MAPPERS: tuple[Mapper, ...] = ("global", "incremental", "incremental, focal leng
 """In the order in which they are tried; the first believed result is taken."""
 GAPS = (1, 2, 4, 8, 16)
 """Keyframes between the two views of a match."""
-_LEAST_SHARED = 25
+_MIN_SHARED = 25
 _PIXEL_CENTRE = 0.5
 """COLMAP's pixel centres are at half integers, ours at integers."""
 
@@ -46,22 +46,22 @@ class Reconstruction:
     """
 
     frames: NDArray[np.int64]
-    T_camera_world: NDArray[np.float64]
-    K: NDArray[np.float64]
+    T_camera_world: Float
+    K: Float
     point_ids: NDArray[np.int32]
-    points_world: NDArray[np.float64]
-    figures: Figures
+    points_world: Float
+    figures: ReconstructionFigures
     mapper: str
 
 
 def reconstruct(
     tracks: FeatureTracks,
     keyframes: Sequence[int],
-    K: NDArray[np.float64],
+    K: Float,
     size_px: tuple[int, int],
+    *,
     mapper: Mapper,
     folder: Path,
-    *,
     fixed_intrinsics: bool,
     seed: int,
 ) -> Reconstruction | None:
@@ -97,7 +97,7 @@ def _write_database(
     path: Path,
     tracks: FeatureTracks,
     keyframes: Sequence[int],
-    K: NDArray[np.float64],
+    K: Float,
     size_px: tuple[int, int],
     pairs_path: Path,
     fixed: bool,
@@ -127,7 +127,7 @@ def _write_database(
     for first in range(len(keyframes)):
         for second in (first + gap for gap in GAPS if first + gap < len(keyframes)):
             rows = np.stack(tracks.shared_rows(keyframes[first], keyframes[second]), axis=1)
-            if len(rows) >= _LEAST_SHARED:
+            if len(rows) >= _MIN_SHARED:
                 database.write_matches(first + 1, second + 1, rows.astype(np.uint32))
                 pairs.append(f"{_name(keyframes[first])} {_name(keyframes[second])}")
     database.close()
@@ -203,7 +203,7 @@ def _read_model(
     return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper)
 
 
-def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple[NDArray[np.int32], Float]:
     """A corner that the mapper split into several points keeps the one seen most often."""
     best: dict[int, tuple[int, int]] = {}
     for number, point in sorted(model.points3D.items()):
@@ -217,21 +217,21 @@ def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple
 
 def _figures(
     model: pycolmap.Reconstruction,
-    T_camera_world: NDArray[np.float64],
-    points_world: NDArray[np.float64],
-    K: NDArray[np.float64],
+    T_camera_world: Float,
+    points_world: Float,
+    K: Float,
     keyframes: int,
     size_px: tuple[int, int],
-) -> Figures:
+) -> ReconstructionFigures:
     centres = invert_pose(T_camera_world)[:, :3, 3]
     z = transform(T_camera_world[len(T_camera_world) // 2], points_world)[:, 2]
     in_front = z[z > 0]
     extent = float(np.linalg.norm(centres.max(0) - centres.min(0)))
     long_px, focal_px = max((size_px[0], K[0, 0]), (size_px[1], K[1, 1]), key=lambda pair: pair[0])
-    return Figures(
+    return ReconstructionFigures(
         registered_share=len(T_camera_world) / keyframes,
         reproj_px=float(model.compute_mean_reprojection_error()),
-        fov_deg=float(np.degrees(2 * np.arctan(long_px / 2 / focal_px))),
+        fov_deg=field_of_view_deg(focal_px, long_px),
         points=len(points_world),
         parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
     )

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from stages.depth.motion.features import FeatureTracks
 from stages.depth.motion.resection import resect
-from videolift.geometry import invert_pose, project, transform, unproject
+from videolift.geometry import Float, invert_pose, project, transform, unproject
 
-Array = NDArray[np.float64]
 _FLAT = 0.05
 """Depth around a corner may differ by this share; more is an edge, where the corner's depth is uncertain."""
 _AGREES_PX = 2.0
 _WRONG_PX = 3.0
-_MOST_AVERAGED = 20
-_LEAST_CORNERS = 20
+_MAX_AVERAGED = 20
+_MIN_CORNERS = 20
 _BEHIND_PX = 1e3
 """Counted for a corner that ends up behind the camera."""
 
@@ -33,19 +32,19 @@ class DepthImages(Protocol):
     def __getitem__(self, frame: int) -> NDArray[np.float32]: ...
 
 
-def lift(uv_px: NDArray[np.float32], depth_m: NDArray[np.float32], K: Array) -> tuple[Array, NDArray[np.bool_]]:
+def lift_smooth(uv_px: NDArray[np.float32], depth_m: NDArray[np.float32], K: Float) -> tuple[Float, NDArray[np.bool_]]:
     """Camera-frame points (n, 3) behind pixels (n, 2), and which are on a smooth, measured surface (n)."""
     height, width = depth_m.shape
     u, v = (np.clip(np.rint(uv_px[:, axis]).astype(int), 1, limit - 2) for axis, limit in ((0, width), (1, height)))
     around = np.stack([depth_m[v + dv, u + du] for dv in (-1, 0, 1) for du in (-1, 0, 1)])
     z = around[4].astype(np.float64)
     smooth = (around > 0).all(0) & (np.ptp(around, axis=0) < _FLAT * around[4])
-    return unproject(uv_px, z, K), smooth
+    return unproject(uv_px, z, K), np.asarray(smooth)
 
 
 def follow_on_depth(
-    tracks: FeatureTracks, depth: DepthImages, K: Array, progress: Callable[[int], None]
-) -> tuple[Array, NDArray[np.bool_]]:
+    tracks: FeatureTracks, depth: DepthImages, K: Float, progress: Callable[[int], None]
+) -> tuple[Float, NDArray[np.bool_]]:
     """Metric ``T_camera_world`` (T, 4, 4), world = first camera, and which frames could be placed (T).
 
     A corner's place in the world is the mean over the frames that agree on it. ``progress(k)`` is called after frame k.
@@ -53,7 +52,7 @@ def follow_on_depth(
     born = int(tracks.ids.max(initial=-1)) + 1
     points_world, seen = np.zeros((born, 3)), np.zeros(born, np.int64)
     T_camera_world, valid = np.tile(np.eye(4), (len(tracks), 1, 1)), np.zeros(len(tracks), bool)
-    latest = np.eye(4)
+    latest: Float = np.eye(4)
     for k in range(len(tracks)):
         ids, uv = tracks.frame(k)
         known = seen[ids] > 0
@@ -66,20 +65,20 @@ def follow_on_depth(
 
 
 def _remember(
-    points_world: Array,
+    points_world: Float,
     seen: NDArray[np.int64],
     ids: NDArray[np.int32],
     uv: NDArray[np.float32],
     depth_m: NDArray[np.float32],
-    T: Array,
-    K: Array,
+    T: Float,
+    K: Float,
 ) -> None:
-    points_camera, smooth = lift(uv, depth_m, K)
+    points_camera, smooth = lift_smooth(uv, depth_m, K)
     here = transform(invert_pose(T), points_camera)
     off_px = np.linalg.norm(project(transform(T, points_world[ids]), K) - uv, axis=1)
     use = smooth & ((seen[ids] == 0) | (np.nan_to_num(off_px, nan=np.inf) < _AGREES_PX))
     rows = ids[use]
-    seen[rows] = np.minimum(seen[rows] + 1, _MOST_AVERAGED)
+    seen[rows] = np.minimum(seen[rows] + 1, _MAX_AVERAGED)
     points_world[rows] += (here[use] - points_world[rows]) / seen[rows, None]
 
 
@@ -107,7 +106,7 @@ class Agreement:
 
 
 def measure_agreement(
-    spans: Iterable[tuple[int, FeatureTracks]], depth: DepthImages, K: Array, T_camera_world: Array
+    spans: Iterable[tuple[int, FeatureTracks]], depth: DepthImages, K: Float, T_camera_world: Float
 ) -> Agreement | None:
     """Compares the first with the last frame of each span; None where none has enough corners with depth.
 
@@ -118,12 +117,12 @@ def measure_agreement(
         T_camera_world: (T, 4, 4), NaN where not known.
     """
     poses = {"given": T_camera_world, "inverted": invert_pose(T_camera_world)}
-    off: dict[str, list[Array]] = {name: [] for name in poses}
+    off: dict[str, list[Float]] = {name: [] for name in poses}
     for first, tracks in spans:
         last = first + len(tracks) - 1
         uv_first, uv_last = tracks.shared(0, len(tracks) - 1)
-        points, smooth = lift(uv_first, depth[first], K)
-        if smooth.sum() >= _LEAST_CORNERS and np.isfinite(T_camera_world[[first, last]]).all():
+        points, smooth = lift_smooth(uv_first, depth[first], K)
+        if smooth.sum() >= _MIN_CORNERS and np.isfinite(T_camera_world[[first, last]]).all():
             for name, T in poses.items():
                 seen = project(transform(T[last] @ invert_pose(T[first]), points[smooth]), K)
                 off[name].append(np.nan_to_num(np.linalg.norm(seen - uv_last[smooth], axis=1), nan=_BEHIND_PX))

@@ -7,34 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.motion.features import FeatureTracks
-from videolift.geometry import project, transform
+from videolift.geometry import Float, project, transform
 
-Poses = NDArray[np.float64]
 _INLIER_PX = 2.0
 _TRIALS = 200
 _TIGHTER_PX = (1.5, 1.0, 0.8)
-LEAST_INLIERS, LEAST_INLIER_SHARE = 20, 0.4
+MIN_INLIERS, MIN_INLIER_SHARE = 20, 0.4
 
 
-def resect(
-    points_world: NDArray[np.float64], uv_px: NDArray[np.float64], K: NDArray[np.float64], T_guess: NDArray[np.float64]
-) -> Poses | None:
+def resect(points_world: Float, uv_px: Float, K: Float, T_guess: Float) -> Float | None:
     """``T_camera_world`` (4, 4) that projects ``points_world`` (n, 3) onto ``uv_px`` (n, 2).
 
     RANSAC, then `tighten`. None where fewer than 20 points or 40 % of them agree within 2 px.
     """
-    if len(points_world) < LEAST_INLIERS:
+    if len(points_world) < MIN_INLIERS:
         return None
     start = (cv2.Rodrigues(T_guess[:3, :3])[0], T_guess[:3, 3:].copy())
     found, rvec, tvec, rows = cv2.solvePnPRansac(points_world, uv_px, K, None, *start, True, _TRIALS, _INLIER_PX)
-    if not found or rows is None or len(rows) < max(LEAST_INLIERS, LEAST_INLIER_SHARE * len(points_world)):
+    if not found or rows is None or len(rows) < max(MIN_INLIERS, MIN_INLIER_SHARE * len(points_world)):
         return None
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = cv2.Rodrigues(rvec)[0], tvec.ravel()
     return tighten(points_world, uv_px, K, T)
 
 
-def tighten(points_world: NDArray[np.float64], uv_px: NDArray[np.float64], K: NDArray[np.float64], T_camera_world: Poses) -> Poses:
+def tighten(points_world: Float, uv_px: Float, K: Float, T_camera_world: Float) -> Float:
     """``T_camera_world`` (4, 4) refined by Levenberg-Marquardt on the points within 1.5, then 1, then 0.8 px of where it sees them.
 
     Corners on slow movers and on edges where one thing hides another are off by a pixel or two; left in, they cost a factor of two.
@@ -42,7 +39,7 @@ def tighten(points_world: NDArray[np.float64], uv_px: NDArray[np.float64], K: ND
     for limit_px in _TIGHTER_PX:
         off_px = np.linalg.norm(project(transform(T_camera_world, points_world), K) - uv_px, axis=1)
         agree = np.nan_to_num(off_px, nan=np.inf) < limit_px
-        if agree.sum() < LEAST_INLIERS:
+        if agree.sum() < MIN_INLIERS:
             break
         start = (cv2.Rodrigues(T_camera_world[:3, :3])[0], T_camera_world[:3, 3:].copy())
         rvec, tvec = cv2.solvePnPRefineLM(points_world[agree], uv_px[agree], K, None, *start)
@@ -54,11 +51,11 @@ def tighten(points_world: NDArray[np.float64], uv_px: NDArray[np.float64], K: ND
 def place_frames(
     tracks: FeatureTracks,
     frames: range,
-    T_camera_world: Poses,
+    T_camera_world: Float,
     valid: NDArray[np.bool_],
     point_ids: NDArray[np.int32],
-    points_world: NDArray[np.float64],
-    K: NDArray[np.float64],
+    points_world: Float,
+    K: Float,
 ) -> None:
     """Fills ``T_camera_world`` (T, 4, 4) and ``valid`` (T) in place for those of ``frames`` that have no pose, tightens the others.
 

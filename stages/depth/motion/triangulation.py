@@ -14,19 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.depth.motion.dense_flow import Match
-from videolift.geometry import invert_pose
+from stages.depth.motion.dense_flow import FlowMatch
+from videolift.geometry import Float, invert_pose
 
-Image = NDArray[np.float32]
+DepthImage = NDArray[np.float32]
 BASELINES = (0.04, 0.08, 0.14)
 """Distances between cameras, over the scene's depth, that are wanted on either side of a frame."""
 _ROUNDS = 3
-_LEAST_VIEWS, _LEAST_INLIERS, _LEAST_SHARE = 2, 0.8, 0.5
+_MIN_VIEWS, _MIN_INLIERS, _MIN_SHARE = 2, 0.8, 0.5
 _AGREES = 0.5
 """Least weight of a view that counts as agreeing: a residual of 1 px."""
 _FLOW_SIGMA_PX = 0.5
 _TINY = np.float32(1e-12)
-_LEAST_VALID = 100
+_MIN_VALID = 100
 """Pixels; fewer are taken for chance."""
 
 
@@ -54,17 +54,17 @@ def choose_partners(frame: int, centres_world: ArrayLike, valid: ArrayLike, dept
     return sorted(partners)
 
 
-def triangulate(
-    matches: Iterable[tuple[int, Match]],
+def triangulate_depth(
+    matches: Iterable[tuple[int, FlowMatch]],
     frame: int,
-    T_camera_world: NDArray[np.float64],
-    K: NDArray[np.float64],
+    T_camera_world: Float,
+    K: Float,
     max_relative_sigma: float,
-) -> Image | None:
+) -> DepthImage | None:
     """z-depth of ``frame``, float32 (H, W), 0 where it is not certain to ``max_relative_sigma`` of itself; None below two views.
 
     Args:
-        matches: (partner, `Match`) of ``frame``; partners have valid poses.
+        matches: (partner, `FlowMatch`) of ``frame``; partners have valid poses.
         frame: index.
         T_camera_world: (T, 4, 4).
         K: (3, 3).
@@ -72,18 +72,18 @@ def triangulate(
     """
     T_world_frame = invert_pose(T_camera_world[frame])
     views = [_equations(match, T_camera_world[partner] @ T_world_frame, K) for partner, match in matches]
-    if len(views) < _LEAST_VIEWS:
+    if len(views) < _MIN_VIEWS:
         return None
     w, information, agreeing = _solve(views, float(K[0, 0]))
     asked = sum(view.trusted for view in views)
     sigma = _FLOW_SIGMA_PX / (float(K[0, 0]) * np.sqrt(np.maximum(information, _TINY)))
     valid = (
-        (agreeing >= max(_LEAST_VIEWS, _LEAST_SHARE * len(views)))
-        & (agreeing >= _LEAST_INLIERS * asked)
+        (agreeing >= max(_MIN_VIEWS, _MIN_SHARE * len(views)))
+        & (agreeing >= _MIN_INLIERS * asked)
         & (w > 0)
         & (sigma < max_relative_sigma * w)
     )
-    if valid.sum() < _LEAST_VALID:
+    if valid.sum() < _MIN_VALID:
         return np.zeros_like(w)
     low, high = np.percentile(w[valid], [0.5, 99.5])
     valid &= (w > 0.7 * low) & (w < 1.4 * high)
@@ -101,42 +101,47 @@ class _Equations:
         inside, trusted: float32 (H, W), 0 or 1.
     """
 
-    bb: Image
-    bc: Image
-    cc: Image
-    z: Image
+    bb: DepthImage
+    bc: DepthImage
+    cc: DepthImage
+    z: DepthImage
     z_per_w: float
-    inside: Image
-    trusted: Image
+    inside: DepthImage
+    trusted: DepthImage
 
-    def squared_residual(self, w: Image) -> Image:
+    def squared_residual(self, w: DepthImage) -> DepthImage:
         """Squared distance in the partner's normalised image between where ``w`` projects and where flow leads."""
         z = np.maximum(self.z + w * self.z_per_w, 1e-3)
-        return np.maximum((self.bb * w + 2 * self.bc) * w + self.cc, 0) / (z * z)
+        return np.asarray(np.maximum((self.bb * w + 2 * self.bc) * w + self.cc, 0) / (z * z))
 
 
-def _equations(match: Match, T_partner_frame: NDArray[np.float64], K: NDArray[np.float64]) -> _Equations:
+def _equations(match: FlowMatch, T_partner_frame: Float, K: Float) -> _Equations:
     height, width = match.trusted.shape
     x = ((np.arange(width) - K[0, 2]) / K[0, 0]).astype(np.float32)
     y = ((np.arange(height) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None]
     R, t = T_partner_frame[:3, :3].astype(np.float32), T_partner_frame[:3, 3].astype(np.float32)
     along = [R[axis, 0] * x + (R[axis, 1] * y + R[axis, 2]) for axis in range(3)]
-    products = [np.zeros((height, width), np.float32) for _ in range(3)]
+    bb, bc, cc = (np.zeros((height, width), np.float32) for _ in range(3))
     for axis in (0, 1):
         seen = (match.uv_px[..., axis] - np.float32(K[axis, 2])) / np.float32(K[axis, axis])
         b, c = seen * t[2] - t[axis], seen * along[2] - along[axis]
-        for total, product in zip(products, (b * b, b * c, c * c), strict=True):
-            total += product
-    return _Equations(*products, along[2], float(t[2]), match.inside.astype(np.float32), match.trusted.astype(np.float32))
+        bb += b * b
+        bc += b * c
+        cc += c * c
+    inside, trusted = match.inside.astype(np.float32), match.trusted.astype(np.float32)
+    return _Equations(bb=bb, bc=bc, cc=cc, z=along[2], z_per_w=float(t[2]), inside=inside, trusted=trusted)
 
 
-def _solve(views: list[_Equations], focal_px: float) -> tuple[Image, Image, Image]:
+def _solve(views: list[_Equations], focal_px: float) -> tuple[DepthImage, DepthImage, DepthImage]:
     """Inverse depth (H, W) after Cauchy reweighting of 1 px, its information, and how many views agree with it."""
     weights = [view.trusted for view in views]
     for _ in range(_ROUNDS):
-        information = sum(weight * view.bb for view, weight in zip(views, weights, strict=True))
-        joint = sum(weight * view.bc for view, weight in zip(views, weights, strict=True))
-        w = -joint / np.maximum(information, _TINY)
+        information = _total(weight * view.bb for view, weight in zip(views, weights, strict=True))
+        joint = _total(weight * view.bc for view, weight in zip(views, weights, strict=True))
+        w = np.asarray(-joint / np.maximum(information, _TINY), np.float32)
         weights = [view.trusted / (1.0 + focal_px**2 * view.squared_residual(w)) for view in views]
-    agreeing = sum((weight > _AGREES).astype(np.float32) for weight in weights)
-    return w, information, agreeing
+    return w, information, _total((weight > _AGREES).astype(np.float32) for weight in weights)
+
+
+def _total(images: Iterable[DepthImage]) -> DepthImage:
+    return np.asarray(sum(images), np.float32)

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.depth.motion.dense_flow import Match, pixel_grid
-from stages.depth.motion.gates import Figures
-from stages.depth.motion.keyframes import OVERLAP, choose_keyframes, split_into_chunks
+from stages.depth.motion.chunks import MappedChunk, join_reconstructions, longest_run
+from stages.depth.motion.dense_flow import FlowMatch, pixel_grid
+from stages.depth.motion.gates import ReconstructionFigures
+from stages.depth.motion.keyframes import CHUNK_OVERLAP, choose_keyframes, split_into_chunks
 from stages.depth.motion.mapping import Reconstruction
-from stages.depth.motion.odometry import lift
+from stages.depth.motion.observing import follow_rotations
+from stages.depth.motion.odometry import lift_smooth
 from stages.depth.motion.resection import resect
-from stages.depth.motion.stretches import Stretch, join, longest_run
-from stages.depth.motion.triangulation import choose_partners, triangulate
-from stages.depth.plane import plane_depth, rotations
+from stages.depth.motion.triangulation import choose_partners, triangulate_depth
+from stages.depth.plane import plane_depth
 from tests.stages.depth.synthetic import path, tracks_of
 from videolift.geometry import invert_pose, pinhole, project, transform, unproject
 
@@ -44,7 +45,7 @@ def matches_of(frame, depth, T_camera_world, partners, K=K, off_px=0.0):
         )
         uv[..., 0] += off_px * (number % 2)
         inside = ((uv > 1) & (uv < [depth.shape[1] - 2, depth.shape[0] - 2])).all(-1)
-        out.append((j, Match(uv.astype(np.float32), inside, inside)))
+        out.append((j, FlowMatch(uv.astype(np.float32), inside, inside)))
     return out
 
 
@@ -62,7 +63,7 @@ def test_exact_flow_gives_exact_depth(seed):
     v, u = np.mgrid[: SIZE[1], : SIZE[0]]
     relief = 1.0 + 0.2 * np.sin(u / 9) * np.cos(v / 7)
     T = general_motion(seed)
-    depth = triangulate(matches_of(2, relief, T, [0, 1, 3, 4]), 2, T, K, 0.3)
+    depth = triangulate_depth(matches_of(2, relief, T, [0, 1, 3, 4]), 2, T, K, 0.3)
     valid = depth > 0
     assert valid.mean() > 0.3
     assert np.abs(depth[valid] / relief[valid] - 1).max() < 2e-3
@@ -72,7 +73,7 @@ def test_two_focal_lengths_are_respected(relief):
     stretched = K.copy()
     stretched[1, 1] *= 1.2
     T = general_motion(1)
-    depth = triangulate(matches_of(2, relief, T, [0, 1, 3, 4], stretched), 2, T, stretched, 0.3)
+    depth = triangulate_depth(matches_of(2, relief, T, [0, 1, 3, 4], stretched), 2, T, stretched, 0.3)
     assert np.abs(depth[depth > 0] / relief[depth > 0] - 1).max() < 2e-3
 
 
@@ -80,7 +81,7 @@ def test_what_moves_by_itself_is_invalid(relief):
     moves = np.zeros(SIZE[::-1], bool)
     moves[15:35, 20:45] = True
     T = general_motion(1)
-    depth = triangulate(matches_of(2, relief, T, [0, 1, 3, 4], off_px=6.0 * moves), 2, T, K, 0.3)
+    depth = triangulate_depth(matches_of(2, relief, T, [0, 1, 3, 4], off_px=6.0 * moves), 2, T, K, 0.3)
     assert (depth[moves] > 0).mean() < 0.02
     assert (depth[~moves] > 0).mean() > 0.5
 
@@ -89,12 +90,12 @@ def test_depth_too_uncertain_is_invalid_and_not_filled_in(relief):
     """With a hundredth of the motion the same flow says nothing."""
     T = general_motion(1)
     T[:, :3, 3] = T[2, :3, 3] + 0.01 * (T[:, :3, 3] - T[2, :3, 3])
-    assert (triangulate(matches_of(2, relief, T, [0, 1, 3, 4]), 2, T, K, 0.08) == 0).all()
+    assert (triangulate_depth(matches_of(2, relief, T, [0, 1, 3, 4]), 2, T, K, 0.08) == 0).all()
 
 
 def test_one_view_is_no_triangulation(relief):
     T = general_motion(1)
-    assert triangulate(matches_of(2, relief, T, [0]), 2, T, K, 0.3) is None
+    assert triangulate_depth(matches_of(2, relief, T, [0]), 2, T, K, 0.3) is None
 
 
 def test_partners_are_the_nearest_in_time_that_are_far_enough_apart():
@@ -130,11 +131,11 @@ def test_points_that_agree_on_nothing_give_no_pose():
 
 def stretch(T_camera_world, keyframes, points, ids):
     """A stretch of a clip as a mapper gives it."""
-    figures = Figures(1.0, 0.4, 60.0, len(ids), 50.0)
+    figures = ReconstructionFigures(1.0, 0.4, 60.0, len(ids), 50.0)
     model = Reconstruction(
         np.array(keyframes), T_camera_world[keyframes], K, np.array(ids, np.int32), points[ids], figures, "global"
     )
-    return Stretch(list(keyframes), model)
+    return MappedChunk(list(keyframes), model)
 
 
 def moved(part, seed):
@@ -154,7 +155,7 @@ def moved(part, seed):
         model.figures,
         model.mapper,
     )
-    return Stretch(part.keyframes, changed)
+    return MappedChunk(part.keyframes, changed)
 
 
 @settings(max_examples=20)
@@ -164,7 +165,7 @@ def test_stretches_are_joined_in_one_world_and_one_unit(seed):
     T, points = general_motion(seed, 30), rng.normal(size=(200, 3))
     first = stretch(T, range(18), points, range(120))
     second = stretch(T, range(12, 30), points, range(60, 200))
-    joined = join(first.model, moved(second, seed).model)
+    joined = join_reconstructions(first.model, moved(second, seed).model)
     assert np.allclose(joined.T_camera_world, T[12:30], atol=1e-6)
     assert np.allclose(joined.points_world, points[60:200], atol=1e-6)
 
@@ -173,8 +174,8 @@ def test_stretches_that_share_too_little_or_disagree_stay_apart():
     rng = np.random.default_rng(0)
     T, points = general_motion(0, 30), rng.normal(size=(200, 3))
     first, second = stretch(T, range(18), points, range(120)), stretch(T, range(12, 30), points, range(60, 200))
-    assert join(first.model, stretch(T, range(12, 30), points, range(100, 200)).model) is None
-    assert join(first.model, stretch(T, range(12, 30), rng.normal(size=(200, 3)), range(60, 200)).model) is None
+    assert join_reconstructions(first.model, stretch(T, range(12, 30), points, range(100, 200)).model) is None
+    assert join_reconstructions(first.model, stretch(T, range(12, 30), rng.normal(size=(200, 3)), range(60, 200)).model) is None
     assert len(longest_run([first, second])) == 2
     gap = stretch(T, range(20, 30), points, range(60, 200))
     assert [part.keyframes[0] for part in longest_run([first, gap])] == [0]
@@ -191,7 +192,7 @@ def test_chunks_overlap_and_cover_everything():
     for count in (1, 30, 200, 375, 376, 2500):
         chunks = split_into_chunks(list(range(count)))
         assert sorted({k for chunk in chunks for k in chunk}) == list(range(count))
-        assert all(len(set(a) & set(b)) >= min(OVERLAP, count) for a, b in zip(chunks[:-1], chunks[1:], strict=True))
+        assert all(len(set(a) & set(b)) >= min(CHUNK_OVERLAP, count) for a, b in zip(chunks[:-1], chunks[1:], strict=True))
         assert max(len(chunk) for chunk in chunks) < 300
 
 
@@ -227,7 +228,7 @@ def test_a_turning_camera_sees_the_same_plane(seed):
 
 def test_rotations_are_world_to_camera_and_do_not_drift():
     camera = path(120, turn=0.002)
-    T, valid = rotations(tracks_of(camera, noise_px=0.2), pinhole(430, 512, 384))
+    T, valid = follow_rotations(tracks_of(camera, noise_px=0.2), pinhole(430, 512, 384))
     assert valid.all()
     off = T[:, :3, :3] @ np.swapaxes(camera[:, :3, :3], 1, 2)
     assert np.degrees(Rotation.from_matrix(off).magnitude()).max() < 0.05
@@ -239,7 +240,7 @@ def test_a_corner_on_an_edge_of_depth_is_not_lifted():
     depth[:, 32:] = 2.0
     depth[:10] = 0
     uv = np.array([[10, 20], [31, 20], [33, 20], [40, 20], [10, 5]], np.float32)
-    points, smooth = lift(uv, depth, K)
+    points, smooth = lift_smooth(uv, depth, K)
     assert smooth.tolist() == [True, False, True, True, False]
     assert np.allclose(project(points[smooth], K), uv[smooth], atol=1e-4)
     assert points[3, 2] == 2.0

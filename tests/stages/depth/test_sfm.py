@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import follow_features
+from stages.depth.motion.gates import Motion
 from stages.depth.motion.grey import GreyFrames
-from stages.depth.motion.trajectory import Trajectory, solve_trajectory
+from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.sfm import SfmDepth
 from stages.sample import render
 from tests.stages.depth.motion.test_features import texture
@@ -103,9 +105,10 @@ def test_a_refused_reconstruction_leaves_no_pose_and_every_reason(small, make_cl
 def solve(truth, folder, seed=0):
     size = (truth.rgb.shape[2], truth.rgb.shape[1])
     tracks = follow_features(GreyFrames(truth.rgb), 900, lambda k: None)
-    K = pinhole(0.85 * max(size), *size)
+    start = CameraPath.standing(len(tracks), pinhole(0.85 * max(size), *size), "assumed")
+    motion = Motion(gap=20, motion_px=10.0, rotation_px=3.0, focal_px=start.K[0, 0])
     return solve_trajectory(
-        tracks, size, K, given=False, rotation_px=3.0, settings=SfmSettings(), seed=seed, folder=folder, progress=lambda: None
+        tracks, size, start, fixed=False, motion=motion, settings=SfmSettings(), seed=seed, folder=folder, progress=lambda: None
     )
 
 
@@ -115,7 +118,7 @@ def test_mapping_twice_gives_equal_bytes_and_survives_being_saved(small, tmp_pat
     assert first.K.tobytes() == second.K.tobytes()
     np.savez(tmp_path / "saved.npz", **first.to_arrays())
     with np.load(tmp_path / "saved.npz", allow_pickle=False) as arrays:
-        again = Trajectory.from_arrays(dict(arrays))
+        again = CameraPath.from_arrays(dict(arrays))
     assert again.figures == first.figures
     assert again.notes == first.notes
     assert np.array_equal(again.scene_depth, first.scene_depth)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.steady_scale import log_factors, ranges, sample, triangulate
+from stages.depth.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
 from videolift.geometry import invert_pose, pinhole, project, transform
 
 K = pinhole(200.0, 192, 144)
@@ -37,7 +37,7 @@ def test_without_any_corner_nothing_is_changed():
 def test_turning_the_camera_changes_z_but_not_the_range():
     point = np.array([[0.3, 0.1, 1.0]])
     turned = transform(_turn(0.3), point)
-    values = [ranges(project(p, K), p[:, 2], K)[0] for p in (point, turned)]
+    values = [corner_ranges(project(p, K), p[:, 2], K)[0] for p in (point, turned)]
     assert values[0] == pytest.approx(values[1])
     assert point[0, 2] != pytest.approx(turned[0, 2])
 
@@ -45,7 +45,7 @@ def test_turning_the_camera_changes_z_but_not_the_range():
 def test_invalid_depth_is_not_sampled():
     depth = np.ones((4, 6), np.float16)
     depth[1, 2] = 0
-    assert np.isnan(sample(depth, np.array([[2.2, 0.8], [3.0, 1.0]], np.float32))).tolist() == [True, False]
+    assert np.isnan(depth_at_corners(depth, np.array([[2.2, 0.8], [3.0, 1.0]], np.float32))).tolist() == [True, False]
 
 
 def _turn(angle):
@@ -66,7 +66,7 @@ def test_points_are_triangulated_and_what_moves_is_left_out():
     E = np.tile(np.eye(4), (12, 1, 1))
     E[:, 0, 3] = 0.02 * np.arange(12)
     moving = [points + np.where(np.arange(40)[:, None] < 5, [0, 0.02 * k, 0], 0) for k in range(12)]
-    found = triangulate(_tracks(moving, E), E, np.ones(12, bool), K)
+    found = triangulate_corners(_tracks(moving, E), E, np.ones(12, bool), K)
     assert set(found) == set(range(5, 40))
     for corner, point in found.items():
         np.testing.assert_allclose(point, points[corner], atol=1e-3)
@@ -75,5 +75,5 @@ def test_points_are_triangulated_and_what_moves_is_left_out():
 def test_a_camera_that_only_turns_triangulates_nothing():
     points = np.random.default_rng(1).uniform([-0.2, -0.2, 0.8], [0.2, 0.2, 1.6], (40, 3))
     E = np.stack([_turn(0.01 * k) for k in range(12)])
-    assert triangulate(_tracks([points] * 12, E), E, np.ones(12, bool), K) == {}
+    assert triangulate_corners(_tracks([points] * 12, E), E, np.ones(12, bool), K) == {}
     assert np.isfinite(invert_pose(E)).all()

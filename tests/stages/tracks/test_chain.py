@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.tracks.chain import DenseFlow, lift, sample
+from stages.optical_flow import sample_bilinear
+from stages.tracks.chain import DenseFlow, lift_nearest
 from videolift.config import FlowSettings
 from videolift.geometry import project
 
@@ -73,21 +74,21 @@ def test_flow_is_the_same_with_any_number_of_threads():
 def test_any_number_of_points_can_be_sampled(count):
     image = np.stack(np.meshgrid(np.arange(50.0), np.arange(40.0)), -1).astype(np.float32)
     uv = np.random.default_rng(0).uniform(0, 39, (count, 2)).astype(np.float32)
-    assert sample(image, uv).shape == (count, 2)
-    assert np.abs(sample(image, uv) - uv).max(initial=0) < 0.05
+    assert sample_bilinear(image, uv).shape == (count, 2)
+    assert np.abs(sample_bilinear(image, uv) - uv).max(initial=0) < 0.05
 
 
 def test_depth_is_not_mixed_across_an_edge():
     depth = np.full((120, 160), 0.5, np.float16)
     depth[:, 80:] = 2.0
-    xyz, valid = lift(np.array([[79.4, 60.0], [79.6, 60.0]]), depth, K)
+    xyz, valid = lift_nearest(np.array([[79.4, 60.0], [79.6, 60.0]]), depth, K)
     assert valid.all()
     assert xyz[:, 2].tolist() == [0.5, 2.0]
 
 
 def test_lifted_points_lie_behind_their_pixels():
     uv = np.random.default_rng(0).uniform(0, 119, (50, 2))
-    xyz, valid = lift(uv, np.full((120, 160), 0.7, np.float32), K)
+    xyz, valid = lift_nearest(uv, np.full((120, 160), 0.7, np.float32), K)
     assert valid.all()
     assert np.allclose(project(xyz, K), uv, atol=1e-9)
 
@@ -97,6 +98,6 @@ def test_points_without_depth_or_outside_the_image_are_invalid():
     depth[60, 80] = 0
     depth[60, 90] = np.inf
     uv = np.array([[80.0, 60], [90, 60], [-0.6, 60], [159.6, 60], [100, -3], [159.4, 119.4]])
-    xyz, valid = lift(uv, depth, K)
+    xyz, valid = lift_nearest(uv, depth, K)
     assert valid.tolist() == [False, False, False, False, False, True]
     assert np.isnan(xyz[:5]).all()

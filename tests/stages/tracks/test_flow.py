@@ -9,7 +9,7 @@ from stages.backend import Inputs
 from stages.sample.artifacts import write_truth_artifacts
 from stages.tracks.chain import DenseFlow, FlowPair
 from stages.tracks.flow import BACKEND, track_windows
-from stages.tracks.queries import Queries, make
+from stages.tracks.queries import Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts import Clip, Depth, DepthWriter, Tracks
 from videolift.config import FlowSettings, TracksSettings
@@ -32,7 +32,7 @@ def windows_of(truth, starts, *, points=3000, E=None, depth=None):
     scene = LiftingScene(truth.depth_m if depth is None else depth, truth.K, truth.T_camera_world if E is None else E)
 
     def queries(start):
-        return make(block, video="v", window_start=start, size_px=size, mask=truth.instance[start])
+        return window_queries(block, video="v", window_start=start, size_px=size, mask=truth.instance[start])
 
     return list(track_windows(truth.rgb, starts, L, DenseFlow(FlowSettings(), size), scene, queries))
 
@@ -219,7 +219,7 @@ def test_the_artifact_holds_every_point_with_its_flags(tmp_path, files, small_tr
         assert tracks.window_start.tolist() == [0, 5, 10]
         assert {tracks.attrs[key] for key in ("backend", "query")} == {"flow", "grid"}
         assert (tracks.attrs["window_length"], tracks.attrs["stride"], tracks.attrs["seed"]) == (10, 5, 0)
-        asked = len(make(settings(), video="clip", window_start=0, size_px=(192, 144), mask=None))
+        asked = len(window_queries(settings(), video="clip", window_start=0, size_px=(192, 144), mask=None))
         window = tracks[1]
         assert window.xyz_cam0.shape == (10, asked, 3)
         assert window.frames_tracked == 10

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.tracks.queries import at_random, eroded, generator, grid, in_mask, make
+from stages.tracks.queries import at_random, eroded, generator, grid_pixels, in_mask, window_queries
 from videolift.config import TracksSettings
 from videolift.errors import BadInput
 
@@ -25,25 +25,26 @@ def two_boxes():
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 6000))
 def test_a_grid_lies_on_different_pixels_of_the_image(width, height, points):
-    uv = grid(width, height, points)
+    uv = grid_pixels(width, height, points)
     assert len(np.unique(uv, axis=0)) == len(uv) >= 1
     assert (uv >= 0).all()
     assert (uv < [width, height]).all()
 
 
 def test_a_grid_has_about_as_many_points_as_asked_for():
-    assert 0.9 * 3000 < len(grid(512, 384, 3000)) < 1.1 * 3000
+    assert 0.9 * 3000 < len(grid_pixels(512, 384, 3000)) < 1.1 * 3000
 
 
 def test_a_grid_leaves_equal_margins():
-    uv = grid(512, 384, 3000)
+    uv = grid_pixels(512, 384, 3000)
     assert np.abs(uv.min(0) - ([511, 383] - uv.max(0))).max() <= 1
 
 
 @pytest.mark.parametrize("query", ["random", "mask"])
 def test_a_resumed_window_asks_for_the_same_points(query):
     first, again = (
-        make(settings(query=query, points=50), video="v", window_start=4, size_px=SIZE, mask=two_boxes()) for _ in range(2)
+        window_queries(settings(query=query, points=50), video="v", window_start=4, size_px=SIZE, mask=two_boxes())
+        for _ in range(2)
     )
     assert np.array_equal(first.uv_px, again.uv_px)
 
@@ -51,7 +52,9 @@ def test_a_resumed_window_asks_for_the_same_points(query):
 @pytest.mark.parametrize("change", [{"seed": 8}, {"video": "w"}, {"window_start": 5}])
 def test_seed_video_and_window_each_draw_other_points(change):
     def draw(seed=7, video="v", window_start=4):
-        return make(settings(query="random", points=50, seed=seed), video=video, window_start=window_start, size_px=SIZE, mask=None)
+        return window_queries(
+            settings(query="random", points=50, seed=seed), video=video, window_start=window_start, size_px=SIZE, mask=None
+        )
 
     assert not np.array_equal(draw().uv_px, draw(**change).uv_px)
 
@@ -77,18 +80,18 @@ def test_a_mask_is_not_eroded_at_the_border_of_the_image():
 
 def test_labels_are_the_mask_ids_under_the_points():
     mask = two_boxes()
-    queries = make(settings(points=500), video="v", window_start=0, size_px=SIZE, mask=mask)
+    queries = window_queries(settings(points=500), video="v", window_start=0, size_px=SIZE, mask=mask)
     column, row = queries.uv_px.astype(int).T
     assert set(queries.label) == {0, 3, 9}
     assert np.array_equal(queries.label, mask[row, column])
 
 
 def test_an_empty_mask_gives_no_points():
-    queries = make(settings(query="mask"), video="v", window_start=0, size_px=SIZE, mask=np.zeros((48, 64), np.uint8))
+    queries = window_queries(settings(query="mask"), video="v", window_start=0, size_px=SIZE, mask=np.zeros((48, 64), np.uint8))
     assert len(queries) == 0
 
 
 def test_asking_for_points_in_a_mask_without_one_is_refused():
     with pytest.raises(BadInput, match="no mask") as error:
-        make(settings(query="mask"), video="v", window_start=0, size_px=SIZE, mask=None)
+        window_queries(settings(query="mask"), video="v", window_start=0, size_px=SIZE, mask=None)
     assert error.value.code == "no_mask"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import Figures, fit_rotation, measure_motion, plausible_cameras, refusal
+from stages.depth.motion.gates import ReconstructionFigures, fit_rotation, measure_motion, plausible_cameras, refusal
 from tests.stages.depth.synthetic import SIZE, K, path, tracks_of
 from videolift.config import SfmSettings
 from videolift.geometry import pinhole
@@ -65,7 +65,7 @@ def test_the_rotation_found_maps_view_a_to_view_b():
     assert left_px.max() < 0.01
 
 
-BELIEVED = Figures(registered_share=1.0, reproj_px=0.4, fov_deg=60.0, points=1200, parallax_px=100.0)
+BELIEVED = ReconstructionFigures(registered_share=1.0, reproj_px=0.4, fov_deg=60.0, points=1200, parallax_px=100.0)
 
 
 @pytest.mark.parametrize(
