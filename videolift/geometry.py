@@ -31,19 +31,20 @@ def invert_pose(T: ArrayLike) -> Float:
 def transform(T_a_b: ArrayLike, points_b: ArrayLike) -> Float:
     """``points_b`` (..., N, 3) seen from frame a (..., N, 3), for ``T_a_b`` (..., 4, 4)."""
     T, points = np.asarray(T_a_b), np.asarray(points_b)
-    return points @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3]
+    moved: Float = points @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3]
+    return moved
 
 
 def T_cam0_camk(T_camera_world: ArrayLike) -> Float:
     """Poses of a window's cameras in its first camera: ``E_0 @ inv(E_k)`` for ``T_camera_world`` (L, 4, 4)."""
     E = np.asarray(T_camera_world, dtype=np.float64)
-    return E[0] @ invert_pose(E)
+    return np.asarray(E[0] @ invert_pose(E))
 
 
 def T_camk_cam0(T_camera_world: ArrayLike) -> Float:
     """The inverse of `T_cam0_camk`, ``E_k @ inv(E_0)``: extrinsics of a window whose world is its first camera."""
     E = np.asarray(T_camera_world, dtype=np.float64)
-    return E @ invert_pose(E[0])
+    return np.asarray(E @ invert_pose(E[0]))
 
 
 def resize_intrinsics(K: ArrayLike, size_from: tuple[int, int], size_to: tuple[int, int]) -> Float:
@@ -64,13 +65,6 @@ def crop_intrinsics(K: ArrayLike, left_px: float, top_px: float) -> Float:
     out = np.array(K, dtype=np.float64)
     out[..., 0, 2] -= left_px
     out[..., 1, 2] -= top_px
-    return out
-
-
-def mirror_intrinsics(K: ArrayLike, width_px: int) -> Float:
-    """``K`` (..., 3, 3) of the image flipped left to right: c' = (W - 1) - c."""
-    out = np.array(K, dtype=np.float64)
-    out[..., 0, 2] = (width_px - 1) - out[..., 0, 2]
     return out
 
 
@@ -133,12 +127,12 @@ def rotation_from_6d(six: ArrayLike) -> Float:
 
 def mirror_rotation(R: ArrayLike) -> Float:
     """``M R M`` for rotations (..., 3, 3): a right hand's rotation as that of its mirror image, a left hand, and back."""
-    return MIRROR_X @ np.asarray(R, np.float64) @ MIRROR_X
+    return np.asarray(MIRROR_X @ np.asarray(R, np.float64) @ MIRROR_X)
 
 
 def mirror_points(points: ArrayLike) -> Float:
     """``M x`` for points (..., 3)."""
-    return np.asarray(points, np.float64) * np.array([-1.0, 1.0, 1.0])
+    return np.asarray(np.asarray(points, np.float64) * np.array([-1.0, 1.0, 1.0]))
 
 
 def is_rotation(R: ArrayLike, tolerance: float = 1e-4) -> NDArray[np.bool_]:
@@ -147,7 +141,8 @@ def is_rotation(R: ArrayLike, tolerance: float = 1e-4) -> NDArray[np.bool_]:
     finite = np.isfinite(R).all((-1, -2))
     safe = np.where(finite[..., None, None], R, 0.0)
     off = np.abs(safe @ np.swapaxes(safe, -1, -2) - np.eye(3)).max((-1, -2))
-    return finite & (off < tolerance) & (np.abs(np.linalg.det(safe) - 1.0) < tolerance)
+    rotation: NDArray[np.bool_] = finite & (off < tolerance) & (np.abs(np.linalg.det(safe) - 1.0) < tolerance)
+    return rotation
 
 
 def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Float:
@@ -163,7 +158,7 @@ def slerp(times: ArrayLike, rotations: ArrayLike, at: ArrayLike) -> Float:
     from scipy.spatial.transform import Rotation, Slerp
 
     times, at = np.asarray(times, np.float64), np.asarray(at, np.float64)
-    return Slerp(times, Rotation.from_matrix(np.asarray(rotations, np.float64)))(at).as_matrix()
+    return np.asarray(Slerp(times, Rotation.from_matrix(np.asarray(rotations, np.float64)))(at).as_matrix())
 
 
 def kabsch(points_from: ArrayLike, points_to: ArrayLike, weights: ArrayLike | None = None) -> tuple[Float, float]:

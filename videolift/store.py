@@ -29,6 +29,7 @@ from videolift.hdf5_output import HDF5Output
 OWN_ATTRIBUTES = frozenset({"format", "version", "complete"})
 """What this module adds to a file's own attributes."""
 _JSON = "json:"
+_MAX_ATTRIBUTE_BYTES = 16 << 20
 _SURROGATES = re.compile("[\ud800-\udfff]")
 LIBVER = ("v110", "v110")
 """HDF5 1.10 and later can read our files; ``latest`` may be unreadable for a collaborator's library."""
@@ -151,11 +152,14 @@ def open_hdf5(path: Path, file_format: str, version: int) -> h5py.File:
         raise CorruptFile(f"{path}: no such file") from error
     except OSError as error:
         raise CorruptFile(f"{path}: not a readable HDF5 file: {error}") from error
-    problem = _problem(file, file_format, version)
-    if problem is None:
-        return file
-    file.close()
-    raise CorruptFile(f"{path}: {problem}")
+    try:
+        problem = _problem(file, file_format, version)
+        if problem is not None:
+            raise CorruptFile(f"{path}: {problem}")
+    except CorruptFile:
+        file.close()
+        raise
+    return file
 
 
 def read_hdf5(dataset: h5py.Dataset, where: Any = ...) -> NDArray[Any]:
@@ -187,12 +191,35 @@ def write_attribute(node: h5py.HLObject, name: str, value: Any) -> None:
 
 
 def read_attributes(node: h5py.HLObject) -> dict[str, Any]:
-    """All attributes as `write_attribute` was given them."""
-    return {name: from_attribute(value) for name, value in node.attrs.items()}
+    """All attributes as `write_attribute` was given them; raises as `read_attribute`."""
+    return {name: read_attribute(node, name) for name in node.attrs}
 
 
-def from_attribute(value: Any) -> Any:
-    """One attribute's value as `write_attribute` was given it."""
+def read_attribute(node: h5py.HLObject, name: str, default: Any = None) -> Any:
+    """One attribute as `write_attribute` was given it; ``default`` where there is none. An array's may be an array.
+
+    Raises:
+        CorruptFile: it cannot be read, or is of a type that `write_attribute` does not write.
+    """
+    key = name.encode()  # h5py's attrs take five times as long, which is most of what indexing a dataset costs
+    try:
+        try:
+            attribute = h5py.h5a.open(node.id, key)
+        except KeyError:  # it is not there, or it is and cannot be opened
+            if h5py.h5a.exists(node.id, key):
+                raise
+            return default
+        dtype, shape = attribute.dtype, attribute.shape
+        if dtype.kind not in "Siuf" or attribute.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
+            raise ValueError(f"it is {dtype} {shape}")
+        value = np.empty(shape, dtype)
+        attribute.read(value)
+        return _decoded(value[()])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise CorruptFile(f"{node.file.filename}: attribute {name} cannot be read: {error}") from error
+
+
+def _decoded(value: Any) -> Any:
     if isinstance(value, (bytes, np.bytes_)):
         text = value.decode()
         return json.loads(text.removeprefix(_JSON)) if text.startswith(_JSON) else text
@@ -200,12 +227,9 @@ def from_attribute(value: Any) -> Any:
 
 
 def _problem(file: h5py.File, file_format: str, version: int) -> str | None:
-    try:
-        attributes = read_attributes(file)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        return f"attributes cannot be read: {error}"
-    if attributes.get("format") != file_format:
-        return f"format is {attributes.get('format')!r}, expected {file_format!r}"
-    if attributes.get("version") != version:
-        return f"version is {attributes.get('version')}, this videolift reads {version}"
-    return None if attributes.get("complete") == 1 else "not complete: its writer was stopped"
+    found = [read_attribute(file, name) for name in ("format", "version", "complete")]
+    if found[0] != file_format:
+        return f"format is {found[0]!r}, expected {file_format!r}"
+    if found[1] != version:
+        return f"version is {found[1]}, this videolift reads {version}"
+    return None if found[2] == 1 else "not complete: its writer was stopped"

@@ -90,4 +90,5 @@ class Depth(Artifact):
     @property
     def scale(self) -> Scale:
         """metric, hand, arbitrary or assumed."""
-        return self.attrs["scale"]
+        scale: Scale = self.attrs["scale"]
+        return scale

@@ -37,10 +37,9 @@ def verify(
 ) -> None:
     """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
     from videolift.dataset.verify import as_json as rows
-    from videolift.dataset.verify import check_public
-    from videolift.dataset.verify import verify as check
+    from videolift.dataset.verify import check_public, verify_path
 
-    found = check(path)
+    found = verify_path(path)
     if public:
         report = check_public(path)
         found += report.findings

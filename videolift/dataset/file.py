@@ -1,61 +1,62 @@
 """One packaged file, opened lazily for random access, whatever its storage profile.
 
 Arrays come as the default profile holds them: JPEG frames and 16-bit displacements of ``tiny`` are decoded, arrays of ``fast`` are
-read through a memory map. Opening reads three attributes and nothing else.
+read through a memory map. Opening reads a few attributes and nothing else. The file need not be trusted: see
+`videolift.dataset.stored`.
 """
 
 from __future__ import annotations
 
-import mmap
+import math
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import h5py
-import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, METRE_SCALES
-from videolift.dataset.profiles import JPEG_BYTES, JPEG_OFFSETS, UNIT, decode_16_bit, decode_jpeg
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, GROUP_OF_PART, METRE_SCALES
+from videolift.dataset.profiles import PROFILES
+from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
-from videolift.store import from_attribute, read_hdf5
 
-_CACHED_BYTES = 1 << 20
-"""Arrays up to this size are read once and kept while the file is open."""
-
-Frames = slice | NDArray[np.integer]
+FrameIndex = slice | NDArray[np.integer]
+Value = TypeVar("Value")
+_MAX_FRAMES = 1 << 32
 
 
 class PackagedFile:
     """Random access to one packaged file; a context manager. Not for use in two threads at once.
 
+    Args:
+        path: of the file.
+        checked: for files of the ``fast`` profile, whose arrays HDF5 does not check: compare each array with its checksum when it
+            is first read. That reads the whole array once.
+
     Raises:
-        CorruptFile: missing, truncated, not complete, of another format or version; on reading, when a checksum does not match.
+        CorruptFile: missing, truncated, not complete, of another format or version; on reading, when a checksum does not match or
+            the file is not what it says it is.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, checked: bool = False) -> None:
         self.path = Path(path)
+        self.stored = StoredArrays(self.path, DATASET_FORMAT, DATASET_VERSION, checked=checked)
+        """Its arrays as its profile stores them."""
         try:
-            self._file = h5py.File(self.path, "r", locking=False)
-            attributes = [self.attribute(name) for name in ("format", "version", "complete")]
-        except OSError as error:
-            raise CorruptFile(f"{self.path}: not a readable packaged file: {error}") from error
-        if attributes != [DATASET_FORMAT, DATASET_VERSION, 1]:
-            self._file.close()
-            raise CorruptFile(
-                f"{self.path}: format, version, complete are {attributes}, expected {[DATASET_FORMAT, DATASET_VERSION, 1]}"
-            )
-        self._datasets: dict[str, h5py.Dataset | None] = {}
-        self._whole: dict[str, NDArray[Any]] = {}
-        self._map: mmap.mmap | None = None
+            name = self.attribute_of_type("profile", str)
+            if name not in PROFILES:
+                raise CorruptFile(f"{self.path}: profile is {name!r}, this videolift reads {', '.join(PROFILES)}")
+        except CorruptFile:
+            self.close()
+            raise
+        self.profile = PROFILES[name]
+        self.stored.fields = {field.name: field for field in self.profile.fields}
 
     def close(self) -> None:
         """Closes the file; safe to call twice. Arrays returned earlier stay valid."""
-        self._whole, self._datasets, self._map = {}, {}, None
-        self._file.close()
+        self.stored.close()
 
     def __enter__(self) -> Self:
         return self
@@ -68,79 +69,125 @@ class PackagedFile:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute, decoded."""
-        key = name.encode()  # h5py's attrs take five times as long, which is most of what indexing a file costs
-        try:
-            attribute = h5py.h5a.open(self._file.id, key)
-        except KeyError:
-            return default
-        value = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(value)
-        return from_attribute(value[()])
+        return self.stored.attribute(name, default)
+
+    def attributes(self) -> dict[str, Any]:
+        """All attributes, decoded."""
+        return self.stored.attributes()
+
+    def attribute_of_type(self, name: str, kind: type[Value]) -> Value:
+        """One attribute that must be there.
+
+        Raises:
+            CorruptFile: missing, or of another type.
+        """
+        value = self.attribute(name)
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kind):
+            raise CorruptFile(f"{self.path}: attribute {name} is {value!r:.100}, expected {kind.__name__}")
+        return value
+
+    @cached_property
+    def scale(self) -> str:
+        """What lengths are worth; metres for `METRE_SCALES`."""
+        return self.attribute_of_type("scale", str)
 
     @cached_property
     def depth_range_m(self) -> tuple[float, float] | None:
         """(depth_min, depth_max) where lengths are metres, else None."""
-        if self.attribute("scale") not in METRE_SCALES:
+        if self.scale not in METRE_SCALES:
             return None
-        return float(self.attribute("depth_min_m")), float(self.attribute("depth_max_m"))
+        near_m, far_m = (self.attribute_of_type(name, float) for name in ("depth_min_m", "depth_max_m"))
+        if not 0 < near_m < far_m < math.inf:
+            raise CorruptFile(f"{self.path}: depth_min_m, depth_max_m are {near_m}, {far_m}")
+        return near_m, far_m
+
+    @cached_property
+    def size(self) -> int:
+        """Pixels of a side of its images."""
+        return self._count("size")
 
     @cached_property
     def window_length(self) -> int:
         """Frames per window."""
-        return int(self.attribute("window_length"))
+        return self._count("window_length")
+
+    @cached_property
+    def stride(self) -> int:
+        """Frames from one window to the next."""
+        return self._count("stride")
 
     def has(self, name: str) -> bool:
-        """True if the file holds that array (or, for ``rgb``, its JPEG form)."""
-        return self._dataset(name) is not None or (name == "rgb" and self._dataset(JPEG_OFFSETS) is not None)
+        """True if the file holds that array of the layout."""
+        return self.shape(name) is not None
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Shape of an array of the layout, None where the file does not hold it."""
+        return self.profile.shape(self.stored, name)
 
     def __len__(self) -> int:
-        return int(self._require("timestamps").shape[0])
+        shape = self.shape("timestamps")
+        if shape is None:
+            raise CorruptFile(f"{self.path}: it holds no timestamps")
+        return shape[0]
 
     @cached_property
     def window_start(self) -> NDArray[np.int64]:
         """First frames (W) of the windows; follows from the file's length (`verify` compares it with what is stored)."""
-        return window_starts(len(self), self.window_length, int(self.attribute("stride")))
+        return window_starts(len(self), self.window_length, self.stride)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """(W + 1) window w holds points offsets[w]:offsets[w + 1]; zeros without tracks."""
+        windows = len(self.window_start)
+        if not self.has("tracks/offsets"):
+            return np.zeros(windows + 1, np.int64)
+        offsets = self.array("tracks/offsets")
+        if len(offsets) != windows + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise CorruptFile(f"{self.path}: offsets do not cut points into {windows} windows")
+        return offsets
 
     @cached_property
     def points(self) -> NDArray[np.int64]:
         """Points per window (W); zeros without tracks."""
-        if not self.has("tracks/offsets"):
-            return np.zeros(len(self.window_start), np.int64)
-        offsets = self.array("tracks/offsets")
-        return np.asarray(offsets[1:] - offsets[:-1])
+        return np.diff(self.offsets)
 
     @cached_property
     def hands_whole(self) -> NDArray[np.bool_]:
         """(W, 2): left and right hand valid at every step of the window."""
-        count, length, stride = len(self.points), self.window_length, int(self.attribute("stride"))
+        count, length, stride = len(self.window_start), self.window_length, self.stride
         if not self.has("hands/valid") or not count:
             return np.zeros((count, 2), bool)
         valid = self.array("hands/valid")
+        if len(valid) != len(self):
+            raise CorruptFile(f"{self.path}: hands/valid has {len(valid)} frames, the video {len(self)}")
         reached = np.zeros((len(valid) + 1, 2), np.int64)
         np.cumsum(valid, axis=0, out=reached[1:])
         last = (count - 1) * stride + 1
         return np.asarray(reached[length : length + last : stride] - reached[:last:stride] == length)
 
     def array(self, name: str, where: Any = ...) -> NDArray[Any]:
-        """Part of an array as stored, by its name in the layout; small arrays are read once and are not writable."""
-        whole = self._whole.get(name)
-        if whole is None:
-            dataset = self._require(name)
-            if dataset.nbytes > _CACHED_BYTES:
-                return self._large(dataset, where)
-            whole = self._whole[name] = _read_whole(dataset)
-        return whole[where]
+        """Part of an array of the layout; small arrays are read once and are not writable.
 
-    def rgb(self, frames: Frames) -> NDArray[np.uint8]:
+        Raises:
+            KeyError: the file does not hold it, and does not say that it does.
+            CorruptFile: it cannot be read.
+        """
+        try:
+            return self.profile.read(self.stored, name, where)
+        except KeyError:
+            parts = self.attribute_of_type("parts", list)
+            promised = {"rgb", "timestamps"} | {GROUP_OF_PART.get(part, part) for part in parts if isinstance(part, str)}
+            if name.partition("/")[0] in promised:
+                raise CorruptFile(f"{self.path}: it holds no {name}, its parts are {parts}") from None
+            raise KeyError(f"{self.path.name} holds no {name}; its parts are {parts}") from None
+
+    def rgb(self, frames: FrameIndex) -> NDArray[np.uint8]:
         """Images u8 (n, 3, S, S)."""
-        if self._dataset("rgb") is not None:
-            return self._rows("rgb", frames)
-        offsets = self.array(JPEG_OFFSETS)
-        numbers = np.arange(len(self))[frames]
-        codes = (self.array(JPEG_BYTES, slice(offsets[t], offsets[t + 1])) for t in numbers)
-        return np.stack([decode_jpeg(code) for code in codes])
+        return self._rows("rgb", frames)
 
-    def depth(self, frames: Frames) -> NDArray[np.float32]:
+    def depth(self, frames: FrameIndex) -> NDArray[np.float32]:
         """z f32 (n, S, S), 0 invalid; clipped to the file's limits where lengths are metres."""
         z = self._rows("depth", frames).astype(np.float32)
         if self.depth_range_m is not None:
@@ -149,49 +196,21 @@ class PackagedFile:
 
     def tracks(self, window: int, run: slice = slice(None)) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         """query (N, 3), displacement (L, N, 3) and visible (L, N) of one window, or of a run of its points."""
-        offsets = self.array("tracks/offsets")
+        offsets = self.offsets
         start, stop, _ = run.indices(int(offsets[window + 1] - offsets[window]))
         part = slice(int(offsets[window]) + start, int(offsets[window]) + max(start, stop))
-        displacement = self.array("tracks/displacement", (slice(None), part))
-        if displacement.dtype == np.int16:
-            displacement = decode_16_bit(displacement, self._require("tracks/displacement").attrs[UNIT])
-        return self.array("tracks/query", part), displacement, self.array("tracks/visible", (slice(None), part))
+        both = (slice(None), part)
+        if self.shape("tracks/query") != (offsets[-1], 3):
+            raise CorruptFile(f"{self.path}: offsets end at {offsets[-1]}, tracks/query is {self.shape('tracks/query')}")
+        return self.array("tracks/query", part), self.array("tracks/displacement", both), self.array("tracks/visible", both)
 
-    def _rows(self, name: str, frames: Frames) -> NDArray[Any]:
+    def _count(self, name: str) -> int:
+        value = self.attribute_of_type(name, int)
+        if not 0 < value < _MAX_FRAMES:
+            raise CorruptFile(f"{self.path}: attribute {name} is {value}")
+        return value
+
+    def _rows(self, name: str, frames: FrameIndex) -> NDArray[Any]:
         if isinstance(frames, slice):
             return self.array(name, frames)
         return np.stack([self.array(name, int(t)) for t in frames])  # fancy indexing through h5py is slower than this
-
-    def _dataset(self, name: str) -> h5py.Dataset | None:
-        if name not in self._datasets:
-            try:  # half the cost of asking the file for it; read-only, or h5py looks shape and dtype up at every read
-                self._datasets[name] = h5py.Dataset(h5py.h5d.open(self._file.id, name.encode()), readonly=True)
-            except KeyError:
-                self._datasets[name] = None
-        return self._datasets[name]
-
-    def _require(self, name: str) -> h5py.Dataset:
-        dataset = self._dataset(name)
-        if dataset is None:
-            raise KeyError(f"{self.path.name} holds no {name}; its parts are {self.attribute('parts')}")
-        return dataset
-
-    def _large(self, dataset: h5py.Dataset, where: Any) -> NDArray[Any]:
-        if dataset.chunks is not None:
-            return read_hdf5(dataset, where)
-        if self._map is None:
-            with self.path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        view = np.ndarray(dataset.shape, dataset.dtype, self._map, dataset.id.get_offset())
-        return np.array(view[where])
-
-
-def _read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
-    """All of a small array, not writable; cheaper than through h5py's selections."""
-    out = np.empty(dataset.id.shape, dataset.id.dtype)
-    try:
-        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
-    except (OSError, RuntimeError) as error:
-        raise CorruptFile(f"{dataset.file.filename}: {dataset.name} cannot be read: {error}") from error
-    out.flags.writeable = False
-    return out

@@ -60,5 +60,13 @@ def read_index(folder: Path) -> Index:
     content = read_json(folder / "dataset.json")
     if not isinstance(content, Mapping) or content.get("format") != DATASET_FORMAT or content.get("version") != DATASET_VERSION:
         raise ConfigError(f"{folder} holds no dataset.json of videolift: name the folder that the statistics stage wrote to")
-    entries = tuple(IndexEntry(f["video"], f["file"], f["sha256"], f["split"], f) for f in content["files"])
-    return Index(folder, entries, content["statistics_group"], content)
+    try:
+        entries = tuple(IndexEntry(f["video"], f["file"], f["sha256"], f["split"], f) for f in content["files"])
+        lists = [content["statistics"], content["groups"], *(content["groups"].values())]
+        index = Index(folder, entries, content["statistics_group"], content)
+        sound = all(isinstance(e.file, str) and Path(e.file).name == e.file and {"tier", "scale"} <= set(e.about) for e in entries)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / 'dataset.json'} is damaged ({error!r}): run the statistics stage again") from error
+    if not sound or not all(isinstance(part, (list, dict)) for part in lists):
+        raise ConfigError(f"{folder / 'dataset.json'} is damaged: run the statistics stage again")
+    return index

@@ -7,6 +7,7 @@ in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics.accu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +59,8 @@ FIELDS: tuple[Field, ...] = (
 )
 """Every dataset of the ``default`` profile (CONTRACTS C). A part that a video does not have leaves its group out."""
 
+GROUP_OF_PART = {"mask": "masks"}
+"""Where a part's arrays lie, where that is not its own name."""
 METRE_SCALES = ("metric", "hand", "assumed")
 """Values of ``scale`` under which lengths are metres."""
 
@@ -93,6 +96,6 @@ class SquareView:
         offset = (0.5 - np.array([self.left_px, self.top_px])) * scale - 0.5
         return np.asarray(uv_px, np.float64) * scale + offset
 
-    def cut(self, images: NDArray) -> NDArray:
+    def cut(self, images: NDArray[Any]) -> NDArray[Any]:
         """The square out of images (n, H, W, ...), a view."""
         return images[:, self.top_px : self.top_px + self.side_px, self.left_px : self.left_px + self.side_px]

@@ -1,14 +1,17 @@
 """Storage profiles: the same packaged content as ``default`` (lossless, checked), ``fast`` (for memory maps) or ``tiny`` (lossy).
 
-`convert` rewrites a file of the default profile. ``fast`` stores every array in one piece, uncompressed, with a CRC-32 as its
-attribute instead of HDF5's checksums. ``tiny`` stores JPEG frames and 16-bit displacements, and states the errors it made.
+A profile is one class: which arrays it stores, how a file of the default profile is rewritten, and how the default profile's arrays
+are read back. ``fast`` stores every array in one piece, uncompressed, with a CRC-32 as its attribute instead of HDF5's checksums.
+``tiny`` stores JPEG frames and 16-bit displacements, and states the errors it made. A new one is a class here, its line in
+`PROFILES`, and its name in the setting ``create_h5.profile``.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import cv2
 import h5py
@@ -18,40 +21,128 @@ from numpy.typing import NDArray
 from videolift.artifacts.fields import ZSTD, Field
 from videolift.dataset.layout import FIELDS
 from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.stored import CRC32, StoredArrays
 from videolift.errors import CorruptFile
 from videolift.store import read_hdf5
 
-PROFILES = ("default", "fast", "tiny")
 JPEG_BYTES, JPEG_OFFSETS = "rgb_jpeg/bytes", "rgb_jpeg/offsets"
 JPEG_QUALITY = 95
 UNIT = "unit"
 """Attribute of 16-bit displacements: value = code * unit, per channel."""
-CRC32 = "crc32"
+MAX_SIZE_PX = 1 << 14
+"""Side of a packaged image, at most; a file that states more is not one of ours."""
+_DISPLACEMENT = "tracks/displacement"
 _JPEG_CHUNK = 1 << 16
 _PART_BYTES = 16 << 20
 _STATS = "stats/"
 
 
-def convert(source: h5py.File, target: h5py.File, profile: str, statistics: Accumulators) -> dict[str, Any]:
-    """Writes everything of ``source`` but its attributes and statistics into ``target``.
+class Profile:
+    """``default``: every array as the layout has it, in compressed chunks with checksums. The others differ from it."""
 
-    Returns:
-        Attributes that state codec parameters and errors. ``statistics`` become those of the values as stored.
-    """
-    stated: dict[str, Any] = {"profile": profile}
-    for field in FIELDS:
-        if field.name not in source or field.name.startswith(_STATS):
-            continue
-        dataset = source[field.name]
-        if profile == "fast":
-            _copy_in_one_piece(dataset, target, field)
-        elif field.name == "rgb":
-            stated |= _copy_as_jpeg(dataset, target, statistics)
-        elif field.name == "tracks/displacement":
-            stated |= _copy_as_16_bit(dataset, target, statistics)
-        else:
-            _copy_compressed(dataset, target, field)
-    return stated
+    name: ClassVar[str] = "default"
+    fields: ClassVar[tuple[Field, ...]] = FIELDS
+    """What its files may hold."""
+
+    def convert(self, source: h5py.File, target: h5py.File, statistics: Accumulators) -> dict[str, Any]:
+        """Writes everything of ``source``, a file of the default profile, but its attributes and statistics into ``target``.
+
+        Returns:
+            Attributes that state codec parameters and errors. ``statistics`` become those of the values as stored.
+        """
+        stated: dict[str, Any] = {"profile": self.name}
+        for field in FIELDS:
+            if field.name in source and not field.name.startswith(_STATS):
+                stated |= self._store(source[field.name], target, field, statistics)
+        return stated
+
+    def _store(self, dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:
+        copy = target.create_dataset(field.name, dataset.shape, dataset.dtype, **_zstd(dataset))
+        for where, part in _parts(dataset, field):
+            copy[where] = part
+        return {}
+
+    def shape(self, stored: StoredArrays, name: str) -> tuple[int, ...] | None:
+        """Shape of an array of the layout; None where the file does not hold it."""
+        return stored.shape(name)
+
+    def read(self, stored: StoredArrays, name: str, where: Any = ...) -> NDArray[Any]:
+        """Part of an array of the layout, as the default profile holds it.
+
+        Raises:
+            KeyError: the file does not hold it.
+            CorruptFile: it cannot be read or decoded.
+        """
+        return stored.read(name, where)
+
+    def tolerance(self, stored: StoredArrays, name: str) -> float:
+        """By how much values of an array may have been moved; 0 where it is exact."""
+        return 0.0
+
+
+class FastProfile(Profile):
+    """Every array in one piece, for memory maps."""
+
+    name = "fast"
+
+    def _store(self, dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:
+        copy = target.create_dataset(field.name, dataset.shape, dataset.dtype)
+        for where, part in _parts(dataset, field):
+            copy[where] = part
+        copy.attrs[CRC32] = np.uint32(_crc32_of(copy))
+        return {}
+
+
+class TinyProfile(Profile):
+    """Images as JPEG, displacements in 16 bits."""
+
+    name = "tiny"
+    fields = (
+        *(replace(field, dtype="i2") if field.name == _DISPLACEMENT else field for field in FIELDS if field.name != "rgb"),
+        Field(JPEG_BYTES, "u1", (-1,), chunk=_JPEG_CHUNK),
+        Field(JPEG_OFFSETS, "i8", (-1,)),
+    )
+
+    def _store(self, dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:
+        if field.name == "rgb":
+            return _store_as_jpeg(dataset, target, statistics)
+        if field.name == _DISPLACEMENT:
+            return _store_in_16_bits(dataset, target, field, statistics)
+        return super()._store(dataset, target, field, statistics)
+
+    def shape(self, stored: StoredArrays, name: str) -> tuple[int, ...] | None:
+        """As `Profile.shape`."""
+        if name != "rgb":
+            return stored.shape(name)
+        offsets = stored.shape(JPEG_OFFSETS)
+        return None if offsets is None else (offsets[0] - 1, 3, *2 * (_size_of(stored),))
+
+    def read(self, stored: StoredArrays, name: str, where: Any = ...) -> NDArray[Any]:
+        """As `Profile.read`."""
+        if name == "rgb":
+            return self._decode_frames(stored, where)
+        values = stored.read(name, where)
+        return _decode_16_bits(values, _unit_of(stored)) if name == _DISPLACEMENT else values
+
+    def tolerance(self, stored: StoredArrays, name: str) -> float:
+        """As `Profile.tolerance`."""
+        return float(_unit_of(stored).max()) if name == _DISPLACEMENT else 0.0
+
+    def _decode_frames(self, stored: StoredArrays, where: Any) -> NDArray[np.uint8]:
+        size, offsets = _size_of(stored), stored.read(JPEG_OFFSETS)
+        first, *rest = where if isinstance(where, tuple) else (where,)
+        numbers = np.arange(len(offsets) - 1)[first]
+        frames = np.empty((numbers.size, 3, size, size), np.uint8)
+        for frame, t in zip(frames, numbers.reshape(-1), strict=True):
+            try:
+                frame[:] = decode_jpeg(stored.read(JPEG_BYTES, slice(offsets[t], offsets[t + 1])), size)
+            except CorruptFile as error:
+                raise CorruptFile(f"{stored.path}: frame {t} of {JPEG_BYTES}: {error}") from error
+        shaped = frames.reshape(*numbers.shape, 3, size, size)
+        return shaped[(slice(None),) * numbers.ndim + tuple(rest)]
+
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (Profile(), FastProfile(), TinyProfile())}
 
 
 def _parts(dataset: h5py.Dataset, field: Field) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
@@ -66,14 +157,7 @@ def _parts(dataset: h5py.Dataset, field: Field) -> Iterator[tuple[tuple[slice, .
         yield where, read_hdf5(dataset, where)
 
 
-def _copy_in_one_piece(dataset: h5py.Dataset, target: h5py.File, field: Field) -> None:
-    copy = target.create_dataset(field.name, dataset.shape, dataset.dtype)
-    for where, part in _parts(dataset, field):
-        copy[where] = part
-    copy.attrs[CRC32] = np.uint32(crc32_of(copy))
-
-
-def crc32_of(dataset: h5py.Dataset) -> int:
+def _crc32_of(dataset: h5py.Dataset) -> int:
     """CRC-32 of a dataset's bytes in C order."""
     total, rows = 0, max(1, _PART_BYTES // max(1, dataset.nbytes // max(1, len(dataset))))
     for start in range(0, len(dataset), rows):
@@ -81,13 +165,7 @@ def crc32_of(dataset: h5py.Dataset) -> int:
     return total
 
 
-def _copy_compressed(dataset: h5py.Dataset, target: h5py.File, field: Field) -> None:
-    copy = target.create_dataset(field.name, dataset.shape, dataset.dtype, **_zstd(dataset))
-    for where, part in _parts(dataset, field):
-        copy[where] = part
-
-
-def _copy_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumulators) -> dict[str, Any]:
+def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumulators) -> dict[str, Any]:
     frames, worst, squares = len(dataset), 0, 0
     stored = target.create_dataset(JPEG_BYTES, (0,), "u1", maxshape=(None,), chunks=(_JPEG_CHUNK,), fletcher32=True)
     offsets = np.zeros(frames + 1, np.int64)
@@ -96,7 +174,7 @@ def _copy_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumula
     for t in range(frames):
         rgb = read_hdf5(dataset, t)
         code = encode_jpeg(rgb)
-        decoded = decode_jpeg(code)
+        decoded = decode_jpeg(code, rgb.shape[-1])
         difference = decoded.astype(np.int32) - rgb
         worst, squares = max(worst, int(np.abs(difference).max())), squares + int((difference**2).sum())
         statistics.add_rgb(decoded[None])
@@ -121,20 +199,32 @@ def encode_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return code
 
 
-def decode_jpeg(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Inverse of `encode_jpeg`, up to JPEG's loss.
+def decode_jpeg(code: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Inverse of `encode_jpeg`, up to JPEG's loss: u8 (3, size, size).
 
     Raises:
-        CorruptFile: no JPEG.
+        CorruptFile: not a JPEG, or not of that size.
     """
+    if _jpeg_shape(code.tobytes()) != (size, size):
+        raise CorruptFile(f"it is not a JPEG of {size} x {size} pixels")
     bgr = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise CorruptFile("a frame is no JPEG")
+    if bgr is None or bgr.shape != (size, size, 3):
+        raise CorruptFile("its JPEG cannot be decoded")
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
 
 
-def _copy_as_16_bit(dataset: h5py.Dataset, target: h5py.File, statistics: Accumulators) -> dict[str, Any]:
-    field = next(field for field in FIELDS if field.name == "tracks/displacement")
+def _jpeg_shape(code: bytes) -> tuple[int, int] | None:
+    """(height, width) that a JPEG states, without decoding it: a header may claim more pixels than there is memory."""
+    at = 2
+    while code[:2] == b"\xff\xd8" and at + 9 <= len(code) and code[at] == 0xFF:
+        marker, length = code[at + 1], int.from_bytes(code[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame, of whatever kind
+            return int.from_bytes(code[at + 5 : at + 7], "big"), int.from_bytes(code[at + 7 : at + 9], "big")
+        at += 2 + max(length, 2)
+    return None
+
+
+def _store_in_16_bits(dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:
     largest = np.zeros(3)
     if dataset.size:
         for _, part in _parts(dataset, field):
@@ -148,7 +238,7 @@ def _copy_as_16_bit(dataset: h5py.Dataset, target: h5py.File, statistics: Accumu
     for where, part in _parts(dataset, field):
         codes = np.rint(part / unit).astype(np.int16)
         copy[where] = codes
-        decoded = decode_16_bit(codes, unit)
+        decoded = _decode_16_bits(codes, unit)
         statistics.add("displacement", decoded)
         if part.size:
             worst = np.maximum(worst, np.abs(decoded - part).max((0, 1)))
@@ -162,6 +252,20 @@ def _zstd(dataset: h5py.Dataset) -> dict[str, Any]:
     return {"chunks": chunks, "fletcher32": True, "shuffle": True, **ZSTD}
 
 
-def decode_16_bit(codes: NDArray[np.int16], unit: NDArray[np.float64]) -> NDArray[np.float32]:
+def _decode_16_bits(codes: NDArray[np.int16], unit: NDArray[np.float64]) -> NDArray[np.float32]:
     """Displacements from their codes."""
     return codes.astype(np.float32) * unit.astype(np.float32)
+
+
+def _unit_of(stored: StoredArrays) -> NDArray[np.float64]:
+    unit = stored.attribute_of(_DISPLACEMENT, UNIT)
+    if not isinstance(unit, np.ndarray) or unit.shape != (3,) or not (np.isfinite(unit) & (unit > 0)).all():
+        raise CorruptFile(f"{stored.path}: {UNIT} of {_DISPLACEMENT} is {unit!r}, expected three positive numbers")
+    return unit
+
+
+def _size_of(stored: StoredArrays) -> int:
+    size = stored.attribute("size")
+    if not isinstance(size, int) or not 0 < size <= MAX_SIZE_PX:
+        raise CorruptFile(f"{stored.path}: size is {size!r}, expected 1 to {MAX_SIZE_PX} pixels")
+    return size

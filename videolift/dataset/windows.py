@@ -56,7 +56,7 @@ def kept_points(
         for axis in (0, 1):  # column by column: reducing over an axis of 2 costs several times as much
             u, x = uvd[..., axis], uv_px[..., axis]
             good &= (u >= 0) & (u < 1) & (x >= -0.5) & (x < size - 0.5)
-        kept = good.all(0) & np.asarray(visible)[0]
+        kept: Bools = good.all(0) & np.asarray(visible)[0]
         if depth_range_m is not None:
             kept &= (uvd[0, :, 2] >= depth_range_m[0]) & (uvd[0, :, 2] <= depth_range_m[1])
     return kept

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
-
 from videolift.artifacts import ArtifactWriter, Published
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, FIELDS
-from videolift.dataset.profiles import convert
+from videolift.dataset.profiles import PROFILES
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import describe_file, write_sidecar
 from videolift.errors import storage_errors_are_transient
@@ -36,7 +35,7 @@ class DatasetWriter(ArtifactWriter):
                 self._convert()
         self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
         published = super().publish()
-        with h5py.File(published.path, "r", locking=False) as file:
+        with PackagedFile(published.path) as file:
             write_sidecar(published.path, published.sha256, describe_file(file), self.statistics)
         return published
 
@@ -46,7 +45,7 @@ class DatasetWriter(ArtifactWriter):
             growing.flush()
         self._file, self._growing = None, {}
         try:
-            self.describe(**convert(plain, self._open(), self.profile, self.statistics))
+            self.describe(**PROFILES[self.profile].convert(plain, self._open(), self.statistics))
         finally:
             plain.close()
             plain_path.unlink()

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from videolift.dataset.verify import verify
+from videolift.dataset.verify import verify_path
 from videolift.dataset.writer import DatasetWriter
 from videolift.store import sha256_file
 
@@ -40,7 +40,7 @@ def package_until(step: int, run) -> bool:
 def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(package_clip, profile, every):
     old = package_clip(settings={"seed": 1, "profile": profile})[0]
     new = package_clip("new", settings={"seed": 2, "profile": profile})[0]
-    assert verify(new.path) == []
+    assert verify_path(new.path) == []
     states, step = [], 1
     while not package_until(step, lambda: package_clip(settings={"seed": 2, "profile": profile})):
         states.append(sha256_file(old.path))

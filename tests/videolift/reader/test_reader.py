@@ -68,9 +68,9 @@ def test_profiles_differ_in_size_as_meant(profiles):
 
 
 def test_large_arrays_of_fast_are_read_through_the_memory_map(profiles, monkeypatch):
-    monkeypatch.setattr("videolift.dataset.file._CACHED_BYTES", 100)
+    monkeypatch.setattr("videolift.dataset.stored._CACHED_BYTES", 100)
     monkeypatch.setattr(
-        "videolift.dataset.file.read_hdf5", lambda dataset, where=...: dataset[where] if dataset.nbytes <= 100 else 1 / 0
+        "videolift.dataset.stored.read_hdf5", lambda dataset, where=...: dataset[where] if dataset.nbytes <= 100 else 1 / 0
     )
     with PackagedFile(profiles["fast"]) as file, h5py.File(profiles["fast"], locking=False) as reference:
         np.testing.assert_array_equal(file.rgb(slice(2, 4)), reference["rgb"][2:4])

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from stages.sample import render
 from videolift.artifacts import Depth, Hands, Tracks
-from videolift.dataset.verify import verify
+from videolift.dataset.verify import verify_path
 from videolift.errors import ConfigError
 from videolift.geometry import MIRROR_X, is_rotation
 from videolift.y2r import importer as module
@@ -128,7 +128,7 @@ def test_depth_poses_and_intrinsics_are_taken_over_in_our_conventions(imported, 
 
 def test_the_imported_dataset_passes_verify_and_names_what_was_done(imported):
     report, out = imported
-    assert verify(out / "h5_dataset") == []
+    assert verify_path(out / "h5_dataset") == []
     notes = " ".join(report.imported["00042"])
     for words in ("window poses", "rotated twice", "mirrored", "2 hands were interpolated", "half a pixel", "cannot be told"):
         assert words in notes
@@ -155,7 +155,7 @@ def test_without_metres_the_unit_is_the_clips_median_depth(source, truth, tmp_pa
         xyz, uv, _ = truth.tracks(3, window.uv_px[0].astype(float).round(), LENGTH)
         np.testing.assert_allclose(window.xyz_cam0, xyz / unit, rtol=5e-3, atol=1e-3)
         np.testing.assert_allclose(window.uv_px, uv, atol=0.05)
-    assert verify(tmp_path / "out/h5_dataset") == []
+    assert verify_path(tmp_path / "out/h5_dataset") == []
 
 
 def test_windows_too_short_for_the_tracker_are_left_out(source, tmp_path, monkeypatch):
@@ -234,7 +234,7 @@ def test_a_video_of_which_only_the_packaged_file_is_left_comes_back(truth, first
     packaged_with_its_mistakes(tmp_path / "data/h5_dataset/00007.hdf5", truth, first_camera_is_the_world)
     report = import_y2r(tmp_path / "data", tmp_path / "out", scale="metric")
     assert report.left_out == {}
-    assert verify(tmp_path / "out/h5_dataset") == []
+    assert verify_path(tmp_path / "out/h5_dataset") == []
     with Depth(tmp_path / "out/depth/00007.h5") as depth:
         np.testing.assert_allclose(depth.T_camera_world, first_camera_is_the_world, atol=1e-5)
     with Tracks(tmp_path / "out/tracks_3d/00007.h5") as tracks:
@@ -256,7 +256,7 @@ def test_poses_that_do_not_agree_with_the_depth_are_left_out(truth, tmp_path):
     report = import_y2r(tmp_path / "data", tmp_path / "out", scale="metric")
     assert "camera and tracks: left out" in " ".join(report.imported["00007"])
     assert not (tmp_path / "out/tracks_3d/00007.h5").exists()
-    assert verify(tmp_path / "out/h5_dataset") == []
+    assert verify_path(tmp_path / "out/h5_dataset") == []
 
 
 LOAD = """

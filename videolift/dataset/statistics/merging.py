@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import describe_file, packed_statistics, read_sidecar
@@ -131,7 +131,7 @@ def merge_sidecars(members: Iterable[Member]) -> MergedVideos:
     return merged
 
 
-def add_file(merged: MergedVideos, member: Member, file: h5py.File) -> None:
+def add_file(merged: MergedVideos, member: Member, file: PackagedFile) -> None:
     """Adds what an open packaged file itself says, past sidecars and caches.
 
     Raises:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.errors import CorruptFile
-from videolift.store import atomic_file, open_hdf5, read_attributes, read_hdf5
+from videolift.store import atomic_file
 
 _PACKED = ("moments", "counts", "extrema", "bins", "layout")
 """In the order of their items' sizes, so that back to back each is aligned."""
@@ -48,20 +47,28 @@ def sidecar_path(packaged: Path) -> Path:
     return packaged.parent / "stats" / f"{packaged.stem}.npz"
 
 
-def describe_file(file: h5py.File) -> dict[str, Any]:
-    """What the index says of an open packaged file: counts and attributes."""
-    attributes = read_attributes(file)
+def describe_file(file: PackagedFile) -> dict[str, Any]:
+    """What the index says of a packaged file: counts and attributes.
+
+    Raises:
+        CorruptFile: something it needs is missing or of another type.
+    """
+    attributes = file.attributes()
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
-    about = _without_nan(about | {"source_sha256": attributes["source"].get("sha256")})
-    about["frames"] = int(file["timestamps"].shape[0])
-    quality = attributes.get("quality", {})
-    about["quality"] = {name: score["value"] for name, score in quality.items() if score["value"] is not None}
-    about["poor"] = sorted(name for name, score in quality.items() if score["poor"])
-    if "tracks" in file:
-        about |= {"windows": int(file["tracks/window_start"].shape[0]), "points": int(file["tracks/offsets"][-1])}
-    if "hands" in file:
-        valid = file["hands/valid"][...]
-        share = float(file["hands/interpolated"][...][valid].mean()) if valid.any() else None
+    about |= {"source_sha256": file.attribute_of_type("source", dict).get("sha256")}
+    about = {name: _without_nan(value) for name, value in about.items()}
+    about["frames"] = len(file)
+    quality = file.attribute_of_type("quality", dict) if "quality" in attributes else {}
+    try:
+        about["quality"] = {name: score["value"] for name, score in quality.items() if score["value"] is not None}
+        about["poor"] = sorted(name for name, score in quality.items() if score["poor"])
+    except (KeyError, TypeError) as error:
+        raise CorruptFile(f"{file.path}: quality is not a table of scores: {error}") from error
+    if file.has("tracks/offsets"):
+        about |= {"windows": len(file.window_start), "points": int(file.offsets[-1])}
+    if file.has("hands/valid"):
+        valid, interpolated = file.array("hands/valid"), file.array("hands/interpolated")
+        share = float(interpolated[valid].mean()) if valid.any() else None
         about |= {"hands_valid_frames": int(valid.any(1).sum()), "hands_interpolated_share": share}
     return about
 
@@ -97,7 +104,7 @@ def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
                 return Sidecar(header["about"], _cut(arrays["data"], header["arrays"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    with open_hdf5(packaged, DATASET_FORMAT, DATASET_VERSION) as file:
+    with PackagedFile(packaged) as file:
         about, packed = describe_file(file), packed_statistics(file)
     write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
     return Sidecar(about, packed)
@@ -113,12 +120,12 @@ def _cut(data: NDArray[np.uint8], shapes: dict[str, tuple[str, list[int]]]) -> d
     return out
 
 
-def packed_statistics(file: h5py.File) -> dict[str, NDArray[Any]]:
-    """The accumulators inside an open packaged file.
+def packed_statistics(file: PackagedFile) -> dict[str, NDArray[Any]]:
+    """The accumulators inside a packaged file.
 
     Raises:
         CorruptFile: absent, or a checksum does not match.
     """
-    if "stats" not in file:
-        raise CorruptFile(f"{file.filename}: it holds no statistics")
-    return {name: read_hdf5(file[f"stats/{name}"]) for name in _PACKED}
+    if not all(file.has(f"stats/{name}") for name in _PACKED):
+        raise CorruptFile(f"{file.path}: it holds no statistics")
+    return {name: file.array(f"stats/{name}") for name in _PACKED}

@@ -13,12 +13,10 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import read_index
-from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.dataset.verify.file_checks import Finding
-from videolift.store import open_hdf5, read_attributes
 
 _PATH = re.compile(r"(?<![\w:/.~-])(?:/(?:[\w.@+~-]+/)+[\w.@+~-]+|~/[\w./-]+|[A-Za-z]:\\\\?[\w\\. -]+|file://\S+)")
 _NEUTRAL = "Give neutral ids in the table's `video` column and leave names out of its other columns, then publish again."
@@ -79,12 +77,8 @@ def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
         if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
             yield path.name, path.read_text(encoding="utf-8")
     for name in files:
-        with open_hdf5(folder / name, DATASET_FORMAT, DATASET_VERSION) as file:
-            yield name, json.dumps(_plain(read_attributes(file)), ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+        with PackagedFile(folder / name) as file:
+            yield name, json.dumps(file.attributes(), ensure_ascii=False, default=str)
 
 
 def _search(name: str, text: str, needles: list[tuple[str, str]]) -> Iterator[Finding]:

@@ -16,14 +16,14 @@ from tests.videolift.dataset.conftest import write_packaged
 from tests.videolift.reader.conftest import artifacts, package_truth, profiles  # noqa: F401
 from videolift.dataset import publish_dataset
 from videolift.dataset.profiles import PROFILES
-from videolift.dataset.verify import verify
+from videolift.dataset.verify import verify_path
 from videolift.errors import CorruptFile
 from videolift.reader import PackagedFile, WindowDataset
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_good_file_has_no_findings(profiles, profile):  # noqa: F811
-    assert verify(profiles[profile]) == []
+    assert verify_path(profiles[profile]) == []
 
 
 def harm_camera_order(file):
@@ -78,7 +78,7 @@ def test_every_harm_is_found_by_its_check(profiles, tmp_path, check):  # noqa: F
     shutil.copy(profiles["default"], path)
     with h5py.File(path, "r+") as file:
         HARMS[check](file)
-    assert check in {finding.check for finding in verify(path)}
+    assert check in {finding.check for finding in verify_path(path)}
 
 
 def test_an_array_of_another_length_is_found(profiles, tmp_path):  # noqa: F811
@@ -87,7 +87,7 @@ def test_an_array_of_another_length_is_found(profiles, tmp_path):  # noqa: F811
     with h5py.File(path, "r+") as file:
         file["hands/score"].resize(11, axis=0)
         del file["tracks"]
-    texts = [finding.text for finding in verify(path)]
+    texts = [finding.text for finding in verify_path(path)]
     assert "hands/score is (11, 2), expected (12, 2)" in texts
     assert "it should hold tracks" in texts
 
@@ -123,7 +123,7 @@ def test_a_flipped_bit_in_any_dataset_is_found(profiles, tmp_path, profile):  # 
         content[place] ^= 1 << int(rng.integers(8))
         flipped.write_bytes(content)
         content[place] = profiles[profile].read_bytes()[place]
-        assert verify(flipped), f"a flipped bit in {name} passed"
+        assert verify_path(flipped), f"a flipped bit in {name} passed"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -133,7 +133,7 @@ def test_a_file_cut_at_any_percent_never_opens(profiles, tmp_path, profile):  # 
         torn.write_bytes(content[: len(content) * percent // 100])
         with pytest.raises(CorruptFile):
             PackagedFile(torn)
-    assert [finding.check for finding in verify(torn)] == ["file"]
+    assert [finding.check for finding in verify_path(torn)] == ["file"]
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def published(tmp_path):
 
 def test_a_published_dataset_has_no_findings(published):
     seen = []
-    assert verify(published, progress=lambda done, total: seen.append((done, total))) == []
+    assert verify_path(published, progress=lambda done, total: seen.append((done, total))) == []
     assert seen[-1] == (3, 3)
 
 
@@ -157,14 +157,20 @@ def test_statistics_that_differ_from_the_files_are_found(published):
     table = yaml.safe_load(path.read_text())
     table["displacement_std"][1] *= 1.001
     path.write_text(yaml.safe_dump(table))
-    assert [(f.check, f.text) for f in verify(published)] == [("statistics", "displacement_std differs from what the files give")]
+    assert [(f.check, f.text) for f in verify_path(published)] == [
+        ("statistics", "displacement_std differs from what the files give")
+    ]
 
 
 def test_a_replaced_a_missing_and_a_stray_file_are_found(published, tmp_path):
     write_packaged(published / "v1.hdf5", 77)
     (published / "v2.hdf5").unlink()
     write_packaged(published / "stray.hdf5", 5)
-    assert {(f.file, f.check) for f in verify(published)} == {("v1.hdf5", "bytes"), ("v2.hdf5", "file"), ("stray.hdf5", "index")}
+    assert {(f.file, f.check) for f in verify_path(published)} == {
+        ("v1.hdf5", "bytes"),
+        ("v2.hdf5", "file"),
+        ("stray.hdf5", "index"),
+    }
 
 
 def test_an_index_that_lies_is_found(published):
@@ -172,8 +178,8 @@ def test_an_index_that_lies_is_found(published):
     index = json.loads(path.read_text())
     index["files"][0]["frames"] = 7
     path.write_text(json.dumps(index))
-    assert [f.text for f in verify(published)] == ["dataset.json says frames 7, the file 6"]
+    assert [f.text for f in verify_path(published)] == ["dataset.json says frames 7, the file 6"]
 
 
 def test_a_folder_that_was_never_published_is_found(tmp_path):
-    assert [f.check for f in verify(tmp_path)] == ["index"]
+    assert [f.check for f in verify_path(tmp_path)] == ["index"]
