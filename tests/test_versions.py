@@ -207,7 +207,7 @@ def test_shared_code_that_a_backend_uses_counts_and_what_only_others_use_does_no
     names = {name for _, name in reachable(("stages.create_h5.hdf5",))}
     assert {"window_starts", "hand_scale", "project", "Accumulators", "residual_decode"} - names == {"residual_decode"}
     assert "invert_pose" in names, "used two modules further on, by geometry's own T_cam0_camk"
-    assert not {"umeyama", "load_statistics", "render_card", "PackagedFile"} & names
+    assert not {"umeyama", "load_statistics", "render_card", "verify_file"} & names
 
 
 def test_every_shared_function_named_here_counts_for_the_backends_that_use_it():
