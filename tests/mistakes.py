@@ -216,7 +216,7 @@ MISTAKES: dict[str, Mistake] = {
             PACKAGE + "test_tracks_hold_exactly_the_points_of_the_rule",
         ),
         "videolift/dataset/windows.py",
-        "kept = good.all(0) & np.asarray(visible)[0]",
+        "kept: Bools = good.all(0) & np.asarray(visible)[0]",
         "kept = good.any(0) & np.asarray(visible)[0]",
         also=(FLOW + "test_point_n_is_the_same_point_at_every_step",),
     ),
