@@ -120,18 +120,57 @@ class CorruptFile(VideoliftError):
     exit_code = ExitCode.LOST
 
 
-_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE})
+_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENFILE})
+"""ENFILE, too many open files in the whole machine, passes like a full disk; EMFILE is this process's own leak and does not."""
+
+# What torch 2, CUDA 12 and cuDNN 9 say when an allocation fails; they reach Python as RuntimeError with a text only.
+_OUT_OF_MEMORY_PHRASES = (
+    "out of memory",
+    "alloc_failed",  # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_, CUFFT_
+    "allocation_failed",  # CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ and _HOST_
+    "memoryallocation",  # cudaErrorMemoryAllocation
+    "defaultcpuallocator",
+)
+# What the same libraries say when a handle's workspace or every engine's does not fit; they say it for other reasons too.
+_OUT_OF_MEMORY_IF_FULL_PHRASES = ("cublas_status_not_initialized", "cudnn_status_not_initialized", "unable to find an engine")
 
 
-def is_storage_error(error: BaseException) -> bool:
-    """True if ``error`` says that the disk is full, over quota or failing.
+def says_out_of_memory(text: str) -> bool:
+    """True if ``text``, of an error of a compute library, says that an allocation failed."""
+    text = text.lower()
+    return any(phrase in text for phrase in _OUT_OF_MEMORY_PHRASES)
+
+
+def may_say_out_of_memory(text: str) -> bool:
+    """True if ``text`` means that an allocation failed in case the card is nearly full, and something else otherwise."""
+    text = text.lower()
+    return any(phrase in text for phrase in _OUT_OF_MEMORY_IF_FULL_PHRASES)
+
+
+def error_number(error: BaseException) -> int | None:
+    """The errno that ``error`` carries, None without one.
 
     HDF5 hides the number in its text ("errno = 28"), and raises RuntimeError when it happens on close, so both are read.
     """
-    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
-        return True
-    found = re.search(r"errno = (\d+)", str(error)) if isinstance(error, (OSError, RuntimeError, ValueError)) else None
-    return found is not None and int(found.group(1)) in _STORAGE_ERRNOS
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if not isinstance(error, (OSError, RuntimeError, ValueError)):
+        return None
+    try:
+        found = re.search(r"errno = (\d+)", str(error))
+    except Exception:  # noqa: BLE001  a user's __str__ may raise anything
+        return None
+    return None if found is None else int(found.group(1))
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """True if ``error`` says that the disk is full, over quota or failing."""
+    return error_number(error) in _STORAGE_ERRNOS
+
+
+def is_descriptor_leak(error: BaseException) -> bool:
+    """True if ``error`` says that this process has too many open files."""
+    return error_number(error) == errno.EMFILE
 
 
 @contextmanager

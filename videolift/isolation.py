@@ -1,8 +1,8 @@
 """A model in another interpreter: calls with named arrays, answered by a child process that imports nothing of ours.
 
-Turns ``call(meta, arrays)`` into a frame on an inherited pipe (CONTRACTS E) and the child's reply into a result or an error of
+Turns ``call(meta, arrays)`` into a frame on an inherited pipe and the child's reply into a result or an error of
 `videolift.errors`. The models' own top-level names (``utils``, ``models``, ``datasets``), their licences and their torch stay
-in there. Knows no model; the child's side is `videolift.isolation_child`.
+in there. The child's side is `videolift.isolation_child`: it only says what was raised, and what that means is judged here.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ from typing import Any, BinaryIO, Self
 from numpy.typing import NDArray
 
 from videolift import isolation_child as wire
-from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
+from videolift.errors import (
+    BackendUnavailable,
+    BadInput,
+    Crash,
+    OutOfMemory,
+    Transient,
+    is_descriptor_leak,
+    is_storage_error,
+    says_out_of_memory,
+)
+from videolift.processes import exit_text, log_tail
 
-Arrays = Mapping[str, NDArray[Any]]
-Reply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+Arrays = wire.Arrays
+ChildReply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 CHILD = Path(wire.__file__).resolve()
-TAIL_LINES = 25
 CLOSE_GRACE_S = 5.0
-_KINDS = ("ok", "progress", "bad_input", "oom", "transient", "crash")
+_KINDS = ("ok", "progress", "error")
 _PIPE_BYTES = 1 << 20
 
 
@@ -47,7 +56,6 @@ class Isolated:
         script: the worker file (`videolift.isolation_child` says what it defines).
         env: variables on top of ours; PYTHON* of ours are not inherited.
         log: where the child's stdout and stderr are appended, None for a nameless file. A crash quotes its last lines.
-        cwd: the child's working folder.
     """
 
     def __init__(
@@ -57,10 +65,9 @@ class Isolated:
         *,
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
-        cwd: Path | str | None = None,
     ) -> None:
         self.python, self.script = Path(python), Path(script)
-        self._env, self._log_path, self._cwd = dict(env or {}), log, cwd
+        self._env, self._log_path = dict(env or {}), log
         self._process: subprocess.Popen[bytes] | None = None
         self._to_child: BinaryIO | None = None
         self._from_child: BinaryIO | None = None
@@ -93,7 +100,7 @@ class Isolated:
             self.kill()
             raise BackendUnavailable(f"{self.script.name} could not load under {self.python}: {error}") from error
 
-    def call(self, meta: Mapping[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None = None) -> Reply:
+    def call(self, meta: Mapping[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None = None) -> ChildReply:
         """One call of the worker: its meta and arrays. ``on_progress(done, total)`` for each progress the worker reports.
 
         Raises:
@@ -158,7 +165,6 @@ class Isolated:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=child_environment(self._env),
-            cwd=self._cwd,
             pass_fds=(child_reads, child_writes),
         )
 
@@ -181,7 +187,9 @@ class Isolated:
         self._log_start = log.seek(0, os.SEEK_END)
         return log
 
-    def _exchange(self, op: str, meta: dict[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None) -> Reply:
+    def _exchange(
+        self, op: str, meta: dict[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None
+    ) -> ChildReply:
         assert self._to_child is not None
         self._count += 1
         try:
@@ -191,7 +199,7 @@ class Isolated:
         header, reply_arrays = self._await_answer(on_progress)
         return self._result(header, reply_arrays)
 
-    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> Reply:
+    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> ChildReply:
         answered = False
         try:
             while True:
@@ -205,7 +213,7 @@ class Isolated:
             if not answered:  # the child still works on what nobody waits for; the next call starts another
                 self.kill()
 
-    def _receive(self) -> Reply:
+    def _receive(self) -> ChildReply:
         assert self._from_child is not None
         try:
             frame = wire.read_frame(self._from_child)
@@ -218,20 +226,19 @@ class Isolated:
             raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
         return frame
 
-    def _result(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reply:
+    def _result(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ChildReply:
         kind, meta, self.peak_bytes = header["kind"], header["meta"], header.get("peak_bytes")
         if kind == "ok":
             return meta, arrays
-        if kind == "bad_input":
-            raise BadInput(meta["code"], meta["text"], meta["remedy"])
-        if kind == "oom":
-            raise OutOfMemory(header.get("peak_bytes"), f"{meta['type']}: {meta['text']}")
-        if kind == "transient":
-            raise Transient(f"{meta['type']}: {meta['text']}")
+        error = _judge_child_error(meta, self.peak_bytes)
+        if isinstance(error, (BadInput, OutOfMemory, Transient)):
+            raise error
         # What it left behind is unknown: after an error of CUDA's, for one, every later call would fail too.
         tail = self.log_tail()
         self.kill()
-        raise Crash(f"{meta.get('type')}: {meta.get('text')}", f"{meta.get('traceback', '')}\n{tail}".strip())
+        if isinstance(error, Crash):
+            error = Crash(error.text, f"{error.log}\n{tail}".strip())
+        raise error
 
     def _crashed(self, what: str) -> Crash | OutOfMemory:
         """Kills what is left of the child; the next call starts another."""
@@ -248,17 +255,13 @@ class Isolated:
         self.kill()
         if status == -signal.SIGKILL and not ours:
             return OutOfMemory(None, "the model's process was killed by SIGKILL, as the kernel does when memory runs out")
-        return Crash(f"the model's process: {what} ({_exit_text(status)})", tail)
+        return Crash(f"the model's process: {what} ({exit_text(status)})", tail)
 
     def log_tail(self) -> str:
         """The last lines that the running child wrote to stdout and stderr."""
         if self._log is None:
             return ""
-        # pread leaves the file offset alone, which the child's descriptors share
-        end = os.fstat(self._log.fileno()).st_size
-        start = max(self._log_start, end - 20_000)
-        text = os.pread(self._log.fileno(), end - start, start).decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-TAIL_LINES:])
+        return log_tail(self._log.fileno(), self._log_start)
 
     def _close_streams(self) -> None:
         for stream in (self._to_child, self._from_child):
@@ -275,7 +278,18 @@ def _widen(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _exit_text(status: int | None) -> str:
-    if status is None:
-        return "exit status unknown"
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+def _judge_child_error(meta: dict[str, Any], peak_bytes: int | None) -> BadInput | OutOfMemory | Transient | OSError | Crash:
+    """What the child's report of an exception means here; OSError where its process has run out of descriptors."""
+    bases, number, text = meta.get("bases") or [], meta.get("errno"), f"{meta.get('type')}: {meta.get('text')}"
+    if "BadInput" in bases and "code" in meta:
+        return BadInput(meta["code"], meta["text"], meta["remedy"])
+    # torch raises OutOfMemoryError on cards; its CPU allocator and CUDA's libraries only say so in a RuntimeError's text
+    allocator = "RuntimeError" in bases and says_out_of_memory(text)
+    if allocator or "MemoryError" in bases or meta.get("type") == "OutOfMemoryError":
+        return OutOfMemory(peak_bytes, text)
+    raised = OSError(number, text) if "OSError" in bases and isinstance(number, int) else OSError(text)
+    if "OSError" in bases and is_storage_error(raised):
+        return Transient(text)
+    if is_descriptor_leak(raised):
+        return raised
+    return Crash(text, str(meta.get("traceback", "")))

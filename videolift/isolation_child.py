@@ -10,7 +10,6 @@ worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) ->
 from __future__ import annotations
 
 import ctypes
-import errno
 import importlib.util
 import inspect
 import json
@@ -26,14 +25,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 4 << 30
 ARRAY_LIMIT = 64
 DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 _LENGTH = struct.Struct("<I")
-_OOM_PHRASES = ("out of memory", "alloc_failed", "memoryallocation", "defaultcpuallocator")
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -170,7 +167,7 @@ class _Service:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
-            self._reply(number, error_kind(error), describe_error(error), {})
+            self._reply(number, "error", describe_error(error), {})
 
     def _do(self, op: str, number: Any, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Arrays]:
         if op == "hello":
@@ -196,21 +193,16 @@ class _Service:
         write_frame(self._sink, {"id": number, "kind": kind, "meta": meta, "peak_bytes": peak_bytes()}, arrays)
 
 
-def error_kind(error: BaseException) -> str:
-    """The reply kind of an exception: bad_input, oom, transient or crash."""
-    if isinstance(error, BadInput):
-        return "bad_input"
-    # torch raises OutOfMemoryError on cards; its CPU allocator and CUDA's libraries only say so in a RuntimeError's text
-    allocator = isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OOM_PHRASES)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or allocator:
-        return "oom"
-    return "transient" if isinstance(error, OSError) and error.errno in _STORAGE else "crash"
-
-
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """What a reply says of an exception, for `videolift.errors` on the other side."""
+    """What a reply says of an exception. What it means is judged by the parent, which knows the lists of errors."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
-    out = {"type": type(error).__name__, "text": str(error)[-4000:], "traceback": "".join(lines)[-20000:]}
+    out = {
+        "type": type(error).__name__,
+        "bases": [kind.__name__ for kind in type(error).__mro__],
+        "errno": error.errno if isinstance(error, OSError) else None,
+        "text": str(error)[-4000:],
+        "traceback": "".join(lines)[-20000:],
+    }
     if isinstance(error, BadInput):
         out |= {"code": error.code, "text": error.text, "remedy": error.remedy}
     return out
@@ -252,7 +244,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def main(worker_path: str, read_fd: str, write_fd: str, parent: str) -> None:
+def serve_parent(worker_path: str, read_fd: str, write_fd: str, parent: str) -> None:
     """Serves until the parent closes its end, then leaves at once (a model's threads may never join)."""
     _die_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides what ends
@@ -265,4 +257,4 @@ def main(worker_path: str, read_fd: str, write_fd: str, parent: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve_parent(*sys.argv[1:])

@@ -24,10 +24,9 @@ from typing import Any
 
 from benchmarks.gpu.cuda_load import GIB, CardWorker, hold
 from videolift.config import PoolSettings
-from videolift.pool import Device, EventSink, Item, Ledger, Outcome, PoolReport, find_devices, read_events, run_pool
+from videolift.pool import Device, EventSink, Item, Ledger, Outcome, PoolReport, Worker, find_devices, read_events, run_pool
 from videolift.pool.devices import Cards, Nvml
 from videolift.pool.memory import SystemGauge
-from videolift.pool.types import Worker
 
 LOADED_GIB = 1.0
 

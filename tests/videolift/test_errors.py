@@ -60,6 +60,8 @@ def test_out_of_memory_names_the_peak_where_it_was_measured():
         (OSError(errno.EROFS, "Read-only file system"), True),
         (OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"), True),
         (RuntimeError("Can't decrement id ref count (file write failed: errno = 122, error message)"), True),
+        (OSError(errno.ENFILE, "Too many open files in system"), True),
+        (OSError(errno.EMFILE, "Too many open files"), False),
         (OSError(errno.ENOENT, "No such file or directory"), False),
         (OSError("truncated file: eof = 96"), False),
         (RuntimeError("errno = 2"), False),

@@ -1,5 +1,7 @@
 """A model in another interpreter: results, errors by kind, deaths, hangs, malformed frames, clashing names."""
 
+import builtins
+import errno
 import io
 import json
 import os
@@ -17,11 +19,12 @@ import pytest
 
 import videolift
 from videolift import isolation_child as wire
-from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
+from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient, is_descriptor_leak
 from videolift.isolation import Isolated
+from videolift.pool.workers.faults import describe
 
 WORKER = """
-import errno, os, sys, time
+import builtins, errno, os, sys, time
 import numpy as np
 from videolift_child import BadInput
 
@@ -48,10 +51,16 @@ def call(meta, arrays, progress):
         raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
     if do == "cublas_oom":
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+    if do == "say":
+        raise getattr(builtins, meta["kind"], RuntimeError)(*meta["arguments"])
     if do == "killed":
         os.kill(os.getpid(), 9)
     if do == "disk":
         raise OSError(errno.ENOSPC, "disk full")
+    if do == "leak":
+        held = []
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
     if do == "error":
         raise ValueError("shapes differ")
     if do == "die":
@@ -131,11 +140,42 @@ def test_the_workers_exceptions_keep_their_kind_and_the_child_lives_on(child, do
     assert child.pid == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("RuntimeError", ["cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"]),
+        ("RuntimeError", ["DefaultCPUAllocator: can't allocate memory"]),
+        ("RuntimeError", ["CUBLAS_STATUS_ALLOC_FAILED"]),
+        ("MemoryError", []),
+        ("OSError", [errno.EDQUOT, "Disk quota exceeded"]),
+        ("OSError", [errno.ENFILE, "Too many open files in system"]),
+        ("OSError", [errno.EMFILE, "Too many open files"]),
+        ("OSError", [errno.ENOENT, "No such file"]),
+        ("ValueError", ["out of memory"]),
+        ("RuntimeError", ["CUDA error: no kernel image is available for execution on the device"]),
+    ],
+)
+def test_the_same_error_means_the_same_in_a_models_process_as_in_a_worker(child, kind, arguments):
+    here = describe(getattr(builtins, kind)(*arguments)).kind
+    with pytest.raises(Exception) as there:  # noqa: PT011  which one is what is compared
+        child.call({"do": "say", "kind": kind, "arguments": arguments}, {})
+    assert describe(there.value).kind == ("crash" if here == "error" else here)
+
+
 def test_after_an_exception_without_a_name_the_child_is_replaced(child):
     """A CUDA error, say, poisons every later call of its process."""
     before = child.pid
     with pytest.raises(Crash):
         child.call({"do": "error"}, {})
+    assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
+    assert child.pid != before
+
+
+def test_a_child_that_has_leaked_its_descriptors_is_replaced_and_says_so(child):
+    before = child.pid
+    with pytest.raises(OSError, match="Too many open files") as error:
+        child.call({"do": "leak"}, {})
+    assert is_descriptor_leak(error.value)
     assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
     assert child.pid != before
 
@@ -164,7 +204,7 @@ def test_an_exception_of_the_worker_brings_its_traceback(child):
 
 def test_a_crash_carries_the_last_lines_of_its_log_and_the_next_call_starts_anew(child):
     first = child.pid
-    with pytest.raises(Crash, match="(?s)exit status 137.*last words of the model"):
+    with pytest.raises(Crash, match="(?s)exit code 137.*last words of the model"):
         child.call({"do": "die"}, {})
     assert child.pid is None
     assert child.call({"do": "double"}, {"x": np.ones(1)})[1]["x"][0] == 2
@@ -364,7 +404,7 @@ def test_two_models_and_we_may_all_have_a_module_named_utils(tmp_path, monkeypat
 
 def test_the_child_speaks_the_current_protocol_or_is_refused(worker, tmp_path, monkeypatch):
     old = tmp_path / "isolation_child.py"
-    old.write_text(Path(wire.__file__).read_text().replace("PROTOCOL = 1", "PROTOCOL = 0"))
+    old.write_text(Path(wire.__file__).read_text().replace("PROTOCOL = 2", "PROTOCOL = 0"))
     monkeypatch.setattr("videolift.isolation.CHILD", old)
     with Isolated(sys.executable, worker) as isolated, pytest.raises(BackendUnavailable, match="protocol 0"):
         isolated.load({})

@@ -10,7 +10,7 @@ import typer
 from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
 from videolift.config import STAGES
 from videolift.errors import ConfigError
-from videolift.pool import at_work, lines
+from videolift.pool import pools_at_work, summary_lines
 from videolift.records import maintenance as housekeeping
 from videolift.records.maintenance import Deletion
 from videolift.records.runs import latest_run
@@ -33,12 +33,14 @@ def status(
 ) -> None:
     """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
-    found, pools = collect(run), at_work(run.layout.output / "logs")
+    found, pools = collect(run), pools_at_work(run.layout.output / "logs")
     write_quarantine(run.layout, found.videos)
     if as_json:
         print_json(found.to_json() | {"pools": {name: asdict(state) for name, state in pools.items()}})
     else:
-        working = [line for name, state in pools.items() for line in (f"at work: {name}", *(f"  {row}" for row in lines(state)))]
+        working = [
+            line for name, state in pools.items() for line in (f"at work: {name}", *(f"  {row}" for row in summary_lines(state)))
+        ]
         typer.echo("\n".join([*found.table(), *(found.video_lines() if videos else []), *working, *found.lines()]))
     raise typer.Exit(int(found.exit_code))
 

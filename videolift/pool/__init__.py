@@ -4,10 +4,10 @@ Useful without videos and without Snakemake: give `run_pool` a picklable factory
 """
 
 from videolift.pool.devices import cpu_device, find_devices
-from videolift.pool.events import EventSink, Summary, at_work, lines, read_events, summary
-from videolift.pool.handle import Timing
-from videolift.pool.run import run_pool
-from videolift.pool.types import Device, Item, Ledger, Outcome, PoolReport, Worker
+from videolift.pool.events import EventSink, PoolSummary, pools_at_work, read_events, summarize_events, summary_lines
+from videolift.pool.interface import Device, Item, Ledger, Outcome, PoolReport, Worker
+from videolift.pool.launch import run_pool
+from videolift.pool.workers.handle import Timing
 
 __all__ = [
     "Device",
@@ -16,14 +16,14 @@ __all__ = [
     "Ledger",
     "Outcome",
     "PoolReport",
-    "Summary",
+    "PoolSummary",
     "Timing",
     "Worker",
-    "at_work",
     "cpu_device",
     "find_devices",
-    "lines",
+    "pools_at_work",
     "read_events",
     "run_pool",
-    "summary",
+    "summarize_events",
+    "summary_lines",
 ]

@@ -1,39 +1,56 @@
 """Which devices a pool may use: the cards that the environment shows us, or the CPU.
 
 CUDA_VISIBLE_DEVICES is respected as CUDA reads it: indices, UUIDs or their beginnings, MIG UUIDs; everything from the first unknown
-entry on is invisible. Workers get UUIDs, which mean the same card in every process. Nothing here measures use or decides numbers.
+entry on is invisible. Workers get UUIDs, which mean the same card in every process: unless CUDA_DEVICE_ORDER says otherwise, CUDA
+numbers the fastest card first and NVML goes by PCI slots. Nothing here decides numbers of workers.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import psutil
 
 from videolift.errors import BackendUnavailable
-from videolift.pool.types import Device
+from videolift.pool.interface import Device
 
 MASK = "CUDA_VISIBLE_DEVICES"
 _THREADS_PER_CARD_WORKER = 4
+_ASK_TIMES, _ASK_AGAIN_S = 3, 0.05
+"""One odd answer of the driver must not cost a card."""
+_log = logging.getLogger("videolift.pool")
+
+
+class DeviceLost(Exception):
+    """The driver no longer answers for a card."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card, or one MIG instance of it (then ``parent`` is the card's UUID)."""
+    """A card, or one MIG instance of it (then ``parent`` is the card's UUID).
+
+    ``index`` is NVML's, by PCI slot. ``fault`` says why the card cannot be used, and is empty when it can; such a card may lack a
+    UUID and a name.
+    """
 
     uuid: str
     index: int
     name: str
     memory_bytes: int
     parent: str | None = None
+    fault: str = ""
 
 
 class Cards(Protocol):
-    """What we ask of NVML; tests bring their own."""
+    """What we ask of NVML; tests bring their own. Of a card that has vanished, all but `cards` raise `DeviceLost`."""
 
     def cards(self) -> list[Card]:
         """Every card, then for cards in MIG mode their instances instead of them, by PCI order."""
@@ -67,12 +84,14 @@ class Nvml:
             ) from error
 
     def cards(self) -> list[Card]:
-        """See `Cards.cards`."""
+        """See `Cards.cards`; a card that does not answer is among them, with its fault, since the mask may hide it anyway."""
         found: list[Card] = []
         for index in range(self._nvml.nvmlDeviceGetCount()):
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            instances = self._instances(handle, index)
-            found += instances or [self._card(handle, index, None)]
+            try:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                found += self._instances(handle, index) or [self._card(handle, index, None)]
+            except self._nvml.NVMLError as error:
+                found.append(Card("", index, "", 0, fault=str(error)))
         return found
 
     def _instances(self, handle: object, index: int) -> list[Card]:
@@ -92,14 +111,32 @@ class Nvml:
         return found
 
     def _card(self, handle: object, index: int, parent: str | None) -> Card:
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
         name, uuid = self._nvml.nvmlDeviceGetName(handle), self._nvml.nvmlDeviceGetUUID(handle)
-        return Card(_text(uuid), index, _text(name), int(memory.total), parent)
+        return Card(_text(uuid), index, _text(name), self._memory(handle)[0], parent)
+
+    def _memory(self, handle: object) -> tuple[int, int]:
+        try:
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+        except self._nvml.NVMLError_NotSupported:  # it shares the host's memory and has no figure of its own
+            host = psutil.virtual_memory()
+            return int(host.total), int(host.available)
+        return int(memory.total), int(memory.free)
+
+    def _ask(self, uuid: str, question: Callable[[Any], Any]) -> Any:
+        """What ``question`` says of the card's handle; asked again before the card is given up."""
+        for left in reversed(range(_ASK_TIMES)):
+            try:
+                return question(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
+            except self._nvml.NVMLError as error:
+                if isinstance(error, self._nvml.NVMLError_GpuIsLost) or not left:
+                    raise DeviceLost(f"the driver no longer answers for card {uuid}: {error}") from error
+            time.sleep(_ASK_AGAIN_S)
+        raise AssertionError("not reached")
 
     def memory(self, uuid: str) -> tuple[int, int]:
         """See `Cards.memory`."""
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
-        return int(memory.total), int(memory.free)
+        total, free = self._ask(uuid, self._memory)
+        return total, free
 
     def busy_share(self, uuid: str) -> float | None:
         """See `Cards.busy_share`."""
@@ -110,8 +147,8 @@ class Nvml:
 
     def processes(self, uuid: str) -> dict[int, int] | None:
         """See `Cards.processes`."""
-        handle = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
         try:
+            handle = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except self._nvml.NVMLError:
             return None
@@ -124,32 +161,87 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
+_CUDA_ORDER = """
+import ctypes
+cuda, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+assert cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0
+for number in range(count.value):
+    device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+    assert cuda.cuDeviceGet(ctypes.byref(device), number) == 0 and cuda.cuDeviceGetUuid(uuid, device) == 0
+    print(bytes(uuid).hex())
+"""
+
+
+def cuda_order(environment: Mapping[str, str]) -> list[str]:
+    """UUIDs of all cards as CUDA numbers them, asked in a process of its own: CUDA must not start in this one. Empty: not known."""
+    unmasked = {name: value for name, value in environment.items() if name != MASK}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _CUDA_ORDER], env=unmasked, capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [f"GPU-{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in done.stdout.split()]
+
+
 def find_devices(
-    kind: Literal["cuda", "cpu"], *, cards: Cards | None = None, environment: Mapping[str, str] | None = None
+    kind: Literal["cuda", "cpu"],
+    *,
+    cards: Cards | None = None,
+    environment: Mapping[str, str] | None = None,
+    order: Callable[[Mapping[str, str]], Sequence[str]] = cuda_order,
 ) -> list[Device]:
     """The devices of one kind that this process may use.
 
     Args:
         kind: ``cuda`` for every visible card, ``cpu`` for one device of all cores that this process may run on.
         cards: what answers for NVML.
-        environment: where the mask is read, os.environ by default.
+        environment: where mask and order are read, os.environ by default.
+        order: says how CUDA numbers the cards; asked where that matters.
 
     Raises:
-        BackendUnavailable: ``cuda`` was asked for and there is no driver, or the mask leaves no card.
+        BackendUnavailable: ``cuda`` was asked for and there is no driver, or the mask leaves no card that works.
     """
     if kind == "cpu":
         return [cpu_device()]
-    mask = (os.environ if environment is None else environment).get(MASK)
+    environment = os.environ if environment is None else environment
+    mask = environment.get(MASK)
     all_cards = (cards or Nvml()).cards()
-    visible = all_cards if mask is None else visible_cards(all_cards, mask)
+    shown = all_cards if mask is None else visible_cards(_as_cuda_numbers(all_cards, mask, environment, order), mask)
+    visible = [card for card in shown if not card.fault]
+    for card in shown:
+        if card.fault:
+            _log.warning("card %d %s is not used: %s", card.index, card.name, card.fault)
     if not visible:
-        known = ", ".join(f"{c.index}: {c.name} {c.uuid}" for c in all_cards) or "none"
-        shown = "is not set" if mask is None else f"is {mask!r}"
+        known = ", ".join(f"{c.index}: {c.name} {c.uuid}{' ' + c.fault if c.fault else ''}" for c in all_cards) or "none"
+        said = "is not set" if mask is None else f"is {mask!r}"
         raise BackendUnavailable(
-            f"no card may be used: {MASK} {shown}, this machine has {known}. Change {MASK}, or use: preset: cpu"
+            f"no card may be used: {MASK} {said}, this machine has {known}. Change {MASK}, or use: preset: cpu"
         )
     threads = max(1, min(_THREADS_PER_CARD_WORKER, usable_cores() // len(visible)))
     return [Device("cuda", c.uuid, c.name, c.memory_bytes, threads, usable_cores()) for c in visible]
+
+
+def _as_cuda_numbers(
+    cards: list[Card], mask: str, environment: Mapping[str, str], order: Callable[[Mapping[str, str]], Sequence[str]]
+) -> list[Card]:
+    """The cards with CUDA's numbers; NVML's where both agree: cards of one kind, or numbered by PCI slot by order of the user."""
+    numbered = any(part.strip().isdigit() for part in mask.split(","))
+    mixed = len({card.name for card in cards if not card.fault}) > 1
+    if not numbered or not mixed or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        return cards
+    uuids = list(order(environment))
+    numbers = {uuid: number for number, uuid in enumerate(uuids)}
+    if not uuids or any(card.uuid not in numbers for card in cards if not card.fault and card.parent is None):
+        _log.warning(
+            "%s is %r on a machine with several kinds of cards, and how CUDA numbers them is not known: taken by PCI slot. "
+            "Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name cards by UUID",
+            MASK,
+            mask,
+        )
+        return cards
+    hidden = len(numbers)  # a card that CUDA does not see has no number
+    return [replace(card, index=numbers.get(card.parent or card.uuid, hidden + card.index)) for card in cards]
 
 
 def visible_cards(cards: list[Card], mask: str) -> list[Card]:

@@ -3,7 +3,7 @@
 An event is a dict with ``kind``, ``time`` (UTC, ISO 8601), ``t`` (seconds since the pool began) and fields of its own. Kinds:
 started, spawned, ready, claimed, progress, resized (with the numbers behind the decision), gone (a worker's processes have ended),
 fenced (a device is no longer used), stopping, finished; failed, oom, died, hung for one attempt; done and quarantined for an item's
-outcome. `read_events` and `summary` give `videolift status` what it shows. Nothing here decides anything.
+outcome. `read_events` and `summarize_events` give `videolift status` what it shows. Nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from videolift.processes import ProcessName
 
-log = logging.getLogger("videolift.pool")
+_log = logging.getLogger("videolift.pool")
 
 _LOUD = {"failed", "oom", "died", "hung", "fenced", "stopping", "quarantined", "leftover"}
 _ENDS = {"done", "quarantined", "failed", "oom", "died", "hung"}
@@ -59,7 +59,7 @@ class EventSink:
             self._last_progress[fields["item"]] = now
         elif kind in _ENDS:
             self._last_progress.pop(fields.get("item") or "", None)
-        log.log(logging.WARNING if kind in _LOUD else logging.DEBUG, "%s %s", kind, fields)
+        _log.log(logging.WARNING if kind in _LOUD else logging.DEBUG, "%s %s", kind, fields)
         if self._file is not None:
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._write({"kind": kind, "time": stamp, "t": round(now - self._began, 3), **fields})
@@ -70,7 +70,7 @@ class EventSink:
             self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
             self._file.flush()
         except OSError as error:
-            log.warning("events are no longer written: %s", error)
+            _log.warning("events are no longer written: %s", error)
             self._file = None
 
     def line(self, done: int, total: int, text: Callable[[], str], *, begun: float = 0.0, final: bool = False) -> None:
@@ -128,7 +128,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Summary:
+class PoolSummary:
     """Where a pool stands.
 
     Attributes:
@@ -156,14 +156,14 @@ class Summary:
     last: str = ""
 
 
-def at_work(folder: Path) -> dict[str, Summary]:
+def pools_at_work(folder: Path) -> dict[str, PoolSummary]:
     """The pools that run now, by the name of their event file below ``folder``: not finished, and their supervisor lives.
 
     Whether one of another machine lives cannot be known; it counts when its file was written within the last quarter of an hour.
     """
     found = {}
     for path in sorted(folder.glob("*/*.events.jsonl")):
-        state = summary(read_events(path))
+        state = summarize_events(read_events(path))
         if state.finished or not state.supervisor:
             continue
         alive = ProcessName(**state.supervisor).is_alive()
@@ -172,7 +172,7 @@ def at_work(folder: Path) -> dict[str, Summary]:
     return found
 
 
-def lines(state: Summary) -> list[str]:
+def summary_lines(state: PoolSummary) -> list[str]:
     """A pool's state for people: where it stands, the numbers behind each device's workers, what runs, the latest trouble."""
     rows = [f"{state.done}/{state.total} items, {state.failed} quarantined" + (", ended" if state.finished else "")]
     for device, event in sorted(state.decisions.items()):
@@ -194,13 +194,13 @@ _TROUBLES = {"failed", "oom", "died", "hung", "fenced", "quarantined", "leftover
 _KEPT_TROUBLES = 20
 
 
-def summary(events: list[dict[str, Any]]) -> Summary:
+def summarize_events(events: list[dict[str, Any]]) -> PoolSummary:
     """What the events of the last run in ``events`` come to."""
-    state = Summary()
+    state = PoolSummary()
     for event in events:
         kind, device, item = event["kind"], event.get("device", ""), event.get("item")
         if kind == "started":
-            state = Summary(total=event["items"], supervisor=event.get("supervisor") or {})
+            state = PoolSummary(total=event["items"], supervisor=event.get("supervisor") or {})
         elif kind == "spawned":
             state.workers[device] = state.workers.get(device, 0) + 1
         elif kind == "gone":

@@ -14,8 +14,7 @@ from typing import Protocol
 import psutil
 
 from videolift.pool.devices import Cards, Nvml
-from videolift.pool.process import Identity
-from videolift.pool.types import Device
+from videolift.pool.interface import Device
 
 _UNLIMITED = 1 << 60
 
@@ -29,7 +28,7 @@ class Memory:
 
 
 class Gauge(Protocol):
-    """What the pool asks about memory."""
+    """What the pool asks about memory; of a card that has vanished it raises `DeviceLost`."""
 
     def host(self) -> Memory:
         """The machine's, or the smaller share that a control group allows us."""
@@ -37,13 +36,13 @@ class Gauge(Protocol):
     def device(self, device: Device) -> Memory:
         """A card's; the host's for the CPU."""
 
-    def tree(self, device: Device, members: Iterable[Identity]) -> int | None:
+    def tree(self, device: Device, pids: Iterable[int]) -> int | None:
         """In use on ``device`` by these processes together; None where it cannot be told apart (a container hides the pids)."""
 
-    def host_tree(self, members: Iterable[Identity]) -> int:
+    def host_tree(self, pids: Iterable[int]) -> int:
         """Host memory in use by these processes together."""
 
-    def cpu_seconds(self, members: Iterable[Identity]) -> float:
+    def cpu_seconds(self, pids: Iterable[int]) -> float:
         """CPU time that these processes have used so far."""
 
     def busy_share(self, device: Device) -> float | None:
@@ -51,6 +50,9 @@ class Gauge(Protocol):
 
     def holders(self, device: Device) -> dict[int, int] | None:
         """Bytes per pid on a card, None where the driver does not say; empty for the CPU."""
+
+    def oom_kills(self) -> int:
+        """How often the kernel's OOM killer has struck on this machine since boot, 0 where it does not say."""
 
 
 class SystemGauge:
@@ -79,21 +81,21 @@ class SystemGauge:
         total, free = self.cards.memory(device.id)
         return Memory(total, free)
 
-    def tree(self, device: Device, members: Iterable[Identity]) -> int | None:
+    def tree(self, device: Device, pids: Iterable[int]) -> int | None:
         """See `Gauge.tree`."""
         if device.kind == "cpu":
-            return self.host_tree(members)
+            return self.host_tree(pids)
         holders = self.holders(device)
-        found = [holders[who.pid] for who in members if who.pid in holders] if holders else []
+        found = [holders[pid] for pid in pids if pid in holders] if holders else []
         return sum(found) if found else None
 
-    def host_tree(self, members: Iterable[Identity]) -> int:
+    def host_tree(self, pids: Iterable[int]) -> int:
         """See `Gauge.host_tree`."""
-        return sum(pss_bytes(who.pid) for who in members)
+        return sum(pss_bytes(pid) for pid in pids)
 
-    def cpu_seconds(self, members: Iterable[Identity]) -> float:
+    def cpu_seconds(self, pids: Iterable[int]) -> float:
         """See `Gauge.cpu_seconds`."""
-        return sum(_cpu_seconds(who.pid) for who in members)
+        return sum(_cpu_seconds(pid) for pid in pids)
 
     def busy_share(self, device: Device) -> float | None:
         """See `Gauge.busy_share`."""
@@ -102,6 +104,14 @@ class SystemGauge:
     def holders(self, device: Device) -> dict[int, int] | None:
         """See `Gauge.holders`."""
         return {} if device.kind == "cpu" else self.cards.processes(device.id)
+
+    def oom_kills(self) -> int:
+        """See `Gauge.oom_kills`."""
+        try:
+            lines = Path("/proc/vmstat").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def pss_bytes(pid: int) -> int:
@@ -170,12 +180,3 @@ def _reclaimable(folder: Path) -> int:
         return 0
     figures = dict(line.split(maxsplit=1) for line in lines)
     return int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
-
-
-def oom_kills() -> int:
-    """How often the kernel's OOM killer has struck on this machine since boot, 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,208 +1,194 @@
-"""Starts, feeds and ends the workers of a device as sizing decides, and fences a device on which nothing will load.
+"""Starts, feeds and ends workers as sizing decides, spread over the devices, and fences a device on which nothing will load.
 
 The one place where workers begin. It judges no item.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
 from videolift.errors import Transient, storage_errors_are_transient
-from videolift.pool.books import Books
-from videolift.pool.crew import Crew
-from videolift.pool.events import EventSink
-from videolift.pool.handle import Timing, WorkerHandle
-from videolift.pool.policy import Rules
-from videolift.pool.sizing import Decision, SizingRules, decide, may_load
-from videolift.pool.stopping import Halt
-from videolift.pool.watch import Watch
+from videolift.pool.decisions.sizing import Decision
+from videolift.pool.device_workers import DeviceWorkers
+from videolift.pool.state import PoolState
+from videolift.pool.workers.handle import WorkerHandle
 
 MAX_LOAD_FAILURES = 3
 """Loads that may fail in a row on a device before it is fenced."""
-_SIZING_EVERY_S = 0.05
+_DECIDE_EVERY_S = 0.05
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run needs besides its items.
-
-    Attributes:
-        factory, preparation: from `handle.pickled_factory`.
-        environment: set for workers besides device mask and thread counts.
-        log_folder: where the workers' output goes.
-        rules, sizing: settings for failures and for numbers.
-        load_timeout_s, item_timeout_s, grace_s: see `PoolSettings`.
-        timing: everything else in seconds.
-    """
-
-    factory: bytes
-    preparation: dict[str, Any]
-    environment: Mapping[str, str]
-    log_folder: Path
-    rules: Rules
-    sizing: SizingRules
-    load_timeout_s: float
-    item_timeout_s: float
-    grace_s: float
-    timing: Timing
+def staff(state: PoolState) -> None:
+    """One round: how many workers each device should have, who ends, who gets an item, who begins."""
+    used = [group for group in state.groups if group.fenced is None]
+    decisions = {group.device.id: _decision(state, group) for group in used}
+    if any(decision.give_up for decision in decisions.values()):
+        _give_up_youngest(state)
+    for group in used:
+        idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
+        for worker in idle[: max(0, len(group.living) - decisions[group.device.id].keep)]:
+            worker.tell_to_end()
+    _feed(state, used, decisions)
+    _start_workers(state, used, decisions)
+    for group in used:
+        group.most = max(group.most, len(group.living))
 
 
-class Staffing:
-    """Acts on all crews of a run."""
-
-    def __init__(self, plan: Plan, crews: Sequence[Crew], books: Books, watch: Watch, events: EventSink, halt: Halt) -> None:
-        self._plan, self._crews, self._books, self._watch = plan, crews, books, watch
-        self._events, self._halt = events, halt
-        self._serial = 0
-        self._next_sizing: dict[str, float] = {}
-
-    def staff(self, crew: Crew, now: float) -> None:
-        """One round for one device."""
-        decision = self._decide(crew, now)
-        if decision.give_up:
-            self._give_up_youngest()
-        idle = sorted((w for w in crew.workers if w.state == "idle"), key=lambda w: -w.serial)
-        for worker in idle[: max(0, len(crew.living) - decision.keep)]:
-            worker.close()
-        self._feed(crew, decision, now)
-        self._hire(crew, decision, now)
-        crew.most = max(crew.most, len(crew.living))
-
-    def _decide(self, crew: Crew, now: float) -> Decision:
-        if crew.decision is not None and now < self._next_sizing.get(crew.device.id, 0.0):
-            return crew.decision
-        self._next_sizing[crew.device.id] = now + _SIZING_EVERY_S
-        decision = decide(crew.snapshot(self._books.queue, sum(len(c.living) for c in self._crews)), self._plan.sizing)
-        before, crew.decision = crew.decision, decision
-        if before is None or (before.busy, before.start, before.reason) != (decision.busy, decision.start, decision.reason):
-            self._events.emit(
-                "resized",
-                device=crew.device.id,
-                workers=decision.start,
-                busy=decision.busy,
-                reason=decision.reason,
-                now=len(crew.living),
-                **decision.figures,
-            )
-        return decision
-
-    def decide_anew(self) -> None:
-        """Something has changed; the next round decides afresh."""
-        self._next_sizing.clear()
-
-    def _give_up_youngest(self) -> None:
-        """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
-        living = [(worker, crew) for crew in self._crews for worker in crew.living]
-        if len(living) < 2 or any(w.state == "killed" for c in self._crews for w in c.workers):
-            return  # one must stay, and whoever goes must be seen gone first
-        youngest, crew = max(living, key=lambda pair: pair[0].serial)
-        crew.settle(len(crew.living) - 1)
-        youngest.taken_back = True
-        text = "host memory is about to run out: its youngest worker was ended"
-        self._events.emit("failed", worker=youngest.serial, device=crew.device.id, code="host_memory", text=text, item=youngest.key)
-        youngest.kill()
-
-    def _feed(self, crew: Crew, decision: Decision, now: float) -> None:
-        others = sum(len(c.living) for c in self._crews) > 1
-        queue = self._books.queue
-        for worker in crew.workers:
-            if worker.state == "idle" and crew.busy < decision.busy:
-                task = queue.take(worker.serial, now, others=others)
-                if task is not None:
-                    crew.count()
-                    if self._books.claim(task, worker, alone=len(crew.living) == 1):
-                        crew.began(worker)
-        if queue.shared == 0 and queue.alone and not crew.busy:
-            self._feed_alone(crew, now)
-
-    def _feed_alone(self, crew: Crew, now: float) -> None:
-        """Makes room for, and gives, a task that needs the device to itself."""
-        if any(w.state == "loading" for w in crew.workers):
-            return
-        idle = sorted((w for w in crew.workers if w.state == "idle"), key=lambda w: w.items_done)
-        for worker in idle[1:]:
-            worker.close()
-        if len(crew.workers) == 1 and idle:
-            task = self._books.queue.take_alone(idle[0].serial, now)
-            if task is not None and self._books.claim(task, idle[0], alone=True):
-                crew.began(idle[0])
-
-    def _hire(self, crew: Crew, decision: Decision, now: float) -> None:
-        queue = self._books.queue
-        if crew.fenced is not None or now < crew.spawn_not_before or self._halt.stop is not None:
-            return
-        if any(w.state == "killed" for w in crew.workers):
-            return  # its memory is not yet proven free
-        while self._halt.stop is None:
-            living = crew.living
-            loading = sum(w.state == "loading" for w in living)
-            free_hands = sum(w.state in ("loading", "idle") for c in self._crews if c.fenced is None for w in c.living)
-            own_hands = sum(w.state in ("loading", "idle") for w in living)
-            alone = min(1, queue.alone) if not crew.workers else 0
-            work = queue.shared - (free_hands - own_hands) if queue.shared else alone
-            if (
-                len(living) >= decision.start
-                or not may_load(loading, len(living) - loading, crew.device.cores, known=crew.figures.samples > 0)
-                or own_hands >= work
-            ):
-                return
-            try:
-                with storage_errors_are_transient("starting a worker"):
-                    self._spawn(crew)
-            except Transient as error:
-                self._halt.begin("transient", str(error))
-            except OSError as error:  # no process, no memory: as if it had not loaded
-                self.load_failed(crew, f"no process can be started: {error}")
-                return
-
-    def _spawn(self, crew: Crew) -> None:
-        self._serial += 1
-        plan, device = self._plan, crew.device
-        if device.kind == "cpu":
-            device = replace(device, threads=max(device.threads, device.cores // self._expected(crew)))
-        worker = WorkerHandle(
-            self._serial,
-            device,
-            factory=plan.factory,
-            preparation=plan.preparation,
-            environment=plan.environment,
-            folder=plan.log_folder,
-            timing=plan.timing,
+def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
+    now, before = state.machine.now(), group.decision
+    if before is not None and now - state.decided_at.get(group.device.id, float("-inf")) < _DECIDE_EVERY_S:
+        return before
+    state.decided_at[group.device.id] = now
+    decision = state.plan.decide(group.snapshot(state.items.queue, state.living), state.plan.sizing)
+    group.decision = decision
+    if before is None or (before.busy, before.start, before.reason) != (decision.busy, decision.start, decision.reason):
+        state.events.emit(
+            "resized",
+            device=group.device.id,
+            workers=decision.start,
+            busy=decision.busy,
+            reason=decision.reason,
+            now=len(group.living),
+            **decision.figures,
         )
-        crew.workers.append(worker)
-        self._watch.add(worker)
-        self._events.emit("spawned", worker=worker.serial, device=device.id, pid=worker.pid, log=worker.log_path.name)
+    return decision
 
-    def _expected(self, crew: Crew) -> int:
-        """How many workers the device will probably have, which is what its cores are divided by."""
-        measured = crew.decision.start if crew.decision is not None and crew.figures.samples else crew.slots
-        return max(1, min(crew.slots, self._books.total, self._plan.sizing.max_workers or crew.slots, measured))
 
-    def load_failed(self, crew: Crew, text: str, *, hopeless: bool = False, out_of_memory: bool = False) -> None:
-        """A worker did not get ready: with others at work the crew stays as it is, else the device has few tries."""
-        others = [w for w in crew.living if w.state != "loading"]
-        self._events.emit("failed", device=crew.device.id, text=f"loading failed: {text}", code="load")
-        if others:
-            crew.settle(len(others))
+def _give_up_youngest(state: PoolState) -> None:
+    """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
+    living = [(worker, group) for group in state.groups for worker in group.living]
+    if len(living) < 2 or any(worker.state == "killed" for worker in state.workers):
+        return  # one must stay, and whoever goes must be seen gone first
+    youngest, group = max(living, key=lambda pair: pair[0].serial)
+    group.cap_workers(len(group.living) - 1)
+    youngest.taken_back = True
+    text = "host memory is about to run out: its youngest worker was ended"
+    state.events.emit("failed", worker=youngest.serial, device=group.device.id, code="host_memory", text=text, item=youngest.key)
+    youngest.kill()
+
+
+def _soonest(groups: Iterable[DeviceWorkers], workers: dict[str, int]) -> DeviceWorkers:
+    """The device on which one more worker would be done with an item first; the first of equals.
+
+    Without this the first card takes all of a small set, while the others stand idle. Where one device's speed is not known yet,
+    the numbers of workers alone are compared.
+
+    Args:
+        groups: to choose from.
+        workers: how many there are now, per device id.
+    """
+    choices = list(groups)
+    seconds = [group.seconds_beside(workers[group.device.id] + 1) for group in choices]
+    known = [one for one in seconds if one is not None]
+    costs = known if len(known) == len(choices) else [float(workers[group.device.id]) for group in choices]
+    # of equal cost, e.g. below saturation, the device with fewer workers
+    return min(zip(costs, choices, strict=True), key=lambda pair: (pair[0], workers[pair[1].device.id]))[1]
+
+
+def _feed(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, Decision]) -> None:
+    resting = {group.device.id: [w for w in group.workers if w.state == "idle"] for group in groups}
+    others = state.living > 1
+    while state.items.queue.shared:
+        open_groups = [g for g in groups if resting[g.device.id] and g.busy < decisions[g.device.id].busy]
+        if not open_groups:
+            break
+        group = _soonest(open_groups, {g.device.id: g.busy for g in open_groups})
+        worker = resting[group.device.id].pop(0)
+        task = state.items.queue.take(worker.serial, state.machine.now(), others=others)
+        if task is not None:
+            group.note_company()
+            if state.items.claim(task, worker, alone=len(group.living) == 1):
+                group.item_started(worker)
+    for group in groups:
+        if state.items.queue.shared == 0 and state.items.queue.alone and not group.busy:
+            _feed_alone(state, group)
+
+
+def _feed_alone(state: PoolState, group: DeviceWorkers) -> None:
+    """Makes room for, and gives, a task that needs the device to itself."""
+    if any(w.state == "loading" for w in group.workers):
+        return
+    idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: w.items_done)
+    for worker in idle[1:]:
+        worker.tell_to_end()
+    if len(group.workers) == 1 and idle:
+        task = state.items.queue.take_alone(idle[0].serial, state.machine.now())
+        if task is not None and state.items.claim(task, idle[0], alone=True):
+            group.item_started(idle[0])
+
+
+def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, Decision]) -> None:
+    while state.stopping.stop is None:
+        wanting = [group for group in groups if _wants_worker(state, group, decisions[group.device.id])]
+        if not wanting:
             return
-        crew.load_failures += 1
-        crew.spawn_not_before = time.monotonic() + self._plan.rules.backoff_s * 2 ** (crew.load_failures - 1)
-        if hopeless or crew.load_failures >= MAX_LOAD_FAILURES:
-            self.fence(crew, ("out of memory while loading: " if out_of_memory else "") + text)
-
-    def fence(self, crew: Crew, text: str) -> None:
-        """Nothing more is started on this device; without any device left the pool stops."""
-        if crew.fenced is not None:
+        group = _soonest(wanting, {g.device.id: len(g.living) for g in wanting})
+        try:
+            with storage_errors_are_transient("starting a worker"):
+                _start_worker(state, group)
+        except Transient as error:
+            state.stopping.request("transient", str(error))
+        except OSError as error:  # no process, no descriptor, no memory: as if it had not loaded
+            note_load_failure(state, group, f"no process can be started: {error}")
             return
-        crew.fenced = text
-        self._events.emit("fenced", device=crew.device.id, name=crew.device.name, text=text)
-        for worker in crew.living:
-            worker.taken_back = True
-            worker.kill()
-        if all(c.fenced is not None for c in self._crews):
-            reasons = "; ".join(f"{c.device.name} ({c.device.id}): {c.fenced}" for c in self._crews)
-            self._halt.begin("backend", reasons, at_once=True)
+
+
+def _wants_worker(state: PoolState, group: DeviceWorkers, decision: Decision) -> bool:
+    if group.fenced is not None or state.machine.now() < group.spawn_not_before:
+        return False
+    if any(w.state == "killed" for w in group.workers):
+        return False  # its memory is not yet proven free
+    living, queue = group.living, state.items.queue
+    loading = sum(w.state == "loading" for w in living)
+    if len(living) >= decision.start or loading >= decision.loads_at_once:
+        return False
+    if not queue.shared:
+        return bool(queue.alone) and not group.workers
+    unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
+    return unused < queue.shared
+
+
+def _start_worker(state: PoolState, group: DeviceWorkers) -> None:
+    state.last_serial += 1
+    serial, device = state.last_serial, group.device
+    if device.kind == "cpu":
+        device = replace(device, threads=max(device.threads, device.cores // _expected_workers(state, group)))
+    process = state.machine.start_worker(serial, device)
+    group.workers.append(WorkerHandle(serial, device, process, state.plan.timing, state.machine.now))
+    state.events.emit("spawned", worker=serial, device=device.id, pid=process.pid, log=f"worker-{serial:04d}.log")
+
+
+def _expected_workers(state: PoolState, group: DeviceWorkers) -> int:
+    """How many workers the device will probably have, which is what its cores are divided by."""
+    measured = group.decision.start if group.decision is not None and group.figures.samples else group.slots
+    return max(1, min(group.slots, state.items.total, state.plan.sizing.max_workers or group.slots, measured))
+
+
+def note_load_failure(
+    state: PoolState, group: DeviceWorkers, text: str, *, hopeless: bool = False, out_of_memory: bool = False
+) -> None:
+    """A worker did not get ready: with others at work the device stays as it is, else it has few tries."""
+    others = [w for w in group.living if w.state != "loading"]
+    state.events.emit("failed", device=group.device.id, text=f"loading failed: {text}", code="load")
+    if others:
+        group.cap_workers(len(others))
+        return
+    group.load_failures += 1
+    group.spawn_not_before = state.machine.now() + state.plan.rules.backoff_s * 2 ** (group.load_failures - 1)
+    if hopeless or group.load_failures >= MAX_LOAD_FAILURES:
+        fence(state, group, ("out of memory while loading: " if out_of_memory else "") + text)
+
+
+def fence(state: PoolState, group: DeviceWorkers, text: str) -> None:
+    """Nothing more is started on this device; without any device left the pool stops."""
+    if group.fenced is not None:
+        return
+    group.fenced = text
+    state.events.emit("fenced", device=group.device.id, name=group.device.name, text=text)
+    for worker in group.living:
+        worker.taken_back = True
+        worker.kill()
+    if all(g.fenced is not None for g in state.groups):
+        reasons = "; ".join(f"{g.device.name} ({g.device.id}): {g.fenced}" for g in state.groups)
+        state.stopping.request("backend", reasons, at_once=True)

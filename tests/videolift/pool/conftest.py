@@ -9,8 +9,8 @@ from tests.videolift.pool.work import FOREIGN, GIB, Told, used_by_pid
 from videolift.config import PoolSettings
 from videolift.pool import EventSink, Item, Outcome, Timing, cpu_device, run_pool
 from videolift.pool.devices import Card
+from videolift.pool.interface import Device, Ledger
 from videolift.pool.memory import SystemGauge
-from videolift.pool.types import Device, Ledger
 
 MARK = "POOL_BENCH"
 QUICK = Timing(sample=0.1, progress=0.02, close=5.0, kill=5.0, hiccup=0.15, tick=0.05, settle=1.0)
@@ -113,7 +113,7 @@ class Bench:
     def factory(self, **told):
         return functools.partial(Told, str(self.folder), **told)
 
-    def run(self, items, *, devices=None, workers=None, told=None, environment=None, timing=QUICK, **settings):
+    def run(self, items, *, devices=None, workers=None, told=None, environment=None, timing=QUICK, history=None, **settings):
         chosen = {"reserve_gb": 0.0, "backoff_s": 0.05, "grace_s": 10.0, "load_timeout_s": 60.0, "max_workers": workers} | settings
         if devices is None:
             devices = self.cards.devices() if self.cards else [cpu_device(2)]
@@ -128,6 +128,7 @@ class Bench:
             log_folder=self.folder / "logs",
             gauge=SystemGauge(self.cards) if self.cards else None,
             timing=timing,
+            history=history,
         )
 
     def attempts(self, key):

@@ -17,12 +17,14 @@ import pytest
 from tests.videolift.pool.conftest import MARK, QUICK, item, plain, wait_until
 from tests.videolift.pool.work import GIB
 from videolift.errors import LeaseHeld
-from videolift.pool import Item, cpu_device, read_events
-from videolift.pool import deaths as deaths_module
-from videolift.pool.books import Books
+from videolift.pool import Item, Outcome, cpu_device, exits, read_events
+from videolift.pool.decisions.policy import RetryRules, Task
 from videolift.pool.devices import Card, visible_cards
-from videolift.pool.process import Identity, alive, identity, kill
-from videolift.pool.queue import Task, WorkQueue
+from videolift.pool.items import ItemTracker, WorkQueue
+from videolift.pool.memory import SystemGauge
+from videolift.pool.stopping import StopRequests, StopState
+from videolift.pool.workers.worker_process import WorkerProcess
+from videolift.processes import kill_process, still_runs
 
 REPOSITORY = Path(__file__).parents[3]
 CASES = {}
@@ -110,7 +112,7 @@ def _(bench, monkeypatch):
 @case(8, "the kernel's OOM killer: the item is retried alone, then out of memory, never a crash")
 def _(bench, monkeypatch):
     kills = iter(range(100))
-    monkeypatch.setattr(deaths_module, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(SystemGauge, "oom_kills", lambda self: next(kills))
     report = bench.run([item("a", ["kill"]), *plain(1)], told={"shrinks": (1.0, 0.5)})
     assert report.outcomes["a"].kind == "oom"
     assert report.outcomes["a"].shrink == 0.5
@@ -315,19 +317,15 @@ def _(bench, monkeypatch):
 @case(27, "a process that cannot be killed is given up, its card fenced and reported")
 def _(bench, monkeypatch):
     bench.with_cards(8, 8)
-    from videolift.pool import process
-
-    real = process.kill_group, process.kill
-    monkeypatch.setattr(process, "kill_group", lambda popen: None)
-    monkeypatch.setattr(process, "kill", lambda who: None)
+    monkeypatch.setattr(WorkerProcess, "kill", lambda self: None)
     timing = dataclasses.replace(QUICK, kill=0.3)
     try:
         report = bench.run([item("a", ["sleep", 600], [])], item_timeout_s=0.6, timing=timing, workers=1)
     finally:
         monkeypatch.undo()
         for event in bench.events.of("spawned"):
-            kill(Identity(event["pid"], identity(psutil.Process(event["pid"])).start)) if psutil.pid_exists(event["pid"]) else None
-    assert real[0] is process.kill_group
+            if psutil.pid_exists(event["pid"]):
+                psutil.Process(event["pid"]).kill()
     all_done(report, 1)
     assert len(bench.events.of("fenced")) == 1
     assert "cannot be killed" in bench.events.of("leftover")[0]["text"]
@@ -396,11 +394,11 @@ def _(bench, monkeypatch):
 
 @case(34, "a crash loop ends with a clear error")
 def _(bench, monkeypatch):
-    report = bench.run(plain(2), told={"load": ["exit", 7]})
+    report = bench.run(plain(2), told={"load": ["exit", 7]}, workers=1)
     assert report.stopped == "backend"
     assert "exit code 7" in report.text
     assert bench.spawned == 3
-    monkeypatch.setattr(deaths_module, "MAX_DEATHS_IN_A_ROW", 4)
+    monkeypatch.setattr(exits, "MAX_DEATHS_IN_A_ROW", 4)
     for end in (["exit", 9], ["raise", "Crash", "the model's process: it ended"]):
         report = bench.run([item(f"{end[0]}{i}", end) for i in range(9)])
         assert report.stopped == "backend"
@@ -427,13 +425,12 @@ def _(bench, monkeypatch):
 
 @case(37, "a second result for an item changes nothing")
 def _(bench, monkeypatch):
-    from videolift.pool.types import Outcome
-
     task = Task(Item("a"))
-    books = Books([task], bench.ledger, bench.events, halt=None, rules=None)
-    books.finish(task, Outcome("done", value=1))
-    books.finish(task, Outcome("crash"))
-    assert books.outcomes["a"].value == 1
+    stopping = StopState(StopRequests(), bench.events, 1.0, time.monotonic)
+    tracker = ItemTracker([task], bench.ledger, bench.events, stopping, RetryRules(3, True, 3, 1.0), time.monotonic)
+    tracker.finish(task, Outcome("done", value=1))
+    tracker.finish(task, Outcome("crash"))
+    assert tracker.outcomes["a"].value == 1
     assert bench.ledger.calls == [("finished", "a", "done")]
 
 
@@ -620,13 +617,13 @@ def _(bench, monkeypatch):
 @case(52, "a pid that belongs to somebody else by now is left alone")
 def _(bench, monkeypatch):
     with subprocess.Popen(["sleep", "60"]) as other:
-        real = identity(psutil.Process(other.pid))
-        later = dataclasses.replace(real, start=real.start + 1000)
-        assert alive(real)
-        assert not alive(later)
-        kill(later)
+        real, earlier = psutil.Process(other.pid), psutil.Process(other.pid)
+        earlier._ident = (other.pid, earlier._ident[1] - 1000)  # one that had this pid before
+        assert still_runs(real)
+        assert not still_runs(earlier)
+        kill_process(earlier)
         assert other.poll() is None
-        kill(real)
+        kill_process(real)
         assert other.wait(5) == -signal.SIGKILL
 
 
@@ -688,7 +685,7 @@ def _python(*arguments):
     return done.stdout
 
 
-def bench_driver(bench, items):
+def bench_driver(bench, items, log_folder="logs"):
     """A driver of its own, in the bench's folder."""
     (bench.folder / "items.pickle").write_bytes(pickle.dumps(items))
     code = textwrap.dedent(
@@ -704,11 +701,11 @@ def bench_driver(bench, items):
         items = pickle.loads((folder / "items.pickle").read_bytes())
         events = EventSink(folder / "events.jsonl", stream=None)
         run_pool(functools.partial(Told, str(folder)), items, devices=[cpu_device(2)], settings=PoolSettings(reserve_gb=0.0),
-                 ledger=Files(folder), events=events, log_folder=folder / "logs", timing=QUICK)
+                 ledger=Files(folder), events=events, log_folder=folder / sys.argv[2] if sys.argv[2] else None, timing=QUICK)
         """
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), MARK: str(bench.folder)}
-    return subprocess.Popen([sys.executable, "-c", code, str(bench.folder)], cwd=REPOSITORY, env=environment)
+    return subprocess.Popen([sys.executable, "-c", code, str(bench.folder), log_folder or ""], cwd=REPOSITORY, env=environment)
 
 
 def claimed_pids(bench):

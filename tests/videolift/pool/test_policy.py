@@ -3,40 +3,50 @@ import dataclasses
 import pytest
 
 from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient
-from videolift.pool.faults import describe
-from videolift.pool.messages import Failed
-from videolift.pool.policy import Again, Circumstances, Death, Final, Pending, Rules, judge
-from videolift.pool.queue import Task, WorkQueue
-from videolift.pool.types import Item
+from videolift.pool.decisions.policy import (
+    Circumstances,
+    Final,
+    Pending,
+    Retry,
+    RetryRules,
+    Task,
+    WorkerDeath,
+    in_context,
+    judge_failure,
+)
+from videolift.pool.interface import Item
+from videolift.pool.items import WorkQueue
+from videolift.pool.workers.faults import describe
+from videolift.pool.workers.messages import AttemptFailed
 
-RULES = Rules(attempts=3, allow_shrink=True, transient_retries=2, backoff_s=1.0)
+RULES = RetryRules(attempts=3, allow_shrink=True, transient_retries=2, backoff_s=1.0)
 SEEN = Circumstances(serial=7, shrinks=(1.0, 0.5), device="Card", total_bytes=100, now=50.0)
 ALONE = dataclasses.replace(SEEN, alone=True, fresh=True, peak_bytes=90)
 TASK = Task(Item("a"))
-OOM = Failed("oom", "OutOfMemoryError", "CUDA out of memory")
+OOM = AttemptFailed("oom", "OutOfMemoryError", "CUDA out of memory")
 
 
 def follow(task, *failures, seen=SEEN, rules=RULES):
     """The verdict after the last failure, each retried as the one before says."""
     for failure in failures:
-        verdict = judge(task, failure, seen, rules)
-        task = verdict.task if isinstance(verdict, Again) else task
+        verdict = judge_failure(task, failure, seen, rules)
+        task = verdict.task if isinstance(verdict, Retry) else task
     return verdict
 
 
 def test_a_third_death_is_final_and_the_first_two_are_not():
-    death = Death("crash", "killed by SIGSEGV", "last words")
-    assert isinstance(follow(TASK, death, death), Again)
+    death = WorkerDeath("crash", "killed by SIGSEGV", "last words")
+    assert isinstance(follow(TASK, death, death), Retry)
     verdict = follow(TASK, death, death, death)
     assert isinstance(verdict, Final)
     assert (verdict.outcome.kind, verdict.outcome.attempts, verdict.outcome.traceback) == ("crash", 3, "last words")
 
 
 def test_the_death_of_a_models_own_process_is_charged_as_a_workers_and_the_worker_goes_on():
-    failure = describe(Crash("the model's process: it ended (killed by SIGSEGV)", "last words"), loading=False)
+    failure = describe(Crash("the model's process: it ended (killed by SIGSEGV)", "last words"))
     assert not failure.poisoned
     assert follow(TASK, failure).task == dataclasses.replace(TASK, crashes=1, avoid=frozenset({7}))
-    outcome = follow(TASK, failure, Death("crash", "killed by SIGSEGV"), failure).outcome
+    outcome = follow(TASK, failure, WorkerDeath("crash", "killed by SIGSEGV"), failure).outcome
     assert (outcome.kind, outcome.attempts) == ("crash", 3)
     assert "SIGSEGV), 3 times in all" in outcome.text
     assert "last words" not in outcome.text
@@ -44,15 +54,15 @@ def test_the_death_of_a_models_own_process_is_charged_as_a_workers_and_the_worke
 
 
 def test_deaths_of_earlier_runs_count():
-    assert isinstance(judge(Task(Item("a"), crashes=2), Death("hang", "silent"), SEEN, RULES), Final)
+    assert isinstance(judge_failure(Task(Item("a"), crashes=2), WorkerDeath("hang", "silent"), SEEN, RULES), Final)
 
 
 def test_what_we_took_back_is_charged_to_nobody():
-    assert follow(TASK, *[Death("taken_back", "")] * 9).task.crashes == 0
+    assert follow(TASK, *[WorkerDeath("taken_back", "")] * 9).task.crashes == 0
 
 
 def test_forgiveness_ends():
-    excused = Death("excused", "killed by SIGKILL")
+    excused = WorkerDeath("excused", "killed by SIGKILL")
     assert follow(TASK, excused, excused).task.crashes == 0
     assert follow(TASK, excused, excused, excused).task.crashes == 1
 
@@ -90,17 +100,22 @@ def test_a_tenant_that_came_later_is_waited_for_and_never_the_items_fault():
 
 
 def test_storage_backs_off_twice_as_long_each_time_then_stops_the_pool():
-    failure = describe(Transient("disk full"), loading=False)
+    failure = describe(Transient("disk full"))
     first = follow(TASK, failure).task
     assert first.not_before == 51.0
-    assert judge(first, failure, SEEN, RULES).task.not_before == 52.0
+    assert judge_failure(first, failure, SEEN, RULES).task.not_before == 52.0
     assert isinstance(follow(TASK, failure, failure, failure), Pending)
 
 
 def test_an_error_is_tried_once_more_elsewhere():
-    failure = describe(ValueError("x"), loading=False)
+    failure = describe(ValueError("x"))
     assert follow(TASK, failure).task.avoid == {7}
     assert follow(TASK, failure, failure).outcome.kind == "error"
+
+
+def raised_from(error, cause):
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,15 @@ def test_an_error_is_tried_once_more_elsewhere():
         (RuntimeError("CUDA out of memory. Tried to allocate"), "oom"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "oom"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), "oom"),
         (ValueError("we ran out of memory of what to say"), "error"),
+        (OSError(24, "Too many open files"), "descriptors"),
+        (RuntimeError("Unable to open file (name = 'a.h5', errno = 24, error message = 'Too many open files')"), "descriptors"),
+        (raised_from(BadInput("unreadable", "a.mp4 cannot be opened", "r"), OSError(24, "Too many open files")), "descriptors"),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "backend"),
+        (Crash("RuntimeError: The NVIDIA driver on your system is too old (found version 11040)"), "backend"),
+        (ValueError("no kernel image is available"), "error"),
         (OSError(28, "No space left on device"), "transient"),
         (OSError(2, "No such file"), "error"),
         (BackendUnavailable("no weights"), "backend"),
@@ -121,17 +144,47 @@ def test_an_error_is_tried_once_more_elsewhere():
     ],
 )
 def test_failures_are_told_apart(error, kind):
-    assert describe(error, loading=False).kind == kind
+    assert describe(error).kind == kind
 
 
 def test_a_sticky_cuda_error_poisons_the_worker_and_a_lost_card_is_known():
-    sticky = describe(RuntimeError("CUDA error: device-side assert triggered"), loading=False)
+    sticky = describe(RuntimeError("CUDA error: device-side assert triggered"))
     assert (sticky.poisoned, sticky.device_lost) == (True, False)
-    lost = describe(RuntimeError("CUDA error: uncorrectable ECC error encountered"), loading=False)
+    lost = describe(RuntimeError("CUDA error: uncorrectable ECC error encountered"))
     assert (lost.poisoned, lost.device_lost) == (True, True)
-    assert not describe(ValueError("CUDA error"), loading=False).poisoned
-    in_the_model = describe(Crash("AcceleratorError: CUDA error: uncorrectable ECC error encountered"), loading=False)
+    assert not describe(ValueError("CUDA error")).poisoned
+    in_the_model = describe(Crash("AcceleratorError: CUDA error: uncorrectable ECC error encountered"))
     assert (in_the_model.poisoned, in_the_model.device_lost) == (False, True)
+
+
+def test_what_a_full_card_makes_of_a_librarys_handle_is_out_of_memory_there_and_an_error_elsewhere():
+    failure = describe(RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"))
+    full = dataclasses.replace(SEEN, total_bytes=8 << 30, free_bytes=100 << 20)
+    assert in_context(failure, full).kind == "oom"
+    assert follow(TASK, failure, seen=full).task.alone
+    empty = dataclasses.replace(full, free_bytes=2 << 30)
+    assert in_context(failure, empty).kind == "error"
+    in_the_model = describe(Crash("RuntimeError: GET was unable to find an engine to execute this computation"))
+    assert in_context(in_the_model, full).kind == "oom"
+    assert in_context(in_the_model, empty).kind == "crash"
+
+
+def test_leaked_descriptors_are_charged_to_an_item_only_in_a_fresh_process():
+    failure = describe(OSError(24, "Too many open files"))
+    assert failure.poisoned
+    assert follow(TASK, *[failure] * 9).task == TASK
+    fresh = dataclasses.replace(SEEN, fresh=True)
+    assert follow(TASK, failure, failure, seen=fresh).outcome.kind == "error"
+
+
+def test_what_the_machine_lacks_is_no_items_fault():
+    lacking = describe(BackendUnavailable("no weights"))
+    assert follow(TASK, lacking).task.errors == 1
+    verdict = follow(TASK, lacking, lacking)
+    assert (type(verdict), verdict.why, verdict.outcome.attempts) == (Pending, "backend", 0)
+    unfit = describe(RuntimeError("CUDA error: no kernel image is available for execution on the device"))
+    assert unfit.device_lost
+    assert follow(TASK, *[unfit] * 9).task == TASK
 
 
 def test_longest_first_then_as_given_then_what_was_tried():

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,13 +15,19 @@ import pytest
 
 from tests.videolift.pool.conftest import Meddler, item, plain
 from videolift.errors import BackendUnavailable, Transient
-from videolift.pool import EventSink, Item, cpu_device, find_devices, lines, read_events, summary
-from videolift.pool.channel import Channel, MessageTooLarge, encode, receive_blocking
+from videolift.pool import EventSink, Item, cpu_device, find_devices, pools_at_work, read_events, summarize_events, summary_lines
+from videolift.pool.decisions.figures import Peak, WorkerFigures, load_figures, save_figures
+from videolift.pool.decisions.policy import Task
 from videolift.pool.devices import Card
-from videolift.pool.figures import Figures, Peak
-from videolift.pool.history import recall, record
+from videolift.pool.items import WorkQueue
 from videolift.pool.memory import SystemGauge, cgroup_memory, pss_bytes
-from videolift.pool.queue import Task, WorkQueue
+from videolift.pool.workers.messages import (
+    Channel,
+    ItemProgress,
+    MessageTooLarge,
+    encode,
+    receive_blocking,
+)
 
 GIB = 2**30
 REPOSITORY = Path(__file__).parents[3]
@@ -28,12 +35,13 @@ REPOSITORY = Path(__file__).parents[3]
 
 def test_a_message_that_comes_in_pieces_is_whole_when_its_last_piece_is_there():
     ours, theirs = socket.socketpair()
-    channel, frame = Channel(ours), encode({"a": 1}) + encode("b")
+    first, second = ItemProgress(1, 2, 3), ItemProgress(1, 3, 3)
+    channel, frame = Channel(ours), encode(first) + encode(second)
     for byte in frame[:-1]:
         theirs.send(bytes([byte]))
-    assert channel.receive() == [{"a": 1}]
+    assert channel.receive() == [first]
     theirs.send(frame[-1:])
-    assert channel.receive() == ["b"]
+    assert channel.receive() == [second]
     theirs.send(b"\x99")
     theirs.close()
     assert channel.receive() == []
@@ -81,11 +89,11 @@ def test_events_tell_where_a_pool_stands(tmp_path):
     sink.emit("claimed", worker=1, device="cpu", item="a", attempt=1)
     sink.emit("progress", worker=1, item="a", done=3, of=9)
     sink.emit("resized", device="cpu", workers=2, busy=1, reason="memory", free_gib=3.0)
-    now = summary(read_events(tmp_path / "e.jsonl"))
+    now = summarize_events(read_events(tmp_path / "e.jsonl"))
     assert now.running == {"a": (1, 3, 9)}
     assert (now.total, now.done, now.workers, now.finished) == (3, 0, {"cpu": 1}, False)
     assert now.decisions["cpu"]["reason"] == "memory"
-    assert lines(now) == [
+    assert summary_lines(now) == [
         "0/3 items, 0 quarantined",
         "cpu: 1 workers alive, 1 may work (memory); free_gib 3",
         "worker 1: a, 3/9",
@@ -96,27 +104,25 @@ def test_events_tell_where_a_pool_stands(tmp_path):
     sink.emit("finished", stopped=None, text="", done=2)
     with (tmp_path / "e.jsonl").open("a") as file:
         file.write('{"kind": "cut o')
-    after = summary(read_events(tmp_path / "e.jsonl"))
+    after = summarize_events(read_events(tmp_path / "e.jsonl"))
     assert (after.done, after.failed, after.running, after.workers, after.finished) == (2, 1, {}, {"cpu": 0}, True)
     assert after.troubles[-1]["item"] == "b"
-    assert lines(after)[-1] == "last trouble: quarantined b died"
+    assert summary_lines(after)[-1] == "last trouble: quarantined b died"
 
 
 def test_pools_at_work_are_those_whose_supervisor_lives(bench):
-    from videolift.pool import at_work
-
     logs = bench.folder / "logs"
     bench.events = Meddler(logs / "depth" / "0001.events.jsonl")
     during = []
-    bench.events.on["claimed"] = lambda event: during.append(at_work(logs))
+    bench.events.on["claimed"] = lambda event: during.append(pools_at_work(logs))
     bench.run(plain(1))
     assert during[0]["depth/0001"].total == 1
-    assert at_work(logs) == {}
+    assert pools_at_work(logs) == {}
     path = logs / "depth" / "0001.events.jsonl"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"finished"' not in line))
-    assert list(at_work(logs)) == ["depth/0001"]
+    assert list(pools_at_work(logs)) == ["depth/0001"]
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 4194000'))
-    assert at_work(logs) == {}
+    assert pools_at_work(logs) == {}
 
 
 def test_a_second_run_in_the_same_file_counts_alone(tmp_path):
@@ -124,7 +130,10 @@ def test_a_second_run_in_the_same_file_counts_alone(tmp_path):
     for items in (9, 4):
         sink.emit("started", items=items, devices=[])
         sink.emit("done", item="a")
-    assert (summary(read_events(tmp_path / "e.jsonl")).total, summary(read_events(tmp_path / "e.jsonl")).done) == (4, 1)
+    assert (
+        summarize_events(read_events(tmp_path / "e.jsonl")).total,
+        summarize_events(read_events(tmp_path / "e.jsonl")).done,
+    ) == (4, 1)
 
 
 def test_progress_of_one_item_is_written_now_and_then_only(tmp_path):
@@ -216,25 +225,25 @@ def test_the_tightest_control_group_above_us_counts(tmp_path, line, names, limit
 
 
 def test_figures_are_remembered_by_label_and_device(tmp_path):
-    path, figures = tmp_path / "history.json", Figures()
+    path, figures = tmp_path / "history.json", WorkerFigures()
     for size in (100, 110, 120, 127, 900):
         figures.peaked(Peak(float(size), size * GIB, GIB))
     figures.loaded(12.0, GIB, GIB)
     figures.busied(1, 0.7)
-    record(path, "moge 512x384", {"Card A": figures}, busy_share=True)
-    known = Figures()
-    assert recall(path, "moge 512x384", "Card A", known)
+    save_figures(path, "moge 512x384", {"Card A": figures}, busy_share=True)
+    known = WorkerFigures()
+    assert load_figures(path, "moge 512x384", "Card A", known)
     assert [peak.size for peak in known.peaks] == [900.0, 127.0, 120.0, 110.0]
     assert (known.load_s, known.samples, known.busy_share) == (12.0, 4, 0.7)
-    assert not recall(path, "moge 512x384", "Card B", Figures())
-    assert not recall(path, "vipe", "Card A", Figures())
+    assert not load_figures(path, "moge 512x384", "Card B", WorkerFigures())
+    assert not load_figures(path, "vipe", "Card A", WorkerFigures())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "figures": {"l | d": {"peaks": [[1]]}}}'])
 def test_a_bad_history_is_no_history(tmp_path, text):
     path = tmp_path / "history.json"
     path.write_text(text)
-    assert not recall(path, "l", "d", Figures())
+    assert not load_figures(path, "l", "d", WorkerFigures())
 
 
 def test_remembered_figures_spare_the_probe(bench):
@@ -332,6 +341,16 @@ def test_storage_that_fails_under_a_claim_is_waited_for_then_stops_the_pool(benc
     report = bench.run(plain(2, prefix="later"), transient_retries=1)
     assert (report.stopped, report.outcomes) == ("transient", {})
     assert "disk quota exceeded" in report.text
+    assert bench.ledger.claims == []
+
+
+def test_what_waits_for_another_try_when_the_pool_stops_leaves_no_claim(bench):
+    """A later run would charge it for a death that never was."""
+    bench.events.on["failed"] = lambda event: os.kill(os.getpid(), signal.SIGTERM)
+    report = bench.run([item("a", ["raise", "ValueError", "x"], []), *plain(3, "sleep", 0.1)], workers=1)
+    assert report.stopped == "signal"
+    assert "a" not in report.outcomes
+    assert ("finished", "a", "transient") in bench.ledger.calls
     assert bench.ledger.claims == []
 
 

@@ -4,8 +4,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videolift.pool.figures import Figures, Peak, Rate, Running
-from videolift.pool.sizing import SizingRules, Snapshot, decide, leaks, may_load, regrown
+from videolift.pool.decisions.figures import Peak, Rate, Running, WorkerFigures
+from videolift.pool.decisions.sizing import SizingRules, Snapshot, crowding, decide, leaks, loads_at_once, regrown
 
 GIB = 2**30
 RULES = SizingRules(margin=0.15, reserve_bytes=GIB, max_workers=None)
@@ -139,12 +139,18 @@ def test_a_second_worker_loads_beside_a_slow_first_one_where_there_is_far_more_m
 
 
 def test_few_load_at_once():
-    assert may_load(loading=0, ready=0, cores=64, known=False)
-    assert may_load(loading=1, ready=0, cores=64, known=False)
-    assert not may_load(loading=2, ready=0, cores=64, known=False)
-    assert may_load(loading=3, ready=1, cores=2, known=False)
-    assert not may_load(loading=4, ready=1, cores=2, known=False)
-    assert may_load(loading=2, ready=0, cores=2, known=True)
+    assert loads_at_once(ready=0, cores=64, known=False) == 2
+    assert loads_at_once(ready=1, cores=2, known=False) == 4
+    assert loads_at_once(ready=0, cores=2, known=True) == 4
+    assert loads_at_once(ready=9, cores=2, known=True) == 9
+    assert loads_at_once(ready=1, cores=64, known=False) == 32
+    assert decide(measured(ready=1, cores=64), RULES).loads_at_once == 32
+
+
+def test_workers_share_a_device_in_turns_until_it_is_known_how_busy_one_keeps_it():
+    assert crowding(3, None) == 3.0
+    assert crowding(3, 0.25) == 1.0
+    assert crowding(8, 0.25) == 2.0
 
 
 def test_a_worker_that_keeps_more_and_more_is_replaced():
@@ -154,7 +160,7 @@ def test_a_worker_that_keeps_more_and_more_is_replaced():
 
 
 def test_the_busy_share_of_one_worker_is_seen_below_saturation_only():
-    figures = Figures()
+    figures = WorkerFigures()
     figures.busied(4, 1.0)
     assert figures.busy_share == 0.25
     figures.busied(2, 0.6)
@@ -162,7 +168,7 @@ def test_the_busy_share_of_one_worker_is_seen_below_saturation_only():
 
 
 def test_throughput_counts_all_workers():
-    figures = Figures()
+    figures = WorkerFigures()
     for _ in range(10):
         figures.worked(size=10.0, seconds=5.0, workers=3.1)
     assert figures.rates == (Rate(3, 6.0, 10),)

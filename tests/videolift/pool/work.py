@@ -6,7 +6,10 @@ Runs in worker processes, so it is a module of its own that imports little.
 import ctypes
 import json
 import os
+import pickle
+import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -143,6 +146,52 @@ class Told:
         with open("/dev/full", "w") as file:
             file.write("x" * 10_000)
 
+    # What code that does not know of us may do to its process
+
+    def do_fork(self, seconds=0.0):
+        """The copy comes back from `process` as well, later, and with a result of its own."""
+        if os.fork() == 0:
+            time.sleep(seconds)
+            return "of the fork"
+        return None
+
+    def do_answer_for(self, key, seconds=0.0):
+        """Says by itself that an item is done: one that was, or one of somebody else's."""
+        from videolift.pool.workers.messages import ItemDone, encode
+
+        frame = encode(ItemDone(key, 1, pickle.dumps("forged"), None, None))
+        threading.Timer(seconds, lambda: os.write(_socket(), frame)).start()
+
+    def do_leak(self, count):
+        """Opens so many files and keeps them; the process may have 64."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        self.leaked = getattr(self, "leaked", [])
+        self.leaked += [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
+
+    def do_close_descriptors(self):
+        os.closerange(3, 256)
+
+    def do_write_nonsense(self, *numbers):
+        os.write(_socket(), bytes(numbers))
+        time.sleep(600)
+
+    def do_progress(self, digits):
+        self.progress(10**digits, 10**digits)
+
+    def do_share_memory_then(self, verb, *arguments):
+        from multiprocessing.shared_memory import SharedMemory
+
+        self.shared = SharedMemory(create=True, size=1 << 20)
+        (self.folder / f"shared-{self.item.key}").write_text(self.shared.name)
+        self._follow([verb, *arguments])
+
+    def do_leave_children(self, count):
+        """Starts so many processes, each in a session of its own, and waits."""
+        for number in range(count):
+            child = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+            (self.folder / f"child-{number}").write_text(str(child.pid))
+        time.sleep(600)
+
     # Time
 
     def do_sleep(self, seconds):
@@ -172,7 +221,8 @@ class Told:
     # Results
 
     def do_return(self, what):
-        return {"large": b"x" * (100 << 20), "lambda": lambda: None, "only_here": _only_here()}[what]
+        odd = {"large": b"x" * (100 << 20), "lambda": lambda: None, "only_here": _only_here(), "exits": _Calls(sys.exit, 3)}
+        return (odd | {"dies": _Calls(os._exit, 3), "exits_elsewhere": _Calls(_exits_elsewhere, os.getpid())})[what]
 
     def do_report(self):
         import multiprocessing
@@ -199,8 +249,6 @@ class Told:
         time.sleep(seconds)
 
     def do_limit_then_allocate(self, mebibytes):
-        import resource
-
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
         self.do_allocate(mebibytes)
 
@@ -219,6 +267,10 @@ class Told:
         vram(self.folder, self.device.id, self.loaded_gib + needed)
         time.sleep(seconds)
 
+    def do_vram_then_raise(self, gib, kind, *arguments):
+        self.do_vram(gib)
+        self.do_raise(kind, *arguments)
+
     def do_vram_in_orphan_then_kill(self, gib):
         """Leaves a child behind that has a session of its own and holds memory of the card."""
         code = "import sys, time; from tests.videolift.pool.work import vram; vram(sys.argv[1], sys.argv[2], float(sys.argv[3]))\n"
@@ -230,6 +282,26 @@ class Told:
         while not ready.exists():
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _socket():
+    """The descriptor of the worker's socket to its supervisor."""
+    return next(d for d in range(3, 64) if os.path.exists(f"/proc/self/fd/{d}") and stat.S_ISSOCK(os.fstat(d).st_mode))
+
+
+class _Calls:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def _exits_elsewhere(pid):
+    if os.getpid() != pid:
+        sys.exit(3)
 
 
 def _only_here():

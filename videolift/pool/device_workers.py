@@ -1,26 +1,31 @@
 """All workers of one device: what they take now, what has been seen of them, and the snapshot that sizing decides on.
 
-Measures and remembers; who is started, fed and ended is decided elsewhere.
+Measures and remembers; who is started, fed and ended is decided elsewhere. A card can vanish between two looks: the last figures
+stay, and `lost` says so to whoever fences it.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from videolift.pool.figures import Figures, Peak, Running
-from videolift.pool.handle import WorkerHandle
+from videolift.pool.decisions.figures import Peak, Running, WorkerFigures
+from videolift.pool.decisions.sizing import Decision, Snapshot, crowding, leaks, regrown
+from videolift.pool.devices import DeviceLost
+from videolift.pool.interface import Device
+from videolift.pool.items import WorkQueue
 from videolift.pool.memory import Gauge, Memory
-from videolift.pool.queue import WorkQueue
-from videolift.pool.sizing import Decision, Snapshot, leaks, regrown
-from videolift.pool.types import Device
+from videolift.pool.workers.handle import WorkerHandle
 
 _CALM_ITEMS = 2
 """Items after which a worker's memory at rest is taken as normal: caches have been filled."""
 
+_Figure = TypeVar("_Figure")
+
 
 @dataclass(frozen=True)
-class Use:
+class _WorkerUse:
     """Of one worker's process tree: bytes now, and CPU seconds so far."""
 
     device_bytes: int
@@ -28,13 +33,22 @@ class Use:
     cpu_s: float
 
 
-class Crew:
-    """One device's workers and figures."""
+class DeviceWorkers:
+    """One device's workers and figures.
 
-    def __init__(self, device: Device, slots: int, figures: Figures) -> None:
+    Attributes:
+        fenced: why nothing more is started here, None while it is used.
+        lost: what the driver said when it no longer answered for the card, None while it does.
+        settled: the most workers after an out of memory, None without one.
+        most: workers alive at once so far.
+    """
+
+    def __init__(self, device: Device, slots: int, figures: WorkerFigures, gauge: Gauge, now: Callable[[], float]) -> None:
         self.device, self.slots, self.figures = device, slots, figures
+        self._gauge, self._now = gauge, now
         self.workers: list[WorkerHandle] = []
         self.fenced: str | None = None
+        self.lost: str | None = None
         self.load_failures = 0
         self.spawn_not_before = 0.0
         self.settled: int | None = None
@@ -42,12 +56,13 @@ class Crew:
         self.most = 0
         self.decision: Decision | None = None
         self.usual_foreign_bytes: int | None = None
-        self._use: dict[int, Use] = {}
+        self._use: dict[int, _WorkerUse] = {}
         self._memory = Memory(device.memory_bytes, device.memory_bytes)
         self._host = self._memory
         self._running: dict[int, Peak] = {}
+        self._progress_at_look: dict[int, float] = {}
         self._company: dict[int, float] = {}
-        self._last_count = (0, time.monotonic())
+        self._last_count = (0, now())
         self._last_busy: tuple[frozenset[int], float, float] = (frozenset(), 0.0, 0.0)
 
     @property
@@ -70,43 +85,67 @@ class Crew:
         """Device memory that was neither free nor ours at the last look."""
         return max(0, self._memory.total - self._memory.free - self.own_bytes)
 
-    def measured(self, gauge: Gauge) -> Memory:
+    def measured(self) -> Memory:
         """The device's memory, looked at just now together with its workers'."""
-        self.sample(gauge)
+        self.sample()
         return self._memory
 
-    def sample(self, gauge: Gauge) -> None:
+    def sample(self) -> None:
         """Looks at what is free, at every worker's memory, all at one moment so that they add up, and at how busy the device is."""
-        self._host = gauge.host()
-        self._memory = self._host if self.device.kind == "cpu" else gauge.device(self.device)
+        self._host = self._gauge.host()
+        self._memory = self._device_memory()
         if self.usual_foreign_bytes is None:
             self.usual_foreign_bytes = self.foreign_bytes
-        self._use = {worker.serial: self._look(worker, gauge) for worker in self.workers if worker.state != "gone"}
-        self._see_how_busy(gauge)
+        self._use = {worker.serial: self._look(worker) for worker in self.workers if worker.state != "gone"}
+        self._see_how_busy()
 
-    def _look(self, worker: WorkerHandle, gauge: Gauge) -> Use:
-        worker.refresh_members()
-        host = gauge.host_tree(worker.members)
-        on_device = host if self.device.kind == "cpu" else gauge.tree(self.device, worker.members)
+    def _device_memory(self) -> Memory:
+        if self.device.kind == "cpu":
+            return self._host
+        return self._unless_lost(lambda: self._gauge.device(self.device), self._memory)
+
+    def _unless_lost(self, ask: Callable[[], _Figure], otherwise: _Figure) -> _Figure:
+        """What the driver answers; ``otherwise`` once the card is lost."""
+        if self.lost is None:
+            try:
+                return ask()
+            except DeviceLost as error:
+                self.lost = str(error)
+        return otherwise
+
+    def holders(self) -> dict[int, int]:
+        """Bytes per pid on the card, as far as the driver says."""
+        return self._unless_lost(lambda: self._gauge.holders(self.device), None) or {}
+
+    def _look(self, worker: WorkerHandle) -> _WorkerUse:
+        worker.process.refresh()
+        pids = worker.process.pids
+        host = self._gauge.host_tree(pids)
+        on_device: int | None = host
+        if self.device.kind == "cuda":
+            nothing: int | None = 0
+            on_device = self._unless_lost(lambda: self._gauge.tree(self.device, pids), nothing)
         if on_device is None:
-            on_device = self._by_difference(gauge)
-        use = Use(on_device, host, gauge.cpu_seconds(worker.members) if self.device.kind == "cpu" else 0.0)
+            on_device = self._by_difference()
+        use = _WorkerUse(on_device, host, self._gauge.cpu_seconds(pids) if self.device.kind == "cpu" else 0.0)
         if worker.task is not None:
             before = self._running.get(worker.serial, Peak(worker.task.size, 0, 0))
             after = Peak(before.size, max(before.device_bytes, use.device_bytes), max(before.host_bytes, use.host_bytes))
             self._running[worker.serial] = after
+            # Progress that came since is not paired with memory of before: it would promise a far too small peak.
+            self._progress_at_look[worker.serial] = worker.progress
             worker.peak_bytes = after.device_bytes or None
         return use
 
-    def _by_difference(self, gauge: Gauge) -> int:
+    def _by_difference(self) -> int:
         """Where pids are hidden (containers): what is in use beyond what was before us, shared out evenly."""
-        memory = gauge.device(self.device)
+        memory = self._device_memory()
         ours = max(0, memory.total - memory.free - (self.usual_foreign_bytes or 0))
         return ours // max(1, len(self.living))
 
-    def _see_how_busy(self, gauge: Gauge) -> None:
+    def _see_how_busy(self) -> None:
         """Takes a share of the time since the last look, if the same workers have been busy all along."""
-        busy, now = frozenset(w.serial for w in self.workers if w.state == "busy"), time.monotonic()
+        busy, now = frozenset(w.serial for w in self.workers if w.state == "busy"), self._now()
         cpu_s = sum(self._use[serial].cpu_s for serial in busy if serial in self._use)
         before, then, cpu_then = self._last_busy
         self._last_busy = (busy, now, cpu_s)
@@ -114,30 +153,30 @@ class Crew:
             share = (
                 (cpu_s - cpu_then) / (now - then) / self.device.cores
                 if self.device.kind == "cpu"
-                else gauge.busy_share(self.device)
+                else self._unless_lost(lambda: self._gauge.busy_share(self.device), None)
             )
             if share is not None:
                 self.figures.busied(len(busy), min(1.0, max(0.0, share)))
 
-    def count(self) -> None:
+    def note_company(self) -> None:
         """To be called before the number of busy workers changes: keeps each running item's average company."""
         busy, then = self._last_count
-        now = time.monotonic()
+        now = self._now()
         for worker in self.workers:
             if worker.state == "busy":
                 self._company[worker.serial] = self._company.get(worker.serial, 0.0) + (now - then) * busy
         self._last_count = (self.busy, now)
 
-    def began(self, worker: WorkerHandle) -> None:
+    def item_started(self, worker: WorkerHandle) -> None:
         """A worker has started on an item."""
         self._running.pop(worker.serial, None)
         self._company.pop(worker.serial, None)
-        self._last_count = (self.busy, time.monotonic())
+        self._last_count = (self.busy, self._now())
 
-    def ended(self, worker: WorkerHandle, size: float, gauge: Gauge, peak_rss_bytes: int | None) -> int | None:
+    def item_ended(self, worker: WorkerHandle, size: float, peak_rss_bytes: int | None) -> int | None:
         """A worker has ended an item, well or not; returns the item's peak on the device, None where it could not be measured."""
         if worker.serial not in self._running and (peak_rss_bytes is None or self.device.kind == "cuda"):
-            self._look(worker, gauge)
+            self._look(worker)
         seen = self._running.pop(worker.serial, Peak(size, 0, 0))
         host = max(seen.host_bytes, peak_rss_bytes or 0)
         on_device = host if self.device.kind == "cpu" else seen.device_bytes
@@ -145,18 +184,18 @@ class Crew:
             self.figures.peaked(Peak(size, on_device, host))
         return on_device or None
 
-    def worked(self, worker: WorkerHandle, size: float) -> None:
+    def item_done(self, worker: WorkerHandle, size: float) -> None:
         """The item has been done."""
         seconds = worker.busy_seconds
         self.figures.worked(size, seconds, self._company.pop(worker.serial, 0.0) / seconds if seconds > 0 else 1.0)
         self.done_since += 1
         self.settled = regrown(self.settled, self.done_since)
 
-    def settle(self, workers: int) -> None:
+    def cap_workers(self, workers: int) -> None:
         """An out of memory: no more than so many for a while."""
         self.settled, self.done_since = max(1, workers), 0
 
-    def leaks(self, worker: WorkerHandle, rest_rss_bytes: int | None) -> bool:
+    def is_leaking(self, worker: WorkerHandle, rest_rss_bytes: int | None) -> bool:
         """True if the worker, which has just ended an item, has kept too much of its items."""
         use = self._use.get(worker.serial)
         resting = rest_rss_bytes if self.device.kind == "cpu" else use.device_bytes if use is not None else None
@@ -166,10 +205,10 @@ class Crew:
             worker.first_rest_bytes = resting
         return leaks(worker.first_rest_bytes, resting)
 
-    def loaded(self, worker: WorkerHandle, gauge: Gauge) -> None:
+    def worker_loaded(self, worker: WorkerHandle) -> None:
         """A worker became ready."""
-        use = self._look(worker, gauge)
-        self.figures.loaded(time.monotonic() - worker.spawned, use.device_bytes, use.host_bytes)
+        use = self._look(worker)
+        self.figures.loaded(self._now() - worker.spawned, use.device_bytes, use.host_bytes)
         self.load_failures = 0
 
     def snapshot(self, queue: WorkQueue, pool_workers: int) -> Snapshot:
@@ -193,7 +232,7 @@ class Crew:
             loaded_bytes=figures.loaded_bytes,
             peaks=figures.peaks,
             running=tuple(
-                Running(peak.size, peak.device_bytes, peak.host_bytes, w.busy_seconds, w.progress)
+                Running(peak.size, peak.device_bytes, peak.host_bytes, w.busy_seconds, self._progress_at_look[w.serial])
                 for w in self.workers
                 if w.state == "busy" and (peak := self._running.get(w.serial)) is not None
             ),
@@ -202,9 +241,16 @@ class Crew:
             rates=figures.rates,
             settled=self.settled,
             loading=tuple(
-                (use.device_bytes, use.host_bytes, time.monotonic() - w.spawned)
+                (use.device_bytes, use.host_bytes, self._now() - w.spawned)
                 for w in self.workers
                 if w.state == "loading" and (use := self._use.get(w.serial)) is not None
             ),
             pool_workers=pool_workers,
+            ready=sum(w.state in ("idle", "busy") for w in self.workers),
+            cores=self.device.cores,
         )
+
+    def seconds_beside(self, workers: int) -> float | None:
+        """Expected seconds per unit of size for one of so many busy workers here, None before the first item."""
+        alone_s = self.figures.seconds_per_size
+        return None if alone_s is None else alone_s * crowding(workers, self.figures.busy_share)

@@ -10,22 +10,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from videolift.pool import worker as child
-from videolift.pool.crew import Crew
+from videolift.pool.decisions.figures import WorkerFigures, load_figures, save_figures
+from videolift.pool.decisions.policy import RetryRules, Task
+from videolift.pool.decisions.sizing import UNBOUNDED, SizingRules
+from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.events import EventSink
-from videolift.pool.figures import Figures
-from videolift.pool.handle import Timing, pickled_factory
-from videolift.pool.history import recall, record
+from videolift.pool.interface import Device, Item, Ledger, PoolReport, Worker
 from videolift.pool.memory import Gauge, SystemGauge
-from videolift.pool.policy import Rules
-from videolift.pool.queue import Task
-from videolift.pool.signals import StopRequests
-from videolift.pool.sizing import UNBOUNDED, SizingRules
-from videolift.pool.staffing import Plan
-from videolift.pool.supervisor import Supervisor
-from videolift.pool.types import Device, Item, Ledger, PoolReport, Worker
+from videolift.pool.state import PoolPlan, PoolState
+from videolift.pool.stopping import StopRequests
+from videolift.pool.supervisor import supervise
+from videolift.pool.workers import child
+from videolift.pool.workers.child import IN_WORKER
+from videolift.pool.workers.handle import Timing
+from videolift.pool.workers.machine import LocalMachine
+from videolift.pool.workers.reaper import OrphanReaper
+from videolift.pool.workers.worker_process import pickled_factory
 
 if TYPE_CHECKING:  # workers import this package too, and need no pydantic for it
     from videolift.config import PoolSettings
@@ -77,37 +79,39 @@ def run_pool(
     tasks = _tasks(items)
     if not devices:
         raise ValueError("run_pool was given no device: use find_devices or cpu_device")
-    pickled = pickled_factory(factory)
+    body, preparation = pickled_factory(factory)
+    timing, gauge = timing or Timing(), gauge or SystemGauge()
     with ExitStack() as stack:
         signals = stack.enter_context(StopRequests())
-        folder = log_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="videolift-pool-")))
+        temporary = None if log_folder else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="videolift-pool-")))
+        folder = log_folder or temporary or Path()
         folder.mkdir(parents=True, exist_ok=True)
-        plan = _plan(pickled, environment, folder, settings, timing or Timing())
-        figures: dict[str, Figures] = {}
-        crews = [Crew(device, _slots(device), figures.setdefault(device.name, Figures())) for device in devices]
+        machine = stack.enter_context(LocalMachine(body, preparation, environment, folder, timing.progress, signals))
+        stack.enter_context(OrphanReaper(IN_WORKER, machine.mark, temporary))
+        figures: dict[str, WorkerFigures] = {}
+        groups = [
+            DeviceWorkers(device, _slots(device), figures.setdefault(device.name, WorkerFigures()), gauge, machine.now)
+            for device in devices
+        ]
         if history is not None:
             for name, known in figures.items():
-                recall(history, label, name, known)
-        sink = events or EventSink(stream=None)
-        report = Supervisor(plan, tasks, crews, ledger, sink, gauge or SystemGauge(), signals).run()
+                load_figures(history, label, name, known)
+        plan = _plan(settings, timing, folder)
+        report = supervise(PoolState(plan, tasks, groups, ledger, events or EventSink(stream=None), gauge, machine, signals))
         if history is not None:
-            record(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
+            save_figures(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
         return report
 
 
-def _plan(
-    factory: tuple[bytes, dict[str, Any]], environment: Mapping[str, str], log_folder: Path, settings: PoolSettings, timing: Timing
-) -> Plan:
-    return Plan(
-        *factory,
-        environment=environment,
-        log_folder=log_folder,
-        rules=Rules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
+def _plan(settings: PoolSettings, timing: Timing, log_folder: Path) -> PoolPlan:
+    return PoolPlan(
+        rules=RetryRules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
         sizing=SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers),
         load_timeout_s=settings.load_timeout_s,
         item_timeout_s=settings.item_timeout_s,
         grace_s=settings.grace_s,
         timing=timing,
+        log_folder=log_folder,
     )
 
 

@@ -46,7 +46,7 @@ class Item:
     attempts: int = 0
 
 
-Kind = Literal["done", "bad_input", "oom", "crash", "hang", "error", "transient", "backend"]
+OutcomeKind = Literal["done", "bad_input", "oom", "crash", "hang", "error", "transient", "backend"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Outcome:
         shrink: the share the last attempt ran with.
     """
 
-    kind: Kind
+    kind: OutcomeKind
     code: str = ""
     text: str = ""
     remedy: str = ""

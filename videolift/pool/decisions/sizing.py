@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from videolift.pool.figures import Peak, Rate, Running
+from videolift.pool.decisions.figures import Peak, Rate, Running
 
 UNBOUNDED = 1 << 20
-_LEAST_GAIN = 0.25
+_MIN_GAIN = 0.25
 """A further worker must add this share of what the workers before it do each."""
 _PROBE_SHARE_OF_LOAD = 0.1
 """While nothing is known of an item's seconds, it must have run for this share of a load before another load is worth while."""
 _ENOUGH_SAMPLES, _BUCKET_SAMPLES = 20, 3
 _TRUSTED_ITEMS, _RATE_NOISE = 6, 0.4
-_KNEE_TOLERANCE = 0.15
+_SATURATION_TOLERANCE = 0.15
 _CRITICAL_SHARE = 0.5
 _LOADS_AT_ONCE = 4
 _SLOW_LOAD_S, _SPARE = 0.5, 8
@@ -66,6 +66,8 @@ class Snapshot:
         settled: the most workers after an out of memory, None without one.
         loading: (device bytes, host bytes, seconds so far) of the workers that load.
         pool_workers: alive on all devices together.
+        ready: workers that have loaded.
+        cores: of the machine.
     """
 
     free_bytes: int
@@ -88,6 +90,8 @@ class Snapshot:
     settled: int | None = None
     loading: tuple[tuple[int, int, float], ...] = ()
     pool_workers: int = 0
+    ready: int = 0
+    cores: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Decision:
         busy: how many workers may work at once; at least 1, since whether even one fits, only trying tells.
         start: how many workers to have started; above ``busy`` only while the first items are measured.
         keep: how many workers may live; those above ``busy`` only rest, and take no more than when they had just loaded.
+        loads_at_once: how many may load at the same time; loading reads disks and fills memory in bursts.
         reason: the limit that decided.
         give_up: the host is about to run out: the youngest worker of the pool must go at once.
         figures: the numbers behind it, for events and people.
@@ -106,6 +111,7 @@ class Decision:
     busy: int
     start: int
     keep: int
+    loads_at_once: int
     reason: str
     give_up: bool
     figures: dict[str, float]
@@ -123,7 +129,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         beside = _resting(now, rules, busy) // 2  # fewer than may be kept, or small changes would start and end them in turn
         start = max(busy, min(unmeasured, busy + beside if known else _loadable(now, rules)))
         reason = "probing" if max(allowed, start) > busy else reason
-    if not _pays(now) and start > now.workers:
+    if not _worth_starting(now) and start > now.workers:
         start, reason = max(1, now.workers), "not worth starting"
     if now.host_free_bytes < rules.reserve_bytes and start > now.workers:
         start, reason = now.workers if now.pool_workers else 1, "host memory"
@@ -140,7 +146,8 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         "waiting": now.waiting,
     }
     critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and max(now.workers, now.pool_workers) > 1
-    return Decision(busy, start, keep, reason, critical, figures)
+    loads = loads_at_once(now.ready, now.cores, known=now.samples > 0)
+    return Decision(busy, start, keep, loads, reason, critical, figures)
 
 
 def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
@@ -152,8 +159,8 @@ def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
         "cores": now.slots,
         "max_workers": rules.max_workers or UNBOUNDED,
         "out of memory before": now.settled or UNBOUNDED,
-        "device busy": _knee(now.busy_share),
-        "throughput": min(_best_rate(now.rates), _crowd(now.rates, now.busy_share)),
+        "device busy": _saturation_limit(now.busy_share),
+        "throughput": min(_best_rate(now.rates), _contention_limit(now.rates, now.busy_share)),
     }
 
 
@@ -201,25 +208,25 @@ def _room(rules: SizingRules, loaded_bytes: tuple[int, int], free_bytes: tuple[f
     return max(0, math.floor(min(rooms, default=0.0)))
 
 
-def _knee(busy_share: float | None) -> int:
+def _saturation_limit(busy_share: float | None) -> int:
     """As many workers as keep the device busy all the time."""
     if not busy_share:
         return UNBOUNDED
-    return max(1, math.ceil(1.0 / busy_share - _KNEE_TOLERANCE))
+    return max(1, math.ceil(1.0 / busy_share - _SATURATION_TOLERANCE))
 
 
 def _best_rate(rates: tuple[Rate, ...]) -> int:
-    """From here on a few more workers added less than `_LEAST_GAIN` of their share; no limit while none has been tried."""
+    """From here on a few more workers added less than `_MIN_GAIN` of their share; no limit while none has been tried."""
     for fewer, more in zip(rates, rates[1:], strict=False):
         if more.workers > 1.5 * fewer.workers + 1 or fewer.items < _TRUSTED_ITEMS:
             continue
         each = fewer.throughput / fewer.workers
-        if more.throughput - fewer.throughput < _LEAST_GAIN * each * (more.workers - fewer.workers):
+        if more.throughput - fewer.throughput < _MIN_GAIN * each * (more.workers - fewer.workers):
             return fewer.workers
     return UNBOUNDED
 
 
-def _crowd(rates: tuple[Rate, ...], busy_share: float | None) -> int:
+def _contention_limit(rates: tuple[Rate, ...], busy_share: float | None) -> int:
     """The number beyond which workers slow each other down by more than they add, if each slows the others by an equal share.
 
     Speed of each of n workers, against the fewest seen: ``1 - k (n - 1)``, apart from a device that is simply busy; the product
@@ -258,7 +265,7 @@ def _p95(values: list[int]) -> float:
     return float(sorted(values)[math.ceil(0.95 * len(values)) - 1])
 
 
-def _pays(now: Snapshot) -> bool:
+def _worth_starting(now: Snapshot) -> bool:
     """True if work would be left for one more worker when it has loaded."""
     if now.waiting == 0:
         return False
@@ -276,15 +283,23 @@ def _foreseen_s(now: Snapshot) -> float | None:
     return now.waiting_size * max(told) if told else None
 
 
-def may_load(loading: int, ready: int, cores: int, *, known: bool) -> bool:
-    """True if one more worker may load now: a few at a time, more where there are many cores; two before the first is ready.
+def loads_at_once(ready: int, cores: int, *, known: bool) -> int:
+    """How many workers may load at the same time: a few, more where there are many cores; two before the first is ready.
 
     Args:
-        loading, ready: workers in either state.
-        cores: of the device.
+        ready: workers that have loaded.
+        cores: of the machine.
         known: what a worker takes is remembered from an earlier run.
     """
-    return loading < (max(_LOADS_AT_ONCE, ready, cores // 2) if ready or known else 2)
+    return max(_LOADS_AT_ONCE, ready, cores // 2) if ready or known else 2
+
+
+def crowding(workers: int, busy_share: float | None) -> float:
+    """How many times as long an item takes on a device beside so many busy workers, itself included, as alone on it.
+
+    While it is not known how busy one worker keeps the device, they are taken to share it in turns.
+    """
+    return max(1.0, workers * (1.0 if busy_share is None else busy_share))
 
 
 def leaks(first_rest_bytes: int, rest_bytes: int) -> bool:

@@ -2,7 +2,7 @@
 
 Started as ``python -c`` with a socket, never by fork, and never by running the user's script again (unless the factory lives in
 it). Signals meant for the run are ignored here: the supervisor alone decides how much time an item gets. Nothing here decides what
-a failure means, and no exception or array is ever sent, only messages of `videolift.pool.messages`.
+a failure means, and no exception or array is ever sent, only messages of `videolift.pool.workers.messages`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,39 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videolift.pool.channel import encode, receive_blocking
-from videolift.pool.faults import describe
-from videolift.pool.messages import Close, Done, Failed, Message, Progress, Ready, Start, Work
-from videolift.pool.types import Worker
+from videolift.pool.interface import Worker
+from videolift.pool.workers.faults import describe
+from videolift.pool.workers.messages import (
+    AttemptFailed,
+    DoItem,
+    EndWorker,
+    ItemDone,
+    ItemProgress,
+    StartWorker,
+    WorkerMessage,
+    WorkerReady,
+    encode,
+    receive_blocking,
+)
 
 IN_WORKER = "VIDEOLIFT_POOL_WORKER"
-"""Environment variable that marks a worker and all it starts; its value is unique per worker."""
+"""Environment variable that marks a worker and all it starts; after the last ``/`` its value is unique per worker."""
 
 importing_the_users_script = False
 """True in a worker while it runs the user's script again; `run_pool`, reached without a ``__main__`` guard, then refuses."""
 
 _PR_SET_PDEATHSIG = 1
 _PREFERRED_BY_THE_OOM_KILLER = "500"
+_MAX_PROGRESS = 1 << 53
+"""Up to here every whole number is a float too, so that the supervisor can divide."""
 
 
-def main() -> None:
+def worker_main() -> None:
     """Entry of the child: ``argv`` is the socket's descriptor and the supervisor's pid."""
     descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
     _die_with(supervisor)
@@ -46,8 +59,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(descriptor, False)
     _volunteer_for_the_oom_killer()
-    with socket.socket(fileno=descriptor) as connection:
-        serve(connection)
+    try:
+        with socket.socket(fileno=descriptor) as connection:
+            serve(connection)
+    except OSError:  # user code has closed our socket: nothing more can be said, and its other threads must not keep us
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _die_with(supervisor: int) -> None:
@@ -67,17 +85,18 @@ def _volunteer_for_the_oom_killer() -> None:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answers messages until `Close` or until the supervisor is gone."""
+    """Answers messages until `EndWorker` or until the supervisor is gone."""
     commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, commands), daemon=True, name="pool-commands").start()
-    start: Start = commands.get()
+    start: StartWorker = commands.get()
     outbox = _Outbox(connection, start.progress_every_s)
     worker = _load(start, outbox)
     if worker is None:
         return
-    while isinstance(command := commands.get(), Work):
+    while isinstance(command := commands.get(), DoItem):
+        outbox.claim = command.claim
         outbox.send(_attempt(worker, command, outbox))
-    assert isinstance(command, Close)
+    assert isinstance(command, EndWorker)
     worker.close()
 
 
@@ -98,21 +117,33 @@ class _Outbox:
         self._lock = threading.Lock()
         self._every_s = progress_every_s
         self._last = float("-inf")
+        self._pid = os.getpid()
+        self.claim = 0
 
-    def send(self, message: Message) -> None:
+    def send(self, message: WorkerMessage) -> None:
+        # A fork inside user code comes back here as well, with a copy of the item and of the socket. It is no worker.
+        if os.getpid() != self._pid:
+            os._exit(1)
         frame = encode(message)
         with self._lock:
             self._connection.sendall(frame)
 
     def progress(self, done: int, total: int) -> None:
-        """Handed to user code."""
+        """Handed to user code.
+
+        Raises:
+            ValueError: a number beyond 2**53, or none.
+        """
+        steps, of = int(done), int(total)
+        if max(abs(steps), abs(of)) > _MAX_PROGRESS:
+            raise ValueError("progress(done, total) takes numbers up to 2**53: count in larger steps")
         now = time.monotonic()
-        if now - self._last >= self._every_s:
+        if now - self._last >= self._every_s and os.getpid() == self._pid:
             self._last = now
-            self.send(Progress(int(done), int(total)))
+            self.send(ItemProgress(self.claim, steps, of))
 
 
-def _load(start: Start, outbox: _Outbox) -> Worker | None:
+def _load(start: StartWorker, outbox: _Outbox) -> Worker | None:
     global importing_the_users_script
     try:
         importing_the_users_script = True
@@ -120,22 +151,24 @@ def _load(start: Start, outbox: _Outbox) -> Worker | None:
         importing_the_users_script = False
         worker: Worker = pickle.loads(start.factory)()
         worker.load(start.device)
-        ready = Ready(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())
+        ready = WorkerReady(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())
     except BaseException as error:  # noqa: BLE001  the border to user code: whatever it raises is reported
-        outbox.send(describe(error, loading=True))
+        outbox.send(describe(error))
         return None
     outbox.send(ready)
     return worker
 
 
-def _attempt(worker: Worker, work: Work, outbox: _Outbox) -> Done | Failed:
+def _attempt(worker: Worker, work: DoItem, outbox: _Outbox) -> ItemDone | AttemptFailed:
     _reset_peak()
+    key = work.item.key
     try:
-        value = worker.process(work.item, shrink=work.shrink, progress=outbox.progress)
-        done = Done(pickle.dumps(value, protocol=5), peak_rss_bytes(), rest_rss_bytes())
+        value = pickle.dumps(worker.process(work.item, shrink=work.shrink, progress=outbox.progress), protocol=5)
+        pickle.loads(value)  # what ends the process that reads it must end this one, not the supervisor
+        done = ItemDone(key, work.claim, value, peak_rss_bytes(), rest_rss_bytes())
         encode(done)
     except BaseException as error:  # noqa: BLE001  the border to user code, sys.exit and an unpicklable result included
-        return replace(describe(error, loading=False), peak_rss_bytes=peak_rss_bytes())
+        return replace(describe(error, key=key, claim=work.claim), peak_rss_bytes=peak_rss_bytes())
     return done
 
 

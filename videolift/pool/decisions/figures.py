@@ -1,14 +1,26 @@
 """What has been seen of one kind of worker: memory per item, seconds, loading, how busy it keeps the device.
 
-Takes observations, gives estimates; knows no clock, no process and no card, so that the pool and its simulator share it. The
-estimates are those that `sizing` decides on.
+Takes observations, gives the estimates that `sizing` decides on. They are kept between runs in a small JSON file: advice for the
+first minutes of the next run, never needed and not trusted for long. It has one entry per (label, device name), where the label
+names backend, version and resolution, and keeps the largest peaks per power of two of the item's size. A missing, torn or old
+file is an empty one, and a file that cannot be written costs nothing but the advice.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videolift.errors import Transient
+
+_log = logging.getLogger("videolift.pool")
+FIGURES_FORMAT = 1
+_PEAKS_PER_BUCKET = 3
 
 _KEPT = 200
 _SATURATED = 0.95
@@ -55,7 +67,7 @@ class Rate:
     items: int
 
 
-class Figures:
+class WorkerFigures:
     """Estimates for one device (or for all cards of one name, which share it)."""
 
     def __init__(self) -> None:
@@ -143,3 +155,60 @@ class Figures:
             return statistics.median(clear)
         full = [n for n, shares in self._busy.items() if shares]
         return 1.0 / min(full) if full else None
+
+
+def load_figures(path: Path, label: str, device_name: str, figures: WorkerFigures) -> bool:
+    """Adds what is known of ``label`` on such a device to ``figures``; False where nothing is."""
+    entry = _entries(path).get(_key(label, device_name))
+    try:
+        if entry is None:
+            return False
+        peaks = [Peak(float(size), int(device), int(host)) for size, device, host in entry["peaks"]]
+        figures.remember(peaks, entry["load_s"], entry["seconds_per_size"], entry["busy_share"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return bool(peaks)
+
+
+def save_figures(path: Path, label: str, figures: dict[str, WorkerFigures], *, busy_share: bool) -> None:
+    """Replaces the entries of ``label`` for each device name by what is known now.
+
+    ``busy_share`` is kept for cards only: on the CPU it depends on the threads that a worker happened to get.
+    """
+    from videolift.store import write_json  # it brings h5py, which a worker that imports this package need not have
+
+    entries = _entries(path)
+    for device_name, known in figures.items():
+        if known.peaks:
+            peaks = [[p.size, p.device_bytes, p.host_bytes] for p in _largest(known.peaks)]
+            entries[_key(label, device_name)] = {
+                "peaks": peaks,
+                "load_s": known.load_s,
+                "seconds_per_size": known.seconds_per_size,
+                "busy_share": known.busy_share if busy_share else None,
+            }
+    try:
+        write_json(path, {"format": FIGURES_FORMAT, "figures": entries})
+    except (Transient, OSError) as error:
+        _log.warning("the pool's figures are not remembered: %s", error)
+
+
+def _key(label: str, device_name: str) -> str:
+    return f"{label} | {device_name}"
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    from videolift.store import read_json
+
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FIGURES_FORMAT or not isinstance(value.get("figures"), dict):
+        return {}
+    return dict(value["figures"])
+
+
+def _largest(peaks: tuple[Peak, ...]) -> list[Peak]:
+    buckets: dict[int, list[Peak]] = {}
+    for peak in peaks:
+        buckets.setdefault(math.floor(math.log2(max(peak.size, 1e-9))), []).append(peak)
+    kept = [sorted(bucket, key=lambda p: -max(p.device_bytes, p.host_bytes))[:_PEAKS_PER_BUCKET] for bucket in buckets.values()]
+    return sorted((p for bucket in kept for p in bucket), key=lambda p: -p.size)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from videolift.pool.simulate import Played, simulate, true_fit
-from videolift.pool.worlds import World
+from tests.videolift.pool.simulator.play import Played, simulate, true_fit
+from tests.videolift.pool.simulator.worlds import World
 
 
 @dataclass(frozen=True)

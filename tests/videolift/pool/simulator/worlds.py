@@ -4,7 +4,7 @@ The ranges below were fixed before the sizing rules were tuned, and so was how a
 10,000-10,999 for judging. The number that a run chose on a device is the one under which most item-seconds of work were done
 there. The best fixed numbers in hindsight are those n (all workers started at once on every device, at most what truly fits there)
 whose time from start to end, loading included, is within 2 % of the shortest. A choice is good when within one of one of them.
-A world is data only; `simulate` plays it. Nothing here knows the sizing rules.
+A world is data only; `play.simulate` plays it.
 """
 
 from __future__ import annotations

@@ -9,18 +9,52 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from videolift.pool.messages import Failed
-from videolift.pool.queue import Task
-from videolift.pool.types import Kind, Outcome
+from videolift.pool.interface import Item, Outcome, OutcomeKind
+from videolift.pool.workers.messages import AttemptFailed
 
-MAX_EXCUSED = 2
+_MAX_EXCUSED = 2
 """Deaths of all workers at once that are forgiven per item; the third is charged, so that this ends."""
 _FOREIGN_SHARE = 0.1
 """Of a device's memory: what others have taken since the pool began, above this, is why an item did not fit."""
 
+_FULL_BYTES, _FULL_SHARE = 512 << 20, 0.05
+"""Less than this is free: a handle of cuBLAS with its workspace takes up to about 100 MB, an engine of cuDNN some hundreds."""
+
 
 @dataclass(frozen=True)
-class Rules:
+class Task:
+    """An item and its history.
+
+    Attributes:
+        item: as given.
+        crashes: deaths and hangs charged to it, earlier runs included.
+        errors: exceptions of user code so far.
+        transients: storage errors so far.
+        excused: deaths that were nobody's fault.
+        level: which of the worker's ``shrinks`` is next.
+        alone: it ran out of memory; it needs the device to itself.
+        avoid: serials of workers that it has failed on.
+        not_before: monotonic seconds.
+    """
+
+    item: Item
+    crashes: int = 0
+    errors: int = 0
+    transients: int = 0
+    excused: int = 0
+    level: int = 0
+    alone: bool = False
+    avoid: frozenset[int] = frozenset()
+    not_before: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """The item's size, 1 where it is not known."""
+        return 1.0 if self.item.size is None else float(self.item.size)
+
+
+@dataclass(frozen=True)
+class RetryRules:
     """The settings that matter here (`videolift.config.PoolSettings`)."""
 
     attempts: int
@@ -30,7 +64,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerDeath:
     """A worker ended with a claim.
 
     Attributes:
@@ -55,7 +89,7 @@ class Circumstances:
         alone, fresh: nobody else on the device; the worker's first item.
         seconds, peak_bytes: of the attempt.
         device: its name, for people.
-        total_bytes, foreign_bytes: the device's memory, and how much of it others held.
+        total_bytes, free_bytes, foreign_bytes: the device's memory, what of it was free, and how much of it others held.
         usual_foreign_bytes: how much others held when the pool began.
         now: monotonic seconds.
     """
@@ -68,13 +102,19 @@ class Circumstances:
     peak_bytes: int | None = None
     device: str = ""
     total_bytes: int = 0
+    free_bytes: int = 0
     foreign_bytes: int = 0
     usual_foreign_bytes: int = 0
     now: float = 0.0
 
+    @property
+    def is_full(self) -> bool:
+        """The device has no room for what a library's handle or engine needs."""
+        return self.free_bytes < max(_FULL_BYTES, _FULL_SHARE * self.total_bytes) and self.total_bytes > 0
+
 
 @dataclass(frozen=True)
-class Again:
+class Retry:
     """Try once more."""
 
     task: Task
@@ -92,42 +132,53 @@ class Pending:
     """The item stays to be done and the pool stops: nobody's fault, and trying on would not help."""
 
     outcome: Outcome
+    why: Literal["transient", "backend"] = "transient"
 
 
-Verdict = Again | Final | Pending
+Verdict = Retry | Final | Pending
 
 
-def judge(task: Task, failure: Failed | Death, seen: Circumstances, rules: Rules) -> Verdict:
+def in_context(failure: AttemptFailed, seen: Circumstances) -> AttemptFailed:
+    """``failure`` as what it means on a device in that state: some texts say out of memory on a full card only."""
+    return replace(failure, kind="oom", device_lost=False) if failure.oom_if_full and seen.is_full else failure
+
+
+def judge_failure(task: Task, failure: AttemptFailed | WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
     """What ``failure`` means for ``task``."""
-    if isinstance(failure, Death):
+    if isinstance(failure, WorkerDeath):
         return _after_death(task, failure, seen, rules)
+    failure = in_context(failure, seen)
     if failure.kind == "oom":
         return _after_out_of_memory(task, failure, seen, rules)
     if failure.kind == "transient":
         return _after_transient(task, failure, seen, rules)
     if failure.kind == "bad_input":
         return Final(_outcome("bad_input", task, failure, seen))
+    if failure.device_lost:
+        return Retry(task)  # elsewhere: the device is fenced; without any left the pool stops and the item is pending
     if failure.kind == "crash":
-        return _charge(task, Death("crash", failure.text, failure.traceback), seen, rules)
+        return _charge(task, WorkerDeath("crash", failure.text, failure.traceback), seen, rules)
+    if failure.kind == "descriptors" and not seen.fresh:
+        return Retry(task)  # leaked by the items before it: the worker is replaced, and this item is its first one there
     return _after_error(task, failure, seen)
 
 
-def _after_death(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verdict:
+def _after_death(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
     if death.cause == "oom_kill":
-        failure = Failed("oom", "OomKill", "the kernel's out-of-memory killer ended the worker", traceback=death.tail)
+        failure = AttemptFailed("oom", "OomKill", "the kernel's out-of-memory killer ended the worker", traceback=death.tail)
         return _after_out_of_memory(task, failure, seen, rules)
     if death.cause == "taken_back":
-        return Again(task)
-    if death.cause == "excused" and task.excused < MAX_EXCUSED:
-        return Again(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
+        return Retry(task)
+    if death.cause == "excused" and task.excused < _MAX_EXCUSED:
+        return Retry(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
     return _charge(task, replace(death, text=f"its worker {death.text}"), seen, rules)
 
 
-def _charge(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verdict:
+def _charge(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
     charged = replace(task, crashes=task.crashes + 1, avoid=task.avoid | {seen.serial})
     if charged.crashes < rules.attempts:
-        return Again(charged)
-    kind: Kind = "hang" if death.cause == "hang" else "crash"
+        return Retry(charged)
+    kind: OutcomeKind = "hang" if death.cause == "hang" else "crash"
     text = f"{death.text}, {charged.crashes} times in all"
     remedy = "See the traceback for the last lines that it printed; after a change use: videolift retry"
     outcome = Outcome(
@@ -136,14 +187,14 @@ def _charge(task: Task, death: Death, seen: Circumstances, rules: Rules) -> Verd
     return Final(outcome)
 
 
-def _after_out_of_memory(task: Task, failure: Failed, seen: Circumstances, rules: Rules) -> Verdict:
+def _after_out_of_memory(task: Task, failure: AttemptFailed, seen: Circumstances, rules: RetryRules) -> Verdict:
     if not (seen.alone and seen.fresh):
-        return Again(replace(task, alone=True))
+        return Retry(replace(task, alone=True))
     if seen.foreign_bytes - seen.usual_foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
         busy = replace(failure, kind="transient", text=f"{failure.text}; others hold {_gib(seen.foreign_bytes)} of {seen.device}")
         return _after_transient(task, busy, seen, rules)
     if rules.allow_shrink and task.level + 1 < len(seen.shrinks):
-        return Again(replace(task, alone=True, level=task.level + 1))
+        return Retry(replace(task, alone=True, level=task.level + 1))
     peak = seen.peak_bytes
     others = f" of which others hold {_gib(seen.foreign_bytes)}" if seen.foreign_bytes > _FOREIGN_SHARE * seen.total_bytes else ""
     needs = f"alone on {seen.device} with {_gib(seen.total_bytes)}{others} it ran out of memory"
@@ -155,20 +206,22 @@ def _after_out_of_memory(task: Task, failure: Failed, seen: Circumstances, rules
     return Final(outcome)
 
 
-def _after_transient(task: Task, failure: Failed, seen: Circumstances, rules: Rules) -> Verdict:
+def _after_transient(task: Task, failure: AttemptFailed, seen: Circumstances, rules: RetryRules) -> Verdict:
     if task.transients >= rules.transient_retries:
         return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes))
     wait_s = rules.backoff_s * 2**task.transients
-    return Again(replace(task, transients=task.transients + 1, not_before=seen.now + wait_s))
+    return Retry(replace(task, transients=task.transients + 1, not_before=seen.now + wait_s))
 
 
-def _after_error(task: Task, failure: Failed, seen: Circumstances) -> Verdict:
+def _after_error(task: Task, failure: AttemptFailed, seen: Circumstances) -> Verdict:
     if task.errors == 0:
-        return Again(replace(task, errors=1, avoid=task.avoid | {seen.serial}))
+        return Retry(replace(task, errors=1, avoid=task.avoid | {seen.serial}))
+    if failure.kind == "backend":
+        return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes), "backend")
     return Final(replace(_outcome("error", task, failure, seen), attempts=task.crashes + task.errors + 1))
 
 
-def _outcome(kind: Kind, task: Task, failure: Failed, seen: Circumstances) -> Outcome:
+def _outcome(kind: OutcomeKind, task: Task, failure: AttemptFailed, seen: Circumstances) -> Outcome:
     return Outcome(
         kind=kind,
         code=failure.code,
