@@ -117,6 +117,10 @@ class Layout:
         """The page written by `videolift report`; its folder holds the media that it shows."""
         return self.output / "report" / "index.html"
 
+    def scene_page(self, video: str) -> Path:
+        """One video in 3D, written by `videolift view --page`."""
+        return self.report.parent / "scenes" / f"{checked_id(video)}.html"
+
     @property
     def pool_history(self) -> Path:
         """Memory and speed figures of past pools, advisory."""

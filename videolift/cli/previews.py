@@ -1,4 +1,4 @@
-"""Commands that show results: preview, report."""
+"""Commands that show results: preview, view, report."""
 
 from __future__ import annotations
 
@@ -8,28 +8,42 @@ from typing import Annotated
 import typer
 
 from videolift.cli.common import Output, layout_of
+from videolift.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
-    for command in (preview, report):
+    for command in (preview, view, report):
         app.command()(command)
 
 
-def preview(
+def preview(video: str, output: Output = None) -> None:
+    """Writes a video and a picture of what was found in VIDEO: tracks, hands, depth with its scale, worst seconds marked."""
+    from videolift.report import write_preview
+
+    for path in write_preview(layout_of(output).output, video):
+        typer.echo(path)
+
+
+def view(
     video: str,
     output: Output = None,
-    rerun: Annotated[Path | None, typer.Option("--rerun", help="Also write a .rrd file for the rerun viewer here.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Write a 3D page that any browser opens, without rerun.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Write a .rrd file for the rerun viewer here instead.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Show it in a web browser instead of a window, until Ctrl-C.")] = False,
 ) -> None:
-    """Writes a video and a picture of what was found in VIDEO: tracks, hands, depth with its scale."""
-    from videolift.report import write_preview, write_rerun
+    """Opens VIDEO in 3D: camera, images, depth, points, hands, scores; in the rerun viewer (pip install 'videolift[view]')."""
+    from videolift.report import open_viewer, write_rerun, write_scene_page
 
+    if sum((page, web, save is not None)) > 1:
+        raise ConfigError("--page, --save and --web exclude each other: give one")
     folder = layout_of(output).output
-    for path in write_preview(folder, video):
-        typer.echo(path)
-    if rerun is not None:
-        write_rerun(folder, video, rerun)
-        typer.echo(rerun)
+    if page:
+        typer.echo(write_scene_page(folder, video))
+    elif save is not None:
+        typer.echo(write_rerun(folder, video, save))
+    else:
+        open_viewer(folder, video, web=web)
 
 
 def report(

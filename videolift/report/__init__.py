@@ -1,7 +1,8 @@
-"""Looking at results: a preview video, a file for the rerun viewer, a page about a whole run."""
+"""Looking at results: a preview video, a page about a whole run, one video in 3D as a page or for the rerun viewer."""
 
 from videolift.report.page import write_report
 from videolift.report.preview import write_preview
-from videolift.report.rerun_file import write_rerun
+from videolift.report.rerun_file import open_viewer, write_rerun
+from videolift.report.scene_page import write_scene_page
 
-__all__ = ["write_preview", "write_report", "write_rerun"]
+__all__ = ["open_viewer", "write_preview", "write_report", "write_rerun", "write_scene_page"]

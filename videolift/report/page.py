@@ -160,11 +160,14 @@ def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
 
 
 def _add_media(layout: Layout, rows: Rows) -> None:
-    """Names each video's preview where there is one, and takes the pictures of the first `MAX_POSTERS` into the page."""
+    """Names each video's preview and 3D page where there is one; pictures of the first `MAX_POSTERS` go into the page."""
     there = {path.name for path in layout.previews.iterdir()} if layout.previews.is_dir() else set()
-    posters = 0
+    scenes, posters = layout.scene_page("x").parent, 0
+    in_3d = {path.stem for path in scenes.iterdir()} if scenes.is_dir() else set()
     for row in rows.videos:
         video = str(row["id"])
+        if video in in_3d:
+            row["scene"] = f"{scenes.name}/{video}.html"
         if f"{video}.mp4" in there:
             row["preview"] = f"{layout.previews.name}/{video}.mp4"
         if f"{video}.jpg" in there and posters < MAX_POSTERS:

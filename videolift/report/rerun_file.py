@@ -6,6 +6,8 @@ image, so half a pixel is added at this border. Lengths keep the depth's unit; w
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,27 @@ def write_rerun(output: Path, video: str, path: Path) -> Path:
         stream.flush()
         stream.disconnect()
     return path
+
+
+def open_viewer(output: Path, video: str, *, web: bool = False) -> None:
+    """Shows ``video`` in the rerun viewer's window, or in a web browser until the program is interrupted.
+
+    Raises:
+        ConfigError: as `write_rerun`.
+        CorruptFile: a file fails its checks.
+    """
+    rerun = import_rerun()
+    with open_scene(output, video) as scene:
+        stream = rerun.RecordingStream("videolift", recording_id=video)
+        if web:
+            rerun.serve_web_viewer(open_browser=True, connect_to=stream.serve_grpc())
+        else:
+            stream.spawn()
+        log_scene(rerun, stream, scene)
+        stream.flush()
+    with suppress(KeyboardInterrupt):
+        while web:  # the server is in this process and ends with it
+            time.sleep(3600)
 
 
 def import_rerun() -> Any:

@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from stages.sample.artifacts import grid, true_window
+from videolift.cli import app
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, transform
 from videolift.report import write_rerun
@@ -33,9 +35,9 @@ def test_tracks_of_what_stands_still_lie_still_in_the_world(truth):
     assert (colours == colours[0]).all()
 
 
-def test_the_recording_opens_and_holds_camera_depth_tracks_and_hands(output, tmp_path):
+def test_the_recording_opens_and_holds_camera_depth_tracks_hands_and_scores(run_output, tmp_path):
     pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra view)")
-    path = write_rerun(output, "pick", tmp_path / "pick.rrd")
+    path = write_rerun(run_output, "pick", tmp_path / "pick.rrd")
     command = [sys.executable, "-m", "rerun", "rrd"]
     subprocess.run([*command, "verify", str(path)], check=True)
     printed = subprocess.run([*command, "print", str(path)], check=True, capture_output=True, text=True).stdout
@@ -48,3 +50,9 @@ def test_the_recording_opens_and_holds_camera_depth_tracks_and_hands(output, tmp
         "hands/right/wrist",
     ):
         assert f"/world/{entity}" in printed
+    assert "/scores/depth_residual" in printed
+
+
+def test_what_excludes_each_other_is_refused(output):
+    result = CliRunner().invoke(app, ["view", "pick", "-o", str(output), "--page", "--web"])
+    assert isinstance(result.exception, ConfigError)

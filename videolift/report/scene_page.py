@@ -1,0 +1,204 @@
+"""One video in 3D as one HTML file that needs no install and no network: points, trails, depth cloud, camera path, hands.
+
+Windows are laid end to end, so that every frame belongs to one; positions are 16-bit steps of the scene's extent. The page draws
+with ogl (public domain), which is bundled in ``assets``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts.tracks import Window
+from videolift.errors import ConfigError
+from videolift.geometry import Float, invert_pose, transform, unproject
+from videolift.paths import Layout
+from videolift.report.draw import BONES
+from videolift.report.preview import motion_heat
+from videolift.report.scene import Scene, open_scene
+from videolift.store import write_text
+
+MAX_POINTS, MAX_WINDOWS, CLOUD_SIDE = 3000, 40, 96
+"""Points per window, windows, and depth pixels per side of a cloud that a page takes; more would make it larger than 20 MB."""
+_STEPS = 32000
+
+
+def write_scene_page(output: Path, video: str) -> Path:
+    """Writes ``scenes/{video}.html`` in the report's folder and returns its path.
+
+    Raises:
+        ConfigError: nothing is known of that video, or it has no depth.
+        CorruptFile: a file fails its checks.
+        Transient: disk full, quota or I/O error.
+    """
+    path = Layout(output).scene_page(video)
+    with open_scene(output, video) as scene:
+        write_text(path, _render(scene_content(scene)))
+    return path
+
+
+@dataclass
+class _Packer:
+    """Arrays end to end in one blob, each aligned to four bytes."""
+
+    data: bytearray = field(default_factory=bytearray)
+    arrays: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        self.data += bytes(-len(self.data) % 4)
+        self.arrays[name] = array.dtype.str[1:], array.size, len(self.data)
+        self.data += np.ascontiguousarray(array).tobytes()
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """One window in the view: xyz (L, N, 3), visible (L, N), heat (N) 0 to 1; cloud (C, 3) with colours u8 (C, 3), image JPEG."""
+
+    start: int
+    xyz_view: Float
+    visible: NDArray[np.bool_]
+    heat: Float
+    cloud_view: Float
+    cloud_rgb: NDArray[np.uint8]
+    image: bytes
+
+
+def scene_content(scene: Scene) -> dict[str, object]:
+    """What the page shows, as JSON can hold it.
+
+    Raises:
+        ConfigError: the video has no depth, so that nothing has a place.
+    """
+    if scene.T_camera_world is None or scene.K is None:
+        raise ConfigError(
+            f"{scene.video} has no depth, so nothing has a place in 3D: `videolift preview {scene.video}` draws it flat"
+        )
+    T_view_camera = _in_first_camera(scene.T_camera_world)
+    if not np.isfinite(T_view_camera).any():
+        raise ConfigError(f"{scene.video} has no camera pose in any frame, so nothing has a place in 3D")
+    starts, note = _chosen_windows(scene)
+    tiles = [_tile(scene, number, T_view_camera) for number in starts]
+    centers = T_view_camera[np.isfinite(T_view_camera).all((1, 2)), :3, 3]
+    everything = np.concatenate([centers, *(tile.cloud_view for tile in tiles)])
+    low, high = np.percentile(everything, [3, 97], axis=0)
+    center, extent = (low + high) / 2, float(max(np.max(high - low), 1e-3))
+    unit_per_step = 4 * extent / _STEPS
+    distance = float(np.median(tiles[0].cloud_view[:, 2])) if tiles and len(tiles[0].cloud_view) else extent
+    packer = _Packer()
+    listed = _pack_tiles(packer, tiles, center, unit_per_step)
+    packer.add("poses", T_view_camera.astype(np.float32))
+    _pack_hands(packer, scene, T_view_camera)
+    return {
+        "video": scene.video,
+        "worth": dict(scene.worth),
+        "unit": scene.unit,
+        "note": note,
+        "frames": len(scene),
+        "fps": scene.fps,
+        "seconds": [round(float(second), 3) for second in scene.pts_seconds],
+        "length": scene.window_length,
+        "K": [scene.K[0, 0], scene.K[1, 1], scene.K[0, 2], scene.K[1, 2], *scene.size_px],
+        "bones": BONES,
+        "tiles": listed,
+        "points": max((tile.xyz_view.shape[1] for tile in tiles), default=0),
+        "cloud_most": max((len(tile.cloud_view) for tile in tiles), default=0),
+        "center": center.tolist(),
+        "extent": extent,
+        "unit_per_step": unit_per_step,
+        "eye": [0.0, -0.3 * distance, -0.6 * distance],
+        "target": [0.0, 0.0, distance],
+        "arrays": packer.arrays,
+        "blob": base64.b64encode(bytes(packer.data)).decode(),
+    }
+
+
+def _in_first_camera(T_camera_world: Float) -> Float:
+    """``T_view_camera`` (T, 4, 4): the view is the first camera with a pose, so that the page opens as the image looks."""
+    known = np.flatnonzero(np.isfinite(T_camera_world).all((1, 2)))
+    T_view_world = T_camera_world[known[0]] if len(known) else np.eye(4)
+    return np.asarray(T_view_world @ invert_pose(T_camera_world))
+
+
+def _chosen_windows(scene: Scene) -> tuple[list[int], str]:
+    """Windows that lie end to end, at most `MAX_WINDOWS`, and a note where that is not all of the video."""
+    chosen: list[int] = []
+    reached = -1
+    for number, start in enumerate(scene.window_start.tolist()):
+        if start > reached:
+            chosen.append(number)
+            reached = start + scene.window_length - 1
+    if len(chosen) <= MAX_WINDOWS:
+        return chosen, ""
+    some = np.linspace(0, len(chosen) - 1, MAX_WINDOWS).round().astype(int)
+    return [chosen[k] for k in some], f"{MAX_WINDOWS} of {len(chosen)} windows, evenly over the video"
+
+
+def _tile(scene: Scene, number: int, T_view_camera: Float) -> _Tile:
+    assert scene.K is not None
+    window: Window = scene.window(number)
+    some = np.unique(np.linspace(0, max(0, window.xyz_cam0.shape[1] - 1), MAX_POINTS).astype(int))[: window.xyz_cam0.shape[1]]
+    T_view_cam0 = T_view_camera[window.start]
+    xyz_view = transform(T_view_cam0, window.xyz_cam0[:, some].astype(np.float64))
+    visible = (window.visible & window.valid3d)[:, some] & np.isfinite(xyz_view).all(-1)
+    rgb, depth = scene.rgb(window.start), scene.depth(window.start)
+    stride = max(1, -(-depth.shape[0] // CLOUD_SIDE))
+    row, column = np.nonzero(depth[::stride, ::stride] > 0)
+    row, column = row * stride, column * stride
+    z = depth[row, column].astype(np.float64)
+    cloud = transform(T_view_cam0, unproject(np.stack([column, row], -1), z, scene.K))
+    known = np.isfinite(cloud).all(-1)
+    small = cv2.resize(rgb, (256, round(256 * rgb.shape[0] / rgb.shape[1])), interpolation=cv2.INTER_AREA)
+    image = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+    heat = motion_heat(window)[some]
+    return _Tile(window.start, xyz_view, visible, heat, cloud[known], rgb[row, column][known], image)
+
+
+def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_step: float) -> list[Mapping[str, object]]:
+    def steps(view: Float) -> NDArray[np.int16]:
+        scaled = np.nan_to_num((view - center) / unit_per_step)
+        return np.rint(np.clip(scaled, -32767, 32767)).astype(np.int16)
+
+    listed: list[Mapping[str, object]] = []
+    at = heat_at = cloud_at = 0
+    for tile in tiles:
+        length, points = tile.visible.shape
+        about = {"start": tile.start, "points": points, "at": at, "heat_at": heat_at, "cloud": len(tile.cloud_view)}
+        listed.append(about | {"cloud_at": cloud_at, "image": base64.b64encode(tile.image).decode()})
+        at, heat_at, cloud_at = at + length * points, heat_at + points, cloud_at + len(tile.cloud_view)
+    none, no_colour = np.empty((0, 3)), np.empty((0, 3), np.uint8)
+    packer.add("xyz", steps(np.concatenate([none, *(tile.xyz_view.reshape(-1, 3) for tile in tiles)])))
+    packer.add("visible", np.concatenate([*(tile.visible.ravel() for tile in tiles), np.empty(0, bool)]).astype(np.uint8))
+    packer.add("heat", np.concatenate([*(np.rint(255 * tile.heat) for tile in tiles), np.empty(0)]).astype(np.uint8))
+    packer.add("cloud_xyz", steps(np.concatenate([none, *(tile.cloud_view for tile in tiles)])))
+    packer.add("cloud_rgb", np.concatenate([no_colour, *(tile.cloud_rgb for tile in tiles)]))
+    return listed
+
+
+def _pack_hands(packer: _Packer, scene: Scene, T_view_camera: Float) -> None:
+    """Joints and wrists in the view; none where lengths of hands and depth differ in unit."""
+    if scene.hands is None or scene.worth["scale"] == "arbitrary":
+        return
+    joints = np.stack([transform(T, xyz) for T, xyz in zip(T_view_camera, scene.hands.joints_camera, strict=True)])
+    wrists = T_view_camera[:, None] @ scene.hands.T_camera_wrist.astype(np.float64)
+    packer.add("joints", joints.astype(np.float32))
+    packer.add("wrists", wrists.astype(np.float32))
+    packer.add("interpolated", scene.hands.interpolated.astype(np.uint8))
+
+
+def _render(content: Mapping[str, object]) -> str:
+    assets = files("videolift.report") / "assets"
+    page, style, script = (assets.joinpath(f"scene3d.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    library = assets.joinpath("ogl.min.js").read_text(encoding="utf-8")
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    for mark, text in (("style", style), ("library", library), ("script", script), ("data", data)):
+        page = page.replace(f"/*{mark}*/", text)
+    return page
