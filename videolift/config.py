@@ -124,8 +124,8 @@ class MogeSettings(Block):
 class VipeSettings(Block):
     """ViPE: metric depth and camera pose."""
 
-    pipeline: Literal["default", "no_vda", "dav3", "lyra", "static_vda"] = Field(
-        "default", description="ViPE's preset; default, no_vda and dav3 are metric, lyra is not (recorded as arbitrary)"
+    pipeline: Literal["default", "no_vda", "lyra", "static_vda"] = Field(
+        "default", description="ViPE's preset; lyra alone has no metric scale (recorded as arbitrary)"
     )
     mask_phrases: tuple[str, ...] = Field(("hand", "arm", "person"), description="what moves, masked out of SLAM")
     hfov_deg: Positive | None = Field(None, description="fixed horizontal field of view; none estimates it")

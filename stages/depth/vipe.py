@@ -28,7 +28,7 @@ from videolift.geometry import invert_pose
 from videolift.pool import Device
 
 VIPE_WORKER = Path(__file__).with_name("vipe_worker.py")
-METRIC = ("default", "no_vda", "dav3", "static_vda")
+METRIC = ("default", "no_vda", "static_vda")
 """Presets whose depth is in metres; lyra's MoGe-1 has no scale."""
 _SHARED = ("vipe/droid", "vipe/geocalib", "vipe/sam", "vipe/aot", "vipe/groundingdino", "vipe/bert")
 WEIGHTS = {
@@ -36,11 +36,10 @@ WEIGHTS = {
     "no_vda": (*_SHARED, "vipe/unidepth", "vipe/priorda"),
     "static_vda": ("vipe/droid", "vipe/geocalib", "vipe/unidepth", "vipe/priorda", "vipe/vda-large"),
     "lyra": (*_SHARED, "vipe/moge1", "vipe/priorda", "vipe/vda-large"),
-    "dav3": (*_SHARED, "vipe/dav3"),
 }
 """What each preset reads."""
 MAX_STRETCH_FRAMES = 1000
-"""Upstream's keyframe buffer holds 1024."""
+"""Upstream keeps all of it in memory."""
 Call = Callable[[Mapping[str, Any], Mapping[str, NDArray[Any]], Progress], dict[str, NDArray[Any]]]
 """The model; see `stages.models.model_process.ModelBackend._call`."""
 

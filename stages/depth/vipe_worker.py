@@ -1,27 +1,35 @@
 """ViPE inside its own interpreter: frames of one stretch of video in, depth and camera poses out. Imports nothing of ours.
 
 One pipeline is built and kept; upstream keeps its networks in it, except those after SLAM, which `_keep_models` keeps. Frames come
-from memory with their true rate. Upstream's poses are camera to world, OpenCV; its intrinsics [fx, fy, cx, cy] are pixels of the
-input with cx = W / 2 on an integer grid; depth belongs to the input's pixels.
+from memory with their true rate. Upstream goes over them twice and computes long after the last one was read, so progress is told
+by its own loops and by every layer that it runs (`Progressing`). Upstream's poses are camera to world, OpenCV; its intrinsics
+[fx, fy, cx, cy] are pixels of the input with cx = W / 2 on an integer grid; depth belongs to the input's pixels.
 """
+
+from __future__ import annotations
 
 import os
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from videolift_checkpoints import NUMPY_VALUES, check_weights, read_checkpoint
 from videolift_child import require_arguments
 
-INERT = ("omegaconf", "yacs", "pytorch_lightning")
+INERT_PACKAGES = ("omegaconf", "yacs", "pytorch_lightning")
 """What training leaves in a checkpoint besides tensors: scores and its configuration, which nobody reads here."""
+SIGN_EVERY_S = 1.0
 
-pipeline = None
-known_camera = None
-make_stream = None
+pipeline: Any = None
+known_camera: list[float] | None = None
+make_stream: Callable[[np.ndarray, float], Any]
 
 
-def load(meta):
+def load(meta: dict[str, Any]) -> dict[str, Any]:
     """Meta: pipeline (upstream's preset), mask_phrases, weights (all that it will read; TORCH_HOME and HF_HOME hold them)."""
     global pipeline, make_stream
     for path in meta["weights"]:
@@ -35,7 +43,7 @@ def load(meta):
     folder = tempfile.mkdtemp(prefix="vipe-")  # upstream makes its output folder even if nothing is written to it
     phrases = ",".join(meta["mask_phrases"])
     config = parse_typed_config("default", hydra_args=arguments(meta["pipeline"], phrases, folder))
-    _keep_models(meta["pipeline"])
+    _keep_models()
     _use_known_cameras()
     make_stream = _stream_class()
     pipeline = make_pipeline(config.pipeline)
@@ -43,15 +51,17 @@ def load(meta):
     return {"vipe": _version(), "adds_sky": bool(pipeline.init_cfg.instance and pipeline.init_cfg.instance.add_sky)}
 
 
-def arguments(preset, phrases, folder):
+def arguments(preset: str, phrases: str, folder: str) -> list[str]:
     """Hydra overrides: upstream's preset, nothing written, our phrases masked out of SLAM."""
     masks = f"pipeline.init.instance.phrases=[{phrases}]" if phrases else "pipeline.init.instance=null"
-    masks = [] if preset == "static_vda" else [masks]  # which has none to override
+    overrides = [] if preset == "static_vda" else [masks]  # which has none to override
     off = [f"pipeline.output.{name}=false" for name in ("save_artifacts", "save_viz")]
-    return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, *masks]
+    return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, *overrides]
 
 
-def call(meta, arrays, progress):
+def call(
+    meta: dict[str, Any], arrays: dict[str, np.ndarray], progress: Callable[[int, int], None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One stretch. Meta: fps, K (3, 3) or None, hfov_deg or None. Array: rgb u8 (n, H, W, 3).
 
     Returns depth f32 (n, H, W), 0 invalid; T_world_camera f32 (n, 4, 4); intrinsics f64 (4).
@@ -61,20 +71,72 @@ def call(meta, arrays, progress):
     height, width = rgb.shape[1:3]
     known_camera = camera_vector(meta["K"], meta["hfov_deg"], width, height)
     pipeline.slam_cfg.optimize_intrinsics = known_camera is None
+    pipeline.slam_cfg.buffer = keyframe_slots(len(rgb), pipeline.slam_cfg.infill_chunk_size)
     phrases = None if pipeline.init_cfg.instance is None else list(pipeline.init_cfg.instance.phrases)
-    output = pipeline.run(make_stream(rgb, meta["fps"], progress))
-    if phrases is not None:
-        pipeline.init_cfg.instance.phrases = phrases  # 1.1 appends "sky" to it on every run
-    depth, poses, intrinsics = [], [], None
-    for frame in output.output_streams[0]:  # one pass: every frame is moved to the card when it is read
-        z = frame.metric_depth.float().cpu().numpy()
-        depth.append(np.where(np.isfinite(z) & (z > 0), z, 0).astype(np.float32))
-        poses.append(frame.pose.matrix().float().cpu().numpy().reshape(4, 4))
-        intrinsics = frame.intrinsics.double().cpu().numpy().reshape(-1)[:4]
+    with Progressing(progress, 3 * len(rgb)) as progressing:
+        output = pipeline.run(make_stream(rgb, meta["fps"]))
+        if phrases is not None:
+            pipeline.init_cfg.instance.phrases = phrases  # 1.1 appends "sky" to it on every run
+        depth, poses, intrinsics = [], [], np.zeros(0)
+        for frame in progressing.through(output.output_streams[0]):  # one pass: every frame is moved to the card when it is read
+            z = frame.metric_depth.float().cpu().numpy()
+            depth.append(np.where(np.isfinite(z) & (z > 0), z, 0).astype(np.float32))
+            poses.append(frame.pose.matrix().float().cpu().numpy().reshape(4, 4))
+            intrinsics = frame.intrinsics.double().cpu().numpy().reshape(-1)[:4]
     return {}, {"depth": np.stack(depth), "T_world_camera": np.stack(poses), "intrinsics": intrinsics}
 
 
-def camera_vector(K, hfov_deg, width, height):
+def keyframe_slots(frames: int, infill_chunk: int) -> int:
+    """Of upstream's buffer, which it allocates whole: every frame may become a keyframe; then come a chunk to fill in and the pose
+    that is predicted for the next."""
+    return frames + infill_chunk + 1
+
+
+class Progressing:
+    """Tells the parent that work goes on: in frames of upstream's two passes and of ours over the result, and in between, at most
+    every second, whenever any layer of any network has run.
+
+    A stretch may compute for longer than a pool waits for a sign of life without reading a frame. Upstream also reads ahead in a
+    thread of its own, so two threads may tell at once: one lock keeps their frames on the pipe apart, and nothing follows the end.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self._lock, self._next_s, self._ended = threading.Lock(), 0.0, False
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Progressing:
+        import vipe.slam.system as system
+        from torch.nn.modules.module import register_module_forward_hook
+
+        bar = system.pbar
+        system.pbar = lambda iterable, **_: self.through(iterable)
+        self._undo = [register_module_forward_hook(lambda *_: self.sign()).remove, lambda: setattr(system, "pbar", bar)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for undo in self._undo:
+            undo()
+        with self._lock:
+            self._ended = True
+
+    def through(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, each of which counts as a frame done."""
+        for item in items:
+            yield item
+            self._done = min(self._done + 1, self._total)
+            self.sign()
+
+    def sign(self) -> None:
+        """Reports, unless it did within the last second."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._ended and now >= self._next_s:
+                self._next_s = now + SIGN_EVERY_S
+                self._progress(self._done, self._total)
+
+
+def camera_vector(K: list[list[float]] | None, hfov_deg: float | None, width: int, height: int) -> list[float] | None:
     """[fx, fy, cx, cy] from a given K or a fixed horizontal field of view; None where it is to be estimated."""
     if K is not None:
         return [K[0][0], K[1][1], K[0][2], K[1][2]]
@@ -84,39 +146,37 @@ def camera_vector(K, hfov_deg, width, height):
     return None
 
 
-def _stream_class():
+def _stream_class() -> Any:
     import torch
     from vipe.streams.base import VideoFrame, VideoStream
 
     class Frames(VideoStream):
         """Frames in memory. Upstream goes over them more than once, so `__iter__` starts anew."""
 
-        def __init__(self, rgb, fps, progress):
+        def __init__(self, rgb: np.ndarray, fps: float) -> None:
             super().__init__()
-            self._rgb, self._fps, self._progress, self._seen = rgb, fps, progress, 0
+            self._rgb, self._fps = rgb, fps
 
-        def frame_size(self):
+        def frame_size(self) -> tuple[int, int]:
             return self._rgb.shape[1], self._rgb.shape[2]
 
-        def name(self):
+        def name(self) -> str:
             return "clip"
 
-        def fps(self):
+        def fps(self) -> float:
             return self._fps
 
-        def __len__(self):
+        def __len__(self) -> int:
             return len(self._rgb)
 
-        def __iter__(self):
+        def __iter__(self) -> Iterator[Any]:
             for index, image in enumerate(self._rgb):
-                self._seen += 1
-                self._progress(min(self._seen, 3 * len(self._rgb)), 3 * len(self._rgb))
                 yield VideoFrame(raw_frame_idx=index, rgb=torch.from_numpy(image).cuda().float() / 255.0)
 
     return Frames
 
 
-def _use_known_cameras():
+def _use_known_cameras() -> None:
     """Upstream always estimates intrinsics; where ours are known, its estimator gives way to them."""
     import torch
     import vipe.pipeline.default as default
@@ -124,46 +184,49 @@ def _use_known_cameras():
     from vipe.utils.cameras import CameraType
 
     class KnownCamera(IntrinsicEstimationProcessor):
-        def __call__(self, frame_idx, frame):
+        def __call__(self, frame_idx: int, frame: Any) -> Any:
             frame.intrinsics = torch.tensor(known_camera, dtype=torch.float32)
             frame.camera_type = CameraType.PINHOLE
             return frame
 
     estimate = default.GeoCalibIntrinsicsProcessor
 
-    def choose(stream, *rest, **options):
+    def choose(stream: Any, *rest: Any, **options: Any) -> Any:
         return estimate(stream, *rest, **options) if known_camera is None else KnownCamera(stream)
 
     default.GeoCalibIntrinsicsProcessor = choose
 
 
-def _restrict_hub():
+def _restrict_hub() -> None:
     """What upstream reads by way of torch.hub would be unpickled freely; and it lies there already, a job downloads nothing."""
     import torch
 
-    def read(url, model_dir=None, map_location=None, progress=True, check_hash=False, file_name=None):
+    def read(
+        url: str,
+        model_dir: str | None = None,
+        map_location: Any = None,
+        progress: bool = True,
+        check_hash: bool = False,
+        file_name: str | None = None,
+    ) -> Any:
         folder = model_dir or os.path.join(torch.hub.get_dir(), "checkpoints")
-        return read_checkpoint(os.path.join(folder, file_name or os.path.basename(url)), NUMPY_VALUES, INERT)
+        return read_checkpoint(os.path.join(folder, file_name or os.path.basename(url)), NUMPY_VALUES, INERT_PACKAGES)
 
     torch.hub.load_state_dict_from_url = read
 
 
-def _keep_models(preset):
+def _keep_models() -> None:
     """Upstream builds the networks after SLAM anew for every video; here the second video gets the first one's."""
     import vipe.pipeline.processors as processors
 
     for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
         setattr(processors, name, _once(getattr(processors, name)))
-    if preset == "dav3":
-        from vipe.priors.depth.dav3 import DepthAnything3
-
-        DepthAnything3.from_pretrained = staticmethod(_once(DepthAnything3.from_pretrained))
 
 
-def _once(build):
-    kept = {}
+def _once(build: Callable[..., Any]) -> Callable[..., Any]:
+    kept: dict[Any, Any] = {}
 
-    def get(*arguments, **options):
+    def get(*arguments: Any, **options: Any) -> Any:
         key = (arguments, tuple(sorted(options.items())))
         if key not in kept:
             kept[key] = build(*arguments, **options)
@@ -172,10 +235,10 @@ def _once(build):
     return get
 
 
-def _version():
+def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("nvidia-vipe")
     except PackageNotFoundError:
-        return os.path.dirname(sys.modules["vipe"].__file__)
+        return os.path.dirname(str(sys.modules["vipe"].__file__))

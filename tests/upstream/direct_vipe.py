@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import os
 import pickle
+import pkgutil
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,8 @@ load("videolift_child", child)
 load("videolift_checkpoints", child.with_name("checkpoints.py"))
 worker = load("worker", worker_file)
 
-for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
+PIPELINES = sys.argv[4].split(",")
+for preset in PIPELINES:
     for phrases in ("hand,arm,person", ""):
         config = parse_typed_config("default", hydra_args=worker.arguments(preset, phrases, "none")).pipeline
         assert (config.init.instance is None) == (phrases == "" or preset == "static_vda"), preset
@@ -40,6 +42,7 @@ for preset in ("default", "no_vda", "dav3", "lyra", "static_vda"):
         assert not config.output.save_artifacts
 
 import torch  # noqa: E402
+import vipe  # noqa: E402
 import vipe.pipeline.processors as processors  # noqa: E402
 from vipe.streams.base import VideoFrame, VideoStream  # noqa: E402
 
@@ -63,12 +66,29 @@ assert isinstance(pipeline, default.DefaultAnnotationPipeline)
 assert pipeline.return_output_streams
 pipeline.slam_cfg.optimize_intrinsics = False  # settable per video
 
+broken = []
+for module in pkgutil.walk_packages(vipe.__path__, "vipe."):  # upstream imports many of them while it runs
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        broken.append(f"{module.name}: {error}")
+assert all("sparse_tracks.cuvslam" in line for line in broken), broken  # a tracker that none of the pipelines names
+print("not importable:", broken)
+for preset in PIPELINES:
+    assert worker.load({"pipeline": preset, "mask_phrases": ["hand"], "weights": []})["vipe"], preset
+    post = worker.pipeline.post_cfg.depth_align_model
+    assert post.startswith("adaptive_"), f"{preset}: {post} is computed by another processor than the one that is known"
+
+    assert worker.pipeline.slam_cfg.infill_chunk_size == 16
+built.clear()
+worker.load({"pipeline": "no_vda", "mask_phrases": [], "weights": []})
+pipeline = worker.pipeline
 for _ in range(2):
     processors.AdaptiveDepthProcessor(MagicMock(), 0, "adaptive_unidepth-l_svda")
 assert sorted(built) == ["PriorDAModel", "VideoDepthAnythingDepthModel", "make_depth_model"], "networks are built once"
 
 rgb = np.zeros((5, 48, 64, 3), np.uint8)
-stream = worker.make_stream(rgb, 10.0, lambda done, total: None)
+stream = worker.make_stream(rgb, 10.0)
 for name in ("frame_size", "name", "fps", "__len__"):
     assert name in vars(VideoStream), f"upstream's VideoStream asks for {name}"
     assert name in vars(type(stream))
@@ -86,6 +106,51 @@ frame = processed.processors[0](0, VideoFrame(raw_frame_idx=0, rgb=torch.zeros(4
 assert frame.intrinsics.tolist() == [np.float32(32 / np.tan(np.radians(30))), np.float32(32 / np.tan(np.radians(30))), 32, 24]
 given = worker.camera_vector([[50, 0, 31.5], [0, 51, 23.5], [0, 0, 1]], None, 64, 48)
 assert given == [50, 51, 31.5, 23.5]
+
+
+# progress: upstream's loops, and every layer that any thread runs
+import threading  # noqa: E402
+
+import vipe.slam.system as system  # noqa: E402
+
+assert inspect.getsource(system.SLAMSystem.run).count("pbar(") == 2, "upstream's loops over the frames report in another way"
+told, bar, layer = [], system.pbar, torch.nn.Linear(2, 2)
+worker.SIGN_EVERY_S = 0.0
+with worker.Progressing(lambda done, total: told.append((threading.get_ident(), done, total)), 6) as progressing:
+    assert list(system.pbar(range(4), desc="SLAM", total=4)) == [0, 1, 2, 3]
+    assert told[-1][1:] == (4, 6)
+    reader = threading.Thread(target=layer, args=(torch.zeros(2),))
+    reader.start()
+    reader.join()
+    layer(torch.zeros(2))
+assert len({thread for thread, _, _ in told}) == 2
+assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+count = len(told)
+layer(torch.zeros(2))
+progressing.sign()
+assert len(told) == count
+assert system.pbar is bar, "nothing is told after the end"
+
+# memory: what upstream allocates for a stretch, without allocating it
+from vipe.slam.components.buffer import GraphBuffer  # noqa: E402
+
+for frames in (600, 150):
+    slots = worker.keyframe_slots(frames, 16)
+    buffer = GraphBuffer(
+        height=384,
+        width=512,
+        n_views=1,
+        buffer_size=slots,
+        init_disp=1.0,
+        cross_view_idx=None,
+        ba_config=None,
+        sparse_tracks=None,
+        camera_type=processors.CameraType.PINHOLE,
+        device=torch.device("meta"),
+    )
+    sizes = {name: value.nbytes for name, value in vars(buffer).items() if isinstance(value, torch.Tensor)}
+    assert all(getattr(buffer, name).device.type == "meta" for name in sizes)
+    print(f"buffer of {frames} frames: {sum(sizes.values())} bytes")
 
 
 class Evil:
