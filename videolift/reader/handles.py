@@ -1,4 +1,4 @@
-"""Open packaged files of this process: a few at a time, least recently used closed first, never shared with another process."""
+"""Open packaged files of this process: a limited number, least recently used closed first, never shared with another process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from videolift.dataset.file import PackagedFile
 class Handles:
     """``handles.get(path)`` opens a file, or returns it if this process has it open.
 
-    After a fork the child opens its own; pickled (spawn), no handle travels. Opening a file per sample costs more than reading it.
+    After a fork the child opens its own; pickled (spawn), no handle travels. A file that was replaced on disk since it was
+    opened is opened again.
 
     Args:
-        limit: most files open at once.
+        limit: most files open at once; each is one descriptor and some 0.2 MB.
     """
 
-    def __init__(self, limit: int = 64) -> None:
+    def __init__(self, limit: int = 256) -> None:
+        if limit < 1:
+            raise ValueError(f"limit is {limit}, at least one file must be open to be read")
         self.limit = limit
-        self._open: OrderedDict[Path, PackagedFile] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[PackagedFile, tuple[int, int, int]]] = OrderedDict()
         self._pid = os.getpid()
 
     def get(self, path: Path) -> PackagedFile:
@@ -31,20 +34,24 @@ class Handles:
             CorruptFile: see `PackagedFile`.
         """
         if self._pid != os.getpid():
-            self._open, self._pid = OrderedDict(), os.getpid()
-        file = self._open.get(path)
-        if file is None:
-            file = self._open[path] = PackagedFile(path)
-            if len(self._open) > self.limit:
-                self._open.popitem(last=False)[1].close()
-        else:
+            self._open, self._pid = OrderedDict(), os.getpid()  # the parent's handles stay the parent's: not closed here
+        file, identity = self._open.get(path, (None, None))
+        if file is not None and identity == _identity(path):
             self._open.move_to_end(path)
+            return file
+        if file is not None:
+            self._open.pop(path)[0].close()
+        while len(self._open) >= self.limit:
+            self._open.popitem(last=False)[1][0].close()
+        before = _identity(path)  # taken before opening: a file replaced in between is seen as changed at the next look
+        file = PackagedFile(path)
+        self._open[path] = file, before
         return file
 
     def close(self) -> None:
         """Closes all."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1][0].close()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -54,3 +61,11 @@ class Handles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, 0, 0  # opening it says what is wrong
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

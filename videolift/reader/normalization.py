@@ -11,7 +11,8 @@ import yaml
 from numpy.typing import NDArray
 
 from videolift.errors import ConfigError
-from videolift.reader.samples import Sample
+from videolift.reader.frames import Sample, zero_unknown
+from videolift.reader.samples import WindowDataset
 
 _EPSILON = 1e-8
 """Added to deviations, as the predecessor did, so that constants become 0 and not NaN."""
@@ -23,49 +24,101 @@ _KEYS = {
 }
 _DEPTHS = ("query", "hand_query_uvd")
 """Arrays whose last channel 2 is a depth."""
+_MASKS = {"pose9d": "pose9d_valid", "hand_displacement_uvd": "hand_step_valid", "hand_displacement_rot6d": "hand_step_valid"}
+_MASKS |= {"depth": "depth_valid", "query": "point_valid", "hand_query_uvd": "hand_step_valid"}
+"""What is 0 where its mask is False, and stays 0."""
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """Means and deviations per key of a sample."""
+    """Means and deviations per key of a sample, of one group of a dataset."""
 
-    table: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    table: dict[str, tuple[Floats, Floats]]
+    group: str | None = None
 
     @classmethod
     def load(cls, folder: Path | str, *, group: str | None = None) -> Normalization:
-        """Reads the statistics of a published dataset; ``group`` names another than the main one.
+        """Reads the statistics of a published dataset.
+
+        Args:
+            folder: of the dataset.
+            group: tier-scale; None for the group that ``normalization_stats.yaml`` holds.
 
         Raises:
-            ConfigError: there are no such statistics.
+            ConfigError: there are no statistics, or none of that group.
         """
-        path = Path(folder) / (f"normalization_stats.{group}.yaml" if group else "normalization_stats.yaml")
-        try:
-            stats: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-        except FileNotFoundError as error:
-            raise ConfigError(f"{path} is not there: run the statistics stage, or name a group that the dataset has") from error
+        main = Path(folder) / "normalization_stats.yaml"
+        stats = _read(main)
+        if stats is None:
+            raise ConfigError(f"{main} is not there: run the statistics stage, or name the folder that holds dataset.json")
+        if group is not None and stats["group"] != group:
+            stats = _read(main.with_name(f"normalization_stats.{group}.yaml"))
+            if stats is None:
+                raise ConfigError(f"{folder} has no statistics of group {group!r}: name a group of its dataset.json")
         table = {key: _pair(stats[f"{name}_mean"], stats[f"{name}_std"]) for key, name in _KEYS.items() if f"{name}_mean" in stats}
         if "depth_mean" in stats:
             table["depth"] = _pair(stats["depth_mean"], stats["depth_std"])
         imagenet = _pair(stats["imagenet_mean"], stats["imagenet_std"])
         table["rgb"] = imagenet[0].reshape(3, 1, 1), imagenet[1].reshape(3, 1, 1)
-        return cls(table)
+        return cls(table, stats["group"])
+
+    @classmethod
+    def fit(cls, windows: WindowDataset) -> Normalization:
+        """The statistics of the group that ``windows`` are of.
+
+        Raises:
+            ConfigError: windows of several groups, or of no published dataset; there are no such statistics.
+        """
+        if windows.folder is None or windows.group is None:
+            raise ConfigError("only windows of one group of a published dataset have statistics: open each group apart, then mix")
+        return cls.load(windows.folder, group=windows.group)
 
     def apply(self, sample: Sample) -> Sample:
-        """A copy with numbers normalized: rgb f32 by ImageNet's figures, the rest by the dataset's own. Invalid depth stays 0."""
+        """A copy with numbers normalized: rgb f32 by ImageNet's figures, the rest by the dataset's own; unknown values stay 0."""
         out = dict(sample)
         for key, (mean, std) in self.table.items():
-            if key not in sample:
-                continue
-            value = np.asarray(sample[key], np.float32)
-            scaled = ((value / 255 if key == "rgb" else value) - mean) / (std + _EPSILON)
-            out[key] = np.where(value > 0, scaled, 0) if key == "depth" else scaled
-        if "depth" in self.table:
-            mean, std = self.table["depth"]
-            for key in set(_DEPTHS) & set(sample):
-                out[key] = sample[key].copy()
-                out[key][..., 2] = (sample[key][..., 2] - mean) / (std + _EPSILON)
-        return out
+            if key in sample:
+                value = np.asarray(sample[key], np.float32)
+                out[key] = ((value / 255 if key == "rgb" else value) - mean) / (std + _EPSILON)
+        self._depths(sample, out, lambda z, mean, std: (z - mean) / (std + _EPSILON))
+        return _masked(out)
+
+    def invert(self, sample: Sample) -> Sample:
+        """A copy in the dataset's units: undoes `apply`, up to rounding; rgb as u8. Takes predictions too, which have no masks."""
+        out = dict(sample)
+        for key, (mean, std) in self.table.items():
+            if key in sample:
+                value = np.asarray(sample[key], np.float32) * (std + _EPSILON) + mean
+                out[key] = np.clip(np.rint(value * 255), 0, 255).astype(np.uint8) if key == "rgb" else value
+        self._depths(sample, out, lambda z, mean, std: z * (std + _EPSILON) + mean)
+        return _masked(out)
+
+    def _depths(self, sample: Sample, out: Sample, change: Any) -> None:
+        for key in _DEPTHS:
+            if key in sample and "depth" in self.table:
+                out[key] = np.array(sample[key])
+                out[key][..., 2] = change(out[key][..., 2], *self.table["depth"])
 
 
-def _pair(mean: Any, std: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        stats: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        return None
+    return stats
+
+
+def _masked(sample: Sample) -> Sample:
+    for key, name in _MASKS.items():
+        if key in sample and name in sample:
+            mask = sample[name][..., 0] if key == "hand_query_uvd" else sample[name]
+            sample[key] = zero_unknown(sample[key], mask)
+    if "displacement" in sample and "point_valid" in sample:
+        sample["displacement"] = sample["displacement"] * sample["point_valid"][..., None, :, None]
+    return sample
+
+
+def _pair(mean: Any, std: Any) -> tuple[Floats, Floats]:
     return np.asarray(mean, np.float32), np.asarray(std, np.float32)

@@ -1,96 +1,91 @@
 """Training samples: every window of the chosen videos by one index, as numpy arrays.
 
-`open_dataset` takes the list of files from ``dataset.json``; `WindowDataset` draws. What a sample holds follows from what its
-file holds and what the `Selection` asks for. Normalization is `videolift.reader.normalization`.
+`open_dataset` takes the list of files from the dataset's index; `WindowDataset` reads. What a sample holds follows from the
+`Selection`. Normalization is `videolift.reader.normalization`, torch `videolift.reader.torch_dataset`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import read_index
-from videolift.dataset.layout import HAND_WINDOW_FIELDS
+from videolift.reader.frames import Sample, read_frames, zero_unknown
 from videolift.reader.handles import Handles
+from videolift.reader.opening import DatasetFile, choose_files
+from videolift.reader.ram_cache import RamCache
+from videolift.reader.selection import Selection
 
-Sample = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which windows count, and how much of them is read.
-
-    Attributes:
-        frame_stack: images (and depth maps) that end at the window's first frame; the clip's first frame is repeated before it.
-        points: points drawn per window, None for all; windows with fewer are left out.
-        hands: windows where this hand, or both, is valid at every step; None for all windows.
-        stride: frames between windows that count, at least.
-        rgb, depth: read these.
-        seed: of the points drawn; with `WindowDataset.set_epoch` every epoch draws others.
-    """
-
-    frame_stack: int = 1
-    points: int | None = None
-    hands: Literal["left", "right", "both"] | None = None
-    stride: int = 1
-    rgb: bool = True
-    depth: bool = True
-    seed: int = 0
+POINT_AXIS = {"query": 0, "displacement": 1, "visible": 1, "label": 0, "point_valid": 0}
+"""Keys with one entry per point, and where."""
 
 
 def open_dataset(
-    folder: Path | str, *, split: str | None = None, group: str | None = None, selection: Selection | None = None
+    folder: Path | str,
+    *,
+    split: str | None = None,
+    group: str | None = None,
+    selection: Selection | None = None,
+    cache_bytes: int = 0,
 ) -> WindowDataset:
-    """The windows of a published dataset.
+    """The windows of a published dataset. Opens no file, unless the selection asks for what only the files know.
 
     Args:
         folder: holds ``dataset.json``.
         split: only videos of it.
-        group: only videos of that tier-scale; None for the group that ``normalization_stats.yaml`` holds.
+        group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml`` holds.
         selection: see `Selection`.
+        cache_bytes: most memory for samples kept, in every process.
 
     Raises:
         ConfigError: no such dataset, split or group.
     """
-    entries, _ = read_index(Path(folder)).select(split=split, group=group)
-    return WindowDataset([Path(folder) / entry.file for entry in entries], selection)
+    selection = selection or Selection()
+    chosen = choose_files(folder, selection, split=split, group=group)
+    return WindowDataset(chosen.files, selection, group=chosen.group, folder=chosen.folder, cache_bytes=cache_bytes)
 
 
 class WindowDataset:
     """Windows of packaged files by index; picklable, safe after fork and spawn.
 
     Args:
-        files: packaged files, in the order of the index.
+        files: packaged files in the order of the index; paths are opened once to count their windows.
         selection: see `Selection`.
         handles: where files are kept open.
+        group: tier-scale of the files, None where they are of several.
+        folder: of the dataset they belong to.
+        cache_bytes: most memory for samples kept, in every process.
 
     Raises:
         CorruptFile: a file cannot be read.
     """
 
-    def __init__(self, files: Sequence[Path], selection: Selection | None = None, handles: Handles | None = None) -> None:
-        self.files, self.selection = list(files), selection or Selection()
-        self.handles = handles or Handles()
-        self.epoch = 0
-        chosen = []
-        for path in self.files:
-            with PackagedFile(path) as file:
-                chosen.append(select_windows(file, self.selection))
-        self._windows = np.concatenate([*chosen, np.empty(0, np.int64)])
+    def __init__(
+        self,
+        files: Sequence[DatasetFile | Path],
+        selection: Selection | None = None,
+        handles: Handles | None = None,
+        *,
+        group: str | None = None,
+        folder: Path | None = None,
+        cache_bytes: int = 0,
+    ) -> None:
+        self.selection = Selection() if selection is None else selection
+        self.handles = Handles() if handles is None else handles
+        self.group, self.folder = group, folder
+        known = [file if isinstance(file, DatasetFile) else DatasetFile.look(file) for file in files]
+        self.files = [file.path for file in known]
+        chosen = [_windows_that_count(file, self.selection) for file in known]
+        self._windows = np.concatenate([*chosen, np.empty(0, np.int64)]).astype(np.int32)
         self._ends = np.cumsum([len(windows) for windows in chosen])
+        self._cache = RamCache(cache_bytes)
 
     def __len__(self) -> int:
         return len(self._windows)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draws other points from now on; call it before the loader starts its workers."""
-        self.epoch = epoch
 
     def locate(self, index: int) -> tuple[Path, int]:
         """File and window of a sample."""
@@ -98,66 +93,143 @@ class WindowDataset:
         return self.files[int(np.searchsorted(self._ends, index, side="right"))], int(self._windows[index])
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample; arrays of fixed shape where ``points`` is set.
+        """As `open`, in epoch 0."""
+        return self.open(index)
 
-        Keys: rgb u8 (F, 3, S, S); depth f32 (F, S, S); query (N, 3), displacement (L, N, 3), visible (L, N), pose9d (L, 9);
-        intrinsics (3, 3); hand_valid (2), hand_query_uvd (2, 3), hand_displacement_uvd (2, L, 3), hand_query_rot6d (2, 6),
-        hand_displacement_rot6d (2, L, 6); video, frame. Parts that a file does not hold are absent.
+    def open(self, index: int, *, epoch: int = 0) -> Sample:
+        """One sample. Besides what `read_frames` gives, as far as selected:
+
+        ``query`` (N, 3), ``displacement`` (L, N, 3), ``visible`` (L, N), ``label`` (N) with ``point_valid`` (N); ``pose9d`` (L, 9)
+        with ``pose9d_valid`` (L); ``hand_query_uvd`` (2, 3), ``hand_displacement_uvd`` (2, L, 3), ``hand_query_rot6d`` (2, 6),
+        ``hand_displacement_rot6d`` (2, L, 6), with ``hand_step_valid`` (2, L) and ``hand_valid`` (2), valid at every step;
+        ``frame_valid`` (F); ``video``, ``tier``, ``scale``, ``text``, and ``frame``, the window's first.
+
+        Args:
+            index: of the sample.
+            epoch: each draws other points.
+
+        Raises:
+            IndexError: no such sample.
+            CorruptFile: its file cannot be read.
         """
+        index = range(len(self))[index]
+        whole = self._cache.get(index)
+        if whole is None:
+            whole = self._load(index)
+            self._cache.put(index, whole)
+        return self._draw_points(whole, index, epoch)
+
+    def _load(self, index: int) -> Sample:
         path, window = self.locate(index)
-        file = self.handles.get(path)
-        frame = int(file.window_start[window])
-        return (
-            {"video": path.stem, "frame": frame}
-            | self._images(file, frame)
-            | self._tracks(file, window, index)
-            | _hands(file, window)
-        )
+        file, selection = self.handles.get(path), self.selection
+        first, length = int(file.window_start[window]), file.window_length
+        frames = np.arange(first - selection.past_frames + 1, first + (length if selection.window_frames else 1))
+        sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.attribute("scale"), "frame": first}
+        if selection.text:
+            sample["text"] = file.attribute("text", "")
+        sample["frame_valid"] = frames >= 0
+        sample |= read_frames(file, np.maximum(frames, 0), selection)
+        if selection.tracks:
+            sample |= _tracks(file, window, length)
+        if selection.hand_windows:
+            sample |= _hand_windows(file, window, first, length)
+        return sample
 
-    def _images(self, file: PackagedFile, frame: int) -> Sample:
-        first = frame - self.selection.frame_stack + 1
-        frames = slice(first, frame + 1) if first >= 0 else np.maximum(np.arange(first, frame + 1), 0)
-        out: Sample = {}
-        if self.selection.rgb:
-            out["rgb"] = file.rgb(frames)
-        if self.selection.depth and file.has("depth"):
-            out["depth"] = file.depth(frames)
-        if file.has("camera/intrinsics"):
-            out["intrinsics"] = file.array("camera/intrinsics")
-        return out
-
-    def _tracks(self, file: PackagedFile, window: int, index: int) -> Sample:
-        if not file.has("tracks/query") or self.selection.points == 0:
-            return {}
-        run, wanted, present = slice(None), self.selection.points, int(file.points[window])
-        if wanted is not None and wanted < present:
-            # Points are stored in random order, so a run of them is a fair sample and needs one chunk.
-            start = int(np.random.default_rng([self.selection.seed, self.epoch, index]).integers(present - wanted + 1))
-            run = slice(start, start + wanted)
-        query, displacement, visible = file.tracks(window, run)
-        pose9d = file.array("tracks/pose9d", window)
-        return {"query": query, "displacement": displacement, "visible": visible, "pose9d": pose9d}
+    def _draw_points(self, whole: Sample, index: int, epoch: int) -> Sample:
+        wanted = self.selection.points
+        if not self.selection.tracks or wanted is None:
+            return dict(whole)
+        present = len(whole["query"])
+        if present > wanted:
+            chosen = np.random.default_rng([self.selection.seed, epoch, index]).choice(present, wanted, replace=False)
+            drawn = {key: np.take(whole[key], chosen, axis) for key, axis in POINT_AXIS.items()}
+        else:
+            missing = wanted - present
+            drawn = {
+                key: np.pad(whole[key], [(0, missing if a == axis else 0) for a in range(whole[key].ndim)])
+                for key, axis in POINT_AXIS.items()
+            }
+        return {**whole, **drawn}
 
 
-def select_windows(file: PackagedFile, selection: Selection) -> NDArray[np.int64]:
-    """Windows of one file that count."""
-    keep = file.points >= (selection.points or 0)
-    if selection.hands is not None:
-        whole = file.hands_whole
-        keep &= {"left": whole[:, 0], "right": whole[:, 1], "both": whole.all(1)}[selection.hands]
-    windows, chosen, next_start = np.flatnonzero(keep), [], 0
-    if selection.stride == 1:
-        return windows
-    for window in windows:
-        if file.window_start[window] >= next_start:
+def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.int64]:
+    count = known.windows
+    if not selection.looks_inside:
+        step = -(-selection.stride // known.stride)
+        return np.arange(0, count, step)
+    with PackagedFile(known.path) as file:
+        keep = file.points >= selection.min_points
+        if selection.require_hands is not None:
+            keep &= _hands_wanted(file.hands_whole, selection.require_hands)
+        for name, (least, greatest) in selection.limits.items():
+            keep &= _within(file, name, least, greatest)
+        starts = file.window_start
+    chosen, next_start = [], 0
+    for window in np.flatnonzero(keep):
+        if starts[window] >= next_start:
             chosen.append(window)
-            next_start = file.window_start[window] + selection.stride
+            next_start = starts[window] + selection.stride
     return np.array(chosen, np.int64)
 
 
-def _hands(file: PackagedFile, window: int) -> Sample:
+def _hands_wanted(whole: NDArray[np.bool_], required: str) -> NDArray[np.bool_]:
+    by_name: dict[str, NDArray[np.bool_]] = {
+        "left": whole[:, 0],
+        "right": whole[:, 1],
+        "either": np.asarray(whole.any(1)),
+        "both": np.asarray(whole.all(1)),
+    }
+    return by_name[required]
+
+
+def _within(file: PackagedFile, name: str, least: float | None, greatest: float | None) -> NDArray[np.bool_]:
+    if not file.has(f"quality/{name}"):
+        return np.zeros(len(file.window_start), bool)
+    score = file.array(f"quality/{name}")[file.window_start]
+    with np.errstate(invalid="ignore"):
+        inside = np.isfinite(score)
+        if least is not None:
+            inside &= score >= least
+        if greatest is not None:
+            inside &= score <= greatest
+    return np.asarray(inside)
+
+
+def _tracks(file: PackagedFile, window: int, length: int) -> Sample:
+    if not file.has("tracks/query"):
+        empty: dict[str, Any] = {"query": np.zeros((0, 3), np.float32), "displacement": np.zeros((length, 0, 3), np.float32)}
+        empty |= {"visible": np.zeros((length, 0), bool), "label": np.zeros(0, np.uint8), "point_valid": np.zeros(0, bool)}
+        return empty | {"pose9d": np.zeros((length, 9), np.float32), "pose9d_valid": np.zeros(length, bool)}
+    query, displacement, visible = file.tracks(window)
+    offsets = file.array("tracks/offsets")
+    label = file.array("tracks/label", slice(int(offsets[window]), int(offsets[window + 1])))
+    pose9d = file.array("tracks/pose9d", window)
+    known = np.isfinite(pose9d).all(-1)
+    out: Sample = {
+        "query": query,
+        "displacement": displacement,
+        "visible": visible,
+        "label": label,
+        "point_valid": np.ones(len(query), bool),
+    }
+    return out | {"pose9d": zero_unknown(pose9d, known), "pose9d_valid": known}
+
+
+def _hand_windows(file: PackagedFile, window: int, first: int, length: int) -> Sample:
     if not file.has("hands/window_query_uvd"):
-        return {}
-    names = {name: "hand_" + name.removeprefix("window_") for name in HAND_WINDOW_FIELDS}
-    arrays: Sample = {new: file.array(f"hands/{old}", window) for old, new in names.items()}
-    return arrays | {"hand_valid": file.hands_whole[window]}
+        shapes = {
+            "query_uvd": (2, 3),
+            "displacement_uvd": (2, length, 3),
+            "query_rot6d": (2, 6),
+            "displacement_rot6d": (2, length, 6),
+        }
+        nothing: Sample = {f"hand_{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        return nothing | {"hand_step_valid": np.zeros((2, length), bool), "hand_valid": np.zeros(2, bool)}
+    out: Sample = {}
+    moved = file.array("hands/window_displacement_uvd", window), file.array("hands/window_displacement_rot6d", window)
+    known = np.isfinite(moved[0]).all(-1) & np.isfinite(moved[1]).all(-1)
+    known &= file.array("hands/valid", slice(first, first + length)).T
+    for name in ("query_uvd", "displacement_uvd", "query_rot6d", "displacement_rot6d"):
+        mask = known if name.startswith("displacement") else known[:, 0]
+        out[f"hand_{name}"] = zero_unknown(file.array(f"hands/window_{name}", window), mask)
+    return out | {"hand_step_valid": known, "hand_valid": known.all(1)}

@@ -1,40 +1,103 @@
-"""`WindowDataset` for torch's DataLoader. The only module of videolift's library that imports torch, and only when it is used."""
+"""Samples for torch's DataLoader. This module and `torch_augment` alone import torch, and only when they are used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, default_collate
 
+from videolift.reader.draws import Draw, Source
+from videolift.reader.frames import Sample
+from videolift.reader.mixture import Ingredient, Mixture, MixtureSampler
 from videolift.reader.normalization import Normalization
-from videolift.reader.samples import WindowDataset
+from videolift.reader.samples import POINT_AXIS, WindowDataset
+from videolift.reader.skips import OnError, Skipped, open_or_skip
+
+Batch = dict[str, Any]
 
 
-class TorchWindows(Dataset[dict[str, Any]]):
-    """Samples of ``windows`` as tensors, normalized where ``normalization`` is given; works with any number of workers.
+class TorchSamples:
+    """Samples of a source for a DataLoader with `collate`; works with any number of workers, forked or spawned.
 
-    Set `Selection.points`, so that samples have equal shapes and can be batched.
+    Args:
+        source: a dataset of the reader, an adapter or a `Mixture`.
+        normalization: applied to every sample.
+        on_error: ``skip`` leaves samples of corrupt files out of the batch, and lists them under ``skipped``.
+
+    Raises:
+        ValueError: windows of one group with the statistics of another.
     """
 
-    def __init__(self, windows: WindowDataset, normalization: Normalization | None = None) -> None:
-        self.windows, self.normalization = windows, normalization
+    def __init__(self, source: Source, normalization: Normalization | None = None, *, on_error: OnError = "raise") -> None:
+        if normalization is not None and isinstance(source, WindowDataset) and source.group != normalization.group:
+            raise ValueError(
+                f"the windows are of group {source.group}, the statistics of {normalization.group}: use Normalization.fit"
+            )
+        self.source, self.normalization, self.on_error = source, normalization, on_error
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.source)
 
-    def set_epoch(self, epoch: int) -> None:
-        """See `WindowDataset.set_epoch`."""
-        self.windows.set_epoch(epoch)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = self.windows[index]
-        if self.normalization is not None:
-            sample = self.normalization.apply(sample)
-        return {key: torch.from_numpy(_own(value)) if isinstance(value, np.ndarray) else value for key, value in sample.items()}
+    def __getitem__(self, draw: Draw | int) -> Sample | Skipped:
+        """Takes a `Draw`; a plain index is drawn as in epoch 0, always alike."""
+        sample = open_or_skip(self.source, draw if isinstance(draw, Draw) else Draw(int(draw)), self.on_error)
+        return sample if isinstance(sample, Skipped) or self.normalization is None else self.normalization.apply(sample)
 
 
-def _own(array: np.ndarray) -> np.ndarray:
-    """Contiguous and writable, as torch wants it; arrays kept by an open file must not be shared."""
-    return np.array(array) if not array.flags.writeable or array.base is not None else np.ascontiguousarray(array)
+def collate(samples: Sequence[Sample | Skipped]) -> Batch:
+    """One batch: arrays as tensors (B, ...), texts as lists; windows of different numbers of points are padded to the most.
+
+    ``skipped`` lists what could not be read; where nothing could, it is the only key.
+    """
+    read = [sample for sample in samples if not isinstance(sample, Skipped)]
+    skipped = [sample for sample in samples if isinstance(sample, Skipped)]
+    batch: Batch = default_collate(_padded(read)) if read else {}
+    return {**batch, "skipped": skipped}
+
+
+def training_loader(
+    source: Source,
+    *,
+    batch_size: int,
+    normalization: Normalization | None = None,
+    on_error: OnError = "raise",
+    seed: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    batches: int | None = None,
+    **options: Any,
+) -> DataLoader[Any]:
+    """A DataLoader over ``source``, shuffled and with its own points in every epoch; ``loader.sampler`` is a `MixtureSampler`.
+
+    Args:
+        source: a `Mixture`, or any other source, of which every sample is drawn once per round.
+        batch_size: samples per batch of this rank.
+        normalization, on_error: as `TorchSamples`.
+        seed: of the order, where ``source`` is not a mixture with its own.
+        rank, ranks: this process and how many train together.
+        batches: per iteration; None for those of one round over the source.
+        options: for `torch.utils.data.DataLoader`, e.g. ``num_workers``.
+    """
+    mixture = source if isinstance(source, Mixture) else Mixture([Ingredient("all", source)], mode="concat", seed=seed)
+    length = len(source) // ranks if batches is None else batches * batch_size
+    sampler = MixtureSampler(mixture, rank=rank, ranks=ranks, length=length)
+    data = TorchSamples(source, normalization, on_error=on_error)
+    return DataLoader(data, batch_size=batch_size, sampler=sampler, collate_fn=collate, **options)
+
+
+def _padded(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    most = max((len(sample["query"]) for sample in samples if "query" in sample), default=0)
+    return [{key: _tensor(key, value, most) for key, value in sample.items()} for sample in samples]
+
+
+def _tensor(key: str, value: Any, points: int) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    axis = POINT_AXIS.get(key)
+    if axis is not None and value.shape[axis] < points:
+        value = np.pad(value, [(0, points - n if a == axis else 0) for a, n in enumerate(value.shape)])
+    # arrays kept by an open file or a cache are shared: torch gets its own, writable
+    return torch.from_numpy(np.array(value) if not value.flags.writeable or value.base is not None else np.ascontiguousarray(value))

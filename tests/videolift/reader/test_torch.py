@@ -1,0 +1,85 @@
+"""Samples in torch's own DataLoader; skipped where torch is not installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader  # noqa: E402
+
+from videolift.errors import CorruptFile  # noqa: E402
+from videolift.reader import Normalization, Selection, WindowDataset, open_dataset  # noqa: E402
+from videolift.reader.torch_dataset import TorchSamples, collate, training_loader  # noqa: E402
+
+WORKERS = [(0, None), (2, "fork"), (2, "spawn"), (2, "forkserver")]
+
+
+def batches(source, workers, method, **options):
+    loader = training_loader(source, batch_size=4, num_workers=workers, multiprocessing_context=method, **options)
+    return list(loader)
+
+
+@pytest.mark.parametrize(("workers", "method"), WORKERS[1:])
+def test_workers_give_the_same_batches(dataset_folder, workers, method):
+    windows = open_dataset(dataset_folder, selection=Selection(points=16))
+    normalization = Normalization.fit(windows)
+    wanted = batches(windows, 0, None, normalization=normalization)
+    found = batches(windows, workers, method, normalization=normalization)
+    assert len(wanted) == len(found) == 6
+    for a, b in zip(wanted, found, strict=True):
+        assert a["video"] == b["video"]
+        assert torch.equal(a["displacement"], b["displacement"])
+        assert torch.equal(a["rgb"], b["rgb"])
+    assert wanted[0]["rgb"].shape == (4, 1, 3, 64, 64)
+    assert wanted[0]["hand_valid"].dtype == torch.bool
+
+
+def test_persistent_workers_draw_other_points_in_every_epoch(dataset_folder):
+    windows = open_dataset(dataset_folder, selection=Selection(points=16, rgb=False, depth=False))
+    loader = training_loader(windows, batch_size=4, num_workers=2, persistent_workers=True)
+    epochs = [
+        {(v, int(f)): q for batch in loader for v, f, q in zip(batch["video"], batch["frame"], batch["query"], strict=True)}
+        for _ in range(2)
+    ]
+    assert epochs[0].keys() == epochs[1].keys()
+    assert len(epochs[0]) == len(windows)
+    assert all(not torch.equal(epochs[0][key], epochs[1][key]) for key in epochs[0])
+
+
+def test_windows_with_all_their_points_are_padded_to_the_most(profiles):
+    windows = WindowDataset([profiles["default"]])
+    counts = [len(windows[i]["query"]) for i in range(4)]
+    assert len(set(counts)) > 1
+    batch = next(iter(DataLoader(TorchSamples(windows), batch_size=4, collate_fn=collate)))
+    assert batch["displacement"].shape == (4, 5, max(counts), 3)
+    assert batch["point_valid"].sum(1).tolist() == counts
+
+
+def test_corrupt_files_are_raised_or_left_out_and_listed(profiles, tmp_path):
+    paths = [tmp_path / f"v{i}.hdf5" for i in range(3)]
+    for path in paths:
+        path.write_bytes(profiles["default"].read_bytes())
+    windows = WindowDataset(paths, Selection(points=4))
+    paths[0].write_bytes(paths[0].read_bytes()[:5000])
+    paths[2].unlink()
+    found = list(training_loader(windows, batch_size=8, on_error="skip", num_workers=2))
+    assert sum(len(batch.get("video", [])) for batch in found) == 8
+    assert sum(len(batch["skipped"]) for batch in found) == 16
+    assert {name for batch in found for name in batch.get("video", [])} == {"v1"}
+    with pytest.raises(CorruptFile, match=r"v[02]\.hdf5"):
+        list(training_loader(windows, batch_size=8))
+
+
+def test_statistics_of_another_group_are_refused(two_groups):
+    windows = open_dataset(two_groups, group="C-arbitrary")
+    with pytest.raises(ValueError, match="the windows are of group C-arbitrary, the statistics of A-metric"):
+        TorchSamples(windows, Normalization.load(two_groups))
+
+
+def test_tensors_are_their_own_and_writable(profiles):
+    windows = WindowDataset([profiles["fast"]], cache_bytes=1 << 24)
+    batch = collate([TorchSamples(windows)[0]])
+    batch["intrinsics"] += 1
+    assert (np.asarray(windows[0]["intrinsics"]) + 1 == batch["intrinsics"][0].numpy()).all()

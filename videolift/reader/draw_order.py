@@ -1,0 +1,188 @@
+"""Which dataset and which sample is drawn n-th: a pure function of seed, sizes and weights, so that any position can be resumed.
+
+Datasets alternate by a sequence of low discrepancy (multiples of the golden ratio, compared with the weights), shuffled within
+blocks: the number drawn from a dataset never strays far from its weight, and is known for any position without replaying. Within a
+dataset every sample comes once per epoch, in an order that is a keyed permutation (a Feistel network) and takes no memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1024
+"""Draws that are shuffled together."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_WRAP = 1 << 64
+_ROUNDS = 6
+Integers = NDArray[np.int64]
+Words = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class DrawStage:
+    """Weights that hold from the draw ``start`` on; ``weights`` None draws every sample of every dataset once per round."""
+
+    start: int
+    weights: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Consecutive draws: dataset, sample and the dataset's epoch of each, i64 (n)."""
+
+    source: Integers
+    index: Integers
+    epoch: Integers
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """The endless order over datasets of ``sizes``."""
+
+    sizes: tuple[int, ...]
+    stages: tuple[DrawStage, ...]
+    seed: int = 0
+
+    def counts(self, position: int) -> tuple[int, ...]:
+        """How many of the first ``position`` draws are of each dataset; at a block's end exact, inside it counted."""
+        totals = [0] * len(self.sizes)
+        for number, stage in enumerate(self.stages):
+            end = self.stages[number + 1].start if number + 1 < len(self.stages) else position
+            length = min(position, end) - stage.start
+            if length <= 0:
+                break
+            for source, count in enumerate(self._stage_counts(number, length)):
+                totals[source] += count
+        return tuple(totals)
+
+    def draws(self, start: int, stop: int, step: int = 1) -> Drawn:
+        """The draws ``start``, ``start + step`` ... before ``stop``."""
+        parts, at = [], start
+        while at < stop:
+            number = max(n for n, stage in enumerate(self.stages) if stage.start <= at)
+            first, choice = self._block(number, at - self.stages[number].start)
+            block_start = self.stages[number].start + first
+            ends = [stop, block_start + len(choice)]
+            if number + 1 < len(self.stages):
+                ends.append(self.stages[number + 1].start)
+            end = min(ends)
+            parts.append(self._part(choice, block_start, np.arange(at + (start - at) % step, end, step)))
+            at = end
+        return Drawn(
+            *(np.concatenate([getattr(p, name) for p in parts] or [np.empty(0, np.int64)]) for name in ("source", "index", "epoch"))
+        )
+
+    def _part(self, choice: Integers, block_start: int, positions: Integers) -> Drawn:
+        """Draws at ``positions`` within the block from ``block_start`` on, whose datasets are ``choice``."""
+        before = self.counts(block_start)
+        source = choice[positions - block_start]
+        index, epoch = np.empty_like(source), np.empty_like(source)
+        for number, size in enumerate(self.sizes):
+            mine = source == number
+            nth = before[number] + np.cumsum(choice == number)[(positions - block_start)[mine]] - 1
+            epoch[mine] = nth // size
+            index[mine] = permuted(nth % size, size, (self.seed, number), nth // size)
+        return Drawn(source, index, epoch)
+
+    def _block(self, number: int, offset: int) -> tuple[int, Integers]:
+        """First draw of the block that holds draw ``offset`` of a stage, counted in the stage, and the block's datasets."""
+        period = self._period(self.stages[number].weights)
+        round_start = offset // period * period if period else 0
+        first = round_start + (offset - round_start) // _BLOCK * _BLOCK
+        length = min(_BLOCK, round_start + period - first) if period else _BLOCK
+        choice = _choices(self._thresholds(self.stages[number].weights), self._modulus(number), self.seed, first, length)
+        shuffled = np.random.default_rng([self.seed, number, first]).permutation(length)
+        return first, choice[shuffled]
+
+    def _stage_counts(self, number: int, length: int) -> list[int]:
+        first, choice = self._block(number, length)
+        thresholds, modulus = self._thresholds(self.stages[number].weights), self._modulus(number)
+        step, phase = _step(modulus), self.seed % modulus
+        below = [0, *(_hits_below(first, step, phase, modulus, t) for t in thresholds)]
+        inside = choice[: length - first]
+        return [below[s + 1] - below[s] + int((inside == s).sum()) for s in range(len(self.sizes))]
+
+    def _period(self, weights: tuple[float, ...] | None) -> int:
+        return sum(self.sizes) if weights is None else 0
+
+    def _modulus(self, number: int) -> int:
+        return sum(self.sizes) if self.stages[number].weights is None else _WRAP
+
+    def _thresholds(self, weights: tuple[float, ...] | None) -> tuple[int, ...]:
+        if weights is None:
+            return tuple(np.cumsum(self.sizes, dtype=object))
+        total = math.fsum(weights)
+        inner = [round(math.fsum(weights[: n + 1]) / total * _WRAP) for n in range(len(weights) - 1)]
+        last = max(n for n, weight in enumerate(weights) if weight > 0)
+        return tuple(min(t, _WRAP) if n < last else _WRAP for n, t in enumerate([*inner, _WRAP]))
+
+
+@lru_cache(maxsize=64)
+def _step(modulus: int) -> int:
+    """The multiple of 1 / modulus nearest the golden ratio that visits every residue."""
+    step = round(_GOLDEN * modulus)
+    while math.gcd(step, modulus) != 1:
+        step += 1
+    return step
+
+
+def _choices(thresholds: Sequence[int], modulus: int, seed: int, first: int, length: int) -> Integers:
+    step, phase = _step(modulus), seed % modulus
+    if modulus == _WRAP:
+        at = np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64((first * step + phase) % _WRAP)
+    else:
+        base = (first * step + phase) % modulus
+        at = (np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64(base)) % np.uint64(modulus)
+    inner = np.array([min(t, _WRAP - 1) for t in thresholds[:-1]], np.uint64)
+    return np.searchsorted(inner, at, side="right").astype(np.int64)
+
+
+def _hits_below(count: int, step: int, phase: int, modulus: int, threshold: int) -> int:
+    """How many of (step m + phase) mod modulus, 0 <= m < count, are below ``threshold``."""
+    return _floor_sum(count, modulus, step, phase) - _floor_sum(count, modulus, step, phase - threshold)
+
+
+def _floor_sum(n: int, modulus: int, step: int, phase: int) -> int:
+    """Sum of floor((step m + phase) / modulus) over 0 <= m < n, in O(log modulus) steps (Euclid's)."""
+    total = 0
+    if phase < 0:
+        shift = -(phase // modulus)
+        phase, total = phase + shift * modulus, -shift * n
+    while True:
+        total += (step // modulus) * n * (n - 1) // 2 + (phase // modulus) * n
+        step, phase = step % modulus, phase % modulus
+        reach = step * n + phase
+        if reach < modulus:
+            return total
+        n, phase = divmod(reach, modulus)
+        modulus, step = step, modulus
+
+
+def permuted(numbers: Integers, size: int, key: tuple[int, ...], epoch: Integers) -> Integers:
+    """Where ``numbers`` (below ``size``) go in the permutation that ``key`` and each one's ``epoch`` name."""
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    salts = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
+    keys = [_mix(salt + epoch.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) for salt in salts]
+    out = numbers.astype(np.uint64)
+    todo = np.arange(len(out))
+    while len(todo):  # a step may leave the range; walking on along the cycle comes back into it
+        left, right = out[todo] >> np.uint64(half), out[todo] & mask
+        for round_keys in keys:
+            left, right = right, left ^ (_mix(right + round_keys[todo]) & mask)
+        out[todo] = (left << np.uint64(half)) | right
+        todo = todo[out[todo] >= size]
+    return out.astype(np.int64)
+
+
+def _mix(words: Words) -> Words:
+    """SplitMix64's finalizer: every bit of the result hangs on every bit of the word."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,104 @@
+"""Parts of a sample that belong to single frames, read from one packaged file; what is not known is 0 and its mask False."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.dataset.file import PackagedFile
+from videolift.reader.selection import Selection
+
+Sample = dict[str, Any]
+"""Arrays, and text for `video` and the like, by name."""
+
+Bools = NDArray[np.bool_]
+
+_PER_HAND: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "keypoints": ("hands/keypoints_px", "keypoints_px", (2, 21, 2)),
+    "joints": ("hands/joints_camera", "joints_camera", (2, 21, 3)),
+    "hand_poses": ("hands/T_camera_wrist", "T_camera_wrist", (2, 4, 4)),
+}
+"""Field of the selection to the stored array, the key and its shape per frame."""
+
+
+def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection: Selection) -> Sample:
+    """Per-frame parts of the frames (F) of one file.
+
+    Keys, as far as they are selected: ``seconds`` f64 (F); ``rgb`` u8 (F, 3, S, S); ``depth`` f32 (F, S, S) with ``depth_valid``;
+    ``intrinsics`` (3, 3) and ``T_camera_world`` (F, 4, 4) with ``camera_valid`` (F); ``keypoints_px`` (F, 2, 21, 2),
+    ``joints_camera`` (F, 2, 21, 3), ``T_camera_wrist`` (F, 2, 4, 4), each with a mask (F, 2), and ``hand_interpolated`` (F, 2);
+    ``instance`` u8 (F, S, S) with ``instance_valid``; ``quality`` f32 (F, n) with ``quality_valid``.
+
+    Raises:
+        CorruptFile: the file cannot be read.
+    """
+    size, count = int(file.attribute("size")), len(frames)
+    rows = slice(int(frames[0]), int(frames[-1]) + 1) if (np.diff(frames) == 1).all() else frames
+    sample: Sample = {"seconds": _rows(file, "timestamps", frames)}
+    if selection.rgb:
+        sample["rgb"] = file.rgb(rows)
+    if selection.depth:
+        depth = file.depth(rows) if file.has("depth") else np.zeros((count, size, size), np.float32)
+        sample |= {"depth": depth, "depth_valid": depth > 0}
+    if selection.camera:
+        sample |= _camera(file, frames)
+    for name, (stored, key, shape) in _PER_HAND.items():
+        if getattr(selection, name):
+            sample |= _per_hand(file, frames, stored, key, shape)
+    if selection.keypoints or selection.joints or selection.hand_poses:
+        known = file.has("hands/interpolated")
+        sample["hand_interpolated"] = _rows(file, "hands/interpolated", frames) if known else np.zeros((count, 2), bool)
+    if selection.masks:
+        known = file.has("masks/instance")
+        sample["instance"] = _rows(file, "masks/instance", frames) if known else np.zeros((count, size, size), np.uint8)
+        sample["instance_valid"] = np.array(known)
+    if selection.quality:
+        sample |= _quality(file, frames, selection.quality)
+    return sample
+
+
+def zero_unknown(array: NDArray[Any], known: Bools) -> NDArray[Any]:
+    """``array`` with 0 where ``known``, whose axes are the array's first ones, is False."""
+    if known.all():
+        return array
+    return np.where(known.reshape(known.shape + (1,) * (array.ndim - known.ndim)), array, array.dtype.type(0))
+
+
+def _rows(file: PackagedFile, name: str, frames: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    first, last = int(frames.min()), int(frames.max())
+    return np.ascontiguousarray(file.array(name, slice(first, last + 1))[frames - first])
+
+
+def _camera(file: PackagedFile, frames: NDArray[np.integer[Any]]) -> Sample:
+    count = len(frames)
+    if not file.has("camera/intrinsics"):
+        nothing = {"intrinsics": np.zeros((3, 3), np.float32), "T_camera_world": np.zeros((count, 4, 4), np.float32)}
+        return {**nothing, "camera_valid": np.zeros(count, bool)}
+    T, valid = _rows(file, "camera/T_camera_world", frames), _rows(file, "camera/pose_valid", frames)
+    return {
+        "intrinsics": np.array(file.array("camera/intrinsics")),
+        "T_camera_world": zero_unknown(T, valid),
+        "camera_valid": valid,
+    }
+
+
+def _per_hand(file: PackagedFile, frames: NDArray[np.integer[Any]], stored: str, key: str, shape: tuple[int, ...]) -> Sample:
+    if not file.has(stored):
+        return {key: np.zeros((len(frames), *shape), np.float32), f"{key}_valid": np.zeros((len(frames), 2), bool)}
+    values = _rows(file, stored, frames)
+    known = np.isfinite(values).all(tuple(range(2, values.ndim)))
+    if stored != "hands/keypoints_px":  # keypoints are detections; what is in 3D counts only where the hand is valid
+        known &= _rows(file, "hands/valid", frames)
+    return {key: zero_unknown(values, known), f"{key}_valid": known}
+
+
+def _quality(file: PackagedFile, frames: NDArray[np.integer[Any]], names: tuple[str, ...]) -> Sample:
+    columns = [
+        _rows(file, f"quality/{name}", frames) if file.has(f"quality/{name}") else np.full(len(frames), np.nan, np.float32)
+        for name in names
+    ]
+    values = np.stack(columns, -1)
+    known = np.isfinite(values)
+    return {"quality": zero_unknown(values, known), "quality_valid": known}

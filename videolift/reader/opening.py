@@ -1,0 +1,103 @@
+"""A published dataset as its readers choose from it: files by split, group and tier, from the index alone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from videolift.dataset.file import PackagedFile
+from videolift.dataset.index import IndexEntry, read_index
+from videolift.dataset.windows import window_starts
+from videolift.errors import ConfigError
+from videolift.reader.selection import Selection
+
+ALL_GROUPS = "all"
+"""Name of no group: every group together."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """One packaged file, and what says how many windows it has."""
+
+    path: Path
+    frames: int
+    window_length: int
+    stride: int
+
+    @classmethod
+    def look(cls, path: Path) -> DatasetFile:
+        """Of a file that no index speaks for.
+
+        Raises:
+            CorruptFile: the file cannot be read.
+        """
+        with PackagedFile(path) as file:
+            return cls(path, len(file), file.window_length, int(file.attribute("stride")))
+
+    @property
+    def windows(self) -> int:
+        """Windows in the file."""
+        return len(window_starts(self.frames, self.window_length, self.stride))
+
+
+@dataclass(frozen=True)
+class ChosenFiles:
+    """The files of a dataset that were chosen, and the group whose statistics fit them (None for several groups)."""
+
+    folder: Path
+    group: str | None
+    files: tuple[DatasetFile, ...]
+    entries: tuple[IndexEntry, ...]
+    """In the order of ``files``."""
+
+
+def choose_files(folder: Path | str, selection: Selection, *, split: str | None = None, group: str | None = None) -> ChosenFiles:
+    """Files of a published dataset.
+
+    Args:
+        folder: holds ``dataset.json``.
+        selection: its tiers count, and tracks are asked for where it draws points.
+        split: only videos of it.
+        group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml``
+            holds, and a warning names what that leaves out.
+
+    Raises:
+        ConfigError: no such dataset, split or group.
+    """
+    index = read_index(Path(folder))
+    if group == ALL_GROUPS:
+        if split is not None and split not in {entry.split for entry in index.entries}:
+            raise ConfigError(
+                f"split is {split!r}, the dataset has {', '.join(sorted({e.split for e in index.entries})) or 'none'}"
+            )
+        entries = [entry for entry in index.entries if split in (None, entry.split)]
+        chosen = {entry.group for entry in entries}
+        name = chosen.pop() if len(chosen) == 1 else None
+    else:
+        entries, name = index.select(split=split, group=group)
+        if group is None and not selection.tiers:
+            _warn_of_other_groups([entry for entry in index.entries if split in (None, entry.split)], name)
+    wanted = [entry for entry in entries if _fits(entry, selection)]
+    files = tuple(
+        DatasetFile(Path(folder) / e.file, int(e.about["frames"]), int(e.about["window_length"]), int(e.about["stride"]))
+        for e in wanted
+    )
+    return ChosenFiles(Path(folder), name, files, tuple(wanted))
+
+
+def _fits(entry: IndexEntry, selection: Selection) -> bool:
+    if selection.tiers and entry.about["tier"] not in selection.tiers:
+        return False
+    return not (selection.tracks and selection.points) or "tracks" in entry.about["parts"]
+
+
+def _warn_of_other_groups(entries: list[IndexEntry], group: str) -> None:
+    others: dict[str, int] = {}
+    for entry in entries:
+        if entry.group != group:
+            others[entry.group] = others.get(entry.group, 0) + int(entry.about.get("windows", 0))
+    if others:
+        named = ", ".join(f"{name} ({windows} windows)" for name, windows in sorted(others.items()))
+        _log.warning("only videos of %s are read; left out are %s: name group=..., or group='all' for every one", group, named)

@@ -1,0 +1,52 @@
+"""Samples that cannot be read: raised, or left out, counted and listed; never replaced by something else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videolift.errors import CorruptFile
+from videolift.reader.draws import Draw, Source
+from videolift.reader.frames import Sample
+
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be read."""
+
+    draw: Draw
+    reason: str
+
+
+@dataclass
+class SkipLog:
+    """What was left out so far."""
+
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def add(self, skipped: Iterable[Skipped]) -> None:
+        """Takes over what a batch says it left out."""
+        self.skipped += skipped
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How often for which reason."""
+        return dict(Counter(skip.reason for skip in self.skipped))
+
+
+def open_or_skip(source: Source, draw: Draw, on_error: OnError) -> Sample | Skipped:
+    """The sample of a draw; with ``skip``, what a corrupt or missing file makes of it.
+
+    Raises:
+        CorruptFile: its file cannot be read, and ``on_error`` is ``raise``.
+    """
+    try:
+        return source.open(draw.index, epoch=draw.epoch)
+    except CorruptFile as error:
+        if on_error == "raise":
+            raise
+        return Skipped(draw, str(error))
