@@ -1,0 +1,148 @@
+"""Temporal pairs, and clips of k frames at a stride, within one shot; never a frame twice.
+
+A shot ends where the times of a file's frames leave a gap: what lies on both sides was not filmed in one go, or frames between were
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.dataset.file import PackagedFile
+from videolift.errors import ConfigError
+from videolift.reader.frames import Sample, read_frames
+from videolift.reader.handles import Handles
+from videolift.reader.opening import choose_files
+from videolift.reader.selection import Selection
+
+_SHOT_GAP = 1.5
+"""Frames of the clip's rate; a longer step in time ends a shot."""
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How the frames of one sample lie in time: ``count`` frames, each ``frames`` or ``seconds`` after the one before.
+
+    Attributes:
+        count: frames per sample; 2 is a pair.
+        frames: the gap, or (least, greatest): then drawn anew in every epoch, uniformly among those that fit into the shot.
+        seconds: likewise, rounded to whole frames of each video's rate.
+
+    Raises:
+        ConfigError: not exactly one of ``frames`` and ``seconds``, fewer than 2 frames, or a gap that is none.
+    """
+
+    count: int = 2
+    frames: int | tuple[int, int] | None = None
+    seconds: float | tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ConfigError(f"count is {self.count}, a pair has 2 frames")
+        if (self.frames is None) == (self.seconds is None):
+            raise ConfigError("the gap is given either in frames or in seconds")
+        least, greatest = self._range
+        if not 0 < least <= greatest:
+            raise ConfigError(f"the gap is {least} to {greatest}, it must be above 0 and rise")
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        given = self.frames if self.frames is not None else self.seconds
+        assert given is not None
+        return given if isinstance(given, tuple) else (given, given)
+
+    def gaps(self, fps: float) -> tuple[int, int]:
+        """Least and greatest gap in frames, at a rate.
+
+        Raises:
+            ConfigError: the gap is less than half a frame, so that a frame would meet itself.
+        """
+        least, greatest = self._range
+        if self.frames is not None:
+            return int(least), int(greatest)
+        if least * fps < 0.5:
+            raise ConfigError(f"a gap of {least} s is the same frame at {fps:g} frames per second: the least is {0.5 / fps:g} s")
+        return max(1, round(least * fps)), max(1, round(greatest * fps))
+
+
+def open_pairs(
+    folder: Path | str, spacing: Spacing, *, split: str | None = None, group: str | None = None, selection: Selection | None = None
+) -> PairDataset:
+    """Pairs or clips of a published dataset; arguments as `open_dataset`."""
+    selection = selection or Selection()
+    chosen = choose_files(folder, selection, split=split, group=group)
+    return PairDataset([file.path for file in chosen.files], spacing, selection)
+
+
+class PairDataset:
+    """One sample per first frame; picklable, safe after fork and spawn. Opens every file once, to see where its shots end.
+
+    Args:
+        files: packaged files.
+        spacing: see `Spacing`.
+        selection: what is read of each frame; what it says of windows does not count.
+        handles: where files are kept open.
+
+    Raises:
+        ConfigError: a gap that is the same frame at some file's rate.
+        CorruptFile: a file cannot be read.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], spacing: Spacing, selection: Selection | None = None, handles: Handles | None = None
+    ) -> None:
+        self.files, self.spacing = list(files), spacing
+        self.selection = Selection() if selection is None else selection
+        self.handles = Handles() if handles is None else handles
+        rows = [(number, *shot) for number, path in enumerate(self.files) for shot in self._shots(path)]
+        self._shot_rows = np.array(rows, np.int64).reshape(-1, 5)  # file, first frame, frames, least gap, greatest gap
+        starts = self._shot_rows[:, 2] - (spacing.count - 1) * self._shot_rows[:, 3]
+        self._ends = np.cumsum(np.maximum(starts, 0))
+
+    def _shots(self, path: Path) -> list[tuple[int, int, int, int]]:
+        with PackagedFile(path) as file:
+            least, greatest = self.spacing.gaps(float(file.attribute("fps")))
+            return [(start, stop - start, least, greatest) for start, stop in shots(file)]
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> Sample:
+        """As `open`, in epoch 0."""
+        return self.open(index)
+
+    def open(self, index: int, *, epoch: int = 0) -> Sample:
+        """What `read_frames` gives of ``count`` frames, with ``video``, ``frame`` (the first), ``gap_frames`` and ``gap_seconds``.
+
+        Raises:
+            IndexError: no such sample.
+            CorruptFile: its file cannot be read.
+        """
+        index = range(len(self))[index]
+        row = int(np.searchsorted(self._ends, index, side="right"))
+        number, first, frames, least, greatest = self._shot_rows[row].tolist()
+        offset = index - (int(self._ends[row - 1]) if row else 0)
+        steps = self.spacing.count - 1
+        greatest = min(greatest, (frames - 1 - offset) // steps)
+        gap = int(np.random.default_rng([self.selection.seed, epoch, index]).integers(least, greatest + 1))
+        path = self.files[number]
+        sample = read_frames(self.handles.get(path), first + offset + gap * np.arange(steps + 1), self.selection)
+        seconds = float(sample["seconds"][1] - sample["seconds"][0])
+        return {"video": path.stem, "frame": first + offset, "gap_frames": gap, "gap_seconds": seconds} | sample
+
+
+def shots(file: PackagedFile) -> list[tuple[int, int]]:
+    """First frame and end of every shot of a file."""
+    return shot_bounds(file.array("timestamps"), float(file.attribute("fps")))
+
+
+def shot_bounds(seconds: NDArray[np.float64], fps: float) -> list[tuple[int, int]]:
+    """First frame and end of the stretches of ``seconds`` (T) without a gap."""
+    cuts = np.flatnonzero(np.diff(seconds) > _SHOT_GAP / fps) + 1
+    bounds = [0, *cuts.tolist(), len(seconds)]
+    return [(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True) if stop > start]
