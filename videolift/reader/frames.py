@@ -34,7 +34,7 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
     Raises:
         CorruptFile: the file cannot be read.
     """
-    size, count = int(file.attribute("size")), len(frames)
+    size, count = file.size, len(frames)
     rows = slice(int(frames[0]), int(frames[-1]) + 1) if (np.diff(frames) == 1).all() else frames
     sample: Sample = {"seconds": _rows(file, "timestamps", frames)}
     if selection.rgb:

@@ -34,7 +34,7 @@ class DatasetFile:
             CorruptFile: the file cannot be read.
         """
         with PackagedFile(path) as file:
-            return cls(path, len(file), file.window_length, int(file.attribute("stride")))
+            return cls(path, len(file), file.window_length, file.stride)
 
     @property
     def windows(self) -> int:

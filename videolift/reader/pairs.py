@@ -106,7 +106,7 @@ class PairDataset:
 
     def _shots(self, path: Path) -> list[tuple[int, int, int, int]]:
         with PackagedFile(path) as file:
-            least, greatest = self.spacing.gaps(float(file.attribute("fps")))
+            least, greatest = self.spacing.gaps(file.attribute_of_type("fps", float))
             return [(start, stop - start, least, greatest) for start, stop in shots(file)]
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ class PairDataset:
 
 def shots(file: PackagedFile) -> list[tuple[int, int]]:
     """First frame and end of every shot of a file."""
-    return shot_bounds(file.array("timestamps"), float(file.attribute("fps")))
+    return shot_bounds(file.array("timestamps"), file.attribute_of_type("fps", float))
 
 
 def shot_bounds(seconds: NDArray[np.float64], fps: float) -> list[tuple[int, int]]:

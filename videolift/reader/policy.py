@@ -45,7 +45,7 @@ def cut_at_rest(rule: RestRule | None = None) -> CutEpisodes:
         track = HandTrack.of(file)
         if track is None:
             return whole_shots(file)
-        seconds, fps = file.array("timestamps"), float(file.attribute("fps"))
+        seconds, fps = file.array("timestamps"), file.attribute_of_type("fps", float)
         return episodes_between_rests(track.points_world, seconds, fps, rule, file.attribute("text", ""))
 
     return cut

@@ -124,7 +124,7 @@ class WindowDataset:
         file, selection = self.handles.get(path), self.selection
         first, length = int(file.window_start[window]), file.window_length
         frames = np.arange(first - selection.past_frames + 1, first + (length if selection.window_frames else 1))
-        sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.attribute("scale"), "frame": first}
+        sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.scale, "frame": first}
         if selection.text:
             sample["text"] = file.attribute("text", "")
         sample["frame_valid"] = frames >= 0
@@ -201,7 +201,7 @@ def _tracks(file: PackagedFile, window: int, length: int) -> Sample:
         empty |= {"visible": np.zeros((length, 0), bool), "label": np.zeros(0, np.uint8), "point_valid": np.zeros(0, bool)}
         return empty | {"pose9d": np.zeros((length, 9), np.float32), "pose9d_valid": np.zeros(length, bool)}
     query, displacement, visible = file.tracks(window)
-    offsets = file.array("tracks/offsets")
+    offsets = file.offsets
     label = file.array("tracks/label", slice(int(offsets[window]), int(offsets[window + 1])))
     pose9d = file.array("tracks/pose9d", window)
     known = np.isfinite(pose9d).all(-1)
