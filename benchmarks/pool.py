@@ -34,7 +34,7 @@ from videolift.pool import EventSink, Item, Ledger, Outcome, cpu_device, read_ev
 GIB = 1 << 30
 WORKERS = 2
 REPEATS = {"sleep": 3, "cpu": 7, "cost": 3, "faults": 3}
-LOADS = {
+LOADS: dict[str, dict[str, Any]] = {
     "sleep": {"items": 60, "seconds": 1.0, "hold": GIB},
     "cpu": {"items": 160, "spins": 400_000},
     "faults": {"items": 40, "seconds": 0.02, "kill_every": 5},
@@ -81,7 +81,7 @@ class Ours:
         """Makes the load."""
         self._do = self._make()
 
-    def process(self, item: Item, *, shrink: float, progress: Callable[[int, int], None]) -> int:
+    def process(self, item: Item, *, shrink: float, progress: Callable[[int, int], None]) -> int | None:
         """Does one item."""
         return self._do(int(item.key))
 
@@ -149,7 +149,7 @@ def stdlib(folder: str, name: str) -> None:
 
 def loky(folder: str, name: str) -> None:
     """loky's executor."""
-    from loky import get_reusable_executor
+    from loky import get_reusable_executor  # type: ignore[import-not-found]  # not a dependency
 
     executor = get_reusable_executor(max_workers=WORKERS, initializer=_initialise, initargs=(folder, name))
     for future in [executor.submit(_do, number) for number in range(LOADS[name]["items"])]:
@@ -230,7 +230,7 @@ def _recovery(path: Path) -> float:
     events = read_events(path)
     ready = [e["t"] for e in events if e["kind"] == "ready"]
     waits = [min((t - e["t"] for t in ready if t > e["t"]), default=None) for e in events if e["kind"] == "died"]
-    return statistics.median(wait for wait in waits if wait is not None)
+    return float(statistics.median(wait for wait in waits if wait is not None))
 
 
 def compare(name: str, systems: list[str]) -> None:

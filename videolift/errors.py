@@ -178,6 +178,7 @@ def storage_errors_are_transient(what: str) -> Iterator[None]:
     """Turns a storage error raised inside into `Transient`, naming ``what`` was being written."""
     try:
         yield
+    # HDF5 raises each of them for a full disk, depending on which call notices.
     except (OSError, RuntimeError, ValueError) as error:
         if is_storage_error(error):
             raise Transient(f"{what}: {error}. Free space or raise the quota, then run the same command again.") from error

@@ -44,6 +44,7 @@ _PIPE_BYTES = 1 << 20
 
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Our environment without what would lead another interpreter to our packages, and with ``changes`` on top."""
+    # PYTHONPATH and the like would put our packages, and our numpy, in front of the model's.
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
     return {**kept, "PYTHONUNBUFFERED": "1", **changes}
 
@@ -150,6 +151,7 @@ class Isolated:
             self._close_streams()
             raise BackendUnavailable(f"cannot start {self.python}: {error}") from error
         finally:
+            # Our copies: while they are open, the end of the child would never show as the end of its stream.
             os.close(child_reads)
             os.close(child_writes)
         for descriptor in (we_write, we_read):
@@ -242,6 +244,7 @@ class Isolated:
 
     def _crashed(self, what: str) -> Crash | OutOfMemory:
         """Kills what is left of the child; the next call starts another."""
+        # Set aside first: the waiting below must not be repeated by `kill`.
         process, self._process, ours = self._process, None, False
         if process is not None:
             try:
@@ -281,6 +284,7 @@ def _widen(descriptor: int) -> None:
 def _judge_child_error(meta: dict[str, Any], peak_bytes: int | None) -> BadInput | OutOfMemory | Transient | OSError | Crash:
     """What the child's report of an exception means here; OSError where its process has run out of descriptors."""
     bases, number, text = meta.get("bases") or [], meta.get("errno"), f"{meta.get('type')}: {meta.get('text')}"
+    # The model's file raises the child's own class of that name; ours cannot be imported there.
     if "BadInput" in bases and "code" in meta:
         return BadInput(meta["code"], meta["text"], meta["remedy"])
     # torch raises OutOfMemoryError on cards; its CPU allocator and CUDA's libraries only say so in a RuntimeError's text

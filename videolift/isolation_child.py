@@ -96,6 +96,7 @@ def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
     for item in described:
         name, dtype, shape = _check_array(item)
         total += math.prod(shape) * np.dtype(dtype).itemsize
+        # Checked before the first byte is allocated: a broken length must not take the machine's memory.
         if total > PAYLOAD_LIMIT:
             raise FrameError(f"arrays of more than {PAYLOAD_LIMIT} bytes: send fewer frames per call")
         out.append((name, dtype, shape))
@@ -164,6 +165,7 @@ class _Service:
         try:
             out_meta, out_arrays = self._do(op, number, meta, arrays)
             self._reply(number, "ok", out_meta, out_arrays)
+        # Asked to end: the parent sees the end of the stream and says so.
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
@@ -253,6 +255,7 @@ def serve_parent(worker_path: str, read_fd: str, write_fd: str, parent: str) -> 
         _Service(worker_path, source, sink).run()
     sys.stdout.flush()
     sys.stderr.flush()
+    # Torch's and CUDA's threads and destructors can hang for minutes at a normal exit.
     os._exit(0)
 
 

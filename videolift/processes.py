@@ -57,6 +57,7 @@ def this_boot() -> str:
     """Names this boot of this machine and, after a ``+``, the container: pids mean something only within both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # In a container pids begin anew, so the same pid is somebody else's outside of it.
         return f"{boot}+{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:  # not Linux
         return f"{psutil.boot_time():.0f}+0"
@@ -76,9 +77,11 @@ def is_alive(pid: int, start_time: float) -> bool:
     """True if ``pid`` runs on this machine and is the process that started at ``start_time``; a zombie is dead."""
     try:
         process = psutil.Process(pid)
+        # Seconds since the epoch, as files have them: exact ticks would mean nothing after a reboot.
         return abs(float(process.create_time()) - start_time) < _SAME_START_S and still_runs(process)
     except psutil.NoSuchProcess:
         return False
+    # It runs, as another user: as alive as can be.
     except psutil.AccessDenied:
         return True
 

@@ -92,6 +92,7 @@ class DeviceWorkers:
 
     def sample(self) -> None:
         """Looks at what is free, at every worker's memory, all at one moment so that they add up, and at how busy the device is."""
+        # Host before device before trees: all at one moment, or a worker that grows in between is counted as a foreign one.
         self._host = self._gauge.host()
         self._memory = self._device_memory()
         if self.usual_foreign_bytes is None:
@@ -149,6 +150,7 @@ class DeviceWorkers:
         cpu_s = sum(self._use[serial].cpu_s for serial in busy if serial in self._use)
         before, then, cpu_then = self._last_busy
         self._last_busy = (busy, now, cpu_s)
+        # A worker that began or ended in between would make the share a mixture of two numbers.
         if busy and busy == before and now > then:
             share = (
                 (cpu_s - cpu_then) / (now - then) / self.device.cores
@@ -175,6 +177,7 @@ class DeviceWorkers:
 
     def item_ended(self, worker: WorkerHandle, size: float, peak_rss_bytes: int | None) -> int | None:
         """A worker has ended an item, well or not; returns the item's peak on the device, None where it could not be measured."""
+        # An item shorter than the time between two looks: now is better than never.
         if worker.serial not in self._running and (peak_rss_bytes is None or self.device.kind == "cuda"):
             self._look(worker)
         seen = self._running.pop(worker.serial, Peak(size, 0, 0))
@@ -219,6 +222,7 @@ class DeviceWorkers:
         per_size, figures = self.figures.seconds_per_size, self.figures
         return Snapshot(
             free_bytes=self._memory.free,
+            # On the CPU pages shared with other programs count here and are not free there.
             own_bytes=min(self.own_bytes, self._memory.total - self._memory.free),
             host_free_bytes=self._host.free,
             host_own_bytes=min(sum(use.host_bytes for use in self._use.values()), self._host.total - self._host.free),

@@ -152,6 +152,7 @@ class Nvml:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except self._nvml.NVMLError:
             return None
+        # In containers and under MIG the driver lists pids without their memory.
         if any(process.usedGpuMemory is None for process in running):
             return None
         return {int(process.pid): int(process.usedGpuMemory) for process in running}
@@ -218,6 +219,7 @@ def find_devices(
         raise BackendUnavailable(
             f"no card may be used: {MASK} {said}, this machine has {known}. Change {MASK}, or use: preset: cpu"
         )
+    # An equal part of the cores per card, so that workers on different cards do not push each other off.
     threads = max(1, min(_THREADS_PER_CARD_WORKER, usable_cores() // len(visible)))
     return [Device("cuda", c.uuid, c.name, c.memory_bytes, threads, usable_cores()) for c in visible]
 
@@ -251,6 +253,7 @@ def visible_cards(cards: list[Card], mask: str) -> list[Card]:
         matching = _matching(cards, entry)
         if not matching:
             break
+        # CUDA refuses a mask that names a card twice; we take it once.
         found += [card for card in matching if card not in found]
     return found
 
@@ -278,6 +281,7 @@ def cpu_device(cores: int | None = None, *, threads: int = 1) -> Device:
 
 def usable_cores() -> int:
     """Cores that this process may run on: affinity, and the control group's quota where there is one."""
+    # The quota of a container limits time, not which cores are seen; the smaller one holds.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, min(allowed, _quota_cores()))
 

@@ -24,6 +24,7 @@ _log = logging.getLogger("videolift.pool")
 
 _LOUD = {"failed", "oom", "died", "hung", "fenced", "stopping", "quarantined", "leftover"}
 _ENDS = {"done", "quarantined", "failed", "oom", "died", "hung"}
+# A log file is read by people later; a terminal is watched.
 _LINE_EVERY_S = 30.0
 _LINE_EVERY_S_TERMINAL = 2.0
 _PROGRESS_EVERY_S = 5.0
@@ -54,6 +55,7 @@ class EventSink:
         """Records one event; a full disk loses events, never work."""
         now = time.monotonic()
         if kind == "progress":
+            # A video may report each frame: the file would grow by a hundred bytes per frame.
             if now - self._last_progress.get(fields["item"], float("-inf")) < _PROGRESS_EVERY_S:
                 return
             self._last_progress[fields["item"]] = now
@@ -81,6 +83,7 @@ class EventSink:
         now = time.monotonic()
         if self._stream is None or (now - self._last_line < self.line_every_s and not final):
             return
+        # Also when nobody looks: a job's log is often all there is to see.
         self._last_line = now
         elapsed = now - self._began
         rate = (done + begun) / elapsed if elapsed > 0 else 0.0
@@ -119,6 +122,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     events = []
+    # The writer may be in the middle of a line, or have died there.
     for line in text.splitlines():
         try:
             events.append(json.loads(line))

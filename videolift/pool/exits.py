@@ -44,6 +44,7 @@ def circumstances(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, 
 def handle_exit(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
     """A worker's process has ended: reap its tree, and say whose fault it was."""
     before, task = worker.state, worker.take_task()
+    # The mark in the environment is looked for while the pid is still ours: after the reaping it may be anybody's.
     how = worker.process.reap()
     worker.kill()
     state.machine.forget(worker.serial)
@@ -78,11 +79,13 @@ def _stop_if_hopeless(state: PoolState) -> None:
 
 
 def _settle_item(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, task: Task, before: WorkerState, how: str) -> None:
+    # Asked first: a worker killed between publishing its result and saying so has done its item, whoever killed it.
     recorded = state.items.recorded(task)
     if recorded is not None:
         state.items.finish(task, recorded, worker)
         return
     stop = state.stopping.stop
+    # Killed by us at the end of the grace, so the item stays to be done.
     if stop is not None and before == "killed" and not worker.hung and not worker.faulty:
         state.items.leave_pending(task, Outcome("transient", "interrupted", stop.text, attempts=task.crashes))
         return
@@ -105,6 +108,8 @@ def _settle_item(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, t
 
 
 def _cause(state: PoolState, worker: WorkerHandle, how: str) -> WorkerDeath:
+    # The kernel's counter is the machine's, not ours: somebody else's process may have been meant. Such a death is then
+    # retried alone instead of charged, which errs on the item's side.
     kills_before, state.deaths.oom_kills = state.deaths.oom_kills, state.gauge.oom_kills()
     if worker.taken_back:
         return WorkerDeath("taken_back", how)
@@ -124,6 +129,7 @@ def judge_exits(state: PoolState) -> None:
     state.deaths.unjudged = [one for one in state.deaths.unjudged if one not in due]
     for one in due:
         together = sum(abs(t - one.at) <= window for t in state.deaths.kill_times)
+        # One that began later was not there to be killed.
         survivors = any(w.living and w.spawned < one.at for w in state.workers)
         everybody = together >= 2 and not survivors
         state.items.judge(one.task, replace(one.death, cause="excused") if everybody else one.death, one.seen)
@@ -136,6 +142,7 @@ def finish_cleanup(state: PoolState, worker: WorkerHandle, group: DeviceWorkers)
     waited = state.machine.now() - worker.since
     if left and waited < state.plan.timing.kill:
         return
+    # The driver frees a dead process's memory a moment after the process; a new worker would find the card full.
     if not left and waited < state.plan.timing.settle and _still_holds(worker, group):
         return
     if left:

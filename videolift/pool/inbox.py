@@ -75,6 +75,7 @@ def _on_done(state: PoolState, message: ItemDone, worker: WorkerHandle, group: D
     shrink, task = worker.shrink, worker.task
     if task is None:
         return
+    # Before the worker's state changes: the item's company includes itself.
     group.note_company()
     seconds = worker.busy_seconds
     peak = group.item_ended(worker, task.size, message.peak_rss_bytes)
@@ -113,6 +114,7 @@ def _on_failed(state: PoolState, message: AttemptFailed, worker: WorkerHandle, g
     state.events.emit("oom" if out_of_memory else "failed", code=failure.code, text=failure.text, **fields)
     if out_of_memory and not seen.alone:
         group.cap_workers(group.busy)
+    # After out of memory as well: what the allocator keeps of the failed attempt is lost to everybody.
     if failure.poisoned or out_of_memory or failure.kind == "backend":
         worker.kill()
     elif worker.state == "busy":

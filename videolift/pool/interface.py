@@ -80,8 +80,9 @@ class Outcome:
 class Worker(Protocol):
     """User code, built in the child process by the factory. Errors are told apart by type (`videolift.errors`)."""
 
-    shrinks: tuple[float, ...]
-    """Shares to try after out of memory, starting with 1."""
+    @property
+    def shrinks(self) -> tuple[float, ...]:
+        """Shares to try after out of memory, starting with 1; a plain attribute will do."""
 
     def load(self, device: Device) -> None:
         """Called once, before the worker says it is ready."""

@@ -59,6 +59,7 @@ class _RetryLine:
     def take(self, serial: int, now: float, *, others: bool) -> Task | None:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
+        # Those that this worker must avoid go to the back; with a hundred thousand of them a full scan would be quadratic.
         for _ in range(min(len(self._ready), _MAX_LOOKS)):
             task = self._ready.popleft()
             if not (others and serial in task.avoid):
@@ -76,6 +77,8 @@ class WorkQueue:
     """Tasks that nobody works on. Taking and putting cost no more with a million items than with ten."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
+        # Longest first: the last item to end is then a short one, and the first peak measured the largest.
+        # Reversed, since a list gives its last in constant time; stable, so equal sizes keep the user's order.
         self._fresh = sorted(tasks, key=lambda task: -task.size)[::-1]
         self._fresh_size = sum(task.size for task in self._fresh)
         self._again, self._alone = _RetryLine(), _RetryLine()
@@ -184,12 +187,14 @@ class ItemTracker:
         if worker.process.has_ended():  # it cannot start, so nothing may be charged to the item
             self.queue.put_first(task)
             return False
+        # Pickled before it is claimed: what cannot be sent must not look as if a worker had died on it.
         try:
             self._claims += 1
             frame = worker.frame(task, self._claims)
         except (MessageTooLarge, pickle.PicklingError, TypeError, AttributeError) as error:
             self.finish(task, Outcome("error", type(error).__name__, f"its payload cannot be sent to a worker: {error}"))
             return False
+        # On disk before the worker may start: whoever finds the claim later knows that it may have been the reason.
         try:
             self._ledger.claimed(task.item, attempt=task.crashes + 1, pid=worker.process.pid, start_time=worker.process.start_time)
         except Transient as error:
@@ -236,6 +241,7 @@ class ItemTracker:
 
     def finish(self, task: Task, outcome: Outcome, worker: WorkerHandle | None = None) -> None:
         """Records the item's outcome; a second one for the same item changes nothing."""
+        # A worker that was given up may still answer, and its item may have been done again by then.
         if task.item.key in self.outcomes:
             return
         try:

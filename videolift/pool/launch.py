@@ -76,6 +76,7 @@ def run_pool(
     """
     if child.importing_the_users_script:
         raise RuntimeError('run_pool was reached while a worker imported the script: put the call under if __name__ == "__main__":')
+    # All items first: an iterator that breaks midway must not leave workers, and the longest must be known.
     tasks = _tasks(items)
     if not devices:
         raise ValueError("run_pool was given no device: use find_devices or cpu_device")
@@ -88,6 +89,7 @@ def run_pool(
         folder.mkdir(parents=True, exist_ok=True)
         machine = stack.enter_context(LocalMachine(body, preparation, environment, folder, timing.progress, signals))
         stack.enter_context(OrphanReaper(IN_WORKER, machine.mark, temporary))
+        # By name: cards of one kind share what is learnt, so that the second needs no probe of its own.
         figures: dict[str, WorkerFigures] = {}
         groups = [
             DeviceWorkers(device, _slots(device), figures.setdefault(device.name, WorkerFigures()), gauge, machine.now)

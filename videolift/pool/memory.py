@@ -118,6 +118,7 @@ def pss_bytes(pid: int) -> int:
     """Proportional set size of one process: shared pages divided among those that share them. 0 when it is gone."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            # Workers share the pages of libraries; resident sizes would count them once per worker.
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -143,6 +144,7 @@ def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
         lines = own.read_text().splitlines()
     except OSError:
         return limit, headroom
+    # Version 2 has one line with no controller, version 1 one per controller; a machine may show both.
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -152,6 +154,7 @@ def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
         else:
             continue
         folder = base / path.lstrip("/")
+        # Any group above ours may be the tightest: SLURM limits the job, not the step.
         for group in (folder, *folder.parents):
             found = _group(group, *names)
             if found is not None:
@@ -167,6 +170,7 @@ def _group(folder: Path, limit_name: str, usage_name: str) -> tuple[int, int] | 
         usage = int((folder / usage_name).read_text())
     except (OSError, ValueError):
         return None
+    # The kernel writes a huge number, rounded to pages, where there is no limit.
     if limit >= _UNLIMITED:
         return None
     return limit, max(0, limit - usage + _reclaimable(folder))

@@ -26,13 +26,22 @@ def staff(state: PoolState) -> None:
     if any(decision.give_up for decision in decisions.values()):
         _give_up_youngest(state)
     for group in used:
-        idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
-        for worker in idle[: max(0, len(group.living) - decisions[group.device.id].keep)]:
-            worker.tell_to_end()
+        _end_surplus(group, decisions[group.device.id].keep)
+    # Fed before others begin: a worker that could take an item must not be counted as lacking.
     _feed(state, used, decisions)
     _start_workers(state, used, decisions)
     for group in used:
         group.most = max(group.most, len(group.living))
+
+
+def _end_surplus(group: DeviceWorkers, keep: int) -> None:
+    """Ends the youngest of those who do nothing: first who would still have to load, then who rests."""
+    unused = sorted((w for w in group.living if w.state != "busy"), key=lambda w: (w.state == "idle", -w.serial))
+    for worker in unused[: max(0, len(group.living) - keep)]:
+        if worker.state == "loading":
+            worker.kill()
+        else:
+            worker.tell_to_end()
 
 
 def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
@@ -58,6 +67,7 @@ def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
 def _give_up_youngest(state: PoolState) -> None:
     """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
     living = [(worker, group) for group in state.groups for worker in group.living]
+    # Nothing is decided on memory that is about to come free.
     if len(living) < 2 or any(worker.state == "killed" for worker in state.workers):
         return  # one must stay, and whoever goes must be seen gone first
     youngest, group = max(living, key=lambda pair: pair[0].serial)
@@ -95,6 +105,7 @@ def _feed(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, De
             break
         group = _soonest(open_groups, {g.device.id: g.busy for g in open_groups})
         worker = resting[group.device.id].pop(0)
+        # None where what waits backs off, or has failed on this very worker.
         task = state.items.queue.take(worker.serial, state.machine.now(), others=others)
         if task is not None:
             group.note_company()
@@ -145,6 +156,7 @@ def _wants_worker(state: PoolState, group: DeviceWorkers, decision: Decision) ->
         return False
     if not queue.shared:
         return bool(queue.alone) and not group.workers
+    # Hands that are free or about to be, on any device, for as many items: one more would find nothing to do.
     unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
     return unused < queue.shared
 
@@ -175,6 +187,7 @@ def note_load_failure(
         group.cap_workers(len(others))
         return
     group.load_failures += 1
+    # Others may hold the card or the file for a moment; three failures at once would fence it for that.
     group.spawn_not_before = state.machine.now() + state.plan.rules.backoff_s * 2 ** (group.load_failures - 1)
     if hopeless or group.load_failures >= MAX_LOAD_FAILURES:
         fence(state, group, ("out of memory while loading: " if out_of_memory else "") + text)
@@ -186,6 +199,7 @@ def fence(state: PoolState, group: DeviceWorkers, text: str) -> None:
         return
     group.fenced = text
     state.events.emit("fenced", device=group.device.id, name=group.device.name, text=text)
+    # Their items did no wrong, and a context on a lost card can block for minutes.
     for worker in group.living:
         worker.taken_back = True
         worker.kill()

@@ -38,8 +38,10 @@ class StopRequests:
         self.wakeup, self._write = socket.socketpair()
         self.wakeup.setblocking(False)
         self._write.setblocking(False)
+        # Python runs handlers between two bytecodes only: without this a signal would wait for the selector's timeout.
         self._previous_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
+            # nohup and shells' background jobs ignore some of them on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._note)
         return self
@@ -85,6 +87,7 @@ class StopState:
 
     def request(self, why: StopReason, text: str, *, at_once: bool = False, number: int | None = None) -> None:
         """Asks for a stop; only a signal changes the reason of one that is under way."""
+        # The first reason is the one that people must read, unless they have pressed Ctrl-C themselves.
         if self.stop is not None and (why != "signal" or self.stop.why == "signal"):
             return
         grace_s = 0.0 if at_once else self._grace_s

@@ -18,7 +18,7 @@ from videolift.pool.workers.handle import WorkerHandle
 from videolift.processes import this_process
 
 _END_WITHIN_S = 2.0
-_COST_OF_LOOKING = 0.02
+COST_OF_LOOKING = 0.02
 """Share of one core that may go into measuring memory."""
 
 
@@ -46,9 +46,11 @@ def _step(state: PoolState) -> None:
     state.stopping.obey_signals()
     _keep_deadlines(state)
     _measure(state)
+    # After measuring, which is what notices, and before anybody is given work there.
     for group in state.groups:
         if group.lost is not None:
             fence(state, group, group.lost)
+    # Before staffing: what is judged now can be given out in the same round.
     judge_exits(state)
     if state.stopping.stop is not None or _nothing_left(state):
         _send_home(state)
@@ -77,6 +79,7 @@ def _keep_deadlines(state: PoolState) -> None:
     plan = state.plan
     for group in state.groups:
         for worker in group.workers:
+            # Killed ones are watched by `exits.finish_cleanup`, which gives them up when they do not end.
             if worker.state != "killed":
                 _end_if_late(worker, group, state, worker.overdue(plan.load_timeout_s, plan.item_timeout_s))
 
@@ -101,7 +104,7 @@ def _measure(state: PoolState) -> None:
         for worker in group.workers:
             worker.process.bound_log()
     cost_s = state.machine.cpu_seconds() - cpu_before
-    state.next_sample = now + max(state.plan.timing.sample, cost_s / _COST_OF_LOOKING)
+    state.next_sample = now + max(state.plan.timing.sample, cost_s / COST_OF_LOOKING)
 
 
 def _nothing_left(state: PoolState) -> bool:
@@ -127,6 +130,7 @@ def _state_text(state: PoolState) -> str:
 
 def _report(state: PoolState) -> PoolReport:
     stop, now, done = state.stopping.stop, state.machine.now(), len(state.items.outcomes)
+    # A stop that came after the last outcome has stopped nothing; a signal is still a signal.
     if stop is not None and done == state.items.total and stop.why != "signal":
         stop = None
     report = PoolReport(
@@ -148,6 +152,7 @@ def _end_everything(state: PoolState) -> None:
     left = state.workers
     for worker in left:
         worker.kill()
+    # Real time, whatever clock the machine has: this must end, also after an exception.
     give_up = time.monotonic() + _END_WITHIN_S
     while left and time.monotonic() < give_up:
         left = [worker for worker in left if not _is_gone(worker)]

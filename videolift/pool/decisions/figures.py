@@ -22,9 +22,12 @@ _log = logging.getLogger("videolift.pool")
 FIGURES_FORMAT = 1
 _PEAKS_PER_BUCKET = 3
 
+# A p95 needs some tens; older ones may be of another kind of video.
 _KEPT = 200
+# NVML rounds, and its sampling period is not ours: above this a device counts as full.
 _SATURATED = 0.95
 _RATE_SAMPLES = 6
+# Models fill their caches at the start of an item; before a tenth of it, growth says nothing of the end.
 _TOLD_ENOUGH = 0.1
 
 
@@ -134,6 +137,7 @@ class WorkerFigures:
         """Of a worker that is alone on its device, None before the first item; estimated from the fewest workers seen."""
         if not self._rates:
             return None
+        # The fewest workers seen were slowed least by each other.
         few = min(self._rates)
         return 1.0 / statistics.median(self._rates[few])
 
@@ -150,6 +154,7 @@ class WorkerFigures:
 
         Where the device is not saturated, n workers keep it busy n times as long as one; where it is, they do so at least.
         """
+        # A full device hides how much more it is asked for, so unsaturated moments tell more.
         clear = [share / n for n, shares in self._busy.items() for share in shares if share < _SATURATED]
         if clear:
             return statistics.median(clear)

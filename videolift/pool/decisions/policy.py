@@ -169,6 +169,7 @@ def _after_death(task: Task, death: WorkerDeath, seen: Circumstances, rules: Ret
         return _after_out_of_memory(task, failure, seen, rules)
     if death.cause == "taken_back":
         return Retry(task)
+    # The machine's hiccup is forgiven, but not for ever: an item that brings the machine down looks just like it.
     if death.cause == "excused" and task.excused < _MAX_EXCUSED:
         return Retry(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
     return _charge(task, replace(death, text=f"its worker {death.text}"), seen, rules)
@@ -188,11 +189,13 @@ def _charge(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRul
 
 
 def _after_out_of_memory(task: Task, failure: AttemptFailed, seen: Circumstances, rules: RetryRules) -> Verdict:
+    # In company, or in a process that has worked before, fragments and neighbours may be why.
     if not (seen.alone and seen.fresh):
         return Retry(replace(task, alone=True))
     if seen.foreign_bytes - seen.usual_foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
         busy = replace(failure, kind="transient", text=f"{failure.text}; others hold {_gib(seen.foreign_bytes)} of {seen.device}")
         return _after_transient(task, busy, seen, rules)
+    # Only now, alone and fresh and with nobody else on the device, is the item itself too large for it.
     if rules.allow_shrink and task.level + 1 < len(seen.shrinks):
         return Retry(replace(task, alone=True, level=task.level + 1))
     peak = seen.peak_bytes
@@ -209,6 +212,7 @@ def _after_out_of_memory(task: Task, failure: AttemptFailed, seen: Circumstances
 def _after_transient(task: Task, failure: AttemptFailed, seen: Circumstances, rules: RetryRules) -> Verdict:
     if task.transients >= rules.transient_retries:
         return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes))
+    # Doubled, since a quota or a server that is down comes back in minutes rather than seconds.
     wait_s = rules.backoff_s * 2**task.transients
     return Retry(replace(task, transients=task.transients + 1, not_before=seen.now + wait_s))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from videolift.pool.decisions.figures import Peak, Rate, Running
 
 UNBOUNDED = 1 << 20
+# Numbers without another origin were set on seeds 0 to 999 of the simulator in the tests, and judged on others.
 _MIN_GAIN = 0.25
 """A further worker must add this share of what the workers before it do each."""
 _PROBE_SHARE_OF_LOAD = 0.1
@@ -123,6 +124,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
     reason = min(limits, key=lambda name: limits[name])
     allowed = max(1, limits[reason])
     known = _relevant(now)
+    # Without a measured peak nobody may join the first item: two that do not fit both die, and say nothing of one.
     busy = start = allowed if known else 1
     if not now.samples:
         unmeasured = min(limit for name, limit in limits.items() if "memory" not in name)
@@ -131,6 +133,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
         reason = "probing" if max(allowed, start) > busy else reason
     if not _worth_starting(now) and start > now.workers:
         start, reason = max(1, now.workers), "not worth starting"
+    # Memory of the host is shared by all devices, and each of them sees all of it: none may grow into the reserve.
     if now.host_free_bytes < rules.reserve_bytes and start > now.workers:
         start, reason = now.workers if now.pool_workers else 1, "host memory"
     keep = max(start, busy + _resting(now, rules, busy))
@@ -152,6 +155,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
 
 def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
     seen = _relevant(now)
+    # One sample says little of the next item; with 20 the 95th percentile has a meaning.
     margin = rules.margin * (1.0 + max(0.0, 1.0 / max(1, now.samples) - 1.0 / _ENOUGH_SAMPLES))
     return {
         "memory": _fit(now.free_bytes + now.own_bytes, _p95([p.device_bytes for p in seen]) * (1 + margin), rules),
@@ -212,12 +216,14 @@ def _saturation_limit(busy_share: float | None) -> int:
     """As many workers as keep the device busy all the time."""
     if not busy_share:
         return UNBOUNDED
+    # A device that is busy for 31 % of its time with one worker takes a third one, hardly a fourth.
     return max(1, math.ceil(1.0 / busy_share - _SATURATION_TOLERANCE))
 
 
 def _best_rate(rates: tuple[Rate, ...]) -> int:
     """From here on a few more workers added less than `_MIN_GAIN` of their share; no limit while none has been tried."""
     for fewer, more in zip(rates, rates[1:], strict=False):
+        # Two numbers far apart say nothing of the numbers between them.
         if more.workers > 1.5 * fewer.workers + 1 or fewer.items < _TRUSTED_ITEMS:
             continue
         each = fewer.throughput / fewer.workers
@@ -236,6 +242,7 @@ def _contention_limit(rates: tuple[Rate, ...], busy_share: float | None) -> int:
         return UNBOUNDED
     first, most = rates[0], rates[-1]
     relative = (most.throughput / most.workers) / (first.throughput / first.workers)
+    # Few items are noisy: give the larger number the benefit of the doubt, less of it the more items there are.
     relative *= 1.0 + _RATE_NOISE / math.sqrt(first.items)
     share = busy_share or 0.0
     busy = max(1.0, share * most.workers) / max(1.0, share * first.workers)
@@ -253,8 +260,10 @@ def _relevant(now: Snapshot) -> list[Peak]:
         return [peak for peak in expected if peak is not None]
     longer = [p for p in now.peaks if 2 * p.size >= now.largest]
     bucket = [p for p in longer if p.size <= 2 * now.largest]
+    # Longer items than any that is left need not be provided for, unless one of them still runs.
     if len(bucket) >= _BUCKET_SAMPLES and all(r.size <= 2 * now.largest for r in now.running):
         longer = bucket
+    # A running item may already be above every peak known.
     return [*(longer or now.peaks), *(Peak(r.size, r.device_bytes, r.host_bytes) for r in now.running)]
 
 
@@ -274,6 +283,7 @@ def _worth_starting(now: Snapshot) -> bool:
     waiting_s = now.waiting_s if now.waiting_s is not None else _foreseen_s(now)
     if waiting_s is None:
         return max((r.seconds for r in now.running), default=0.0) >= _PROBE_SHARE_OF_LOAD * now.load_s
+    # By the time it has loaded, the others will have shared what waits; less than a load each is not worth it.
     return waiting_s / now.workers > now.load_s
 
 

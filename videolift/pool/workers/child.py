@@ -54,9 +54,11 @@ def worker_main() -> None:
     """Entry of the child: ``argv`` is the socket's descriptor and the supervisor's pid."""
     descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
     _die_with(supervisor)
+    # A segfault then leaves its Python stack in the log, which goes into the outcome.
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # What user code starts must not keep the socket open after our end.
     os.set_inheritable(descriptor, False)
     _volunteer_for_the_oom_killer()
     try:
@@ -86,6 +88,7 @@ def _volunteer_for_the_oom_killer() -> None:
 
 def serve(connection: socket.socket) -> None:
     """Answers messages until `EndWorker` or until the supervisor is gone."""
+    # A thread reads: the main thread belongs to user code, which may not come back for hours.
     commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, commands), daemon=True, name="pool-commands").start()
     start: StartWorker = commands.get()
@@ -105,6 +108,7 @@ def _listen(connection: socket.socket, commands: queue.SimpleQueue[Any]) -> None
     try:
         while True:
             commands.put(receive_blocking(connection))
+    # The supervisor is gone. Everything that has stayed in our group goes as well; the reaper finds the rest.
     except (EOFError, OSError):
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
@@ -149,6 +153,7 @@ def _load(start: StartWorker, outbox: _Outbox) -> Worker | None:
         importing_the_users_script = True
         multiprocessing.spawn.prepare(start.preparation)
         importing_the_users_script = False
+        # Unpickled after `prepare`, which makes the user's modules importable.
         worker: Worker = pickle.loads(start.factory)()
         worker.load(start.device)
         ready = WorkerReady(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())

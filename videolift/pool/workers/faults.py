@@ -145,6 +145,7 @@ def _text(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     try:
+        # The middle of a long traceback is what frameworks add; its ends are the user's call and the error.
         lines = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001  as above
         lines = "".join(traceback.format_tb(error.__traceback__))

@@ -187,6 +187,7 @@ class WorkerHandle:
             return self.process.fault
         if self.process.is_open or not self.living:
             return None
+        # At a normal end the stream closes a moment before the process is seen to end.
         if self._silent_since is None:
             self._silent_since = self._now()
         return "closed its socket to the supervisor" if self._now() - self._silent_since > _SILENT_S else None

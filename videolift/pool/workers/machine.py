@@ -97,6 +97,7 @@ class LocalMachine:
         self._workers[serial] = worker
         self._channels[serial] = worker.channel.fileno()
         self._selector.register(worker.channel.fileno(), selectors.EVENT_READ, worker)
+        # Wakes the selector at the worker's end. The end of its stream does not: what it has started may hold the socket.
         if hasattr(os, "pidfd_open"):
             self._pidfds[serial] = os.pidfd_open(worker.pid)
             self._selector.register(self._pidfds[serial], selectors.EVENT_READ, worker)
@@ -112,6 +113,7 @@ class LocalMachine:
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.wants_to_write else 0)
             if self._selector.get_key(descriptor).events != wanted:
                 self._selector.modify(descriptor, wanted, self._workers[serial])
+        # Nothing is read here: `inbox.hear` looks at every worker after each wait, so no order of events matters.
         for key, mask in self._selector.select(max(0.0, seconds)):
             if key.data is None:
                 self._signals.drain()

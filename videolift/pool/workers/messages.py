@@ -192,12 +192,14 @@ class Channel:
 
     def flush(self) -> None:
         """Sends as much as fits."""
+        # A worker whose native code holds the interpreter does not read for minutes; what does not fit waits in memory.
         try:
             while self._outgoing and self.open:
                 sent = self._socket.send(self._outgoing)
                 del self._outgoing[:sent]
         except BlockingIOError:
             pass
+        # It is dead; its end is seen elsewhere.
         except (BrokenPipeError, ConnectionResetError):
             self._outgoing.clear()
 

@@ -64,6 +64,7 @@ def pickled_factory(factory: Callable[[], Worker]) -> tuple[bytes, dict[str, Any
 def _preparation(needs_main: bool) -> dict[str, Any]:
     """Where the child finds the user's modules; the user's script is run again only where the factory lives in it."""
     data: dict[str, Any] = multiprocessing.spawn.get_preparation_data("pool worker")
+    # It cannot be pickled outside of multiprocessing's own spawning, and no worker needs it.
     data.pop("authkey", None)
     data["start_method"] = "spawn"
     if not needs_main:
@@ -105,7 +106,9 @@ class WorkerProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=environment_for(start.device, environment, mark),
+                    # An inherited descriptor and no name: nothing that others could connect to, nothing to clean up.
                     pass_fds=[theirs.fileno()],
+                    # Ctrl-C goes to the terminal's group: only the supervisor is to hear it. And its group can be killed as one.
                     start_new_session=True,
                 )
             except BaseException:
@@ -165,6 +168,7 @@ class WorkerProcess:
         """True once its own process is over, without reaping it: until `reap` its pid and group cannot belong to anybody else."""
         if self._popen.returncode is not None:
             return True
+        # WNOWAIT leaves the zombie, which keeps the pid from being given to somebody else.
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def kill(self) -> None:

@@ -6,7 +6,6 @@ whether a promise was broken.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +100,7 @@ def simulate(world: World, fixed: int | None = None) -> Played:
     """
     machine = VirtualMachine(world)
     gauge, events = VirtualGauge(machine), _Promises(machine)
-    # memory is looked at about 20 times per item, as in runs of minutes; more would only take longer
-    look_s = max(0.5, statistics.median(item.seconds for item in world.items) / 20) if fixed is None else _NEVER_S
+    look_s = Timing().sample if fixed is None else _NEVER_S  # a fixed number needs no figures
     plan = PoolPlan(
         RETRIES,
         SIZING,

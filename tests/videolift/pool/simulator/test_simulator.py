@@ -46,6 +46,11 @@ def test_progress_is_paired_with_memory_of_the_same_moment():
     assert (played.out_of_memory, played.lost) == (0, 0)
 
 
+def test_a_ready_worker_is_not_ended_while_others_still_load():
+    """In this world eight load beside two ready ones when it shows that half of them are too many."""
+    assert simulate(draw(10_138)).chosen == (2,)
+
+
 def judged(seeds):
     return [judge_choice(draw(seed)) for seed in seeds]
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.videolift.pool.simulator.worlds import VirtualItem, World
 from videolift.pool.interface import Device, Item
 from videolift.pool.memory import Memory
+from videolift.pool.supervisor import COST_OF_LOOKING
 from videolift.pool.workers.messages import AttemptFailed, DoItem, EndWorker, ItemDone, ItemProgress, WorkerMessage, WorkerReady
 from videolift.processes import exit_text
 
@@ -26,6 +28,7 @@ _STEPS = 1_000_000
 """Of progress: as good as the share itself."""
 _FIRST_PID = 1 << 23
 _MAX_IDLE_WAITS = 2_000
+_LOOKS_PER_ITEM, _LOOK_SHARE = 20, 0.01
 _CLOSE = 1e-9
 _BUSY_BIAS_SIGMA, _BUSY_NOISE_SIGMA = 0.05, 0.05
 
@@ -215,7 +218,8 @@ class VirtualMachine:
         self.cards = {f"card {number}": VirtualCard(size) for number, size in enumerate(world.card_bytes)}
         self.bias = math.exp(self.rng.gauss(0.0, _BUSY_BIAS_SIGMA))
         self.out_of_memory = self.started = 0
-        self._now, self._idle_waits = 0.0, 0
+        self._now, self._idle_waits, self._cpu_s = 0.0, 0, 0.0
+        self._item_s = statistics.median(item.seconds for item in world.items)
         self.unseen_end = False
 
     def pool_items(self) -> list[Item]:
@@ -232,8 +236,14 @@ class VirtualMachine:
         return self._now
 
     def cpu_seconds(self) -> float:
-        """Looking costs nothing."""
-        return 0.0
+        """See `Machine.cpu_seconds`: asked before and after a look at memory, whose cost says when the next one is due.
+
+        A virtual look costs as much as makes the pool look twice a second at first, as it does, and later about 20 times per item:
+        every look is real time of whoever waits for the simulation.
+        """
+        wanted_s = min(self._item_s / _LOOKS_PER_ITEM, _LOOK_SHARE * self._now)
+        self._cpu_s += wanted_s * COST_OF_LOOKING
+        return self._cpu_s
 
     def start_worker(self, serial: int, device: Device) -> VirtualProcess:
         """See `Machine.start_worker`."""
