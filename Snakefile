@@ -18,11 +18,7 @@ configfile:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/environments.smk"
-include: "workflow/rules/ingest.smk"
-include: "workflow/rules/depth.smk"
-include: "workflow/rules/tracks.smk"
-include: "workflow/rules/hands.smk"
-include: "workflow/rules/create_h5.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/verification.smk"
 
@@ -31,9 +27,11 @@ include: "workflow/rules/verification.smk"
 rule all:
     default_target: True
     input:
-        session.reach("create_h5"),
+        session.reach(*ends()),
         session.targets("statistics", "verification"),
     retries: 0
     localrule: True
+    params:
+        stage=PACKAGING,
     shell:
-        verdict("create_h5")
+        VERDICT

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import Inputs
+from stages.depth import DepthSettings
 from stages.depth.rgbd import RgbdDepth
 from stages.depth.sfm import SfmDepth
+from stages.ingest import IngestSettings
 from stages.ingest.pyav import PyavIngest
 from stages.sample import Truth, render
 from tests.stages.depth.truth import moving_now
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter
-from videolift.config import DepthSettings, IngestSettings
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
 from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video

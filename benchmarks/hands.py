@@ -23,8 +23,8 @@ from stages.models.environments import build
 from stages.registry import ROOT
 from stages.sample import CLIPS, Truth, render
 from stages.sample.artifacts import write_truth_artifacts
+from stages.settings import parse_config, settings_for
 from videolift.artifacts import SIDES, Clip, Depth, Hands
-from videolift.config import Config
 from videolift.geometry import rotation_angle
 from videolift.inputs.video import Video
 from videolift.pool import Device
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="*", default=[name for name, spec in CLIPS.items() if spec.rgbd])
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
-    backend = BACKEND(Config().for_video("clip")["hands"], root=ROOT)
+    backend = BACKEND(settings_for(parse_config({}), Video("clip", Path()))["hands"], root=ROOT)
     backend.load(Device("cpu", "cpu", "CPU", 8 << 30))
     try:
         for name in parser.parse_args().clips:

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from stages.backend import Inputs
+from stages.ingest import IngestSettings
 from stages.ingest.pyav import BACKEND
 from stages.sample import CLIPS, render
 from videolift.artifacts import Clip, ClipWriter
-from videolift.config import IngestSettings
 from videolift.h264 import H264Writer
 from videolift.inputs.video import Video
 from videolift.pool import Device

@@ -27,7 +27,7 @@ import psutil
 import yaml
 
 from stages.sample import render
-from videolift.config import STAGES
+from videolift.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_S = 0.25

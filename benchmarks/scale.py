@@ -22,12 +22,13 @@ from pathlib import Path
 import yaml
 
 from stages.engine.plan import ALL, ENDING, Plan, make_plan
-from videolift.config import STAGES, UPSTREAM, load_config
+from stages.settings import load_config
 from videolift.records import manifests, receipts
 from videolift.records.freshness import Variant
 from videolift.records.manifests import Manifest, Row
 from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
 from videolift.records.runs import Entry
+from videolift.stage_table import SPECS, STAGES
 from videolift.store import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +85,7 @@ def finish(folder: Path) -> None:
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
     video, hashes, rows = entry.video, {}, {}
     for stage in STAGES:
-        inputs = {name: hashes[name] for name in UPSTREAM[stage]}
+        inputs = {name: hashes[name] for name in SPECS[stage].reads}
         files = {"path": (video.bytes, video.mtime_ns)} if stage == "ingest" else {}
         if stage == "ingest":
             inputs["path"] = sha256_of(video.id)

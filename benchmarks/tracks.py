@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.sample import CLIPS, Truth, render
+from stages.tracks import TracksSettings
 from stages.tracks.chain import DenseFlow, FlowPair
 from stages.tracks.flow import track_windows
 from stages.tracks.queries import Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts.tracks import Window
-from videolift.config import TracksSettings
 from videolift.geometry import T_cam0_camk, transform
 
 LENGTH, REPEATS, SUBSET = 10, 7, 4

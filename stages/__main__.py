@@ -7,10 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-from videolift.config import STAGES
 from videolift.errors import ExitCode, VideoliftError
 from videolift.records.manifests import Target
 from videolift.records.runs import read_run
+from videolift.stage_table import PACKAGING, STAGES
 
 log = logging.getLogger("videolift")
 
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(function=_stage, stage=stage)
     command = commands.add_parser("verdict", help="what became of every video")
     command.add_argument("--run", type=Path, required=True)
-    command.add_argument("--stage", choices=STAGES, default="create_h5")
+    command.add_argument("--stage", choices=STAGES, default=PACKAGING)
     command.set_defaults(function=_verdict)
     return parser
 

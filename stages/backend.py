@@ -1,18 +1,20 @@
 """The contract between a stage and its backends.
 
 A backend turns a video's inputs into one artifact. It knows no queue, no path of the output folder and no Snakemake: it reads
-`Inputs`, writes to the writer it is given, and returns a `Quality`. The worker publishes. Adding a backend is one file:
-``stages/{stage}/{name}.py`` with a ``BACKEND`` class. Failures are told by type (`videolift.errors`).
+`Inputs`, writes to the writer it is given, and returns a `Quality`. The worker publishes. Adding a backend is one file,
+``stages/{stage}/{name}.py`` with a ``BACKEND`` class (docs/extending.md). Failures are told by type (`videolift.errors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
-from videolift.artifacts import ArtifactWriter, Clip, Depth, Hands, Tracks
+from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Tracks
+from videolift.config import Block
 from videolift.inputs.catalog import Video
 from videolift.pool import Device
 
@@ -30,6 +32,8 @@ class Inputs:
     depth: Depth | None = None
     tracks: Tracks | None = None
     hands: Hands | None = None
+    others: Mapping[str, Artifact] = field(default_factory=dict)
+    """Artifacts of stages that have no field here, by stage name."""
     missing: dict[str, str] = field(default_factory=dict)
     """Stage name to the reason why its artifact is absent; only for stages that may go on without it."""
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -46,38 +50,74 @@ class Quality:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-class Backend(Protocol):
-    """One way to do a stage. Constructing it is cheap and works on a head node; `load` is where weights and devices come in."""
+class Backend(ABC):
+    """One way to do a stage; what is not overridden is a deterministic function on the CPU, without settings and without a model.
+
+    Constructing it is cheap and works on a head node; `load` is where weights and devices come in.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised by hand when results change; a test notices code that moved without it."""
-    env: ClassVar[str | None]
-    """Name of the environment under envs/ that it needs, None for ours."""
-    device: ClassVar[Literal["cpu", "cuda"]]
-    """What its workers run on; a rule with a ``cuda`` backend asks for a card."""
-    deterministic: ClassVar[bool]
-    """Equal inputs give equal bytes."""
-    shrinks: ClassVar[tuple[float, ...]]
-    """Shares of its chunk size tried after out of memory, e.g. (1, 1/2, 1/4); (1,) where shrinking would change the result."""
     writer: ClassVar[type[ArtifactWriter]]
     """The artifact it writes."""
+    settings_model: ClassVar[type[Block] | None] = None
+    """Its own settings: the block ``name`` in the stage's block of config.yaml, read by ``settings.of(...)``."""
+    presets: ClassVar[tuple[str, ...]] = ()
+    """Presets that take it; of a stage's backends one at most may name a preset."""
+    row_file: ClassVar[str | None] = None
+    """Column of the table of videos; under `preset`, a video whose row names such a file is done by this backend."""
+    env: ClassVar[str | None] = None
+    """Name of the environment under envs/ that it needs, None for ours."""
+    builds_env: ClassVar[bool] = False
+    """The workflow builds ``env`` before its first job: it needs neither a licence nor a compiler."""
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
+    """What its workers run on; a rule with a ``cuda`` backend asks for a card."""
+    deterministic: ClassVar[bool] = True
+    """Equal inputs give equal bytes."""
+    shrinks: ClassVar[tuple[float, ...]] = (1.0,)
+    """Shares of its chunk size tried after out of memory, e.g. (1, 1/2, 1/4); (1,) where shrinking would change the result."""
+    _settings: Any
+    about: Mapping[str, Any] = {}
+    """What a loaded model says of itself, for `videolift doctor`."""
 
     def __init__(self, settings: Any, *, root: Path) -> None:
-        """Takes its stage's resolved block (`videolift.config.Config.for_video`) and the checkout's root; imports nothing heavy."""
+        """Takes its stage's settings as they are for a video (`stages.settings.settings_for`) and the checkout's root."""
+        self._settings = settings
+
+    @property
+    def weights(self) -> Sequence[str]:
+        """Names in thirdparty/models.yaml, or paths, of the weights it loads."""
+        return ()
+
+    @property
+    def checkouts(self) -> Mapping[str, str | None]:
+        """Repositories it runs from, by their name in thirdparty/models.yaml, each with the user's own folder for it, if any."""
+        return {}
+
+    @property
+    def python(self) -> str | None:
+        """An interpreter of the user's instead of the environment ``env``."""
+        return None
 
     def identity(self) -> dict[str, Any]:
-        """What enters the fingerprint: those settings that change the result, hashes of weights. Cheap, JSON-able, no GPU."""
+        """What enters the fingerprint: those settings that change the result, hashes of weights. Cheap, JSON-able, no GPU.
 
-    def load(self, device: Device) -> None:
+        Names what it takes, so that a setting of another backend changes nothing.
+        """
+        own = self._settings.of(self.settings_model).model_dump(mode="json") if self.settings_model else {}
+        return {"options": self._settings.options, **own}
+
+    def load(self, device: Device) -> None:  # noqa: B027  nothing to load is the default
         """Loads weights, starts interpreters.
 
         Raises:
             BackendUnavailable: something is missing; the text ends with the command to type.
         """
 
-    def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
-        """Works on one video, starting at ``out.committed``.
+    @abstractmethod
+    def process(self, inputs: Inputs, out: Any, *, shrink: float, progress: Progress) -> Quality:
+        """Works on one video, starting at ``out.committed``; ``out`` is a `writer`.
 
         Raises:
             BadInput: this video cannot be processed; it is quarantined at once.
@@ -85,5 +125,5 @@ class Backend(Protocol):
             Transient: the disk, not the video.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  likewise
         """Releases what `load` took. Called once, also after errors."""

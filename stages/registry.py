@@ -7,8 +7,10 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from videolift.config import StageBlock
 from videolift.errors import ConfigError
 
 if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names backends needs none of it
@@ -16,13 +18,16 @@ if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names b
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
+NONE = "none"
+"""Instead of a backend: the stage is left out."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def available(stage: str) -> list[str]:
+@cache
+def available(stage: str) -> tuple[str, ...]:
     """Names of a stage's backends; reads the folder, imports nothing."""
     files = (ROOT / "stages" / stage).glob("*.py")
-    return sorted(f.stem for f in files if not f.stem.startswith("_") and "\nBACKEND = " in "\n" + f.read_text(encoding="utf-8"))
+    return tuple(sorted(f.stem for f in files if "\nBACKEND = " in "\n" + f.read_text(encoding="utf-8")))
 
 
 def backend_class(stage: str, name: str) -> type[Backend]:
@@ -37,12 +42,11 @@ def backend_class(stage: str, name: str) -> type[Backend]:
     if name.endswith(".py"):
         return _from_file(stage, Path(name).expanduser().resolve())
     if not _NAME.fullmatch(name) or name not in available(stage):
-        names = ", ".join([*available(stage), "none"])
+        names = ", ".join([*available(stage), NONE])
         raise ConfigError(
             f"{stage}.backend is {name!r}: there is no such backend, use one of {names}, preset, or a file ending in .py"
         )
-    backend: type[Backend] = importlib.import_module(f"stages.{stage}.{name}").BACKEND
-    return backend
+    return _checked(stage, name, importlib.import_module(f"stages.{stage}.{name}"))
 
 
 @cache
@@ -52,20 +56,26 @@ def _from_file(stage: str, path: Path) -> type[Backend]:
         raise ConfigError(f"{stage}.backend is {path}: there is no such file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "BACKEND"):
-        raise ConfigError(f"{stage}.backend is {path}: it defines no BACKEND, see docs/backends.md")
-    backend: type[Backend] = module.BACKEND
-    return backend
+    return _checked(stage, str(path), module)
 
 
-def make_backend(stage: str, block: Any) -> Backend:
-    """The backend that a stage's resolved settings name, not loaded."""
+def _checked(stage: str, name: str, module: ModuleType) -> type[Backend]:
+    from stages.backend import Backend
+
+    kind = getattr(module, "BACKEND", None)
+    if not (isinstance(kind, type) and issubclass(kind, Backend)):
+        raise ConfigError(f"{stage}.backend is {name}: its BACKEND must be a class derived from stages.backend.Backend")
+    return kind
+
+
+def make_backend(stage: str, block: StageBlock) -> Backend:
+    """The backend that a stage's settings for a video name, not loaded."""
     return backend_class(stage, block.backend)(block, root=ROOT)
 
 
-def identity(stage: str, block: Any) -> dict[str, Any] | None:
+def identity(stage: str, block: StageBlock) -> dict[str, Any] | None:
     """What of a backend and its settings enters a fingerprint; None for a stage set to ``none``."""
-    if block.backend == "none":
+    if block.backend == NONE:
         return None
     backend = make_backend(stage, block)
     return {"name": backend.name, "version": backend.version, **backend.identity()}

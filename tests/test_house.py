@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from videolift.stage_table import STAGES
+
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "errors geometry codecs paths processes hdf5_output store config config_yaml isolation isolation_child checkpoints pool",
+    "errors geometry codecs paths processes hdf5_output store stage_table config isolation isolation_child checkpoints pool",
     "inputs artifacts",
     "records evaluation h264",
     "dataset",
@@ -129,7 +131,6 @@ def test_the_library_knows_no_stage():
     assert not [path for path in modules("videolift") for name in imports(path) if name.split(".")[0] in ("stages", "workflow")]
 
 
-STAGES = ("ingest", "depth", "tracks", "hands", "create_h5")
 NOT_FOR_BACKENDS = ("snakemake", "videolift.paths", "videolift.records", "stages.engine", "stages.registry")
 
 

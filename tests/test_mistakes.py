@@ -19,14 +19,16 @@ from scipy.spatial.transform import Rotation
 
 from stages.depth.vipe import _VipeClip
 from stages.depth.vipe_checks import check_relief, stretch_figures
+from stages.depth.vipe_settings import VipeSettings
 from stages.hands import wilor
 from stages.hands.calls import CALL_FRAMES
 from stages.tracks import tapip3d
 from stages.tracks.queries import Queries
+from stages.tracks.tapip3d import Tapip3dSettings
+from tests.blocks import blocks_of
 from tests.mistakes import FAULT, MISTAKES
 from videolift import checkpoints, isolation_child
 from videolift.artifacts import Clip, ClipWriter, DepthWriter, HandsWriter
-from videolift.config import Config, parse_config
 from videolift.errors import BadInput
 from videolift.geometry import T_camk_cam0, mirror_points, project
 
@@ -132,7 +134,7 @@ def test_frames_reach_the_hand_model_a_few_at_a_time(tmp_path):
         return {"frame": np.zeros(0, np.int32), "box": np.zeros((0, 4)), "score": none, "right": none}
 
     with Clip(writer.publish().path) as clip:
-        block = Config().for_video("a")["hands"]
+        block = blocks_of()["hands"]
         wilor.TwoPasses(call, clip, HandsWriter(tmp_path / "hands.h5"), block, 1.0, lambda done, total: None).boxes()
     assert sum(frames for frames, _ in seen) == 70
     assert max(frames for frames, _ in seen) <= CALL_FRAMES
@@ -155,7 +157,7 @@ def test_the_resolution_factor_is_that_of_what_the_model_is_fed():
 
 def test_points_the_model_lost_are_not_visible():
     """Sigmoid 0.9 of the visibility logit is upstream's threshold; the logits stay, so another may be chosen later."""
-    settings = Config().tracks.tapip3d
+    settings = Tapip3dSettings()
     assert settings.visibility == 0.9
     frames, logit = 3, np.array([[5.0, 1.0, -5.0]] * 3, np.float32)
     scene = SimpleNamespace(
@@ -186,7 +188,7 @@ def test_depth_edges_are_filtered_before_the_model_sees_them(monkeypatch):
 
 def test_a_close_up_of_a_table_is_not_flat():
     """A table 0.3 m away with 3 cm of relief is no wall; a wall 4 m away with 5 cm of noise is. The refusal holds, by its code."""
-    rng, settings = np.random.default_rng(0), Config().depth.vipe
+    rng, settings = np.random.default_rng(0), VipeSettings()
     check_relief(stretch_figures(rng.normal(0.3, 0.03, (20, 30, 40)))[1], settings)
     with pytest.raises(BadInput) as error:
         check_relief(stretch_figures(rng.normal(4.0, 0.05, (20, 30, 40)))[1], settings)
@@ -194,7 +196,7 @@ def test_a_close_up_of_a_table_is_not_flat():
 
 
 def test_vipe_is_told_the_clips_own_rate(tmp_path):
-    settings, asked = parse_config({"preset": "gpu"}).for_video("a")["depth"], []
+    settings, asked = blocks_of(preset="gpu")["depth"], []
     reply = {"depth": np.ones((5, 2, 2)), "T_world_camera": np.tile(np.eye(4), (5, 1, 1)), "intrinsics": np.ones(4)}
     clip = type("Frames", (list,), {"fps": 12.5, "attrs": {}, "width": 2})(range(5))
     out = DepthWriter(tmp_path / "depth.h5")

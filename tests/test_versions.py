@@ -17,13 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from stages.registry import available, backend_class
-from videolift.config import STAGES
+from videolift.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = Path(__file__).with_name("versions.json")
 ENGINE = (
-    *("stages.engine", "stages.models", "stages.backend", "stages.registry", "videolift.config", "videolift.errors"),
-    *("videolift.isolation", "videolift.paths", "videolift.pool", "videolift.processes", "videolift.records"),
+    *(
+        "stages.engine",
+        "stages.models",
+        "stages.backend",
+        "stages.registry",
+        "stages.settings",
+        "videolift.config",
+        "videolift.errors",
+    ),
+    *(
+        "videolift.isolation",
+        "videolift.paths",
+        "videolift.stage_table",
+        "videolift.pool",
+        "videolift.processes",
+        "videolift.records",
+    ),
 )
 """What runs a backend. It may change without changing a result; settings that matter are in the backend's identity."""
 

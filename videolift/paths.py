@@ -7,17 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videolift.errors import ConfigError
+from videolift.stage_table import PACKAGING, SPECS
 
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 """A video's id; checked on every path join, so that no name a user gives can leave the output folder."""
-
-ARTIFACT_FOLDERS = {
-    "ingest": ("frames", ".h5"),
-    "depth": ("depth", ".h5"),
-    "tracks": ("tracks_3d", ".h5"),
-    "hands": ("hand_poses", ".h5"),
-    "create_h5": ("h5_dataset", ".hdf5"),
-}
 
 
 def checked_id(video: str) -> str:
@@ -37,10 +30,13 @@ class Layout:
 
     output: Path
 
+    def artifacts(self, stage: str) -> Path:
+        """Folder of one stage's artifacts."""
+        return self.output / SPECS[stage].folder
+
     def artifact(self, stage: str, video: str) -> Path:
         """The artifact of one stage and video."""
-        folder, suffix = ARTIFACT_FOLDERS[stage]
-        return self.output / folder / (checked_id(video) + suffix)
+        return self.artifacts(stage) / (checked_id(video) + SPECS[stage].suffix)
 
     def segments(self, stage: str, video: str, fingerprint: str) -> Path:
         """Folder of committed segments of one piece of work."""
@@ -95,7 +91,7 @@ class Layout:
     @property
     def dataset(self) -> Path:
         """The packaged dataset."""
-        return self.output / "h5_dataset"
+        return self.artifacts(PACKAGING)
 
     @property
     def excluded(self) -> Path:

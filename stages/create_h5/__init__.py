@@ -1,1 +1,33 @@
-"""Backends of the packaging stage."""
+"""A video's artifacts as one packaged HDF5 file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from videolift.config import Count, Part, Positive, StageBlock, Tier, inherited
+
+
+class CreateH5Settings(StageBlock):
+    """The packaged file."""
+
+    size: Count = Field(256, description="pixels, square")
+    depth_min_m: Positive = Field(0.1, description="metres; nearer query points are dropped, statistics and readers clip")
+    depth_max_m: Positive = Field(2.5, description="metres; likewise for farther ones")
+    profile: Literal["default", "fast", "tiny"] = Field(
+        "default", description="default: lossless; fast: read by memory map; tiny: lossy, errors stated"
+    )
+    min_tier: Tier | None = inherited("min_tier", "none takes the run's min_tier; see there")
+    required: tuple[Part, ...] | None = inherited("required", "none takes the run's required; see there")
+    window_length: Annotated[int, Field(ge=2)] | None = inherited("tracks.window_length", "none takes that of tracks")
+    stride: Count | None = inherited("tracks.stride", "none takes that of tracks")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CreateH5Settings:
+        if self.depth_min_m >= self.depth_max_m:
+            raise ValueError(f"depth_min_m is {self.depth_min_m}, must be below depth_max_m {self.depth_max_m}")
+        return self
+
+
+SETTINGS = CreateH5Settings

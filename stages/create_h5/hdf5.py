@@ -11,8 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from stages.backend import Inputs, Progress, Quality
-from videolift.config import CreateH5Settings
+from stages.backend import Backend, Inputs, Progress, Quality
+from stages.create_h5 import CreateH5Settings
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
@@ -27,10 +27,11 @@ _STATIC = (
 _TIERS = {"A": "sensor", "B": "learned", "C": "structure from motion", "D": "a prior"}
 
 
-class Hdf5Backend:
+class Hdf5Backend(Backend):
     """Packages one video; CPU only, a few chunks of frames in memory."""
 
     name: ClassVar[str] = "hdf5"
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

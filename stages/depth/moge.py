@@ -13,19 +13,22 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
+from stages.depth import DepthSettings
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks, clip_features
 from stages.depth.motion.gates import Motion
 from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.trajectory import solve_trajectory
+from stages.depth.sfm_settings import SfmSettings
 from stages.depth.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
 from stages.depth.writing import finish_depth
-from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
 from stages.segments import SavedArrays, even_segments, resumable
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
-from videolift.config import DepthSettings
+from videolift.config import Count, Positive
 from videolift.geometry import Float, field_of_view_deg, focal_of_field_of_view, pinhole, transform
 from videolift.pool import Device
 
@@ -40,10 +43,22 @@ Infer = Callable[[NDArray[np.uint8], float | None, int], dict[str, NDArray[Any]]
 """The model: frames (n, H, W, 3), a fixed field of view or None, frames per forward pass."""
 
 
+class MogeSettings(ModelSettings):
+    """MoGe v2: metric depth per frame."""
+
+    weights: str = Field("Ruicheng/moge-2-vitl-normal", description="a name in thirdparty/models.yaml, or a file of yours")
+    hfov_deg: Positive | None = Field(None, description="fixed horizontal field of view; none takes the median of its estimates")
+    resolution_level: int = Field(9, ge=0, le=9, description="0 fast to 9 fine, upstream's scale")
+    batch_frames: Count = Field(8, description="frames per forward pass; halved on out of memory")
+    checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")
+    utils3d: str | None = Field(None, description="likewise, of the utils3d that it imports")
+
+
 class MogeDepth(ModelBackend):
     """The ``moge`` backend."""
 
     name: ClassVar[str] = "moge"
+    settings_model: ClassVar[type[MogeSettings]] = MogeSettings
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = "moge"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
@@ -55,19 +70,19 @@ class MogeDepth(ModelBackend):
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
         away = {"weights", "batch_frames", "python", "checkout", "utils3d"}
-        own = self._settings.moge.model_dump(mode="json", exclude=away)
-        poses = {"seed": self._settings.seed, "sfm": self._settings.sfm.model_dump(mode="json")}
+        own = self._settings.of(MogeSettings).model_dump(mode="json", exclude=away)
+        poses = {"seed": self._settings.seed, "sfm": self._settings.of(SfmSettings).model_dump(mode="json")}
         return {**own, **poses, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
         """Repositories it runs from, and the user's own folder for each."""
-        return {"MoGe": self._settings.moge.checkout, "utils3d": self._settings.moge.utils3d}
+        return {"MoGe": self._settings.of(MogeSettings).checkout, "utils3d": self._settings.of(MogeSettings).utils3d}
 
     @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
-        return [self._settings.moge.weights]
+        return [self._settings.of(MogeSettings).weights]
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
@@ -82,7 +97,7 @@ class MogeDepth(ModelBackend):
         return _MogeClip(self._infer, inputs.clip, out, self._settings, shrink, progress).run()
 
     def _infer(self, rgb: NDArray[np.uint8], hfov_deg: float | None, batch: int) -> dict[str, NDArray[Any]]:
-        meta = {"hfov_deg": hfov_deg, "resolution_level": self._settings.moge.resolution_level, "batch_frames": batch}
+        meta = {"hfov_deg": hfov_deg, "resolution_level": self._settings.of(MogeSettings).resolution_level, "batch_frames": batch}
         return self._call(meta, {"rgb": rgb})
 
 
@@ -93,7 +108,7 @@ class _MogeClip:
         self, infer: Infer, clip: Clip, out: DepthWriter, settings: DepthSettings, shrink: float, progress: Progress
     ) -> None:
         self.infer, self.clip, self.out, self.settings, self.report = infer, clip, out, settings, progress
-        self.batch = max(1, round(settings.moge.batch_frames * shrink))
+        self.batch = max(1, round(settings.of(MogeSettings).batch_frames * shrink))
         self.frames, self.size_px = len(clip), (clip.width, clip.height)
         self.K, self.intrinsics = self._camera()
         self.hfov_deg = field_of_view_deg(self.K[0, 0], clip.width)
@@ -101,7 +116,7 @@ class _MogeClip:
     def run(self) -> Quality:
         for _ in self.depth_segments():
             pass  # the model first: what comes after it needs all frames
-        wanted = self.settings.sfm.features
+        wanted = self.settings.of(SfmSettings).features
         tracks = clip_features(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, _PASSES * self.frames))
         path = self.path(tracks)
         factors, metres = self.scale(tracks, path)
@@ -121,7 +136,7 @@ class _MogeClip:
         """One K for the video: given, fixed by the settings, or from the median of the model's estimates."""
         if "K_given" in self.clip.attrs:
             return np.array(self.clip.attrs["K_given"], np.float64), "given"
-        hfov_deg = self.settings.moge.hfov_deg
+        hfov_deg = self.settings.of(MogeSettings).hfov_deg
         intrinsics: Literal["given", "estimated"] = "given"
         if hfov_deg is None:
             chosen = np.unique(np.linspace(0, self.frames - 1, min(_SAMPLES, self.frames)).round().astype(int))
@@ -145,7 +160,7 @@ class _MogeClip:
 
     def path(self, tracks: FeatureTracks) -> CameraPath:
         """How the camera moved, by the gates of structure from motion with the model's own K."""
-        own, standing = self.settings.sfm, CameraPath.standing(self.frames, self.K, self.intrinsics)
+        own, standing = self.settings.of(SfmSettings), CameraPath.standing(self.frames, self.K, self.intrinsics)
 
         def solve(motion: Motion) -> CameraPath:
             return solve_trajectory(

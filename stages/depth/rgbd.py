@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from stages.backend import Inputs, Progress, Quality
+from stages.backend import Backend, Inputs, Progress, Quality
+from stages.depth import DepthSettings
 from stages.depth.depth_file import DepthFile
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks, clip_features, follow_features
@@ -22,10 +24,11 @@ from stages.depth.motion.grey import GreyFrames
 from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.odometry import follow_on_depth, measure_agreement
 from stages.depth.sensor import SensorDepth
+from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
 from stages.segments import SavedArrays, kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
-from videolift.config import DepthSettings
+from videolift.config import Block
 from videolift.errors import BadInput
 from videolift.geometry import Float
 from videolift.pool import Device
@@ -35,10 +38,20 @@ _SPANS, _SPAN_FRAMES = 6, 6
 """Stretches of the clip in which given poses are compared with the images, and their length."""
 
 
-class RgbdDepth:
+class RgbdSettings(Block):
+    """Depth that comes with the video (npz)."""
+
+    pose: Literal["auto", "given", "sfm", "static"] = Field(
+        "auto", description="auto: extrinsics in the file if there, else static if the camera does not move, else sfm"
+    )
+
+
+class RgbdDepth(Backend):
     """The backend; see the module."""
 
     name: ClassVar[str] = "rgbd"
+    settings_model: ClassVar[type[RgbdSettings]] = RgbdSettings
+    row_file: ClassVar[str | None] = "depth"
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -51,8 +64,8 @@ class RgbdDepth:
 
     def identity(self) -> dict[str, Any]:
         """How poses are found, and the settings of `sfm` that this uses."""
-        sfm = self._settings.sfm.model_dump(mode="json", include={"features", "static_px"})
-        return {"rgbd": self._settings.rgbd.model_dump(mode="json"), "sfm": sfm}
+        sfm = self._settings.of(SfmSettings).model_dump(mode="json", include={"features", "static_px"})
+        return {"rgbd": self._settings.of(RgbdSettings).model_dump(mode="json"), "sfm": sfm}
 
     def load(self, device: Device) -> None:
         """Takes the device's threads for following corners."""
@@ -111,7 +124,7 @@ class _RgbdClip:
 
     def path(self) -> CameraPath:
         """Camera poses as ``depth.rgbd.pose`` says."""
-        wanted, given = self.settings.rgbd.pose, self.sensor.T_camera_world
+        wanted, given = self.settings.of(RgbdSettings).pose, self.sensor.T_camera_world
         if wanted == "given" and given is None:
             remedy = "Add extrinsics (T, 4, 4), world to camera, or set depth.rgbd.pose to auto."
             raise BadInput("depth_extrinsics", "depth.rgbd.pose is given, but the depth file has no extrinsics", remedy)
@@ -120,7 +133,7 @@ class _RgbdClip:
         standing = CameraPath.standing(self.frames, self.K, "given", "the camera is taken to stand still, as depth.rgbd.pose says")
         if wanted == "static":
             return standing
-        own = self.settings.sfm
+        own = self.settings.of(SfmSettings)
         tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
         if wanted == "auto":
             return observe_camera(tracks, standing, [self.K], own, follow=lambda: self.followed(tracks))
@@ -161,7 +174,8 @@ class _RgbdClip:
         length = min(_SPAN_FRAMES, self.frames)
         for first in np.unique(np.linspace(0, self.frames - length, _SPANS).astype(int)):
             span = GreyFrames(_Span(self.clip, int(first), length))
-            yield int(first), follow_features(span, self.settings.sfm.features, lambda _: self.report(0, _PASSES * self.frames))
+            wanted = self.settings.of(SfmSettings).features
+            yield int(first), follow_features(span, wanted, lambda _: self.report(0, _PASSES * self.frames))
 
 
 class _Span:

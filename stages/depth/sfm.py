@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backend import Inputs, Progress, Quality
+from stages.backend import Backend, Inputs, Progress, Quality
+from stages.depth import DepthSettings
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.dense import DenseDepth, sampled_frames
 from stages.depth.motion.features import clip_features
@@ -21,10 +22,10 @@ from stages.depth.motion.gates import Motion, plausible_cameras
 from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.plane import plane_depth
+from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
 from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
-from videolift.config import DepthSettings
 from videolift.geometry import Float, field_of_view_deg, pinhole
 from videolift.pool import Device
 
@@ -32,10 +33,12 @@ _PASSES = 3
 """Following, mapping, triangulating: equal parts of the progress shown."""
 
 
-class SfmDepth:
+class SfmDepth(Backend):
     """The backend; see the module."""
 
     name: ClassVar[str] = "sfm"
+    settings_model: ClassVar[type[SfmSettings]] = SfmSettings
+    presets: ClassVar[tuple[str, ...]] = ("cpu",)
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -48,7 +51,7 @@ class SfmDepth:
 
     def identity(self) -> dict[str, Any]:
         """The settings of structure from motion, and the seed."""
-        return {"seed": self._settings.seed, "sfm": self._settings.sfm.model_dump(mode="json")}
+        return {"seed": self._settings.seed, "sfm": self._settings.of(SfmSettings).model_dump(mode="json")}
 
     def load(self, device: Device) -> None:
         """Takes the device's threads for optical flow; mapping uses one, so that equal work gives equal bytes."""
@@ -76,7 +79,7 @@ class _SfmClip:
 
     def observe(self) -> CameraPath:
         """Poses as far as motion shows them."""
-        own, K_given = self.settings.sfm, self.clip.attrs.get("K_given")
+        own, K_given = self.settings.of(SfmSettings), self.clip.attrs.get("K_given")
         if K_given is None:
             K: Float = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
             cameras = plausible_cameras(*self.size_px, own)
@@ -103,7 +106,7 @@ class _SfmClip:
 
     def write_measured(self, path: CameraPath) -> Quality:
         """Triangulated depth, in the unit in which its median is 1."""
-        dense = DenseDepth(self.clip, path, self.settings.sfm.max_relative_sigma)
+        dense = DenseDepth(self.clip, path, self.settings.of(SfmSettings).max_relative_sigma)
         unit = float(kept(self.out, "unit", lambda: {"depth": self._median_depth(dense)})["depth"])
         path = path.in_unit(unit)
         share = write_frames(
@@ -121,7 +124,7 @@ class _SfmClip:
 
     def write_plane(self, path: CameraPath) -> Quality:
         """The assumed table, seen from the camera as far as its rotation is known."""
-        own = self.settings.sfm
+        own = self.settings.of(SfmSettings)
 
         def depth(k: int) -> NDArray[np.float32]:
             R = path.T_camera_world[k, :3, :3]

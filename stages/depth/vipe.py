@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
+from stages.depth import DepthSettings
 from stages.depth.joining import OVERLAP_FRAMES, DepthStretch, stretches
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.vipe_checks import check_field_of_view, check_motion, check_relief, stretch_figures
+from stages.depth.vipe_settings import VipeSettings
 from stages.depth.writing import finish_depth
 from stages.models.model_process import ModelBackend, require_weights, weights_identity
 from stages.segments import SavedArrays, resumable
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.artifacts.depth import Scale
-from videolift.config import DepthSettings
 from videolift.geometry import invert_pose
 from videolift.pool import Device
 
@@ -48,6 +49,8 @@ class VipeDepth(ModelBackend):
     """The ``vipe`` backend."""
 
     name: ClassVar[str] = "vipe"
+    settings_model: ClassVar[type[VipeSettings]] = VipeSettings
+    presets: ClassVar[tuple[str, ...]] = ("gpu",)
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = "vipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
@@ -59,24 +62,24 @@ class VipeDepth(ModelBackend):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hashes."""
-        own = self._settings.vipe.model_dump(mode="json", exclude={"python", "torch_home", "hf_home"})
+        own = self._settings.of(VipeSettings).model_dump(mode="json", exclude={"python", "torch_home", "hf_home"})
         return {**own, "segment_s": self._settings.segment_s, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def weights(self) -> list[str]:
         """Names, or paths in the user's own TORCH_HOME and HF_HOME, of what the preset reads."""
-        return [self._place(name) for name in WEIGHTS[self._settings.vipe.pipeline]]
+        return [self._place(name) for name in WEIGHTS[self._settings.of(VipeSettings).pipeline]]
 
     def _place(self, name: str) -> str:
         weight = self._store.weight(name)
         assert weight is not None
         home, _, rest = weight.file.removeprefix("vipe/").partition("/")
-        own = {"torch": self._settings.vipe.torch_home, "huggingface": self._settings.vipe.hf_home}[home]
+        own = {"torch": self._settings.of(VipeSettings).torch_home, "huggingface": self._settings.of(VipeSettings).hf_home}[home]
         return name if own is None else str(Path(own).expanduser() / rest)
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
-        own = self._settings.vipe
+        own = self._settings.of(VipeSettings)
         weights = [str(path) for path in require_weights(self._store, self.weights)]
         homes = {
             "TORCH_HOME": own.torch_home or str(self._store.weights_dir / "vipe" / "torch"),
@@ -102,11 +105,12 @@ class _VipeClip:
     ) -> None:
         self.call, self.clip, self.out, self.settings, self.progress = call, clip, out, settings, progress
         self.length = round(settings.segment_s * clip.fps * shrink)
-        self.metric = settings.vipe.pipeline in METRIC
+        self.metric = settings.of(VipeSettings).pipeline in METRIC
         self.tail: DepthStretch | None = None
 
     def run(self) -> Quality:
-        own, known = self.settings.vipe, "K_given" in self.clip.attrs or self.settings.vipe.hfov_deg is not None
+        own = self.settings.of(VipeSettings)
+        known = "K_given" in self.clip.attrs or own.hfov_deg is not None
         poses, medians, relief, K = [], [], [], None
         for part in self.parts():
             poses.append(part["T_world_camera"])
@@ -144,7 +148,7 @@ class _VipeClip:
         before = self._before(start)
         looks_from = max(0, start - OVERLAP_FRAMES)
         given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
-        meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.vipe.hfov_deg}
+        meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.of(VipeSettings).hfov_deg}
         total = len(self.clip)
 
         def report(done: int, of: int) -> None:
@@ -152,7 +156,7 @@ class _VipeClip:
 
         stretch = stretch_of(self.call(meta, {"rgb": self.clip[looks_from:end]}, report))
         if before is None:
-            check_field_of_view(stretch.K, self.clip.width, self.settings.vipe)
+            check_field_of_view(stretch.K, self.clip.width, self.settings.of(VipeSettings))
         else:
             stretch = stretch.onto(before)
         self.tail = stretch.last(OVERLAP_FRAMES)

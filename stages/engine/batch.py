@@ -17,9 +17,8 @@ from typing import Any
 from stages.engine import release
 from stages.engine.budget import Budget
 from stages.engine.ledger import ReceiptLedger
-from stages.engine.worker import READERS, Damaged, Job, WorkerFactory
+from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
-from videolift.config import STAGES, UPSTREAM
 from videolift.errors import ExitCode
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
 from videolift.records.freshness import StageState, judge, reopened
@@ -27,6 +26,7 @@ from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.records.receipts import Receipt, ReceiptCache, write_receipt
 from videolift.records.runs import Entry, Run
+from videolift.stage_table import PACKAGING, SPECS, with_upstream
 from videolift.store import sha256_of
 
 log = logging.getLogger("videolift")
@@ -77,9 +77,10 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
         if pending:
             log.error("%s %s: %d videos are not done: %s", target.stage, target.batch, len(pending), ", ".join(pending[:10]))
             return ExitCode.LOST
-        if target.stage == release.LAST and set(config.keep) < set(STAGES[:-1]):
+        if target.stage == PACKAGING:
             freed = release.release(run, target.batch, (video for video, row in rows.items() if row.state == "done"))
-            log.info("%s %s: %.2f GB of what needs not be kept are deleted", target.stage, target.batch, freed / 1e9)
+            if freed:
+                log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", target.stage, target.batch, freed / 1e9)
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
@@ -104,25 +105,32 @@ def _do(run: Run, target: Target, work: list[Work], lease: Lease, cores: int) ->
 
 def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int) -> PoolReport:
     stage, layout = target.stage, run.layout
-    video = group[0].entry.video
-    block = run.config.for_video(video.id, has_depth=video.depth is not None, imported=video.imported)[stage]
-    factory = WorkerFactory(stage, block, dict(group[0].identity), layout.output, (lease.path, lease.nonce))
+    variant = run.variants[group[0].entry.variant]
+    settings = variant.settings[stage]
+    factory = WorkerFactory(
+        stage=stage,
+        settings=settings,
+        folders=(run.config.models_dir, run.config.envs_dir),
+        identity=dict(group[0].identity),
+        output=layout.output,
+        lease=(lease.path, lease.nonce),
+    )
     jobs = {one.entry.video.id: _job(stage, one) for one in group}
     ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity), Budget(layout, run.config.disk_budget_gb))
     items = [Item(key, _size(one), jobs[key], ledger.charged(key)) for one in group for key in [one.entry.video.id]]
-    frame = run.config.ingest
-    log.info("%s: %d videos with %s", stage, len(items), block.backend)
+    chain = [variant.identities[name] for name in with_upstream(stage)]
+    log.info("%s: %d videos with %s", stage, len(items), settings["backend"])
     with closing(EventSink(layout.events(stage, target.batch), name=f"{stage} {target.batch}")) as events:
         return run_pool(
             factory,
             items,
-            devices=_devices(backend_class(stage, block.backend).device, cores),
+            devices=_devices(backend_class(stage, settings["backend"]).device, cores),
             settings=run.config.pool,
             ledger=ledger,
             events=events,
             log_folder=layout.batch_log(stage, target.batch).parent / "workers" / target.batch,
             history=layout.pool_history,
-            label=f"{stage} {block.backend} {sha256_of(group[0].identity)[:12]} {frame.width}x{frame.height}",
+            label=f"{stage} {settings['backend']} {sha256_of(chain)[:12]}",
         )
 
 
@@ -134,10 +142,10 @@ def _job(stage: str, work: Work) -> Job:
     state = work.states[stage]
     upstream = {
         name: above.receipt.artifact.sha256
-        for name in UPSTREAM[stage]
-        if name in READERS and (above := work.states[name]).kind == "done" and above.receipt and above.receipt.artifact
+        for name in SPECS[stage].reads
+        if (above := work.states[name]).kind == "done" and above.receipt and above.receipt.artifact
     }
-    missing = {name: above.why for name in UPSTREAM[stage] if (above := work.states[name]).kind in ("quarantined", "blocked")}
+    missing = {name: above.why for name in SPECS[stage].reads if (above := work.states[name]).kind in ("quarantined", "blocked")}
     lineage = {name: _lineage(receipt) for name in upstream if (receipt := work.states[name].receipt)}
     return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, lineage)
 
@@ -149,8 +157,8 @@ def _lineage(receipt: Receipt) -> dict[str, Any]:
 
 
 def _size(work: Work) -> float:
-    above = work.states.get("ingest")
-    return float(above.receipt.frames if above and above.receipt and above.receipt.frames else work.entry.video.bytes or 1)
+    frames = [state.receipt.frames for state in work.states.values() if state.kind == "done" and state.receipt]
+    return float(max(frames, default=0) or work.entry.video.bytes or 1)
 
 
 def _refresh(run: Run, stage: str, entry: Entry, state: StageState) -> None:

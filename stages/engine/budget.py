@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videolift.errors import Transient
-from videolift.paths import ARTIFACT_FOLDERS, Layout
+from videolift.paths import Layout
+from videolift.stage_table import STAGES
 
 _LOOK_AGAIN_S = 5.0
 _COST_OF_LOOKING = 0.02
@@ -51,8 +52,8 @@ class Budget:
     def _look(self) -> None:
         began = time.monotonic()
         self._used_bytes = 0
-        for stage, (folder, _) in ARTIFACT_FOLDERS.items():
-            sizes = list(_sizes(self._layout.output / folder))
+        for stage in STAGES:
+            sizes = list(_sizes(self._layout.artifacts(stage)))
             self._used_bytes += sum(sizes)
             self._largest[stage] = max(sizes, default=0)
         now = time.monotonic()

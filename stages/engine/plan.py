@@ -14,18 +14,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stages.backend import Backend
 from stages.engine.cluster import minutes
 from stages.engine.measured import Measured, measure
-from stages.registry import backend_class, identity
-from videolift.config import STAGES, UPSTREAM, Config
+from stages.registry import NONE, backend_class, identity
+from stages.settings import changed_settings, settings_for, variant_key
+from videolift.config import Config, StageBlock
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video, list_videos, select
 from videolift.paths import Layout
 from videolift.records.batches import Assignment
-from videolift.records.freshness import FILE_INPUTS, StageState, Variant, file_stat, judge, reopened
+from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
 from videolift.records.manifests import Target, choose_target, generations, read_states
 from videolift.records.receipts import ReceiptCache, read_receipt
 from videolift.records.runs import Entry, write_run
+from videolift.stage_table import PACKAGING, SOURCE, SPECS, STAGES, StageSpec
 from videolift.store import read_json, sha256_of
 
 ENDING = ("statistics", "verification")
@@ -40,12 +43,12 @@ class Plan:
 
     Attributes:
         entries: all videos but the excluded ones, by batch; those outside ``only`` are not ``chosen``.
-        targets: stage to batch to the manifest it should have.
+        targets: stage to batch to the manifest it should have; batches of which a stage does no video have none.
         excluded: video to reason.
         assignment: with the new videos, not yet written.
-        environments: stage to the names of environments its backends need.
+        environments: stage to the names of environments that are built before its jobs.
         gpu: stages of which at least one backend runs on a card.
-        blocks: stage to its resolved settings, for every distinct way in which videos are processed.
+        blocks: stage to its settings, for every distinct way in which videos are processed.
     """
 
     config: Config
@@ -58,7 +61,7 @@ class Plan:
     assignment: Assignment
     environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gpu: frozenset[str] = frozenset()
-    blocks: tuple[Mapping[str, Any], ...] = ()
+    blocks: tuple[Mapping[str, StageBlock], ...] = ()
 
     def manifest(self, stage: str, batch: str) -> Path:
         """The file a stage and batch should have."""
@@ -102,7 +105,13 @@ class Plan:
         jobs = {stage: self.open_targets(stage) if with_minutes else [] for stage in STAGES}
         asked = {stage: {job.batch: self.minutes(stage, job.batch) for job in found} for stage, found in jobs.items()}
         plan = {"cores": cores, "minutes": asked}
-        plan |= {"targets": targets, "environments": self.environments, "gpu": sorted(self.gpu), "excluded": self.excluded}
+        plan |= {
+            "changed": changed_settings(self.config),
+            "targets": targets,
+            "environments": self.environments,
+            "gpu": sorted(self.gpu),
+            "excluded": self.excluded,
+        }
         write_run(self.run, self.config, self.variants, self.entries, plan)
 
 
@@ -138,7 +147,7 @@ def make_plan(config: Config, root: Path) -> Plan:
         targets=targets,
         excluded=excluded,
         assignment=assignment,
-        environments={stage: tuple(sorted({c.env for c in classes if c.env})) for stage, classes in needs.items()},
+        environments={stage: tuple(sorted({c.env for c in classes if c.env and c.builds_env})) for stage, classes in needs.items()},
         gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
         blocks=tuple(variants.blocks),
     )
@@ -171,7 +180,7 @@ def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str
     rows = [
         Video(id=video, path=Path(receipt.source))
         for video in missing
-        if (receipt := read_receipt(layout.receipt("ingest", video))) is not None and receipt.state != "quarantined"
+        if (receipt := read_receipt(layout.receipt(SOURCE, video))) is not None and receipt.state != "quarantined"
     ]
     if len(rows) > config.max_vanished * len(known.batches):
         names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")
@@ -189,24 +198,28 @@ class _Variants:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._index: dict[Any, int] = {}
-        self.blocks: list[dict[str, Any]] = []
+        self.blocks: list[dict[str, StageBlock]] = []
         self.all: list[Variant] = []
 
     def index(self, video: Video) -> int:
         """Index of the variant that ``video`` is processed by."""
-        given: Any = {"has_depth": video.depth is not None, "imported": video.imported}
-        key = self._config.variant_key(video.id, **given)
+        key = variant_key(self._config, video)
         if key not in self._index:
-            blocks = self._config.for_video(video.id, **given)
-            variant = Variant({stage: identity(stage, blocks[stage]) for stage in STAGES}, tuple(blocks["create_h5"].required))
+            blocks = settings_for(self._config, video)
+            settings = {stage: block.model_dump(mode="json") for stage, block in blocks.items()}
+            variant = Variant(
+                identities={stage: identity(stage, block) for stage, block in blocks.items()},
+                required=tuple(settings[PACKAGING]["required"]),
+                settings=settings,
+            )
             self._index[key] = len(self.all)
             self.all.append(variant)
             self.blocks.append(blocks)
         return self._index[key]
 
-    def classes(self, stage: str) -> list[Any]:
+    def classes(self, stage: str) -> list[type[Backend]]:
         """Backend classes of one stage over all variants."""
-        names = {blocks[stage].backend for blocks in self.blocks} - {"none"}
+        names = {blocks[stage].backend for blocks in self.blocks} - {NONE}
         return [backend_class(stage, name) for name in sorted(names)]
 
 
@@ -223,19 +236,21 @@ def _targets(
         batches.setdefault(entry.batch, []).append(entry)
     who = {batch: _who(members) for batch, members in batches.items()}
     targets: dict[str, dict[str, Target]] = {}
-    for stage in STAGES:
+    tokens: dict[str, dict[str, str]] = {}
+    for stage, spec in SPECS.items():
         folder = layout.manifests(stage)
         present = generations(folder)
-        targets[stage] = {}
+        targets[stage], tokens[stage] = {}, {}
         for batch, members in batches.items():
             names, ways = who[batch]
             how = [digests[variant][stage] for variant in ways]
-            what = [[e.video.id, *stats] for e in members if (stats := _stats(stage, e))] if stage in _READS_ROWS else []
-            above = [targets[name][batch].token for name in UPSTREAM[stage]]
-            token = sha256_of([stage, names, how, what, above])[:12]
-            targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
+            what = [[e.video.id, *stats] for e in members if (stats := _stats(spec, e))] if stage in _READS_ROWS else []
+            above = [tokens[name][batch] for name in spec.reads]
+            token = tokens[stage][batch] = sha256_of([stage, names, how, what, above])[:12]
+            if any(variants[variant].identities[stage] is not None for variant in ways):
+                targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
     _reopen(targets, layout)
-    last = [target.token for target in targets["create_h5"].values()]
+    last = list(tokens[PACKAGING].values())
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
     for stage in ENDING:
@@ -255,8 +270,10 @@ def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
     present = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
     for stage in reversed(STAGES):
         for batch in [batch for batch, target in targets[stage].items() if target.name not in present[stage]]:
-            for name in UPSTREAM[stage]:
-                above = targets[name][batch]
+            for name in SPECS[stage].reads:
+                above = targets[name].get(batch)
+                if above is None:
+                    continue
                 states = read_states(above.path(layout.manifests(name))) if above.name in present[name] else {}
                 if "released" in states.values():
                     targets[name][batch] = replace(above, generation=above.generation + 1)
@@ -269,17 +286,20 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-_FILES = {stage: tuple(name for name in names if name != "path") for stage, names in FILE_INPUTS.items()}
-_READS_ROWS = {"ingest", "create_h5", *(stage for stage, names in _FILES.items() if names)}
+_READS_ROWS = {stage for stage, spec in SPECS.items() if spec.files or spec.cells or spec.row}
 
 
-def _stats(stage: str, entry: Entry) -> list[Any]:
+def _stats(spec: StageSpec, entry: Entry) -> list[Any]:
+    """What of a video's row a token covers: sizes and times of files, not their content, which would have to be read."""
     video = entry.video
     if video.version:
         return []
-    stats: list[Any] = [list(file_stat(path)) for name in _FILES[stage] if (path := getattr(video, name))]
-    if stage == "create_h5":
-        stats.append([video.text, video.subject, video.split, video.metadata])
-    elif stage == "ingest" and not entry.vanished:
-        stats += [[video.bytes, video.mtime_ns], [video.start_s, video.end_s]]
+    given = [name for name in spec.files if name != "path"]
+    stats: list[Any] = [list(file_stat(path)) for name in given if (path := getattr(video, name))]
+    if spec.row:
+        stats.append([getattr(video, cell) for cell in spec.row])
+    if "path" in spec.files and not entry.vanished:
+        stats.append([video.bytes, video.mtime_ns])
+    if spec.cells and not entry.vanished:
+        stats.append([getattr(video, cell) for cell in spec.cells])
     return stats

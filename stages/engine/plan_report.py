@@ -17,15 +17,14 @@ from stages.engine.price import Price, price, stage_cost
 from stages.engine.verdict import assess_all
 from stages.ingest.source import probe
 from stages.models.options import add_config_options, config_of
-from videolift.config import STAGES
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.pool import read_events
 from videolift.records.batches import usual_size
 from videolift.records.freshness import StageState
 from videolift.records.receipts import ReceiptCache
-from videolift.records.status import Status, VideoStatus, assess, excluded, reach
+from videolift.records.status import Status, VideoStatus, assess, excluded
+from videolift.stage_table import PACKAGING, SOURCE, STAGES
 
-END = "create_h5"
 SECONDS_PER_HOUR = 3600.0
 HEADERS = 1000
 """New videos of which `videolift plan` opens the header, spread over all: a network disk takes minutes for a hundred thousand."""
@@ -59,6 +58,11 @@ class Forecast:
     stages: Mapping[str, StageForecast]
     status: Status
 
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """Stages that have a video to do, or may have."""
+        return tuple(stage for stage, found in self.stages.items() if found.todo or found.redo or found.maybe)
+
     @classmethod
     def of(cls, plan: Plan) -> Forecast:
         """Judges every chosen video of those batches that are not plainly done."""
@@ -70,13 +74,13 @@ class Forecast:
         before: dict[str, StageState] | None = None
         for entry, states in judge_all(plan, [entry for entry in chosen if entry.batch in busy], read):
             same = states is before and videos
-            videos.append(replace(videos[-1], video=entry.video.id) if same else assess(entry.video.id, states, END))
+            videos.append(replace(videos[-1], video=entry.video.id) if same else assess(entry.video.id, states, PACKAGING))
             for stage, state in states.items():
                 tallies[stage].add(entry.video.id, state)
             before = states
         idle = [entry for entry in chosen if entry.batch not in busy]
-        targets = {stage: [target for target in plan.targets[stage].values() if target.batch not in busy] for stage in reach(END)}
-        videos += assess_all(idle, plan.variants, plan.layout, END, targets, read)
+        targets = {stage: [target for target in plan.targets[stage].values() if target.batch not in busy] for stage in STAGES}
+        videos += assess_all(idle, plan.variants, plan.layout, PACKAGING, targets, read)
         videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
         stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
         return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))
@@ -212,7 +216,7 @@ def _numbers(given: list[str]) -> dict[str, int]:
 def _refusals(plan: Plan) -> dict[str, str]:
     """New videos that ingest would refuse, as far as their headers tell."""
     read = ReceiptCache(plan.layout)
-    new = [e.video for e in plan.entries if e.chosen and not e.video.version and not read.has("ingest", e.video.id)]
+    new = [e.video for e in plan.entries if e.chosen and not e.video.version and not read.has(SOURCE, e.video.id)]
     refused = {}
     if len(new) > HEADERS:
         print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)

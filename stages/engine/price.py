@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.engine.measured import Measured
-from videolift.config import STAGES, UPSTREAM
+from videolift.stage_table import SPECS, STAGES
 
 SECONDS_PER_HOUR = 3600.0
 CPU, CARDS = "CPU", "cards"
@@ -139,7 +139,7 @@ def price(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch_si
 def _play(seconds: Mapping[str, float], where: Mapping[str, str], batches: int) -> float:
     """Seconds until the last job has ended; of jobs that may start, the one of the earliest batch does, its latest stage first."""
     ready: dict[str, list[tuple[int, int]]] = {CPU: [], CARDS: []}
-    missing = {(batch, stage): len(UPSTREAM[stage]) for batch in range(batches) for stage in STAGES}
+    missing = {(batch, stage): len(SPECS[stage].reads) for batch in range(batches) for stage in STAGES}
     running: list[tuple[float, str, int, str]] = []
     idle, now = {CPU, CARDS}, 0.0
 
@@ -158,7 +158,7 @@ def _play(seconds: Mapping[str, float], where: Mapping[str, str], batches: int) 
         now, server, batch, done = heapq.heappop(running)
         idle.add(server)
         for stage in STAGES:
-            if done in UPSTREAM[stage]:
+            if done in SPECS[stage].reads:
                 missing[batch, stage] -= 1
                 if not missing[batch, stage]:
                     offer(batch, stage)

@@ -10,23 +10,22 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from videolift.config import IMPORTED, STAGES
+from videolift.config import RELEASABLE
 from videolift.paths import Layout
 from videolift.records.manifests import Row, Target, read_manifest, write_manifest
 from videolift.records.receipts import read_receipt, write_receipt
 from videolift.records.runs import Run
 
-LAST = STAGES[-1]
-
 
 def release(run: Run, batch: str, videos: Iterable[str]) -> int:
     """Deletes the artifacts of packaged ``videos`` that need not stay; returns the bytes freed."""
     names, freed = list(videos), 0
-    for stage in STAGES[:-1]:
+    for stage in RELEASABLE:
         if stage not in run.config.keep:
             gone = {video: freed_bytes for video in names if (freed_bytes := _release(run.layout, stage, video)) is not None}
-            token, generation = run.plan["targets"][stage][batch]
-            _mark(run.layout, Target(stage, batch, token, generation), gone)
+            if batch in run.plan["targets"][stage]:
+                token, generation = run.plan["targets"][stage][batch]
+                _mark(run.layout, Target(stage, batch, token, generation), gone)
             freed += sum(gone.values())
     return freed
 
@@ -35,9 +34,7 @@ def _release(layout: Layout, stage: str, video: str) -> int | None:
     """Bytes freed; None where there is nothing to release."""
     path = layout.receipt(stage, video)
     receipt = read_receipt(path)
-    if receipt is None or receipt.artifact is None or receipt.state == "quarantined":
-        return None
-    if receipt.backend.get("name") == IMPORTED:  # nobody here could make it again
+    if receipt is None or receipt.artifact is None or receipt.state == "quarantined" or receipt.is_imported:
         return None
     if receipt.state != "released":
         write_receipt(path, replace(receipt, state="released"))  # first, so that a kill leaves too much and not too little

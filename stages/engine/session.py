@@ -10,154 +10,195 @@ import atexit
 import gc
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stages.registry import ROOT
-from videolift.config import UPSTREAM, Config, parse_config
-from videolift.errors import BackendUnavailable, VideoliftError
+from videolift.config import Config
+from videolift.errors import BackendUnavailable, ExitCode, VideoliftError
 from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
-from videolift.records.runs import read_run
-from videolift.records.status import reach
+from videolift.records.runs import Run, read_run
+from videolift.stage_table import SOURCE, SPECS, StageSpec, with_upstream
 from videolift.store import sha256_of
+
+if TYPE_CHECKING:  # a job's own parse needs neither
+    from stages.engine.plan import Plan
+    from stages.engine.plan_report import Forecast
 
 
 @dataclass
 class Session:
-    """One parse of the workflow."""
+    """One parse of the workflow.
+
+    Attributes:
+        run: the run's folder.
+        targets_by_stage: stage to batch to the manifest it should have.
+        environments: stage to the environments that the workflow builds before its jobs.
+        gpu: stages whose jobs ask for a card.
+        cores: of a job.
+        minutes: (stage, batch) to what a cluster's job asks for.
+        plan: None in a job's own parse.
+        cluster: names of the resources that the user has set; None where work is done here.
+    """
 
     config: Config
     layout: Layout
     run: Path
-    _targets: Mapping[str, Mapping[str, Target]]
-    environments: Mapping[str, tuple[str, ...]]
+    targets_by_stage: Mapping[str, Mapping[str, Target]]
+    environments: Mapping[str, Sequence[str]]
     gpu: frozenset[str]
     cores: int
-    _minutes: Callable[[str, str], int]
-    _plan: Any = None
-    _cluster: frozenset[str] | None = None
-    _folders: dict[str, str] = field(default_factory=dict)
+    minutes: Callable[[str, str], int]
+    plan: Plan | None = None
+    cluster: frozenset[str] | None = None
 
     @classmethod
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
         with _plain_errors():
             if not workflow.is_main_process and RUN in os.environ:
-                return cls._job(Path(os.environ[RUN]))
-            return cls._head(parse_config(settings), workflow)
+                return cls._job(read_run(Path(os.environ[RUN])))
+            signal.signal(signal.SIGINT, _stop_before_the_start)
+            return cls._head(settings, workflow)
 
     @classmethod
-    def _head(cls, config: Config, workflow: Any) -> Session:
+    def _head(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         from stages.engine.cluster import CORES
         from stages.engine.plan import make_plan
         from stages.engine.plan_report import Forecast
+        from stages.settings import parse_config
 
         # Plan and jobs stay to the end; looking through all of them for garbage, again and again, took a third of the time.
         gc.set_threshold(200_000, 50, 100)
-        plan = make_plan(config, Path.cwd())
+        plan = make_plan(parse_config(settings), Path.cwd())
         gc.freeze()
         if "--unlock" in sys.argv:
             _take_the_head(plan.layout).release()
         asked = workflow.resource_settings
-        on_cluster = asked.nodes is not None
         # Only when all is over does Snakemake tell whether this was a dry run.
         atexit.register(lambda: workflow.dryrun and print("\n".join(Forecast.of(plan).lines()), file=sys.stderr))
-        cores = asked.cores or CORES
-        cluster = _named_resources(asked) if on_cluster else None
-        return cls(config, plan.layout, plan.run, plan.targets, plan.environments, plan.gpu, cores, plan.minutes, plan, cluster)
+        return cls(
+            config=plan.config,
+            layout=plan.layout,
+            run=plan.run,
+            targets_by_stage=plan.targets,
+            environments=plan.environments,
+            gpu=plan.gpu,
+            cores=asked.cores or CORES,
+            minutes=plan.minutes,
+            plan=plan,
+            cluster=_named_resources(asked) if asked.nodes is not None else None,
+        )
 
     @classmethod
-    def _job(cls, folder: Path) -> Session:
+    def _job(cls, run: Run) -> Session:
         from stages.engine.cluster import FIRST_MINUTES
 
-        run = read_run(folder)
         targets = {
             stage: {batch: Target(stage, batch, token, generation) for batch, (token, generation) in batches.items()}
             for stage, batches in run.plan["targets"].items()
         }
-        environments = {stage: tuple(names) for stage, names in run.plan["environments"].items()}
-        gpu, minutes = frozenset(run.plan["gpu"]), run.plan["minutes"]
         return cls(
-            run.config,
-            run.layout,
-            run.folder,
-            targets,
-            environments,
-            gpu,
-            run.plan["cores"],
-            lambda stage, batch: int(minutes[stage].get(batch, FIRST_MINUTES)),
+            config=run.config,
+            layout=run.layout,
+            run=run.folder,
+            targets_by_stage=targets,
+            environments=run.plan["environments"],
+            gpu=frozenset(run.plan["gpu"]),
+            cores=run.plan["cores"],
+            minutes=lambda stage, batch: int(run.plan["minutes"][stage].get(batch, FIRST_MINUTES)),
         )
 
     def begin(self) -> None:
         """Refuses surprises, then records the run for its jobs; called in the head process before the first job, never under -n."""
         from stages.engine.cluster import refuse_unnamed
-        from stages.engine.plan_report import Forecast
 
-        if self._plan is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.plan is not None:
             with _plain_errors():
-                if self._cluster is not None:
-                    refuse_unnamed(self._cluster)
-                self._refuse_missing()
-                Forecast.of(self._plan).refuse()
+                if self.cluster is not None:
+                    refuse_unnamed(self.cluster)
+                self._refuse_missing(self.plan)
+                self._forecast.refuse()
                 atexit.register(_take_the_head(self.layout).release)
-                self._plan.write(cores=self.cores, with_minutes=self._cluster is not None)
+                self.plan.write(cores=self.cores, with_minutes=self.cluster is not None)
                 os.environ[RUN] = str(self.run)
 
-    def _refuse_missing(self) -> None:
+    def _refuse_missing(self, plan: Plan) -> None:
         """Stops before any work where a backend that has something to do cannot start; on a cluster the head needs no card."""
         from stages.models.preflight import missing
 
-        busy = [stage for stage in self._plan.blocks[0] if self._plan.open_targets(stage)]
-        blocks = [(stage, blocks[stage]) for stage in busy for blocks in self._plan.blocks]
-        lines = missing(blocks, cards=self._cluster is None, built_later=BUILT_HERE)
+        blocks = [(stage, blocks[stage]) for stage in self._forecast.busy for blocks in plan.blocks]
+        lines = missing(blocks, cards=self.cluster is None, built_later=True)
         if lines:
             raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
+
+    @cached_property
+    def _forecast(self) -> Forecast:
+        """What there is to do before anything is done."""
+        from stages.engine.plan_report import Forecast
+
+        assert self.plan is not None
+        return Forecast.of(self.plan)
 
     def report(self) -> None:
         """After a failed run: where everything stands."""
         from stages.engine.plan_report import Forecast
 
-        if self._plan is not None:
-            print("\n".join(Forecast.of(self._plan).lines()), file=sys.stderr)
+        if self.plan is not None:
+            print("\n".join(Forecast.of(self.plan).lines()), file=sys.stderr)
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """The rows that rules are made from."""
+        return tuple(SPECS.values())
 
     def targets(self, *stages: str) -> list[str]:
         """The manifests that some stages should have; none in a job's own parse, which knows what it is to make."""
-        return [self._manifest(stage, batch) for stage in stages for batch in self._targets[stage]] if self._plan else []
+        if self.plan is None:
+            return []
+        return [self._manifest(stage, batch) for stage in stages for batch in self.targets_by_stage[stage]]
 
     def _manifest(self, stage: str, batch: str) -> str:
-        if stage not in self._folders:
-            self._folders[stage] = f"{self.layout.manifests(stage)}{os.sep}"
-        return self._folders[stage] + self._targets[stage][batch].name
+        return self._folders[stage] + self.targets_by_stage[stage][batch].name
 
-    def reach(self, stage: str) -> Callable[[Any], list[str]]:
-        """Input function of a target: the manifests of a stage, which bring with them those that it reads.
+    @cached_property
+    def _folders(self) -> Mapping[str, str]:
+        return {stage: f"{self.layout.manifests(stage)}{os.sep}" for stage in self.targets_by_stage}
 
-        Some are demanded by name besides: Snakemake makes no missing file whose consumer is there.
+    def reach(self, *stages: str) -> Callable[[Any], list[str]]:
+        """Input function of a target: the manifests of some stages, which bring with them those that they read.
+
+        Missing upstream manifests are requested explicitly: Snakemake does not rebuild an input whose consumer exists.
         """
-        return lambda wildcards: self.targets(stage) + self._missing_above(stage)
+        return lambda wildcards: self.targets(*stages) + self._missing_above(stages)
 
-    def _missing_above(self, stage: str) -> list[str]:
-        if self._plan is None:
+    def _missing_above(self, stages: tuple[str, ...]) -> list[str]:
+        if self.plan is None:
             return []
-        gone = {name: {target.batch for target in self._plan.open_targets(name)} for name in reach(stage)}
-        readers = {name: [reader for reader in gone if name in _nearest(reader)] for name in gone}
+        open_batches = {name: {target.batch for target in self.plan.open_targets(name)} for name in with_upstream(*stages)}
         return [
             self._manifest(name, batch)
-            for name in gone
-            for batch in gone[name]
-            if any(batch not in gone[reader] for reader in readers[name])
+            for name, batches in open_batches.items()
+            for batch in batches
+            if any(batch not in open_batches[reader] and name in self._waits_for(reader, batch) for reader in open_batches)
         ]
 
     def upstream(self, stage: str, batch: str) -> list[str]:
         """The manifests of one batch that a stage waits for; those they wait for themselves are not repeated."""
-        return [self._manifest(name, batch) for name in _nearest(stage)]
+        return [self._manifest(name, batch) for name in self._waits_for(stage, batch)]
+
+    def _waits_for(self, stage: str, batch: str) -> tuple[str, ...]:
+        """Stages that this one waits for in a batch: of those above it that do something there, the nearest."""
+        return _nearest(stage, frozenset(name for name, targets in self.targets_by_stage.items() if batch in targets))
 
     def threads(self, stage: str) -> int:
         """Cores of a stage's job.
@@ -165,68 +206,52 @@ class Session:
         Here a CPU stage takes all, the pool inside; a stage on cards takes one, so that CPU batches go on beside it. On a cluster
         both take what a job is given.
         """
-        return 1 if stage in self.gpu and self._cluster is None and self._plan is not None else self.cores
+        return 1 if stage in self.gpu and self.cluster is None and self.plan is not None else self.cores
 
     def resources(self, stage: str) -> dict[str, Any]:
         """What a stage's job asks for: cards, and on a cluster memory, minutes, an early warning and its turn."""
         from stages.engine.cluster import EXTRA, memory_mb, turn
 
         cards = 1 if stage in self.gpu else 0
-        if self._plan is not None and self._cluster is None:
+        if self.plan is not None and self.cluster is None:
             return {"gpu": cards}
         return {
             "gpu": cards,
             "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
-            "runtime": lambda wildcards, attempt: attempt * self._minutes(stage, wildcards.batch),
-            "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self._plan else ""),
+            "runtime": lambda wildcards, attempt: attempt * self.minutes(stage, wildcards.batch),
+            "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self.plan else ""),
         }
 
     def prerequisites(self, stage: str) -> list[str]:
-        """Files besides manifests that a stage's jobs wait for: the rendered sample, environments built here."""
+        """Files besides manifests that a stage's jobs wait for: the rendered sample, environments that the workflow builds."""
         from stages.models.environments import read_environment
 
-        wanted = [
-            read_environment(name).folder(self.envs_dir) / ".ok" for name in self.environments.get(stage, ()) if name in BUILT_HERE
-        ]
-        if stage == "ingest" and self.config.videos == "sample":
+        marks = [read_environment(name).folder(self.envs_dir) / ".ok" for name in self.environments.get(stage, ())]
+        wanted = [path for path in marks if path.exists() or self._has_work(stage)]
+        if stage == SOURCE and self.config.videos == "sample":
             wanted.append(self.layout.output / "sample" / "videos.csv")
         return [str(path) for path in wanted]
+
+    def _has_work(self, stage: str) -> bool:
+        """Whether the head process sees a video to do; what was imported, for one, needs no model."""
+        return self.plan is not None and stage in self._forecast.busy
 
     @property
     def envs_dir(self) -> Path:
         """Where the models' environments are."""
         return ROOT / Path(self.config.envs_dir).expanduser()
 
-    @property
-    def quoted_root(self) -> str:
-        """The checkout, for a shell."""
-        return shlex.quote(str(ROOT))
-
-    @property
-    def quoted_python(self) -> str:
-        """This interpreter, for a shell."""
-        return shlex.quote(sys.executable)
-
-    @property
-    def quoted_run(self) -> str:
-        """The run's folder, for a shell."""
-        return shlex.quote(str(self.run))
-
-    @property
-    def quoted_output(self) -> str:
-        """The output folder, for a shell."""
-        return shlex.quote(str(self.layout.output))
-
-    @property
-    def quoted_envs_dir(self) -> str:
-        """`envs_dir`, for a shell."""
-        return shlex.quote(str(self.envs_dir))
+    def python(self, module: str, *arguments: object) -> str:
+        """``python -m MODULE ...`` of this checkout and interpreter, for a shell."""
+        command = shlex.join([sys.executable, "-m", module, *map(str, arguments)])
+        return f"PYTHONPATH={shlex.quote(str(ROOT))} {command}"
 
 
 @cache
-def _nearest(stage: str) -> tuple[str, ...]:
-    """What a stage reads that nothing else it reads has read before it."""
-    return tuple(name for name in UPSTREAM[stage] if not any(name in UPSTREAM[other] for other in UPSTREAM[stage]))
+def _nearest(stage: str, active: frozenset[str]) -> tuple[str, ...]:
+    """What a stage reads, directly or through stages that are not ``active``, less what those read that it waits for anyway."""
+    above = [name for name in with_upstream(stage) if name != stage and name in active]
+    return tuple(name for name in above if not any(name in with_upstream(other) for other in above if other != name))
 
 
 @contextmanager
@@ -238,6 +263,11 @@ def _plain_errors() -> Iterator[None]:
         from snakemake.exceptions import WorkflowError
 
         raise WorkflowError(str(error)) from None
+
+
+def _stop_before_the_start(signum: int, frame: object) -> NoReturn:
+    print("interrupted before anything was started; run the same command again", file=sys.stderr)
+    raise SystemExit(ExitCode.INTERRUPTED)
 
 
 def _take_the_head(layout: Layout) -> Lease:
@@ -257,5 +287,3 @@ def _named_resources(asked: Any) -> frozenset[str]:
 
 RUN = "VIDEOLIFT_RUN"
 """Variable naming the run's folder, for jobs that parse the workflow again: they take what the head process has recorded."""
-BUILT_HERE = ("mediapipe",)
-"""Environments built on first use; the others need a licence click or a compiler and are installed by hand."""

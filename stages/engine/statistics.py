@@ -17,6 +17,7 @@ from videolift.records.leases import Lease
 from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.records.receipts import ArtifactRecord, ReceiptCache
 from videolift.records.runs import Run
+from videolift.stage_table import PACKAGING
 from videolift.store import sha256_file
 
 log = logging.getLogger("videolift")
@@ -31,20 +32,19 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     """
     layout, read = run.layout, ReceiptCache(run.layout)
     packaged: list[PackagedVideo] = []
-    backends: dict[tuple[int, str], tuple[str, Mapping[str, Any]]] = {}
+    backends: dict[str, tuple[str, Mapping[str, Any]]] = {}
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
         for entry in run.entries():
             variant = run.variants[entry.variant]
             states = judge(entry.video, variant, read, layout.output, vanished=entry.vanished)
-            state = states["create_h5"]
+            state = states[PACKAGING]
             if state.kind == "done" and state.receipt and state.receipt.artifact:
-                path = layout.artifact("create_h5", entry.video.id)
+                path = layout.artifact(PACKAGING, entry.video.id)
                 artifact = state.receipt.artifact
                 packaged.append(PackagedVideo(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
-                for stage, s in states.items():
-                    if s.kind == "done" and (identity := variant.identities[stage]):  # what is done was done by these
-                        backends[entry.variant, stage] = stage, identity
+                made_by = ((stage, s.receipt.backend) for stage, s in states.items() if s.kind == "done" and s.receipt)
+                backends |= {f"{stage} {backend}": (stage, backend) for stage, backend in made_by}
             elif state.kind in ("quarantined", "blocked"):
                 left_out[entry.video.id] = f"{state.kind}: {state.why}"
         settings, card = run.config.statistics, licences_for_card(backends.values())

@@ -5,8 +5,9 @@ Runs in the worker process. The backend sees no path of the output folder and no
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,22 +17,16 @@ from typing import Any
 
 from stages.backend import Inputs, Quality
 from stages.registry import make_backend
-from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Published, Tracks
+from stages.settings import stage_block
+from videolift.artifacts import Artifact, ArtifactWriter, Published
 from videolift.errors import CorruptFile
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.pool import Device, Item
 from videolift.records.leases import read_nonce
 from videolift.records.receipts import Receipt, record, write_receipt
+from videolift.stage_table import SPECS
 from videolift.store import sha256_file
-
-READERS: dict[str, tuple[str, type[Artifact]]] = {
-    "ingest": ("clip", Clip),
-    "depth": ("depth", Depth),
-    "tracks": ("tracks", Tracks),
-    "hands": ("hands", Hands),
-}
-"""Upstream stage to the field of `Inputs` and the class that opens its artifact."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,15 @@ class WorkerFactory:
     """Builds a `StageWorker` in the worker process.
 
     Attributes:
-        block: the stage's resolved settings.
+        settings: of the stage for these videos, as the run has recorded them.
+        folders: of weights and of environments, as the configuration names them.
         identity: the backend's identity, as the receipts state it.
         lease: file and nonce of the batch's lease; nothing is published once it has been taken over.
     """
 
     stage: str
-    block: Any
+    settings: Mapping[str, Any]
+    folders: tuple[str, str]
     identity: dict[str, Any]
     output: Path
     lease: tuple[Path, str]
@@ -97,7 +94,8 @@ class StageWorker:
     def __init__(self, factory: WorkerFactory) -> None:
         self._factory = factory
         self._layout = Layout(factory.output)
-        self._backend = make_backend(factory.stage, factory.block)
+        block = stage_block(factory.stage, **factory.settings).in_folders(*factory.folders)
+        self._backend = make_backend(factory.stage, block)
         self.shrinks: tuple[float, ...] = self._backend.shrinks
 
     def load(self, device: Device) -> None:
@@ -135,10 +133,14 @@ class StageWorker:
     def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Quality:
         with ExitStack() as stack:
             opened: dict[str, Any] = {}
+            others: dict[str, Artifact] = {}
             for stage in job.upstream:
-                name, reader = READERS[stage]
-                opened[name] = stack.enter_context(reader(self._layout.artifact(stage, job.video.id)))
-            inputs = Inputs(job.video, **opened, missing=job.missing, lineage=job.lineage)
+                artifact = stack.enter_context(artifact_class(stage)(self._layout.artifact(stage, job.video.id)))
+                if SPECS[stage].field:
+                    opened[SPECS[stage].field] = artifact
+                else:
+                    others[stage] = artifact
+            inputs = Inputs(job.video, **opened, others=others, missing=job.missing, lineage=job.lineage)
             return self._backend.process(inputs, writer, shrink=shrink, progress=progress)
 
     def _intact(self, stage: str, video: str, sha256: str) -> bool:
@@ -163,6 +165,13 @@ class StageWorker:
             versions=versions(),
             source=str(job.video.path),
         )
+
+
+def artifact_class(stage: str) -> type[Artifact]:
+    """The class that opens a stage's artifacts."""
+    module, _, name = SPECS[stage].artifact.partition(":")
+    kind: type[Artifact] = getattr(importlib.import_module(module), name)
+    return kind
 
 
 @cache

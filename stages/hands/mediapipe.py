@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
+from stages.hands import HandsSettings
 from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import LINK_GAP, Detection, assign_sides, link, without_duplicates
 from stages.hands.temporal import Series, steady, write_series
 from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, fit_on_depth, hand_size_px, joints_on_depth
 from stages.models.environments import read_environment
-from stages.models.model_process import ModelBackend
+from stages.models.model_process import ModelBackend, ModelSettings
 from stages.segments import even_segments, resumable
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
-from videolift.config import HandsSettings
+from videolift.config import Share
 from videolift.geometry import Float
 from videolift.isolation import Arrays
 from videolift.pool import Device
@@ -56,10 +58,22 @@ class MeasuredHands:
     poor_share: float
 
 
+class MediapipeSettings(ModelSettings):
+    """MediaPipe hands, on a CPU."""
+
+    min_confidence: Share = Field(0.3, description="of the palm detector")
+    min_presence: Share = Field(0.8, description="the second model's belief that it sees a hand; at 0.5 a dog's ears are hands")
+    tiles: bool = Field(True, description="also look in 2 x 2 overlapping tiles; finds about twice the hands")
+    fingers_away: bool = Field(True, description="of two palm tilts that fit, take the one with fingers pointing away (egocentric)")
+
+
 class MediapipeHands(ModelBackend):
     """The ``mediapipe`` backend."""
 
     name: ClassVar[str] = "mediapipe"
+    builds_env: ClassVar[bool] = True
+    settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
+    presets: ClassVar[tuple[str, ...]] = ("cpu",)
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -71,12 +85,12 @@ class MediapipeHands(ModelBackend):
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and MediaPipe's version: its models come with it."""
         pins = dict(pin.split("==") for pin in read_environment("mediapipe", self._root / "envs").pins)
-        own = self._settings.mediapipe.model_dump(mode="json", exclude={"python"})
+        own = self._settings.of(MediapipeSettings).model_dump(mode="json", exclude={"python"})
         return {**own, "max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s, "model": pins["mediapipe"]}
 
     def load(self, device: Device) -> None:
         """Starts MediaPipe in its own interpreter."""
-        own = self._settings.mediapipe
+        own = self._settings.of(MediapipeSettings)
         limits = {"min_confidence": own.min_confidence, "min_presence": own.min_presence, "max_hands": MAX_HANDS}
         self._start(Path(__file__).with_name("mediapipe_worker.py"), device, limits)
 
@@ -92,7 +106,7 @@ class MediapipeHands(ModelBackend):
         camera = clip_camera(clip, inputs.depth)
         detections = self._detections(clip, out, max(1, round(CALL_FRAMES * shrink)), progress)
         sides = assign_sides([track for track in link(detections) if len(track) >= MIN_SEEN_S * clip.fps])
-        measured = measure_hands(len(clip), sides, camera, fingers_away=settings.mediapipe.fingers_away)
+        measured = measure_hands(len(clip), sides, camera, fingers_away=settings.of(MediapipeSettings).fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
         write_series(series, np.full((2, 10), np.nan), out)  # the shape is MANO's, not measured
         out.describe(
@@ -108,7 +122,10 @@ class MediapipeHands(ModelBackend):
 
     def _detections(self, clip: Clip, out: HandsWriter, call_frames: int, progress: Progress) -> list[Detection]:
         """All detections; segments that a killed attempt had finished are not looked at again."""
-        meta = {"regions": regions(clip.width, clip.height, tiles=self._settings.mediapipe.tiles), "min_side_px": ENLARGE_PX}
+        meta = {
+            "regions": regions(clip.width, clip.height, tiles=self._settings.of(MediapipeSettings).tiles),
+            "min_side_px": ENLARGE_PX,
+        }
 
         def look(first: int, last: int) -> Arrays:
             return self._call(meta, {"rgb": clip[first:last]}, lambda done, total: progress(first + done, len(clip)))

@@ -14,17 +14,19 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
+from stages.hands import HandsSettings
 from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 from stages.hands.placement import locate_wrist, wrists_by_one_method
 from stages.hands.temporal import Series, median_betas, steady, write_series
-from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
 from stages.segments import even_segments, resumable
 from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
-from videolift.config import HandsSettings
+from videolift.config import Count, Positive, Share
 from videolift.geometry import Float, mirror_points, mirror_rotation
 from videolift.isolation import Arrays
 from videolift.pool import Device
@@ -79,10 +81,24 @@ class HandPoses:
         return cls(joints, R, pose, values["betas"], values["keypoints_px"])
 
 
+class WilorSettings(ModelSettings):
+    """WiLoR hands."""
+
+    weights: str = Field("wilor_final", description="a name in thirdparty/models.yaml, or a file of yours")
+    detector: str = Field("wilor_detector", description="likewise, the hand detector")
+    mano: str = Field("mano_right", description="likewise, MANO_RIGHT.pkl (needs the licence click)")
+    min_confidence: Share = Field(0.3, description="of the detector")
+    rescale: Positive = Field(2.0, description="crop size relative to the box, as upstream's demo")
+    batch_crops: Count = Field(64, description="crops per forward pass, over frames and hands; halved on out of memory")
+    checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")
+
+
 class WilorHands(ModelBackend):
     """The ``wilor`` backend."""
 
     name: ClassVar[str] = "wilor"
+    settings_model: ClassVar[type[WilorSettings]] = WilorSettings
+    presets: ClassVar[tuple[str, ...]] = ("gpu",)
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = "wilor"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
@@ -94,24 +110,24 @@ class WilorHands(ModelBackend):
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hashes."""
         away = {"weights", "detector", "mano", "batch_crops", "python", "checkout"}
-        own = self._settings.wilor.model_dump(mode="json", exclude=away)
+        own = self._settings.of(WilorSettings).model_dump(mode="json", exclude=away)
         time = {"max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s}
         return {**own, **time, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
         """The repository it runs from, and the user's own folder for it."""
-        return {"WiLoR": self._settings.wilor.checkout}
+        return {"WiLoR": self._settings.of(WilorSettings).checkout}
 
     @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
-        own = self._settings.wilor
+        own = self._settings.of(WilorSettings)
         return [own.weights, own.detector, own.mano]
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
-        own = self._settings.wilor
+        own = self._settings.of(WilorSettings)
         weights, detector, mano = map(str, require_weights(self._store, self.weights))
         checkout = self._store.checkout("wilor", "WiLoR", own.checkout)
         files = {"weights": weights, "detector": detector, "mano": mano}
@@ -147,11 +163,11 @@ class TwoPasses:
     ) -> None:
         self._call, self._clip, self._out, self._settings, self._progress = call, clip, out, settings, progress
         self._frames = max(1, round(CALL_FRAMES * shrink))
-        self._crops = max(1, round(settings.wilor.batch_crops * shrink))
+        self._crops = max(1, round(settings.of(WilorSettings).batch_crops * shrink))
 
     def boxes(self) -> Arrays:
         """Boxes of all frames; ``frame`` counts from the clip's first."""
-        meta = {"do": "detect", "min_confidence": self._settings.wilor.min_confidence, "batch_frames": self._frames}
+        meta = {"do": "detect", "min_confidence": self._settings.of(WilorSettings).min_confidence, "batch_frames": self._frames}
 
         def look(first: int, last: int) -> Arrays:
             return self._call(meta, {"rgb": self._clip[first:last]})
@@ -163,7 +179,7 @@ class TwoPasses:
         frame = np.concatenate([boxes.frame for boxes in sides])
         box = np.concatenate([boxes.box for boxes in sides]).astype(np.float32)
         right = np.repeat(np.arange(2, dtype=np.float32), [len(boxes.frame) for boxes in sides])
-        meta = {"do": "pose", "rescale": self._settings.wilor.rescale, "batch_crops": self._crops}
+        meta = {"do": "pose", "rescale": self._settings.of(WilorSettings).rescale, "batch_crops": self._crops}
 
         def look(first: int, last: int) -> Arrays:
             rows = np.flatnonzero((frame >= first) & (frame < last))

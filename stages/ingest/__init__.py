@@ -1,1 +1,24 @@
 """A video file as the clip that every later stage sees: resampled by true timestamps, upright, cut to size, 8-bit BT.709."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from videolift.config import Count, Positive, Share, StageBlock
+
+
+class IngestSettings(StageBlock):
+    """Decoding: timestamps, size, colour."""
+
+    fps: Positive = Field(10.0, description="frames per second kept, resampled by true timestamps")
+    width: Count = Field(512, description="pixels; swapped with height for portrait videos when fit is auto")
+    height: Count = Field(384, description="pixels")
+    fit: Literal["auto", "crop", "stretch"] = Field(
+        "auto", description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop"
+    )
+    black_below: Share = Field(0.02, description="a clip whose brightest frame's mean is below this share is refused as black")
+
+
+SETTINGS = IngestSettings

@@ -19,7 +19,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from stages.backend import Inputs, Progress, Quality
+from stages.backend import Backend, Inputs, Progress, Quality
+from stages.ingest import IngestSettings
 from stages.ingest.colour import Colour, frame_colour
 from stages.ingest.decode import DamageFound, decode, decoder_threads
 from stages.ingest.decode_checks import Seen, checks, refuse
@@ -28,7 +29,6 @@ from stages.ingest.picture import PictureMaker
 from stages.ingest.source import Source, open_source
 from stages.ingest.timing import Cadence, in_order, nearest
 from videolift.artifacts import ArtifactWriter, ClipWriter
-from videolift.config import IngestSettings
 from videolift.errors import BadInput, storage_errors_are_transient
 from videolift.geometry import Float
 from videolift.inputs.catalog import Video
@@ -57,10 +57,11 @@ class View:
     K_given: Float | None
 
 
-class PyavIngest:
+class PyavIngest(Backend):
     """The ingest backend; see the module."""
 
     name: ClassVar[str] = "pyav"
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

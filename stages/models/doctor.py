@@ -14,18 +14,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
-from stages.engine.session import BUILT_HERE
+from stages.backend import Backend
 from stages.models.options import add_config_options, config_of
 from stages.models.preflight import no_card, of_backend
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
-from videolift.config import STAGES, Config, StageBlock
+from stages.settings import settings_for
+from videolift.config import Config, StageBlock
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
+from videolift.inputs.video import Video
 from videolift.pool import Device, cpu_device, find_devices
+from videolift.stage_table import STAGES
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def check_machine(config: Config, root: Path = ROOT, *, load: bool = True) -> li
         load: also start the models' interpreters and load their weights.
     """
     checks = list(_machine(config))
+    blocks = settings_for(config, Video("", Path()))
     for stage in STAGES:
-        block = config.for_video("")[stage]
+        block = blocks[stage]
         if block.backend == "none":
             checks.append(MachineCheck(stage, "ok", "none: left out"))
         else:
@@ -84,15 +88,15 @@ def _machine(config: Config) -> Iterator[MachineCheck]:
 
 
 def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[MachineCheck]:
-    backend: Any = make_backend(stage, block)
+    backend = make_backend(stage, block)
     part = f"{stage}: {backend.name}"
-    lacking = of_backend(backend, block, root, BUILT_HERE)
+    lacking = of_backend(backend, block, root, built_later=True)
     store = WeightStore(root, block.models_dir)
-    for name in getattr(backend, "weights", ()):
+    for name in backend.weights:
         digest = store.sha256(name)
         if digest is not None and store.problem(name) is None:
             yield MachineCheck(part, "ok", f"{name}  sha256 {digest}")
-    for name, override in getattr(backend, "checkouts", {}).items():
+    for name, override in backend.checkouts.items():
         yield from _checkout(part, store, backend.name, name, override)
     device = _device(backend.device)
     if device is None:
@@ -126,10 +130,10 @@ def _device(kind: Literal["cpu", "cuda"]) -> Device | None:
         return None
 
 
-def _loads(part: str, backend: Any, device: Device) -> MachineCheck:
+def _loads(part: str, backend: Backend, device: Device) -> MachineCheck:
     try:
         backend.load(device)
-        about = {k: v for k, v in getattr(backend, "about", {}).items() if k != "protocol" and isinstance(v, (str, int, float))}
+        about = {k: v for k, v in backend.about.items() if k != "protocol" and isinstance(v, (str, int, float))}
         said = "".join(f", {name} {value}" for name, value in about.items())
         return MachineCheck(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
     except (BackendUnavailable, OutOfMemory) as error:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
+from pydantic import Field
 
-from stages.backend import Progress
+from stages.backend import Backend, Progress
 from stages.models.environments import interpreter
 from stages.models.weights import WeightStore
+from videolift.config import Block
 from videolift.errors import BackendUnavailable
 from videolift.isolation import Arrays, Isolated
 from videolift.pool import Device
@@ -28,20 +30,29 @@ OFFLINE = {
 """A job never downloads; whatever is missing is named instead."""
 
 
-class ModelBackend:
-    """A backend whose model runs in the environment ``name`` or in the interpreter that its own settings name.
+class ModelSettings(Block):
+    """What the settings of every such backend have."""
 
-    Attributes:
-        about: what the child said of itself and of the model when it loaded, for people.
-    """
+    python: str | None = Field(None, description="an interpreter of yours instead of the built environment")
 
-    name: ClassVar[str]
+
+class ModelBackend(Backend):
+    """A backend whose model runs in the environment ``env`` or in the interpreter that its own settings name."""
+
+    settings_model: ClassVar[type[ModelSettings]]
 
     def __init__(self, settings: Any, *, root: Path) -> None:
-        self._settings, self._root = settings, root
+        super().__init__(settings, root=root)
+        self._root = root
         self._store = WeightStore(root, settings.models_dir)
         self._process: Isolated | None = None
         self.about: dict[str, Any] = {}
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter that the settings name."""
+        own: ModelSettings = self._settings.of(self.settings_model)
+        return own.python
 
     def close(self) -> None:
         """Ends the model's process."""
@@ -55,7 +66,7 @@ class ModelBackend:
             BackendUnavailable: the environment is not built, or the model does not load; what is missing is named.
         """
         envs_dir = self._root / Path(self._settings.envs_dir).expanduser()
-        python = interpreter(self.name, envs_dir=envs_dir, override=getattr(self._settings, self.name).python)
+        python = interpreter(self.env or self.name, envs_dir=envs_dir, override=self.python)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(device.threads))
         card = {"CUDA_VISIBLE_DEVICES": device.id if device.kind == "cuda" else ""}
         self._process = Isolated(python, worker, env={**OFFLINE, **threads, **card, **(variables or {})})

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from videolift.config import Config, load_config, parse_config
+from stages.settings import load_config, parse_config
+from videolift.config import Config
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,11 @@ the setting to change. Whether the models then really load is for `stages.models
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from stages.backend import Backend
 from stages.models.environments import interpreter
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
@@ -19,45 +20,44 @@ from videolift.pool import find_devices
 
 
 def missing(
-    blocks: Iterable[tuple[str, StageBlock]], *, root: Path = ROOT, cards: bool = True, built_later: Collection[str] = ()
+    blocks: Iterable[tuple[str, StageBlock]], *, root: Path = ROOT, cards: bool = True, built_later: bool = False
 ) -> list[str]:
     """What is missing, one line each, in the order of the stages; empty if everything is there.
 
     Args:
-        blocks: stage and its settings as `videolift.config.Config.for_video` resolves them; repeated ones are asked once.
+        blocks: stage and its settings as `stages.settings.settings_for` resolves them; repeated ones are asked once.
         root: the checkout.
         cards: whether a card must be visible here; False on a cluster's head node.
-        built_later: environments that the workflow itself builds before its jobs.
+        built_later: environments that the workflow itself builds before its jobs may be missing.
     """
     lines: dict[str, None] = {}
     needs_card = False
     for stage, block in blocks:
         if block.backend == "none":
             continue
-        backend: Any = make_backend(stage, block)
+        backend = make_backend(stage, block)
         needs_card |= backend.device == "cuda"
-        for line in of_backend(backend, block, root, built_later):
+        for line in of_backend(backend, block, root, built_later=built_later):
             lines.setdefault(f"{stage} ({backend.name}): {line}")
     if needs_card and cards and (why := no_card()):
         lines.setdefault(why)
     return list(lines)
 
 
-def of_backend(backend: Any, block: StageBlock, root: Path, built_later: Collection[str] = ()) -> list[str]:
+def of_backend(backend: Backend, block: StageBlock, root: Path, *, built_later: bool = False) -> list[str]:
     """What one backend lacks besides a card."""
     lines = []
-    own = getattr(block, backend.name, None)
-    if backend.env is not None and backend.env not in built_later:
-        lines += _refusal(lambda: interpreter(backend.env, envs_dir=_envs_dir(block, root), override=getattr(own, "python", None)))
+    if backend.env is not None and not (built_later and backend.builds_env):
+        lines += _refusal(partial(interpreter, backend.env, envs_dir=_envs_dir(block, root), override=backend.python))
     store = WeightStore(root, block.models_dir)
-    for name, override in getattr(backend, "checkouts", {}).items():
-        lines += _refusal(lambda name=name, override=override: store.checkout(backend.name, name, override))
-    return lines + [problem for name in getattr(backend, "weights", ()) if (problem := store.problem(name))]
+    for name, override in backend.checkouts.items():
+        lines += _refusal(partial(store.checkout, backend.name, name, override))
+    return lines + [problem for name in backend.weights if (problem := store.problem(name))]
 
 
 def no_card() -> str | None:
     """Why no card can be used here; None if one can."""
-    refused = _refusal(lambda: find_devices("cuda"))
+    refused = _refusal(partial(find_devices, "cuda"))
     return refused[0] if refused else None
 
 
@@ -65,7 +65,7 @@ def _envs_dir(block: StageBlock, root: Path) -> Path:
     return root / Path(block.envs_dir).expanduser()
 
 
-def _refusal(ask: Any) -> list[str]:
+def _refusal(ask: Callable[[], object]) -> list[str]:
     try:
         ask()
     except BackendUnavailable as error:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from stages.backend import Inputs
+from stages.engine.worker import artifact_class
 from stages.registry import make_backend
 from stages.sample import Truth, render
 from stages.sample.artifacts import write_truth_artifacts
+from stages.settings import settings_for
 from videolift.artifacts import SIDES, Clip, Depth, Hands, Tracks
 from videolift.config import Config
 from videolift.errors import ExitCode
@@ -28,7 +30,6 @@ from videolift.inputs.catalog import Video
 from videolift.pool import cpu_device, find_devices
 
 CLIP, FRAMES = "orbit", 60
-READERS: dict[str, Any] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def try_out(config: Config) -> int:
 def figures_of(config: Config, truth: Truth, folder: Path) -> Iterator[Figure]:
     """Errors of each stage on ``truth``; tracks and hands read the depth that was just made, as in a run."""
     write_truth_artifacts(folder, "clip", truth)
-    blocks = config.for_video("clip")
+    blocks = settings_for(config, Video("clip", folder / "clip.mp4"))
     found: dict[str, Any] = {"clip": Clip(folder / "frames" / "clip.h5")}
     for stage in ("depth", "tracks", "hands"):
         if blocks[stage].backend != "none":
@@ -86,7 +87,7 @@ def _work(stage: str, block: Any, folder: Path, inputs: dict[str, Any]) -> Any:
         backend.load(find_devices("cuda")[0] if backend.device == "cuda" else cpu_device())
         given = {name: part for name, part in inputs.items() if part is not None}
         backend.process(Inputs(Video("clip", folder / "clip.mp4"), **given), out, shrink=1.0, progress=lambda done, total: None)
-        return READERS[stage](out.publish().path)
+        return artifact_class(stage)(out.publish().path)
     finally:
         backend.close()
         out.discard()

@@ -12,13 +12,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stages.optical_flow import NO_START, FlowImage, dis_flow, sample_bilinear
-from videolift.config import FlowSettings
+from videolift.config import Block, Count, Positive, Share
 from videolift.geometry import Float, unproject
 
 _MAX_RETURNING = 256
 """Points of a window that are followed back; of some 3,000, so that it costs next to nothing."""
+
+
+class FlowSettings(Block):
+    """Tracks by chained dense optical flow, on a CPU."""
+
+    max_side_px: Count = Field(640, description="flow is computed at this size of the long side at most")
+    occlusion_px: Positive = Field(
+        0.8, description="forward-backward error that ends visibility, plus occlusion_share of the motion"
+    )
+    occlusion_share: Share = Field(0.05, description="see occlusion_px")
 
 
 @dataclass(frozen=True, repr=False)

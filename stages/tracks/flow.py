@@ -16,13 +16,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backend import Inputs, Progress, Quality
-from stages.tracks.chain import DenseFlow
+from stages.backend import Backend, Inputs, Progress, Quality
+from stages.tracks import TracksSettings
+from stages.tracks.chain import DenseFlow, FlowSettings
 from stages.tracks.queries import WINDOW_SETTINGS, Queries, window_queries
 from stages.tracks.windowed import FrameReader, LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
-from videolift.config import TracksSettings
 from videolift.geometry import Float, invert_pose, transform
 from videolift.inputs.masks import open_masks
 from videolift.pool import Device
@@ -104,10 +104,12 @@ def _step(windows: list[_Open], scene: LiftingScene, k: int, uv_px: NDArray[np.f
         window.step(scene.T_camera_world, *parts)
 
 
-class FlowTracks:
+class FlowTracks(Backend):
     """The ``flow`` backend."""
 
     name: ClassVar[str] = "flow"
+    settings_model: ClassVar[type[FlowSettings]] = FlowSettings
+    presets: ClassVar[tuple[str, ...]] = ("cpu",)
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -142,7 +144,7 @@ class FlowTracks:
         size_px = (clip.width, clip.height)
         named = {"window_length": settings.window_length, "stride": settings.stride, "query": settings.query}
         out.describe(backend=self.name, seed=settings.seed or 0, **named)
-        flow, scene = DenseFlow(settings.flow, size_px), LiftingScene.of(inputs)
+        flow, scene = DenseFlow(settings.of(FlowSettings), size_px), LiftingScene.of(inputs)
         with ExitStack() as stack:
             masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
 

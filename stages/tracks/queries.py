@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.config import TracksSettings
+from stages.tracks import TracksSettings
 from videolift.errors import BadInput
 
 WINDOW_SETTINGS = frozenset({"seed", "window_length", "stride", "query", "points", "mask_erode_px"})

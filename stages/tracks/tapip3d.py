@@ -15,14 +15,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
-from stages.models.model_process import ModelBackend, require_weights, torch_device, weights_identity
+from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
+from stages.tracks import TracksSettings
 from stages.tracks.queries import WINDOW_SETTINGS, Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, Clip, TracksWriter
 from videolift.artifacts.tracks import Window
-from videolift.config import TracksSettings
+from videolift.config import Count, Positive, Share
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_pixels, transform
 from videolift.inputs.masks import open_masks
@@ -107,10 +109,29 @@ class VisibilityLimit:
     visibility: float
 
 
+class Tapip3dSettings(ModelSettings):
+    """TAPIP3D: learned 3D point tracks."""
+
+    weights: str = Field("tapip3d_final", description="a name in thirdparty/models.yaml, or a file of yours")
+    iterations: Count = Field(6, description="refinement steps, upstream's num_iters")
+    visibility: Share = Field(0.9, description="sigmoid of the visibility logit from which a point counts as visible")
+    resolution_factor: Positive = Field(
+        1.0, description="frame area fed, in the model's own; upstream's demo takes 2, twice the cost"
+    )
+    support_grid: int = Field(0, ge=0, description="upstream's grid_size: extra points that steady sparse queries")
+    check_every: int = Field(
+        30, ge=0, description="every so manieth window is tracked backward too, to measure forward-backward error; 0: none"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the card truly has it")
+    checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")
+
+
 class Tapip3dTracks(ModelBackend):
     """The ``tapip3d`` backend."""
 
     name: ClassVar[str] = "tapip3d"
+    settings_model: ClassVar[type[Tapip3dSettings]] = Tapip3dSettings
+    presets: ClassVar[tuple[str, ...]] = ("gpu",)
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = "tapip3d"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
@@ -123,22 +144,22 @@ class Tapip3dTracks(ModelBackend):
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and the weights' hash."""
         windows = self._settings.model_dump(mode="json", include={*WINDOW_SETTINGS})
-        own = self._settings.tapip3d.model_dump(mode="json", exclude={"weights", "python", "checkout"})
+        own = self._settings.of(Tapip3dSettings).model_dump(mode="json", exclude={"weights", "python", "checkout"})
         return {**windows, "tapip3d": own, "weights": weights_identity(self._store, self.weights)}
 
     @property
     def checkouts(self) -> dict[str, str | None]:
         """The repository it runs from, and the user's own folder for it."""
-        return {"TAPIP3D": self._settings.tapip3d.checkout}
+        return {"TAPIP3D": self._settings.of(Tapip3dSettings).checkout}
 
     @property
     def weights(self) -> list[str]:
         """Names or paths of what it reads."""
-        return [self._settings.tapip3d.weights]
+        return [self._settings.of(Tapip3dSettings).weights]
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
-        own = self._settings.tapip3d
+        own = self._settings.of(Tapip3dSettings)
         (weights,) = require_weights(self._store, self.weights)
         checkout = self._store.checkout("tapip3d", "TAPIP3D", own.checkout)
         meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
@@ -178,7 +199,7 @@ class Tapip3dTracks(ModelBackend):
         assert inputs.clip is not None
         clip, scene = inputs.clip, LiftingScene.of(inputs)
         known = np.asarray(np.isfinite(scene.T_camera_world).all((1, 2)))
-        own, size_px = self._settings.tapip3d, (clip.width, clip.height)
+        own, size_px = self._settings.of(Tapip3dSettings), (clip.width, clip.height)
         plan = FeedingPlan.of(self._settings.window_length, size_px[::-1], self.about, own.resolution_factor)
         feed, limit = _Feed(self._call, clip, scene, plan), VisibilityLimit(size_px, own.visibility)
         options = {"iterations": own.iterations, "support_grid": own.support_grid}

@@ -18,8 +18,8 @@ from stages.sample import render
 from stages.sample.artifacts import true_window, write_truth_artifacts
 from stages.tracks import tapip3d
 from stages.tracks.queries import window_queries
+from tests.blocks import blocks_of
 from videolift.artifacts import Clip, Depth, Hands, Tracks, TracksWriter
-from videolift.config import Config, parse_config
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.evaluation import pose_errors
 from videolift.geometry import T_camk_cam0, invert_pose, mirror_points, mirror_rotation
@@ -85,12 +85,12 @@ def run(module, monkeypatch, tmp_path, stage, block, given, *, segments=None):
 
 
 def settings(stage, **changes):
-    return parse_config({"preset": "gpu", stage: changes}).for_video("clip")[stage]
+    return blocks_of("clip", **{"preset": "gpu", stage: changes})[stage]
 
 
 def packaged(tmp_path, given, name):
     """Every dataset of the packaged file."""
-    block = Config().for_video("clip")["create_h5"].model_copy(update={"window_length": L, "stride": STRIDE, "size": 96})
+    block = blocks_of("clip")["create_h5"].model_copy(update={"window_length": L, "stride": STRIDE, "size": 96})
     backend = PACKAGING(block, root=Path())
     out = backend.writer(tmp_path / f"{name}.hdf5")
     backend.process(given, out, shrink=1.0, progress=quiet)

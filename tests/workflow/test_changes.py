@@ -12,7 +12,7 @@ from harness import STAGES, Project, forget_snakemake, make_project
 
 from stages.engine.plan import make_plan
 from stages.engine.plan_report import Forecast
-from videolift.config import load_config
+from stages.settings import load_config
 from videolift.paths import Layout
 from videolift.records.maintenance import retry
 

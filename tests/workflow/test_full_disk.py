@@ -11,8 +11,8 @@ from harness import STAGES, Project, make_project
 
 from stages.__main__ import main
 from stages.engine.plan import Plan, make_plan
+from stages.settings import load_config
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.config import load_config
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.errors import ExitCode
 from videolift.store import open_hdf5

@@ -12,11 +12,11 @@ from harness import FIXTURES, Project
 from typer.testing import CliRunner
 
 from stages.engine.plan import make_plan
-from stages.engine.plan_report import Forecast
+from stages.engine.plan_report import Forecast, StageForecast
 from stages.sample import render
+from stages.settings import load_config
 from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from videolift.cli import app
-from videolift.config import load_config
 from videolift.records.receipts import read_receipt
 
 IMPORTED = {"lift": ("ingest", "depth", "tracks", "hands"), "only frames": ("ingest", "depth")}
@@ -75,9 +75,27 @@ def test_imported_artifacts_are_done_and_what_was_not_there_is_computed(project)
     assert not [stage for stage in plan.targets if plan.open_targets(stage)]
 
 
-def test_an_imported_artifact_that_is_gone_is_not_passed_off_as_anothers_work(project):
+def test_an_imported_artifact_that_is_gone_is_to_be_made_anew_and_the_others_stay(project):
     (project.output / "depth/lift.h5").unlink()
     changes = yaml.safe_load((project.folder / "config.yaml").read_text())
     plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
-    assert "depth      1 to redo (its artifact is missing or changed)" in "\n".join(Forecast.of(plan).lines())
-    assert {block["depth"].backend for block in plan.blocks} == {"imported_y2r"}
+    lines = "\n".join(Forecast.of(plan).lines())
+    assert "depth      1 to redo (its artifact is missing or changed)" in lines
+    assert "ingest     nothing to do" in lines
+
+
+def test_a_changed_setting_makes_no_imported_artifact_stale(project):
+    changes = {"ingest": {"fps": 5}, "depth": {"backend": "moge"}, "tracks": {"points": 10}, "hands": {"backend": "wilor"}}
+    plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
+    assert Forecast.of(plan).stages["ingest"] == Forecast.of(plan).stages["depth"] == StageForecast()
+    assert Forecast.of(plan).stages["tracks"].todo == 1
+
+
+def test_what_an_earlier_import_wrote_stays_done(project):
+    table = project.output / "imported.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},imported", *(f"{row},ingest depth tracks hands" for row in rows)]) + "\n")
+    changes = yaml.safe_load((project.folder / "config.yaml").read_text())
+    plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
+    assert not any(entry.video.metadata for entry in plan.entries)
+    assert "ingest     nothing to do" in "\n".join(Forecast.of(plan).lines())

@@ -8,7 +8,7 @@ from harness import Project, make_project
 
 from stages.engine.plan import make_plan
 from stages.engine.plan_report import Forecast
-from videolift.config import load_config
+from stages.settings import load_config
 from videolift.records.receipts import read_receipt
 
 FOLDERS = ("frames", "depth", "tracks_3d", "hand_poses")

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
-from videolift.config import STAGES
 from videolift.errors import ConfigError
 from videolift.pool import pools_at_work, summary_lines
 from videolift.records import maintenance as housekeeping
 from videolift.records.maintenance import Deletion
 from videolift.records.runs import latest_run
 from videolift.records.status import collect, write_quarantine
+from videolift.stage_table import STAGES
 
 Videos = Annotated[list[str] | None, typer.Argument(help="Ids of videos.", show_default=False)]
 StageOption = Annotated[str | None, typer.Option("--stage", help=f"One of {', '.join(STAGES)}.")]
@@ -88,7 +88,7 @@ def clean(stage: StageOption = None, output: Output = None, yes: Yes = False) ->
 
 def _checked(stage: str) -> str:
     if stage not in STAGES:
-        raise ConfigError(f"{stage!r} is no stage: use one of {', '.join(STAGES)}")
+        raise ConfigError(f"{stage!r} is not a stage: use one of {', '.join(STAGES)}")
     return stage
 
 

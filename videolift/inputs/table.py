@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from videolift.config import IMPORTABLE
 from videolift.errors import ConfigError
 from videolift.inputs.video import Video, video_id
 from videolift.paths import ID
 
-COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split", "imported")
+COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split")
 """Columns with a meaning; any other is kept as metadata."""
+_NO_METADATA = {*COLUMNS, "imported"}
+"""Imports once wrote a column ``imported``; receipts say it now."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -101,7 +102,7 @@ class _Row:
         start, end = self._seconds("start"), self._seconds("end")
         if end is not None and end <= (start or 0.0):
             self._refuse("end", f"must be after start ({start or 0.0:g} s)")
-        known = {*COLUMNS, "version"} if is_sample else set(COLUMNS)
+        known = _NO_METADATA | ({"version"} if is_sample else set())
         return Video(
             id=self._id() or video_id(relative, shared_stem=shared_stem),
             path=Path(os.path.realpath(path or "")),
@@ -115,7 +116,6 @@ class _Row:
             text=cells.get("text") or None,
             subject=cells.get("subject") or None,
             split=cells.get("split") or None,
-            imported=self._stages("imported"),
             metadata={name: cell for name, cell in cells.items() if name not in known and cell},
             version=cells.get("version", "") if is_sample else "",
             missing=found is None,
@@ -164,12 +164,6 @@ class _Row:
         if path is not None and self._stat(column, path, folder=folder) is None:
             self._refuse(column, f"does not exist (looked at {path})")
         return None if path is None else Path(os.path.realpath(path))
-
-    def _stages(self, column: str) -> tuple[str, ...]:
-        named = tuple(self.cells.get(column, "").split())
-        if not set(named) <= set(IMPORTABLE):
-            self._refuse(column, f"names no stages: {' '.join(IMPORTABLE)}, separated by blanks")
-        return named
 
     def _seconds(self, column: str) -> float | None:
         text = self.cells.get(column)

@@ -36,7 +36,6 @@ class Video:
         text: task description, subject, split: as given in the CSV, or None.
         metadata: every other column of the CSV.
         version: of the sample's renderer; empty for files of the user's.
-        imported: stages whose artifacts another project made (`videolift.y2r.adoption`).
         missing: listed, but there is no such file now (a row whose source is gone, a dangling link).
     """
 
@@ -55,7 +54,6 @@ class Video:
     metadata: dict[str, str] = field(default_factory=dict)
     version: str = ""
     missing: bool = False
-    imported: tuple[str, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """A JSON-able mapping, ``id`` first, without what is not set. Names that are not UTF-8 need ``ensure_ascii``."""
@@ -69,8 +67,9 @@ class Video:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Video:
         """Inverse of `to_row`."""
-        values: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in row.items()}
-        return cls(**values | {"imported": tuple(values.get("imported", ()))})
+        known = {name: row[name] for name in _FIELDS if name in row}
+        values: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in known.items()}
+        return cls(**values)
 
 
 _FIELDS = tuple(spec.name for spec in fields(Video))

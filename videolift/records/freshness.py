@@ -11,34 +11,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from videolift.config import STAGES, UPSTREAM
 from videolift.inputs.catalog import Video
 from videolift.records.receipts import Receipt, fingerprint
+from videolift.stage_table import PARTS, SPECS, STAGES, with_upstream
 from videolift.store import sha256_file, sha256_of
 
 Kind = Literal["done", "todo", "stale", "quarantined", "blocked", "none"]
 ReadReceipt = Callable[[str, str], Receipt | None]
 """``read(stage, video)``."""
-FILE_INPUTS: dict[str, tuple[str, ...]] = {
-    "ingest": ("path", "calib"),
-    "depth": ("depth",),
-    "tracks": ("mask",),
-    "hands": (),
-    "create_h5": ("mask",),
-}
-"""Which of a row's files a stage reads; part of its fingerprint by content."""
 MISSING = "missing"
 NONE = "none"
+_ROW = "row"
 _UNKNOWN = "not hashed yet"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How a video is to be processed: stage name to its backend's identity, None for a stage set to ``none``."""
+    """How a video is to be processed.
+
+    Attributes:
+        identities: stage to its backend's identity, None for a stage set to ``none``.
+        required: parts without which the packaged file is not made.
+        settings: stage to its settings as they are for this video, JSON-able.
+    """
 
     identities: Mapping[str, Mapping[str, Any] | None]
-    required: tuple[str, ...] = ("depth", "tracks")
-    """Parts without which the packaged file is not made."""
+    required: tuple[str, ...] = PARTS
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,14 @@ def judge(
         hash_new: also hash files that no receipt knows, which whoever is about to do the work needs and a plan does not.
     """
     states: dict[str, StageState] = {}
-    for stage in _with_upstream(stages):
+    for stage in with_upstream(*stages):
         identity = variant.identities.get(stage)
         if identity is None:
             states[stage] = StageState("none")
         else:
             receipt = read(stage, video.id)
+            if receipt is not None and receipt.is_imported:
+                identity = receipt.backend
             known = _file_inputs(stage, video, receipt, vanished, hash_new)
             states[stage] = _judge_stage(stage, identity, variant, states, receipt, output, *known)
     return states
@@ -124,17 +125,9 @@ def reopened(states: Mapping[str, StageState]) -> dict[str, StageState]:
     out = dict(states)
     for stage in reversed(STAGES):
         if stage in out and out[stage].kind in ("todo", "stale"):
-            again = {name: out[name] for name in UPSTREAM[stage] if out[name].is_released}
+            again = {name: out[name] for name in SPECS[stage].reads if out[name].is_released}
             out |= {name: replace(state, kind="stale", why="released, and needed again") for name, state in again.items()}
     return out
-
-
-def _with_upstream(stages: tuple[str, ...]) -> list[str]:
-    wanted = set(stages)
-    for stage in reversed(STAGES):
-        if stage in wanted:
-            wanted |= set(UPSTREAM[stage])
-    return [stage for stage in STAGES if stage in wanted]
 
 
 def _judge_stage(
@@ -147,15 +140,15 @@ def _judge_stage(
     inputs: dict[str, str],
     files: dict[str, tuple[int, int]],
 ) -> StageState:
-    pending = ""
-    for name in UPSTREAM[stage]:
+    spec, pending = SPECS[stage], ""
+    for name in spec.reads:
         state = upstream[name]
         if state.kind == "none":
             inputs[name] = NONE
         elif state.kind == "done" and state.receipt and state.receipt.artifact:
             inputs[name] = state.receipt.artifact.sha256
         elif state.kind in ("quarantined", "blocked"):
-            if stage != "create_h5" or name == "ingest" or name in variant.required:
+            if name not in spec.optional or name in variant.required:
                 return StageState("blocked", f"{name} is {state.kind}: {state.why}", inputs=inputs, files=files, receipt=receipt)
             inputs[name] = MISSING
         else:
@@ -182,10 +175,11 @@ def _file_inputs(
 ) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
     inputs: dict[str, str] = {}
     files: dict[str, tuple[int, int]] = {}
+    spec = SPECS[stage]
     if vanished and receipt is not None:
-        names = {*FILE_INPUTS[stage], "start_s", "end_s", "row"}
+        names = {*spec.files, *spec.cells, _ROW}
         return {k: v for k, v in receipt.inputs.items() if k in names}, dict(receipt.files)
-    for name in FILE_INPUTS[stage]:
+    for name in spec.files:
         path = getattr(video, name)
         if path is None:
             continue
@@ -197,10 +191,9 @@ def _file_inputs(
             inputs[name] = content_hash(path)
         else:
             inputs[name] = _UNKNOWN
-    if stage == "create_h5":
-        inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
-    if stage == "ingest":
-        inputs |= {key: repr(getattr(video, key)) for key in ("start_s", "end_s") if getattr(video, key) is not None}
+    if spec.row:
+        inputs[_ROW] = sha256_of([getattr(video, cell) for cell in spec.row])
+    inputs |= {cell: repr(getattr(video, cell)) for cell in spec.cells if getattr(video, cell) is not None}
     return inputs, files
 
 

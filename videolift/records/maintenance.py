@@ -13,12 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from videolift.config import STAGES
 from videolift.errors import ConfigError
-from videolift.paths import ARTIFACT_FOLDERS, Layout
+from videolift.paths import Layout
 from videolift.records.batches import Assignment
 from videolift.records.leases import Lease
 from videolift.records.receipts import ReceiptCache
+from videolift.stage_table import STAGES
 from videolift.store import read_json, write_json
 
 _LEFTOVER = re.compile(r"^\..*\.tmp$|\.damaged$")
@@ -149,19 +149,17 @@ def everything_of(layout: Layout, videos: Sequence[str]) -> Deletion:
 def work_of(layout: Layout, stage: str) -> Deletion:
     """All artifacts, receipts and manifests of one stage."""
     if stage not in STAGES:
-        raise ConfigError(f"{stage!r} is no stage: use one of {', '.join(STAGES)}")
-    folder = layout.output / ARTIFACT_FOLDERS[stage][0]
-    paths = (folder, layout.receipts(stage), layout.manifests(stage))
+        raise ConfigError(f"{stage!r} is not a stage: use one of {', '.join(STAGES)}")
+    paths = (layout.artifacts(stage), layout.receipts(stage), layout.manifests(stage))
     return Deletion(tuple(path for path in paths if path.exists()))
 
 
 def leftovers(layout: Layout) -> Deletion:
     """Temporary and damaged files, and segments of work that was not finished."""
     paths: list[Path] = []
-    for folder, _ in ARTIFACT_FOLDERS.values():
-        home = layout.output / folder
-        if home.is_dir():
-            paths += [path for path in home.iterdir() if _LEFTOVER.search(path.name) or path.name == ".segments"]
+    for folder in map(layout.artifacts, STAGES):
+        if folder.is_dir():
+            paths += [path for path in folder.iterdir() if _LEFTOVER.search(path.name) or path.name == ".segments"]
     return Deletion(tuple(paths))
 
 

@@ -14,15 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from videolift.config import STAGES
 from videolift.errors import CorruptFile
 from videolift.paths import Layout
+from videolift.stage_table import STAGES
 from videolift.store import read_json, sha256_file, sha256_of, write_json
 
 if TYPE_CHECKING:  # it brings all that artifacts need, and a plan needs none of it
     from videolift.artifacts import Published
 
 FORMAT = "videolift.receipt/1"
+IMPORTED = "imported_"
+"""What the name of a receipt's backend begins with where another project made the artifact."""
 State = Literal["done", "quarantined", "released"]
 
 
@@ -86,6 +88,11 @@ class Receipt:
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Path of the video's source; kept for a source that has vanished."""
+
+    @property
+    def is_imported(self) -> bool:
+        """Another project made the artifact: no setting of ours makes it stale, and nobody here could make it again."""
+        return self.state != "quarantined" and str(self.backend.get("name")).startswith(IMPORTED)
 
 
 def fingerprint(stage: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

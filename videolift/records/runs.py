@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videolift.config import Config, parse_config
+from videolift.config import Config
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
@@ -77,9 +77,9 @@ def read_run(folder: Path) -> Run:
     """
     plan, config = read_json(folder / "plan.json"), read_json(folder / "config.json")
     if plan is None or config is None:
-        raise ConfigError(f"{folder} is no run of videolift: start one with snakemake --cores N")
-    variants = tuple(Variant(v["identities"], tuple(v["required"])) for v in plan["variants"])
-    return Run(folder, parse_config(config), variants, plan)
+        raise ConfigError(f"{folder} is not a run of videolift: start one with snakemake --cores N")
+    variants = tuple(Variant(v["identities"], tuple(v["required"]), v.get("settings", {})) for v in plan["variants"])
+    return Run(folder, Config.of_run(config), variants, plan)
 
 
 def latest_run(output: Path) -> Run:

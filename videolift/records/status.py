@@ -14,12 +14,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from videolift.config import STAGES, UPSTREAM
 from videolift.errors import ExitCode
 from videolift.paths import Layout
 from videolift.records.freshness import StageState, judge
 from videolift.records.receipts import Receipt, ReceiptCache
 from videolift.records.runs import Run
+from videolift.stage_table import PACKAGING, judged
 from videolift.store import write_text
 
 _LISTED = 20
@@ -35,6 +35,11 @@ class Loss:
     code: str
     text: str
     remedy: str
+
+    def line(self) -> str:
+        """For people; a video taken out by decision was lost in no stage and needs no remedy."""
+        stage = f"{self.stage}: " if self.stage else ""
+        return f"{stage}{self.text}. {self.remedy}" if self.remedy else stage + self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Status:
     """All videos of a run, up to one stage."""
 
     videos: tuple[VideoStatus, ...]
-    target: str = "create_h5"
+    target: str = PACKAGING
     max_quarantined: int = 0
 
     @property
@@ -99,7 +104,7 @@ class Status:
     def table(self) -> list[str]:
         """For people: videos per stage and state, with the work already done and an estimate of what is left."""
         out = [f"{'stage':<10} {'done':>7} {'stale':>7} {'quarantined':>12} {'blocked':>8} {'pending':>8}   work done      left"]
-        for stage in reach(self.target):
+        for stage in judged(self.target):
             kinds = Counter(video.stages.get(stage, "done") for video in self.videos if video.overall != "excluded")
             past = [video.seconds[stage] for video in self.videos if video.seconds.get(stage)]
             left = (kinds["todo"] + kinds["stale"]) * median(past) if past else None
@@ -122,9 +127,7 @@ class Status:
         out: list[str] = []
         for video in self.videos:
             if video.loss is not None:
-                out.append(
-                    f"  {video.overall:<11} {video.video}: {video.loss.stage}: {video.loss.text}. {video.loss.remedy}".rstrip()
-                )
+                out.append(f"  {video.overall:<11} {video.video}: {video.loss.line()}")
             out += [f"  without     {video.video}: {part.stage}: {part.text}" for part in video.parts]
         return [*out, *self._pending_lines(), self.headline()]
 
@@ -138,12 +141,14 @@ class Status:
         return out + ([f"  pending     and {len(pending) - _LISTED} more"] if len(pending) > _LISTED else [])
 
 
-def collect(run: Run, target: str = "create_h5") -> Status:
+def collect(run: Run, target: str = PACKAGING) -> Status:
     """Judges every video of a run by its receipts; trusts no manifest."""
     read = ReceiptCache(run.layout)
     videos = []
     for entry in run.entries():
-        states = judge(entry.video, run.variants[entry.variant], read, run.layout.output, stages=(target,), vanished=entry.vanished)
+        states = judge(
+            entry.video, run.variants[entry.variant], read, run.layout.output, stages=judged(target), vanished=entry.vanished
+        )
         videos.append(assess(entry.video.id, states, target, vanished=entry.vanished))
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined)
@@ -171,15 +176,6 @@ def assess(video: str, states: Mapping[str, StageState], target: str, *, vanishe
 def excluded(video: str, reason: str) -> VideoStatus:
     """A video taken out by decision."""
     return VideoStatus(video, "excluded", loss=Loss("", "excluded", reason, ""))
-
-
-def reach(target: str) -> tuple[str, ...]:
-    """``target`` and every stage it needs, in order."""
-    wanted = {target}
-    for stage in reversed(STAGES):
-        if stage in wanted:
-            wanted |= set(UPSTREAM[stage])
-    return tuple(stage for stage in STAGES if stage in wanted)
 
 
 def write_quarantine(layout: Layout, videos: Iterable[VideoStatus]) -> Path:

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
-from videolift.config import STAGES, Config
 from videolift.dataset.index import Index, read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
@@ -25,6 +24,7 @@ from videolift.report.distributions import distributions
 from videolift.report.preview import write_preview
 from videolift.report.rows import Rows, video_rows
 from videolift.report.timeline import read_timeline
+from videolift.stage_table import STAGES
 from videolift.store import read_json, write_text
 
 MAX_POSTERS = 200
@@ -77,7 +77,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "left_out": index.content["left_out"] if index else {},
         "licences": index.content.get("licences", []) if index else [],
         "identities": _identities(run),
-        "settings": changed_settings(run.config),
+        "settings": run.plan.get("changed", {}),
     }
 
 
@@ -88,25 +88,6 @@ def render(content: Mapping[str, object]) -> str:
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     # "<" ends a script element wherever it stands, also inside a JSON string
     return page.replace("/*style*/", style).replace("/*script*/", script).replace("/*data*/", data.replace("<", "\\u003c"))
-
-
-def changed_settings(config: Config) -> dict[str, object]:
-    """Settings that differ from their defaults, ``stage.name`` to value."""
-
-    def walk(prefix: str, given: Mapping[str, object], default: Mapping[str, object]) -> dict[str, object]:
-        out: dict[str, object] = {}
-        for name, value in given.items():
-            standard = default.get(name)
-            if isinstance(value, Mapping) and isinstance(standard, Mapping) and standard:
-                out |= walk(f"{prefix}{name}.", value, standard)
-            elif value != standard:
-                out[prefix + name] = value
-        return out
-
-    given = config.model_dump(mode="json")
-    for local in ("videos", "output", "models_dir", "envs_dir"):  # paths of this machine say nothing about the data
-        given.pop(local, None)
-    return walk("", given, Config(videos="sample").model_dump(mode="json"))
 
 
 def _index(layout: Layout) -> Index | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from videolift.config import STAGES
 from videolift.dataset.index import IndexEntry
 from videolift.dataset.quality import SCORES
 from videolift.paths import Layout
 from videolift.records.receipts import Receipt, ReceiptCache
 from videolift.records.status import Loss, VideoStatus
 from videolift.report.attention import beyond_limit
+from videolift.stage_table import STAGES
 
 _STATE_ORDER = ("quarantined", "pending", "done", "excluded")
 _COPIED = ("tier", "scale", "pose", "intrinsics", "frames", "fps", "windows", "points", "bytes", "text", "subject")

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from videolift.config import STAGES
 from videolift.pool.events import read_events
+from videolift.stage_table import STAGES
 
 STEPS = 200
 """Points of each curve."""

@@ -1,7 +1,7 @@
-"""What makes a run take imported artifacts as done: a receipt for each, a table whose rows say so, settings that fit them.
+"""What makes a run take imported artifacts as done: a receipt for each, a table of the videos, settings that fit them.
 
-The receipts name the backend `videolift.config.IMPORTED`, which no preset chooses and which computes nothing: what was imported
-never passes as another backend's work, and no setting of another backend makes it stale. An imported video's source is its clip.
+The receipts name a backend that begins with `videolift.records.receipts.IMPORTED`: what was imported never passes as another
+backend's work, and no setting of another backend makes it stale. An imported video's source is its clip.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 import yaml
 
 from videolift.artifacts import Published
-from videolift.config import IMPORTED, UPSTREAM
 from videolift.paths import Layout
-from videolift.records.receipts import Receipt, fingerprint, record, write_receipt
+from videolift.records.receipts import IMPORTED, Receipt, fingerprint, record, write_receipt
+from videolift.stage_table import SPECS
 from videolift.store import write_text
 
-IDENTITY: dict[str, Any] = {"name": IMPORTED, "version": 1}
+STAGES_IMPORTED = ("ingest", "depth", "tracks", "hands")
+IDENTITY: dict[str, Any] = {"name": f"{IMPORTED}y2r", "version": 1}
 TABLE, SETTINGS = "imported.csv", "imported.yaml"
 
 
@@ -50,7 +51,7 @@ def write_receipts(layout: Layout, done: ImportedVideo) -> None:
     """Publishes the receipts of one video."""
     clip = done.artifacts["ingest"]
     for stage, published in done.artifacts.items():
-        inputs: dict[str, str] = {name: done.artifacts[name].sha256 for name in UPSTREAM[stage]} or {"path": clip.sha256}
+        inputs: dict[str, str] = {name: done.artifacts[name].sha256 for name in SPECS[stage].reads} or {"path": clip.sha256}
         receipt = Receipt(
             video=done.video,
             stage=stage,
@@ -75,10 +76,10 @@ def write_run(output: Path, videos: Sequence[ImportedVideo]) -> Path:
     """
     layout, text = Layout(output), io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["video", "path", "text", "imported"])
+    rows.writerow(["video", "path", "text"])
     for done in videos:
         path = layout.artifact("ingest", done.video).relative_to(output).as_posix()
-        rows.writerow([done.video, path, done.text, " ".join(done.artifacts)])
+        rows.writerow([done.video, path, done.text])
     write_text(output / TABLE, text.getvalue())
     counted = Counter(_key(done) for done in videos)
     usual = max(videos, key=lambda done: counted[_key(done)])

@@ -24,14 +24,13 @@ from videolift.artifacts.clip import Clip
 from videolift.artifacts.depth import Depth
 from videolift.artifacts.hands import Hands
 from videolift.artifacts.tracks import Tracks
-from videolift.config import IMPORTABLE
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.publish import PackagedVideo, publish_dataset
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.video import video_id
 from videolift.paths import Layout
-from videolift.y2r.adoption import ImportedVideo, write_receipts, write_run
+from videolift.y2r.adoption import STAGES_IMPORTED, ImportedVideo, write_receipts, write_run
 from videolift.y2r.packaged import unpack
 from videolift.y2r.repairs import Imported, repair_hands, repair_window
 
@@ -123,7 +122,7 @@ def import_y2r(
     for done, name in enumerate(videos, 1):
         take = _import_video if name in folders else _import_packaged
         taken = _Taken(layout, video_id(f"{name}.mp4"), packaging or Packaging())
-        for stage in IMPORTABLE:
+        for stage in STAGES_IMPORTED:
             layout.receipt(stage, taken.video).unlink(missing_ok=True)
             taken.path(stage).unlink(missing_ok=True)
         try:

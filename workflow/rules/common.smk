@@ -1,12 +1,13 @@
 # What every rule shares: the plan, the paths of manifests, the commands. Decisions are made in stages/engine/plan.py, not here.
 import sys
+from shlex import quote
 
 sys.path.insert(0, workflow.basedir)
 
 from stages.engine.session import Session
+from videolift.stage_table import PACKAGING, ends
 
 session = Session.start(config, workflow)
-PYTHON = f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages"
 
 
 report: "../report/workflow.rst"
@@ -28,17 +29,13 @@ def upstream(stage):
     return lambda wildcards: session.upstream(stage, wildcards.batch)
 
 
-def stage_command(stage):
-    """What runs one stage over one batch; the same command can be pasted into a terminal."""
-    return (
-        f"{PYTHON} {stage} --run {session.quoted_run} --batch {{wildcards.batch}} --token {{wildcards.token}}"
-        " --generation {wildcards.generation} --manifest {output:q} --cores {threads} --log {log:q}"
-    )
-
-
-def verdict(stage):
-    """What ends a target: prints what became of every video and fails when too many were lost."""
-    return f"{PYTHON} verdict --run {session.quoted_run} --stage {stage}"
+# Runs one stage over one batch; the same command can be pasted into a terminal.
+STAGE_COMMAND = f"{session.python('stages')} {{params.stage}} --run {quote(str(session.run))}" + (
+    " --batch {wildcards.batch} --token {wildcards.token} --generation {wildcards.generation}"
+    " --manifest {output:q} --cores {threads} --log {log:q}"
+)
+# Ends a target: prints what became of every video and fails when too many were lost.
+VERDICT = f"{session.python('stages')} verdict --run {quote(str(session.run))} --stage {{params.stage}}"
 
 
 onstart:

@@ -11,5 +11,5 @@ rule environment:
     retries: 0
     localrule: True
     shell:
-        f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.models.environments {{wildcards.name}}"
-        f" --envs-dir {session.quoted_envs_dir} > {{log:q}} 2>&1"
+        session.python("stages.models.environments", "--envs-dir", session.envs_dir)
+        + " {wildcards.name} > {log:q} 2>&1"

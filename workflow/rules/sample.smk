@@ -9,4 +9,5 @@ rule sample:
     localrule: True
     threads: session.cores
     shell:
-        f"PYTHONPATH={session.quoted_root} {session.quoted_python} -m stages.sample {session.quoted_output}/sample 2>&1 | tee {{log:q}}"
+        session.python("stages.sample", session.layout.output / "sample")
+        + " 2>&1 | tee {log:q}"

@@ -1,7 +1,7 @@
 rule statistics:
     """Normalization statistics, card and index over all packaged videos."""
     input:
-        lambda wildcards: session.targets("create_h5"),
+        lambda wildcards: session.targets(PACKAGING),
     output:
         report(
             manifest("statistics"),
@@ -11,5 +11,7 @@ rule statistics:
     log:
         f"{session.layout.output}/logs/statistics/{{batch}}-{{token}}-{{generation}}.log",
     localrule: True
+    params:
+        stage="statistics",
     shell:
-        stage_command("statistics")
+        STAGE_COMMAND

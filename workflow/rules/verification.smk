@@ -12,5 +12,7 @@ rule verification:
         f"{session.layout.output}/logs/verification/{{batch}}-{{token}}-{{generation}}.log",
     retries: 0
     localrule: True
+    params:
+        stage="verification",
     shell:
-        stage_command("verification")
+        STAGE_COMMAND

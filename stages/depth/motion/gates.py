@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.depth.motion.features import FeatureTracks
-from videolift.config import SfmSettings
+from stages.depth.sfm_settings import SfmSettings
 from videolift.geometry import Float, focal_of_field_of_view, pinhole, unproject
 
 GAP = 20

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks
 from stages.depth.motion.gates import Motion, fit_rotation, measure_motion
-from videolift.config import SfmSettings
+from stages.depth.sfm_settings import SfmSettings
 from videolift.geometry import Float
 
 _MIN_SHARED, _MIN_SURVIVORS = 60, 0.5

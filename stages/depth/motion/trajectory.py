@@ -21,8 +21,8 @@ from stages.depth.motion.gates import Motion, refusal
 from stages.depth.motion.keyframes import CHUNK_OVERLAP, choose_keyframes, split_into_chunks
 from stages.depth.motion.mapping import MAPPERS, Mapper, Reconstruction, reconstruct
 from stages.depth.motion.resection import place_frames
+from stages.depth.sfm_settings import SfmSettings
 from videolift.artifacts.depth import Intrinsics
-from videolift.config import SfmSettings
 from videolift.geometry import Float, transform
 
 _CANDIDATES = 3

@@ -10,8 +10,8 @@ from stages.backend import Inputs
 from stages.create_h5.hdf5 import BACKEND
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
+from tests.blocks import blocks_of
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.config import Config
 from videolift.inputs.catalog import Video
 
 
@@ -42,7 +42,7 @@ def inputs(truth_folder):
 @pytest.fixture
 def package_clip(tmp_path, inputs):
     def run(name="clip", progress=lambda done, total: None, settings=None, **changes):
-        block = Config().for_video("clip")["create_h5"]
+        block = blocks_of("clip")["create_h5"]
         block = block.model_copy(update={"window_length": 5, "stride": 2, "size": 64, **(settings or {})})
         backend = BACKEND(block, root=Path())
         out = backend.writer(tmp_path / f"{name}.hdf5")

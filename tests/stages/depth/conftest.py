@@ -10,8 +10,8 @@ import pytest
 
 from stages.backend import Inputs
 from stages.sample import render
+from stages.settings import stage_block
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter
-from videolift.config import DepthSettings
 from videolift.inputs.catalog import Video
 from videolift.inputs.framing import Framing
 
@@ -50,7 +50,7 @@ def run(tmp_path):
 
     def process(backend, clip, *, depth=None, source=Path("video.mp4"), segments=None, progress=None, **settings):
         writer = DepthWriter(tmp_path / f"depth-{len(opened)}.h5", segments=segments)
-        worker = backend(DepthSettings(seed=0, **settings), root=Path())
+        worker = backend(stage_block("depth", seed=0, **settings), root=Path())
         inputs = Inputs(Video("clip", source, depth=depth), clip=clip)
         try:
             quality = worker.process(inputs, writer, shrink=1.0, progress=progress or (lambda done, total: None))

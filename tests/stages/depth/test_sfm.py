@@ -13,10 +13,10 @@ from stages.depth.motion.gates import Motion
 from stages.depth.motion.grey import GreyFrames
 from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.sfm import SfmDepth
+from stages.depth.sfm_settings import SfmSettings
 from stages.sample import render
 from tests.stages.depth.motion.test_features import texture
 from tests.stages.depth.truth import moving_now
-from videolift.config import SfmSettings
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
 from videolift.geometry import invert_pose, pinhole
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.engine.plan import make_plan
-from videolift.config import STAGES, parse_config
+from stages.settings import parse_config
+from videolift.stage_table import STAGES
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from stages.engine.measured import Measured
 from stages.engine.price import StageCost, price, stage_cost
-from videolift.config import STAGES
+from videolift.stage_table import STAGES
 
 HOUR = 3600.0
 CPU_STAGES = {stage: StageCost(False, 10.0, 1.0, 0.0, 1e6) for stage in STAGES}

@@ -17,8 +17,9 @@ from stages.hands.mediapipe import BACKEND, detections_of, measure_hands, region
 from stages.models.environments import build
 from stages.registry import ROOT
 from stages.sample.artifacts import write_truth_artifacts
+from stages.settings import stage_block
+from tests.blocks import blocks_of
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands
-from videolift.config import Config, HandsSettings
 from videolift.errors import BackendUnavailable, CorruptFile
 from videolift.geometry import is_rotation, rotation_angle
 from videolift.inputs.catalog import Video
@@ -69,7 +70,7 @@ def files(tmp_path_factory, small_truth):
 @pytest.fixture
 def run(tmp_path, files, monkeypatch):
     def process(model, *, name="hands", segments=None, progress=lambda done, total: None, settings=None, folder=files, **inputs):
-        backend = BACKEND(HandsSettings(backend="mediapipe", **(settings or {})), root=ROOT)
+        backend = BACKEND(stage_block("hands", backend="mediapipe", **(settings or {})), root=ROOT)
         backend._process = model
         writer = backend.writer(tmp_path / f"{name}.h5", segments=segments)
         with Clip(folder / "frames/clip.h5") as clip, Depth(folder / "depth/clip.h5") as depth:
@@ -260,7 +261,7 @@ def test_the_whole_image_is_believed_before_a_tile():
 
 def test_settings_that_change_no_result_are_not_part_of_the_identity():
     def identity(**changes):
-        return BACKEND(HandsSettings(backend="mediapipe", **changes), root=ROOT).identity()
+        return BACKEND(stage_block("hands", backend="mediapipe", **changes), root=ROOT).identity()
 
     assert identity() == identity(segment_s=5.0, seed=3, mediapipe={"python": "/usr/bin/python3"})
     for change in ({"max_gap": 2}, {"max_speed_m_s": 1.0}, {"mediapipe": {"tiles": False}}, {"mediapipe": {"fingers_away": False}}):
@@ -269,7 +270,7 @@ def test_settings_that_change_no_result_are_not_part_of_the_identity():
 
 
 def test_an_environment_that_is_not_built_is_named_with_the_command(tmp_path):
-    block = Config(envs_dir=str(tmp_path)).for_video("v")["hands"]
+    block = blocks_of(envs_dir=str(tmp_path))["hands"]
     with pytest.raises(BackendUnavailable, match="python -m stages.models.environments mediapipe"):
         BACKEND(block, root=ROOT).load(CPU)
 
@@ -304,7 +305,7 @@ def detector():
         build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
     except BackendUnavailable as error:
         pytest.skip(f"MediaPipe's environment cannot be built here: {error}")
-    backend = BACKEND(Config().for_video("v")["hands"], root=ROOT)
+    backend = BACKEND(blocks_of()["hands"], root=ROOT)
     backend.load(CPU)
     yield backend._process
     backend.close()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stages.backend import Inputs, Quality
+from stages.ingest import IngestSettings
 from stages.ingest.pyav import BACKEND
 from videolift.artifacts import Clip, ClipWriter
-from videolift.config import IngestSettings
 from videolift.inputs.video import Video
 from videolift.pool import Device
 

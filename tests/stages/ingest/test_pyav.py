@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from stages.ingest import IngestSettings
 from stages.ingest.pyav import BACKEND
 from tests.stages.ingest.conftest import run_ingest
 from tests.videos import frame_number, moving_pattern, numbered_frames, write_video
 from videolift.artifacts import Clip
-from videolift.config import IngestSettings
 from videolift.errors import Transient
 from videolift.inputs.framing import Framing
 

@@ -13,9 +13,11 @@ from stages.models.doctor import check_machine, doctor_command
 from stages.models.preflight import missing
 from stages.models.trial import figures_of
 from stages.registry import ROOT
-from videolift.config import STAGES, parse_config
+from stages.settings import parse_config
+from tests.blocks import blocks_of
 from videolift.errors import BackendUnavailable, ExitCode
 from videolift.pool import Device
+from videolift.stage_table import STAGES
 
 STANDINS = Path(__file__).parents[1] / "standins"
 NO_CARD = "no NVIDIA driver answers. Check with: nvidia-smi; without a card use: preset: cpu"
@@ -37,7 +39,7 @@ def empty(tmp_path):
 
 
 def blocks(settings):
-    return list(parse_config(settings).for_video("v").items())
+    return list(blocks_of(**settings).items())
 
 
 def test_preset_gpu_on_a_bare_machine_names_everything_that_is_missing(no_card, empty):
@@ -92,7 +94,7 @@ def test_the_place_of_a_weight_is_no_part_of_an_identity_but_its_bytes_are(stage
     def of(file, content):
         (tmp_path / file).write_bytes(content)
         own = {"backend": backend, backend: {name: str(tmp_path / file), "python": "/usr/bin/other", "checkout": str(tmp_path)}}
-        return identity(stage, parse_config({stage: own, **empty}).for_video("v")[stage])
+        return identity(stage, blocks_of(**{stage: own, **empty})[stage])
 
     assert of("a", b"same") == of("b", b"same")
     assert of("a", b"same") != of("c", b"other")
@@ -183,7 +185,7 @@ def test_vipe_reads_homes_of_the_users_and_the_same_bytes_there_are_the_same_wei
     from stages.models.weights import WeightStore
 
     def backend(**own):
-        return VipeDepth(parse_config({"depth": {"vipe": own}, **empty}).for_video("v")["depth"], root=ROOT)
+        return VipeDepth(blocks_of(**{"depth": {"vipe": own}, **empty})["depth"], root=ROOT)
 
     installed, known = backend(), WeightStore(ROOT, empty["models_dir"])
     homes = {"torch_home": str(tmp_path / "torch"), "hf_home": str(tmp_path / "hf")}

@@ -11,6 +11,8 @@ from unittest.mock import create_autospec
 import pytest
 import yaml
 
+from stages.depth.moge import MogeSettings
+from stages.hands.wilor import WilorSettings
 from stages.models import downloads, transfer
 from stages.models import install as models
 from stages.models import weights as weights_module
@@ -19,7 +21,7 @@ from stages.models.environments import ENVS, build
 from stages.models.install import install, parts
 from stages.models.weights import Checkout, WeightStore, read_models
 from stages.registry import ROOT
-from videolift.config import Config
+from stages.tracks.tapip3d import Tapip3dSettings
 from videolift.errors import BackendUnavailable, ConfigError
 
 BODY = bytes(range(256)) * 400
@@ -69,9 +71,8 @@ def person(tmp_path, monkeypatch):
 
 
 def test_the_shipped_manifest_names_every_default_of_the_configuration():
-    config, known = Config(), WeightStore(ROOT, "w")
-    names = [config.depth.moge.weights, config.tracks.tapip3d.weights, config.hands.wilor.weights]
-    names += [config.hands.wilor.detector, config.hands.wilor.mano]
+    known, wilor = WeightStore(ROOT, "w"), WilorSettings()
+    names = [MogeSettings().weights, Tapip3dSettings().weights, wilor.weights, wilor.detector, wilor.mano]
     assert all(known.weight(name) is not None for name in names)
 
 

@@ -10,7 +10,7 @@ from stages.models import doctor
 from stages.models import install as models
 from stages.models.environments import ENVS
 from stages.models.weights import read_models
-from videolift.config import Config, known_keys
+from stages.settings import config_model, known_keys
 
 PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -43,5 +43,5 @@ def test_the_page_names_every_model_and_its_strictest_licence():
 
 @pytest.mark.parametrize("setting", re.findall(r"`((?:vipe|depth|tracks|create_h5)\.[a-z_.0-9]+)", PAGE))
 def test_every_setting_of_the_page_is_one(setting):
-    known = list(known_keys(Config))
+    known = list(known_keys(config_model()))
     assert any(key == setting or key.endswith("." + setting) for key in known), setting

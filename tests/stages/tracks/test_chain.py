@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from stages.optical_flow import sample_bilinear
-from stages.tracks.chain import DenseFlow, lift_nearest
-from videolift.config import FlowSettings
+from stages.tracks.chain import DenseFlow, FlowSettings, lift_nearest
 from videolift.geometry import project
 
 SIZE = (160, 120)

@@ -7,12 +7,12 @@ import pytest
 
 from stages.backend import Inputs
 from stages.sample.artifacts import write_truth_artifacts
-from stages.tracks.chain import DenseFlow, FlowPair
+from stages.settings import stage_block
+from stages.tracks.chain import DenseFlow, FlowPair, FlowSettings
 from stages.tracks.flow import BACKEND, track_windows
 from stages.tracks.queries import Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts import Clip, Depth, DepthWriter, Tracks
-from videolift.config import FlowSettings, TracksSettings
 from videolift.errors import BadInput, CorruptFile
 from videolift.inputs.catalog import Video
 
@@ -24,7 +24,7 @@ def quiet(done, total):
 
 
 def settings(**changes):
-    return TracksSettings(**({"backend": "flow", "seed": 0, "points": 300} | changes))
+    return stage_block("tracks", **({"backend": "flow", "seed": 0, "points": 300} | changes))
 
 
 def windows_of(truth, starts, *, points=3000, E=None, depth=None):

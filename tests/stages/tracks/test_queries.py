@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.tracks import TracksSettings
 from stages.tracks.queries import at_random, eroded, generator, grid_pixels, in_mask, window_queries
-from videolift.config import TracksSettings
 from videolift.errors import BadInput
 
 SIZE = (64, 48)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videolift.config import parse_config
+from videolift.config import Config
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import list_videos, select, video_id
 from videolift.inputs.video import Video
@@ -16,7 +16,7 @@ from videolift.paths import ID
 
 
 def listed(folder: Path, **settings) -> list[Video]:
-    return list_videos(parse_config({"videos": str(folder), **settings}), root=folder.parent)
+    return list_videos(Config(videos=str(folder), **settings), root=folder.parent)
 
 
 def ids(folder: Path, *names: str) -> dict[str, str]:
@@ -163,7 +163,7 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
 
 def test_sample_is_listed_before_it_is_rendered_and_alike_afterwards(tmp_path):
     row = Video("orbit", tmp_path / "output/sample/orbit.mp4", version="3")
-    config = parse_config({"videos": "sample"})
+    config = Config(videos="sample")
     assert list_videos(config, root=tmp_path, sample_rows=[row]) == [row]
     with pytest.raises(ConfigError, match="not rendered yet"):
         list_videos(config, root=tmp_path)
@@ -215,7 +215,6 @@ def test_a_row_survives_json_with_everything_set(tmp_path):
         {"x": "y"},
         "1",
         True,
-        ("ingest", "depth"),
     )
     assert Video.from_row(full.to_row()) == full
     assert list(full.to_row())[0] == "id"

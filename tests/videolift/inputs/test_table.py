@@ -106,7 +106,6 @@ def test_two_parts_of_one_video_are_told_apart_by_the_column_video(folder):
         ("path,mask\na.mp4,/dev/null\n", "line 2, column mask: '/dev/null' is not a regular file"),
         ("path,start\na.mp4,soon\n", "line 2, column start: 'soon' is no number of seconds"),
         ("path,start\na.mp4,-1\n", "line 2, column start: '-1' must be 0 or more"),
-        ("path,imported\na.mp4,depth hans\n", "column imported: 'depth hans' names no stages: ingest depth tracks hands"),
         ("path,end\na.mp4,nan\n", "line 2, column end: 'nan' must be 0 or more"),
         ("path,start,end\na.mp4,3,2\n", r"line 2, column end: '2' must be after start \(3 s\)"),
         ("path\na.mp4\x00\n", "line 2"),

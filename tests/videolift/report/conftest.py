@@ -8,6 +8,7 @@ from stages.backend import Inputs
 from stages.create_h5.hdf5 import BACKEND
 from stages.sample import Truth, render
 from stages.sample.artifacts import write_truth_artifacts
+from tests.blocks import blocks_of
 from videolift.artifacts import Clip, Depth, Hands, Published, Tracks
 from videolift.config import Config
 from videolift.dataset import PackagedVideo, publish_dataset
@@ -38,7 +39,7 @@ def finish(output, video, stage, **about):
 
 def package_pick(output):
     """Packages the artifacts of ``pick``."""
-    block = Config().for_video("pick")["create_h5"].model_copy(update={"window_length": 8, "size": 96})
+    block = blocks_of("pick")["create_h5"].model_copy(update={"window_length": 8, "size": 96})
     backend, layout = BACKEND(block, root=output), Layout(output)
     kinds = {"clip": ("ingest", Clip), "depth": ("depth", Depth), "tracks": ("tracks", Tracks), "hands": ("hands", Hands)}
     parts = {name: kind(layout.artifact(stage, "pick")) for name, (stage, kind) in kinds.items()}

@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from videolift.config import Config
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report
-from videolift.report.page import changed_settings, render, report_content
+from videolift.report.page import render, report_content
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +159,3 @@ def test_a_run_without_a_dataset_has_a_report_too(run_output, tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         write_report(tmp_path)
-
-
-def test_settings_are_shown_where_they_differ_and_never_with_paths_of_this_machine():
-    config = Config(videos="/home/someone/videos", output="/home/someone/out", tracks={"window_length": 12})
-    assert changed_settings(config) == {"tracks.window_length": 12}

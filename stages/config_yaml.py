@@ -1,4 +1,4 @@
-"""config.yaml as text: every setting of `videolift.config.Config` with its default and the reason beside it.
+"""config.yaml as text: every setting of `stages.settings.config_model` with its default and the reason beside it.
 
 Turns the typed tree into the file that people read and edit. Reads no file; a test keeps the committed one equal to this text.
 """
@@ -14,7 +14,10 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from videolift.config import PRESETS, STAGES, Config, StageBlock
+from stages.models.model_process import ModelSettings
+from stages.settings import config_model, preset_backends
+from videolift.config import Config, StageBlock
+from videolift.stage_table import STAGES
 
 _HEAD = """\
 # Every setting with its default. Change it here, for one run on the command line
@@ -33,7 +36,9 @@ def render_config() -> str:
     own = {name: field for name, field in Config.model_fields.items() if _block(field) is None and name != "overrides"}
     for name, field in own.items():
         lines += _setting(name, field, "", said)
-    for name, field in Config.model_fields.items():
+    blocks = {stage: config_model().model_fields[stage] for stage in STAGES}
+    blocks |= {name: field for name, field in Config.model_fields.items() if _block(field) is not None}
+    for name, field in blocks.items():
         block = _block(field)
         if block is not None:
             said &= {shared.description or "" for shared in StageBlock.model_fields.values()}  # these once, the rest per stage
@@ -51,13 +56,14 @@ _EXAMPLE = (
 
 
 def _settings(model: type[BaseModel], indent: str, said: set[str], stage: str | None = None) -> Iterator[str]:
-    for name, field in model.model_fields.items():
+    for name in sorted(model.model_fields, key=lambda name: name in ModelSettings.model_fields):
+        field = model.model_fields[name]
         block = _block(field)
         if block is not None:
             yield from ("", *_wrapped(_purpose(block), indent), f"{indent}{name}:")
             yield from _settings(block, indent + "  ", said)
         elif name == "backend" and stage is not None:
-            takes = {preset: backends[stage] for preset, backends in PRESETS.items()}
+            takes = {preset: preset_backends(preset)[stage] for preset in _choices(Config.model_fields["preset"].annotation)}
             same = len(set(takes.values())) == 1
             chosen = takes["cpu"] if same else ", ".join(f"{backend} ({preset})" for preset, backend in takes.items())
             yield from _line(f"{indent}backend: preset", f"by name; `preset` takes {chosen}", indent)

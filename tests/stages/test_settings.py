@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from videolift.config import PRESETS, STAGES, Config, deep_merge, known_keys, load_config, parse_config
-from videolift.config_yaml import render_config
+from stages.config_yaml import render_config
+from stages.settings import changed_settings, config_model, deep_merge, known_keys, load_config, parse_config, preset_backends
+from tests.blocks import blocks_of
 from videolift.errors import ConfigError, ExitCode
+from videolift.stage_table import STAGES
 
 FACE = Path(__file__).parents[2] / "config.yaml"
 
 
-def described(model=Config, prefix=""):
+def described(model=None, prefix=""):
+    model = model or config_model()
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and hasattr(kind, "model_fields"):
@@ -22,11 +25,11 @@ def described(model=Config, prefix=""):
 
 
 def test_config_yaml_is_the_trees_face():
-    assert FACE.read_text() == render_config(), "run: python -m videolift.config_yaml > config.yaml"
+    assert FACE.read_text() == render_config(), "run: python -m stages.config_yaml > config.yaml"
 
 
 def test_config_yaml_says_the_defaults():
-    assert load_config(FACE) == Config()
+    assert load_config(FACE) == parse_config({})
 
 
 def test_config_yaml_names_every_setting_and_explains_it():
@@ -91,7 +94,7 @@ def test_a_config_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path):
 
 def test_an_empty_config_file_is_all_defaults(tmp_path):
     (tmp_path / "config.yaml").touch()
-    assert load_config(tmp_path / "config.yaml") == Config()
+    assert load_config(tmp_path / "config.yaml") == parse_config({})
 
 
 def test_the_command_line_changes_one_leaf_and_leaves_its_siblings(tmp_path):
@@ -110,20 +113,20 @@ def test_deep_merge_replaces_lists_and_leaves_its_arguments_alone():
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_the_preset_switches_all_backends_at_once(preset):
-    blocks = parse_config({"preset": preset}).for_video("a")
-    assert {stage: block.backend for stage, block in blocks.items()} == PRESETS[preset]
+    blocks = blocks_of(preset=preset)
+    assert {stage: block.backend for stage, block in blocks.items()} == preset_backends(preset)
     assert set(blocks) == set(STAGES)
 
 
 def test_a_backend_by_name_beats_the_preset():
-    assert parse_config({"preset": "gpu", "depth": {"backend": "sfm"}}).for_video("a")["depth"].backend == "sfm"
+    assert blocks_of(preset="gpu", depth={"backend": "sfm"})["depth"].backend == "sfm"
 
 
 def test_a_video_with_depth_takes_rgbd_unless_an_override_names_another():
-    config = parse_config({"overrides": {"special": {"depth": {"backend": "moge"}}}})
-    assert config.for_video("a", has_depth=True)["depth"].backend == "rgbd"
-    assert config.for_video("a")["depth"].backend == "sfm"
-    assert config.for_video("special", has_depth=True)["depth"].backend == "moge"
+    overrides, file = {"special": {"depth": {"backend": "moge"}}}, Path("depth.npz")
+    assert blocks_of("a", depth_file=file, overrides=overrides)["depth"].backend == "rgbd"
+    assert blocks_of("a", overrides=overrides)["depth"].backend == "sfm"
+    assert blocks_of("special", depth_file=file, overrides=overrides)["depth"].backend == "moge"
 
 
 def test_shares_of_splits_that_do_not_sum_to_one_are_refused_with_all_three():
@@ -131,27 +134,10 @@ def test_shares_of_splits_that_do_not_sum_to_one_are_refused_with_all_three():
         parse_config({"statistics": {"splits": {"train": 0.9}}})
 
 
-def test_an_imported_stage_stays_imported_unless_an_override_names_another_backend():
-    config = parse_config(
-        {"depth": {"backend": "moge"}, "overrides": {"anew": {"depth": {"backend": "sfm"}, "tracks": {"stride": 2}}}}
-    )
-    stages = ("ingest", "depth", "tracks")
-    blocks = config.for_video("a", imported=stages)
-    assert [blocks[stage].backend for stage in STAGES] == [*["imported_y2r"] * 3, "mediapipe", "hdf5"]
-    assert config.for_video("b")["depth"].backend == "moge"
-    anew = config.for_video("anew", imported=stages)
-    assert (anew["depth"].backend, anew["tracks"].backend) == ("sfm", "imported_y2r")
-    assert config.variant_key("a", imported=stages) != config.variant_key("a")
-
-
 def test_overrides_match_ids_and_patterns_and_later_ones_win():
-    config = parse_config(
-        {
-            "tracks": {"points": 50},
-            "overrides": {"day1__*": {"tracks": {"stride": 2, "window_length": 5}}, "day1__cup": {"tracks": {"stride": 3}}},
-        }
-    )
-    found = {name: config.for_video(name)["tracks"] for name in ("day1__cup", "day1__pot", "day2__cup")}
+    overrides = {"day1__*": {"tracks": {"stride": 2, "window_length": 5}}, "day1__cup": {"tracks": {"stride": 3}}}
+    names = ("day1__cup", "day1__pot", "day2__cup")
+    found = {name: blocks_of(name, tracks={"points": 50}, overrides=overrides)["tracks"] for name in names}
     assert {name: (b.stride, b.window_length, b.points) for name, b in found.items()} == {
         "day1__cup": (3, 5, 50),
         "day1__pot": (2, 5, 50),
@@ -160,40 +146,43 @@ def test_overrides_match_ids_and_patterns_and_later_ones_win():
 
 
 def test_patterns_respect_the_case_of_ids():
-    config = parse_config({"overrides": {"CUP*": {"tracks": {"stride": 2}}}})
-    assert config.for_video("cup1")["tracks"].stride == 1
+    assert blocks_of("cup1", overrides={"CUP*": {"tracks": {"stride": 2}}})["tracks"].stride == 1
 
 
 def test_packaging_takes_window_and_limits_from_the_run_unless_told_otherwise():
-    config = parse_config({"tracks": {"window_length": 6}, "min_tier": "D", "required": ["tracks"]})
-    block = config.for_video("a")["create_h5"]
+    block = blocks_of(tracks={"window_length": 6}, min_tier="D", required=["tracks"])["create_h5"]
     assert (block.window_length, block.stride, block.min_tier, tuple(block.required)) == (6, 1, "D", ("tracks",))
-    own = parse_config({"min_tier": "D", "create_h5": {"min_tier": "A", "window_length": 4}}).for_video("a")["create_h5"]
+    own = blocks_of(min_tier="D", create_h5={"min_tier": "A", "window_length": 4})["create_h5"]
     assert (own.min_tier, own.window_length) == ("A", 4)
 
 
 def test_a_packaging_window_set_by_an_overrides_tracks_block_follows_that_video():
-    config = parse_config({"overrides": {"short*": {"tracks": {"window_length": 3}}}})
-    assert config.for_video("short1")["create_h5"].window_length == 3
-    assert config.for_video("other")["create_h5"].window_length == 10
+    overrides = {"short*": {"tracks": {"window_length": 3}}}
+    assert blocks_of("short1", overrides=overrides)["create_h5"].window_length == 3
+    assert blocks_of("other", overrides=overrides)["create_h5"].window_length == 10
 
 
 def test_the_seed_reaches_every_stage_and_a_stage_may_have_its_own():
-    blocks = parse_config({"seed": 4, "tracks": {"seed": 9}}).for_video("a")
+    blocks = blocks_of(seed=4, tracks={"seed": 9})
     assert {stage: block.seed for stage, block in blocks.items()} == dict.fromkeys(STAGES, 4) | {"tracks": 9}
 
 
 def test_settings_cannot_be_changed_after_parsing():
-    config = Config()
+    config = parse_config({})
     with pytest.raises(ValueError, match="frozen"):
         config.tracks.stride = 4
 
 
 def test_digest_depends_on_every_setting_and_on_nothing_else():
-    assert Config().digest() == parse_config(yaml.safe_load(FACE.read_text())).digest()
-    assert parse_config({"tracks": {"flow": {"occlusion_px": 0.81}}}).digest() != Config().digest()
+    assert parse_config({}).digest() == parse_config(yaml.safe_load(FACE.read_text())).digest()
+    assert parse_config({"tracks": {"flow": {"occlusion_px": 0.81}}}).digest() != parse_config({}).digest()
 
 
 def test_known_keys_reach_every_leaf():
-    keys = set(known_keys(Config))
+    keys = set(known_keys(config_model()))
     assert {"videos", "tracks", "tracks.flow.max_side_px", "pool.margin"} <= keys
+
+
+def test_settings_that_differ_are_named_and_paths_of_this_machine_are_not():
+    config = parse_config({"videos": "/home/someone/videos", "output": "/home/someone/out", "tracks": {"window_length": 12}})
+    assert changed_settings(config) == {"tracks.window_length": 12}

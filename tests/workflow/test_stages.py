@@ -1,0 +1,49 @@
+"""Stages as the workflow takes them from the table: one that is left out, and a run stopped before it began."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from harness import ROOT, make_project
+
+INTERRUPTED = """
+import os, signal, sys, time
+import stages.engine.plan
+
+def interrupted(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+stages.engine.plan.make_plan = interrupted
+from snakemake.cli import main
+main(["-s", sys.argv[1], "--cores", "1"])
+"""
+
+
+def test_a_stage_that_is_left_out_submits_no_job_and_the_rest_is_packaged(tmp_path):
+    project = make_project(tmp_path / "project", videos=1, seconds=0, hands={"backend": "none"})
+    assert project.run() == 0, project.terminal()
+    assert "hands_batch" not in project.terminal()
+    assert "1 in = 1 done" in project.terminal()
+    assert {stage for stage, _ in project.begun()} == {"ingest", "depth", "tracks", "create_h5"}
+    assert project.run("-n") == 0
+    assert "nothing to do" in project.terminal().rsplit("videolift:", 1)[-1]
+
+
+def test_what_a_left_out_stage_reads_is_still_waited_for(tmp_path):
+    left_out = {"backend": "none"}
+    project = make_project(tmp_path / "project", videos=1, seconds=0, depth=left_out, tracks=left_out, required=[])
+    assert project.run() == 0, project.terminal()
+    assert [stage for stage, _ in project.begun()] == ["ingest", "hands", "create_h5"]
+
+
+def test_ctrl_c_before_the_start_says_one_sentence(tmp_path):
+    project = make_project(tmp_path / "project", videos=1, seconds=0)
+    command = [sys.executable, "-c", INTERRUPTED, str(ROOT / "Snakefile")]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=project.folder, env=environment, text=True, capture_output=True)
+    assert done.returncode == 130
+    assert "interrupted before anything was started" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not project.output.exists()

@@ -1,0 +1,132 @@
+"""The stages, one row each: what a stage reads, where its artifacts lie, what of a table's row decides its result.
+
+Everything that differs between stages and is no computation stands here; configuration, plan, freshness, worker, clean-up and the
+Snakefile derive from it. Names no backend: those are files of ``stages/{stage}/``, and say themselves what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage.
+
+    Attributes:
+        name: of the stage, of its block in config.yaml, and of its folder below ``stages/``.
+        summary: one line for people.
+        folder, suffix: of its artifacts in the output folder.
+        artifact: the class that opens them, as ``module:Class``.
+        reads: stages whose artifacts it reads, in the order of the table.
+        optional: those of ``reads`` without which it still makes an artifact, unless the setting ``required`` names them.
+        field: its artifact's field of `stages.backend.Inputs`; empty: it is found in ``Inputs.others`` by the stage's name.
+        files: columns of the table of videos that name files it reads.
+        cells: columns that decide its result one by one, where they are set.
+        row: columns that decide its result together, set or not.
+        packages: its artifacts are the dataset; of one stage.
+    """
+
+    name: str
+    summary: str
+    folder: str
+    artifact: str
+    reads: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    field: str = ""
+    files: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    row: tuple[str, ...] = ()
+    suffix: str = ".h5"
+    packages: bool = False
+
+
+_ROWS = (
+    StageSpec(
+        name="ingest",
+        summary="Decodes videos into clips: resampled, upright, cropped.",
+        folder="frames",
+        artifact="videolift.artifacts:Clip",
+        field="clip",
+        files=("path", "calib"),
+        cells=("start_s", "end_s"),
+    ),
+    StageSpec(
+        name="depth",
+        summary="Depth, camera pose and intrinsics of every clip.",
+        folder="depth",
+        artifact="videolift.artifacts:Depth",
+        reads=("ingest",),
+        field="depth",
+        files=("depth",),
+    ),
+    StageSpec(
+        name="tracks",
+        summary="3D point tracks of every window.",
+        folder="tracks_3d",
+        artifact="videolift.artifacts:Tracks",
+        reads=("ingest", "depth"),
+        field="tracks",
+        files=("mask",),
+    ),
+    StageSpec(
+        name="hands",
+        summary="Hand poses, both sides.",
+        folder="hand_poses",
+        artifact="videolift.artifacts:Hands",
+        reads=("ingest", "depth"),
+        field="hands",
+    ),
+    StageSpec(
+        name="create_h5",
+        summary="Packs everything into one HDF5 file per video.",
+        folder="h5_dataset",
+        suffix=".hdf5",
+        artifact="videolift.dataset.file:PackagedFile",
+        reads=("ingest", "depth", "tracks", "hands"),
+        optional=("depth", "tracks", "hands"),
+        files=("mask",),
+        row=("text", "subject", "split", "metadata"),
+        packages=True,
+    ),
+)
+
+SPECS: Mapping[str, StageSpec] = {spec.name: spec for spec in _ROWS}
+STAGES: tuple[str, ...] = tuple(SPECS)
+"""Names, each after those it reads."""
+SOURCE = next(spec.name for spec in _ROWS if "path" in spec.files)
+"""The stage that reads the user's videos."""
+PACKAGING = next(spec.name for spec in _ROWS if spec.packages)
+"""The stage whose artifacts are the dataset."""
+PARTS = SPECS[PACKAGING].optional
+"""Parts that a packaged video may lack."""
+
+
+@cache
+def with_upstream(*stages: str) -> tuple[str, ...]:
+    """``stages`` and every stage they need, in order."""
+    wanted = set(stages)
+    for stage in reversed(STAGES):
+        if stage in wanted:
+            wanted.update(SPECS[stage].reads)
+    return tuple(stage for stage in STAGES if stage in wanted)
+
+
+def ends() -> tuple[str, ...]:
+    """Stages that no other reads; together they need all."""
+    read = {name for spec in _ROWS for name in spec.reads}
+    return tuple(stage for stage in STAGES if stage not in read)
+
+
+def judged(target: str) -> tuple[str, ...]:
+    """Stages that a verdict on ``target`` tells of: those it needs, or all where it is the dataset."""
+    return STAGES if target == PACKAGING else with_upstream(target)
+
+
+def releasable() -> tuple[str, ...]:
+    """Stages all of whose readers are done once a video is packaged; no other artifact may be let go then."""
+    packaged = with_upstream(PACKAGING)
+    readers = {stage: {spec.name for spec in _ROWS if stage in spec.reads} for stage in STAGES}
+    return tuple(stage for stage in STAGES if stage != PACKAGING and readers[stage] and readers[stage] <= {*packaged})
