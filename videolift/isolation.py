@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from videolift.errors import (
     is_storage_error,
     says_out_of_memory,
 )
-from videolift.processes import exit_text, log_tail
+from videolift.processes import cleans_up_alone, exit_text, kill_all, log_tail, marked_processes
 
 Arrays = wire.Arrays
 ChildReply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
@@ -40,6 +41,8 @@ CHILD = Path(wire.__file__).resolve()
 CLOSE_GRACE_S = 5.0
 _KINDS = ("ok", "progress", "error")
 _PIPE_BYTES = 1 << 20
+_MARK = "VIDEOLIFT_MODEL_PROCESS"
+"""Environment variable that marks a child and all it starts, with a value of its own."""
 
 
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
@@ -75,6 +78,7 @@ class Isolated:
         self._log: BinaryIO | None = None
         self._log_start = 0
         self._count = 0
+        self._nonce, self._started = secrets.token_hex(8), False
         self._load_meta: dict[str, Any] | None = None
         self.hello: dict[str, Any] = {}
         """What the child said of itself: protocol, python, numpy."""
@@ -124,11 +128,15 @@ class Isolated:
         self.kill()
 
     def kill(self) -> None:
-        """Ends the child at once."""
+        """Ends the child at once, and with it whatever it has started: helpers of a model hold the card's memory too."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._started:
+            self._started = False
+            # Found by their environment: with the child gone, nothing else says whose they were.
+            kill_all(one for one in marked_processes(_MARK, self._nonce) if not cleans_up_alone(one))
         self._close_streams()
         if self._log is not None:
             self._log.close()
@@ -147,6 +155,7 @@ class Isolated:
         self._to_child, self._from_child = os.fdopen(we_write, "wb"), os.fdopen(we_read, "rb")
         try:
             self._process = self._spawn(child_reads, child_writes)
+            self._started = True
         except OSError as error:
             self._close_streams()
             raise BackendUnavailable(f"cannot start {self.python}: {error}") from error
@@ -166,7 +175,7 @@ class Isolated:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=child_environment(self._env),
+            env={**child_environment(self._env), _MARK: self._nonce},
             pass_fds=(child_reads, child_writes),
         )
 

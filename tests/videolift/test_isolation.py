@@ -66,6 +66,11 @@ def call(meta, arrays, progress):
     if do == "die":
         print("last words of the model", flush=True)
         os._exit(137)
+    if do == "helpers":
+        import subprocess
+        helpers = [subprocess.Popen(["/bin/sleep", "600"], start_new_session=new) for new in (False, True)]
+        progress(helpers[0].pid, helpers[1].pid)
+        os.abort()
     if do == "abort":
         os.kill(os.getpid(), 6)
     if do == "hang":
@@ -214,6 +219,14 @@ def test_a_crash_carries_the_last_lines_of_its_log_and_the_next_call_starts_anew
 def test_a_crash_names_the_signal(child):
     with pytest.raises(Crash, match="killed by SIGABRT"):
         child.call({"do": "abort"}, {})
+
+
+def test_what_a_child_has_started_ends_with_it(child):
+    helpers = []
+    with pytest.raises(Crash, match="SIGABRT"):
+        child.call({"do": "helpers"}, {}, lambda one, other: helpers.extend([one, other]))
+    assert len(helpers) == 2
+    assert all(_gone(pid) for pid in helpers)
 
 
 def test_the_log_file_keeps_what_the_child_printed(worker, tmp_path):

@@ -35,13 +35,10 @@ def staff(state: PoolState) -> None:
 
 
 def _end_surplus(group: DeviceWorkers, keep: int) -> None:
-    """Ends the youngest of those who do nothing: first who would still have to load, then who rests."""
-    unused = sorted((w for w in group.living if w.state != "busy"), key=lambda w: (w.state == "idle", -w.serial))
-    for worker in unused[: max(0, len(group.living) - keep)]:
-        if worker.state == "loading":
-            worker.kill()
-        else:
-            worker.tell_to_end()
+    """Ends the youngest of those that rest. Those that load are not counted: a ready worker is not given up for one of them."""
+    idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
+    for worker in idle[: max(0, len(idle) + group.busy - keep)]:
+        worker.tell_to_end()
 
 
 def _decision(state: PoolState, group: DeviceWorkers) -> Decision:

@@ -12,6 +12,7 @@ import random
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tests.videolift.pool.simulator.worlds import VirtualItem, World
 from videolift.pool.interface import Device, Item
@@ -228,7 +229,7 @@ class VirtualMachine:
 
     def devices(self) -> list[Device]:
         """What the pool is given."""
-        kind = "cpu" if self.world.on_cpu else "cuda"
+        kind: Literal["cpu", "cuda"] = "cpu" if self.world.on_cpu else "cuda"
         return [Device(kind, name, f"{card.bytes >> 30} GiB", card.bytes, 1, self.world.cores) for name, card in self.cards.items()]
 
     def now(self) -> float:
