@@ -115,6 +115,9 @@ def _cause(state: PoolState, worker: WorkerHandle, how: str) -> WorkerDeath:
         return WorkerDeath("taken_back", how)
     if worker.hung:
         return WorkerDeath("hang", worker.hung, worker.process.tail())
+    # Not simply taken back: an item whose code does this each time would be tried for ever.
+    if worker.stray:
+        return WorkerDeath("excused", worker.stray, worker.process.tail())
     if worker.faulty:
         return WorkerDeath("crash", worker.faulty, worker.process.tail())
     killed = worker.process.exit_status == -signal.SIGKILL

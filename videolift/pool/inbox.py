@@ -1,7 +1,7 @@
 """What workers say, and what follows for the pool's state.
 
 A message is believed only where it fits what its worker was given: user code can fork, and the copy would answer for an item of
-before. What does not fit is ignored, and its sender ended without charging the item it has now.
+before. What does not fit is ignored, and its sender ended; the item that it has now is forgiven that twice.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def _take(state: PoolState, message: WorkerMessage, worker: WorkerHandle, group:
 def _on_stray(state: PoolState, message: WorkerMessage, worker: WorkerHandle, group: DeviceWorkers) -> None:
     if isinstance(message, ItemProgress) or not worker.living:
         return  # of a thread that outlived its item, or of a worker that is ended already
-    text = "it answered for an item that it was not given; was it forked?"
+    text = "answered for an item that it was not given; was it forked?"
     state.events.emit("failed", worker=worker.serial, device=group.device.id, code="stray", text=text, item=worker.key)
-    worker.taken_back = True
+    worker.stray = text
     worker.kill()
 
 

@@ -75,7 +75,7 @@ def _give_up_youngest(state: PoolState) -> None:
     youngest.kill()
 
 
-def _soonest(groups: Iterable[DeviceWorkers], workers: dict[str, int]) -> DeviceWorkers:
+def soonest_done(groups: Iterable[DeviceWorkers], workers: dict[str, int]) -> DeviceWorkers:
     """The device on which one more worker would be done with an item first; the first of equals.
 
     Without this the first card takes all of a small set, while the others stand idle. Where one device's speed is not known yet,
@@ -100,7 +100,7 @@ def _feed(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, De
         open_groups = [g for g in groups if resting[g.device.id] and g.busy < decisions[g.device.id].busy]
         if not open_groups:
             break
-        group = _soonest(open_groups, {g.device.id: g.busy for g in open_groups})
+        group = soonest_done(open_groups, {g.device.id: g.busy for g in open_groups})
         worker = resting[group.device.id].pop(0)
         # None where what waits backs off, or has failed on this very worker.
         task = state.items.queue.take(worker.serial, state.machine.now(), others=others)
@@ -131,7 +131,7 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
         wanting = [group for group in groups if _wants_worker(state, group, decisions[group.device.id])]
         if not wanting:
             return
-        group = _soonest(wanting, {g.device.id: len(g.living) for g in wanting})
+        group = soonest_done(wanting, {g.device.id: len(g.living) for g in wanting})
         try:
             with storage_errors_are_transient("starting a worker"):
                 _start_worker(state, group)

@@ -43,6 +43,14 @@ def test_an_answer_that_does_not_fit_what_was_claimed_is_ignored_and_its_sender_
     assert bench.spawned == 2
 
 
+def test_an_item_that_answers_for_others_each_time_is_set_aside(bench):
+    report = bench.run([item("forger", ["answer_now_for", "plain0"], size=2.0), *plain(3)], attempts=2)
+    assert report.stopped is None, report.text
+    assert (report.outcomes["forger"].kind, bench.attempts("forger")) == ("crash", 4)  # forgiven twice, charged twice
+    assert "was not given" in report.outcomes["forger"].text
+    plain_ones_are_done(report, 3)
+
+
 def test_a_worker_that_has_leaked_its_descriptors_is_replaced_and_nobody_is_charged(bench):
     report = bench.run(plain(20, "leak", 15), workers=1)
     assert report.stopped is None, report.text

@@ -162,6 +162,10 @@ class Told:
         frame = encode(ItemDone(key, 1, pickle.dumps("forged"), None, None))
         threading.Timer(seconds, lambda: os.write(_socket(), frame)).start()
 
+    def do_answer_now_for(self, key):
+        self.do_answer_for(key)
+        time.sleep(600)
+
     def do_leak(self, count):
         """Opens so many files and keeps them; the process may have 64."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

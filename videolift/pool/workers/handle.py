@@ -94,6 +94,7 @@ class WorkerHandle:
         task, claim: what it works on, and the number of that claim; None and 0 without.
         hung: why it was killed for being late, else empty.
         faulty: why it was ended for what it sent or failed to send, else empty.
+        stray: why it was ended for an answer that fitted no claim of its own, else empty.
         taken_back: we ended it for a reason that has nothing to do with its item.
     """
 
@@ -113,6 +114,7 @@ class WorkerHandle:
         self.peak_bytes: int | None = None
         self.hung = ""
         self.faulty = ""
+        self.stray = ""
         self.taken_back = False
         self._silent_since: float | None = None
 
