@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
+from videolift.cli.watch import watch_run
 from videolift.errors import ConfigError
 from videolift.pool import pools_at_work, summary_lines
 from videolift.records import maintenance as housekeeping
@@ -30,9 +32,15 @@ def status(
     output: Output = None,
     as_json: Json = False,
     videos: Annotated[bool, typer.Option("--videos", help="Also a line per video.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run until it ends.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")] = 2.0,
+    prometheus: Annotated[Path | None, typer.Option(help="Keep this text file up to date while watching.")] = None,
 ) -> None:
     """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
+    if watch:
+        watch_run(run, every_s=every, as_json=as_json, prometheus=prometheus)
+        return
     found, pools = collect(run), pools_at_work(run.layout.output / "logs")
     write_quarantine(run.layout, found.videos)
     if as_json:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from videolift.pool.sentences import event_sentence
 from videolift.processes import ProcessName
 
 _log = logging.getLogger("videolift.pool")
@@ -61,7 +62,9 @@ class EventSink:
             self._last_progress[fields["item"]] = now
         elif kind in _ENDS:
             self._last_progress.pop(fields.get("item") or "", None)
-        _log.log(logging.WARNING if kind in _LOUD else logging.DEBUG, "%s %s", kind, fields)
+        _log.log(
+            logging.WARNING if kind in _LOUD else logging.DEBUG, "%s: %s", self._name, event_sentence({"kind": kind, **fields})
+        )
         if self._file is not None:
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._write({"kind": kind, "time": stamp, "t": round(now - self._began, 3), **fields})

@@ -1,0 +1,350 @@
+"""Where a running run stands and when it will end, from the events its pools append, on this machine or on a cluster's nodes.
+
+The end follows from the work that is left: per stage and backend the frames to do times the seconds per frame of what is done,
+batch by batch, divided by how many videos a pool and how many pools have worked at once. A backend of which nothing is done yet is
+guessed from `TYPICAL_S_PER_FRAME`, corrected by how this machine compares on those that are measured.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from videolift.config import STAGES
+from videolift.pool.sentences import event_sentence
+from videolift.records.receipts import ReceiptCache
+from videolift.records.runs import Run
+from videolift.records.status import Status, collect, reach
+
+TYPICAL_S_PER_FRAME = {"pyav": 0.006, "sfm": 0.24, "rgbd": 0.014, "flow": 0.035, "mediapipe": 0.11, "hdf5": 0.012}
+"""Seconds of one worker per frame of 512 x 384, measured on the sample with two cores; only until something is measured here."""
+_OTHER_S_PER_FRAME = 0.15
+_LAST_EVENTS = 8
+_TOLD = {"quarantined", "failed", "oom", "died", "hung", "fenced", "stopping", "leftover", "finished"}
+_FINISHED = {"done", "none", "released", "quarantined", "blocked"}
+_RECENT_S = 300.0
+"""Rates are those of the last minutes; memory and workers of pools that have written nothing for longer are not counted."""
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """One stage: videos done (before and in this run), quarantined or without a stage above, still to do, and in work now."""
+
+    stage: str
+    done: int
+    lost: int
+    todo: int
+    running: int
+    left_seconds: float
+    """Work that is left, of one worker."""
+
+
+@dataclass(frozen=True)
+class DeviceProgress:
+    """Workers alive on a device of one pool, memory they use and memory free there, in GiB."""
+
+    pool: str
+    device: str
+    workers: int
+    own_gib: float
+    free_gib: float
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A run at one moment.
+
+    Attributes:
+        elapsed_seconds: since the run began.
+        eta_seconds: until it ends; None while nothing is measured, 0 when nothing is left.
+        videos_per_minute: videos that reached the last stage, over the last minutes.
+        done, total: videos with nothing left to do, and all.
+        last_events: sentences, oldest first.
+    """
+
+    elapsed_seconds: float
+    eta_seconds: float | None
+    videos_per_minute: float
+    done: int
+    total: int
+    stages: tuple[StageProgress, ...]
+    devices: tuple[DeviceProgress, ...]
+    last_events: tuple[str, ...]
+
+
+@dataclass
+class _Stage:
+    """What is known of one stage, in videos and in work of one worker."""
+
+    todo: set[str] = field(default_factory=set)
+    done: int = 0
+    lost: int = 0
+    running: dict[str, float] = field(default_factory=dict)
+    """Video in work to the share of it that is done."""
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By backend, of the videos done; likewise `frames`."""
+    frames: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    most_running: int = 0
+    """The most videos that one pool has had in work."""
+    pools: int = 0
+    since: float = 0.0
+    wall: float = 0.0
+    """Time in which pools worked, of all pools together, up to ``since``."""
+
+    def count_pool(self, change: int, moment: float) -> None:
+        """A pool of this stage begins (1) or ends (-1)."""
+        if self.pools:
+            self.wall += self.pools * max(0.0, moment - self.since)
+        self.pools, self.since = max(0, self.pools + change), moment
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Seconds of one worker that a batch still needs for a stage, for all its videos and for the longest of them."""
+
+    total: float
+    longest: float
+
+
+@dataclass
+class _Pool:
+    workers: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, tuple[float, float]] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    last: float = 0.0
+    ended: bool = False
+
+
+class ProgressTracker:
+    """Follows one run; call `read` now and then, and `progress` for what it comes to.
+
+    Args:
+        run: as its folder says.
+        status: where every video stood before the events that `read` will see; None judges them now.
+        began: when the run began, in seconds since the epoch; events before it are not of this run.
+    """
+
+    def __init__(self, run: Run, *, status: Status | None = None, began: float | None = None) -> None:
+        self._run, self._logs = run, run.layout.output / "logs"
+        self.began = (run.folder / "plan.json").stat().st_mtime if began is None else began
+        self._receipts = ReceiptCache(run.layout)
+        videos = [video for video in (status or collect(run)).videos if video.overall != "excluded"]
+        self._stages: dict[str, _Stage] = {stage: _Stage() for stage in STAGES}
+        self._variant = {entry.video.id: entry.variant for entry in run.entries()}
+        self._batch = {entry.video.id: entry.batch for entry in run.entries()}
+        self._most_workers = 1
+        for video in videos:
+            for stage in STAGES:
+                self._take_in(stage, video.video, video.stages.get(stage, "done"))
+        self._total = len(videos)
+        self._frames: dict[str, float] = {}
+        self._sizes = dict(_source_sizes(run))
+        self._tails: dict[Path, _Tail] = {}
+        self._pools: dict[str, _Pool] = {}
+        self._begun: set[str] = set()
+        self._finished: deque[float] = deque()
+        self._last: deque[str] = deque(maxlen=_LAST_EVENTS)
+
+    def _take_in(self, stage: str, video: str, kind: str) -> None:
+        known = self._stages[stage]
+        if kind in ("quarantined", "blocked"):
+            known.lost += 1
+        elif kind in _FINISHED:
+            known.done += 1
+        else:
+            known.todo.add(video)
+
+    def read(self) -> None:
+        """Takes in what the pools have written since the last call."""
+        found: list[tuple[float, str, str, Mapping[str, Any]]] = []
+        for path in self._logs.glob("*/*.events.jsonl"):
+            stage, name = path.parent.name, f"{path.parent.name} {path.name.removesuffix('.events.jsonl')}"
+            if stage in self._stages:
+                events = self._tails.setdefault(path, _Tail(path)).new_events()
+                found += [(datetime.fromisoformat(event["time"]).timestamp(), stage, name, event) for event in events]
+        for moment, stage, name, event in sorted(found, key=lambda one: one[0]):
+            if moment >= self.began:
+                self.add(stage, name, event, moment)
+
+    def add(self, stage: str, pool: str, event: Mapping[str, Any], moment: float) -> None:
+        """Takes in one event of one pool."""
+        known, here = self._stages[stage], self._pools.setdefault(pool, _Pool())
+        kind, item, device = event["kind"], str(event.get("item") or ""), str(event.get("device") or "")
+        here.last = moment
+        if kind == "started":
+            known.count_pool(0 if here.last and not here.ended and pool in self._begun else 1, moment)
+            self._begun.add(pool)
+            self._pools[pool] = _Pool(last=moment)
+        elif kind in ("spawned", "gone"):
+            here.workers[device] = max(0, here.workers.get(device, 0) + (1 if kind == "spawned" else -1))
+            self._most_workers = max(self._most_workers, sum(here.workers.values()))
+        elif kind == "resized":
+            here.memory[device] = float(event.get("own_gib") or 0.0), float(event.get("free_gib") or 0.0)
+        elif kind == "claimed":
+            known.running[item] = 0.0
+            here.running.add(item)
+            known.most_running = max(known.most_running, len(here.running))
+        elif kind == "progress" and event.get("of"):
+            known.running[item] = float(event["done"]) / float(event["of"])
+        elif kind in ("done", "quarantined", "failed", "oom", "died", "hung"):
+            known.running.pop(item, None)
+            here.running.discard(item)
+        if kind == "done":
+            self._on_done(stage, item, float(event.get("seconds") or 0.0), moment)
+        elif kind == "quarantined" and item in known.todo:
+            self._lose(stage, item, moment)
+        elif kind == "finished":
+            for left in here.running:
+                known.running.pop(left, None)
+            here.workers, here.memory, here.running, here.ended = {}, {}, set(), True
+            known.count_pool(-1, moment)
+        if kind in _TOLD:
+            self._last.append(f"{datetime.fromtimestamp(moment):%H:%M:%S} {pool}: {event_sentence(event)}")
+
+    def _on_done(self, stage: str, video: str, seconds: float, moment: float) -> None:
+        known = self._stages[stage]
+        if video in known.todo:
+            known.todo.discard(video)
+            known.done += 1
+        backend = self._backend(stage, video)
+        known.seconds[backend] += seconds
+        known.frames[backend] += self._weight(video)
+        if stage == STAGES[-1]:
+            self._finished.append(moment)
+
+    def _lose(self, stage: str, video: str, moment: float) -> None:
+        """What needs the lost part of a video is lost with it, unless the part may be missing."""
+        blocks = stage == STAGES[0] or stage in self._run.config.required
+        for name, known in self._stages.items():
+            if video in known.todo and (name == stage or (blocks and stage in reach(name))):
+                known.todo.discard(video)
+                known.lost += 1
+        if blocks or stage == STAGES[-1]:
+            self._finished.append(moment)
+
+    def _weight(self, video: str) -> float:
+        """Frames of a video; before it is decoded, guessed from the size of its source."""
+        if video not in self._frames:
+            receipt = self._receipts("ingest", video) if video not in self._stages["ingest"].todo else None
+            if receipt is not None and receipt.frames:
+                self._frames[video] = float(receipt.frames)
+        if video in self._frames:
+            return self._frames[video]
+        pairs = [(frames, self._sizes[name]) for name, frames in self._frames.items() if self._sizes.get(name)]
+        if pairs and self._sizes.get(video):
+            return self._sizes[video] * sum(frames for frames, _ in pairs) / sum(size for _, size in pairs)
+        return sum(self._frames.values()) / len(self._frames) if self._frames else 100.0
+
+    def _backend(self, stage: str, video: str) -> str:
+        identity = self._run.variants[self._variant.get(video, 0)].identities.get(stage)
+        return "" if identity is None else str(identity["name"])
+
+    def _pace(self) -> dict[tuple[str, str], float]:
+        """Seconds of one worker per frame, by stage and backend, of those that are measured."""
+        return {
+            (stage, backend): known.seconds[backend] / frames
+            for stage, known in self._stages.items()
+            for backend, frames in known.frames.items()
+            if frames
+        }
+
+    def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
+        """Work that is left per stage, batch by batch."""
+        ratios = [seconds / _typical(backend) for (_, backend), seconds in pace.items()]
+        machine = median(ratios) if ratios else 1.0
+        left: dict[str, tuple[_Left, ...]] = {}
+        for stage, known in self._stages.items():
+            batches: dict[str, list[float]] = defaultdict(list)
+            for video in known.todo:
+                backend = self._backend(stage, video)
+                per_frame = pace.get((stage, backend), machine * _typical(backend))
+                share_left = 1 - known.running.get(video, 0.0)
+                batches[self._batch.get(video, "")].append(per_frame * self._weight(video) * share_left)
+            left[stage] = tuple(_Left(sum(seconds), max(seconds)) for seconds in batches.values())
+        return left
+
+    def _eta_seconds(
+        self, pace: Mapping[tuple[str, str], float], left: Mapping[str, tuple[_Left, ...]], now: float
+    ) -> float | None:
+        """Time until nothing is left; None while nothing is measured."""
+        walls = {stage: known.wall + known.pools * (now - known.since) for stage, known in self._stages.items()}
+        elapsed = max(now - self.began, 1e-3)
+        at_once = sum(walls.values()) / elapsed
+        if not pace or at_once <= 0:
+            return None
+        most = max(known.most_running for known in self._stages.values())
+        total = 0.0
+        for stage, known in self._stages.items():
+            workers = known.most_running or max(most, self._most_workers)
+            total += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
+        return total / at_once
+
+    def progress(self, now: float | None = None) -> RunProgress:
+        """The run at ``now``, by default this moment."""
+        now = time.time() if now is None else now
+        pace, elapsed = self._pace(), max(now - self.began, 1e-3)
+        left = self._left(pace)
+        todo = set[str]().union(*(known.todo for known in self._stages.values()))
+        while self._finished and self._finished[0] < now - _RECENT_S:
+            self._finished.popleft()
+        window = min(elapsed, _RECENT_S)
+        return RunProgress(
+            elapsed_seconds=elapsed,
+            eta_seconds=self._eta_seconds(pace, left, now) if todo else 0.0,
+            videos_per_minute=60 * len(self._finished) / window,
+            done=self._total - len(todo),
+            total=self._total,
+            stages=tuple(
+                StageProgress(
+                    stage, known.done, known.lost, len(known.todo), len(known.running), sum(batch.total for batch in left[stage])
+                )
+                for stage, known in self._stages.items()
+            ),
+            devices=tuple(self._devices(now)),
+            last_events=tuple(self._last),
+        )
+
+    def _devices(self, now: float) -> Iterator[DeviceProgress]:
+        for name, pool in sorted(self._pools.items()):
+            for device, workers in sorted(pool.workers.items()):
+                if workers and pool.last > now - _RECENT_S:
+                    own_gib, free_gib = pool.memory.get(device, (0.0, 0.0))
+                    yield DeviceProgress(name, device, workers, own_gib, free_gib)
+
+
+@dataclass
+class _Tail:
+    """The lines a growing file got since they were last asked for; one that is not finished waits."""
+
+    path: Path
+    offset: int = 0
+
+    def new_events(self) -> Iterable[Mapping[str, Any]]:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            whole, _, _ = file.read().rpartition(b"\n")
+        self.offset += len(whole) + 1 if whole else 0
+        for line in whole.splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # torn by a kill
+                continue
+
+
+def _typical(backend: str) -> float:
+    return TYPICAL_S_PER_FRAME.get(backend, _OTHER_S_PER_FRAME)
+
+
+def _source_sizes(run: Run) -> Iterator[tuple[str, float]]:
+    for entry in run.entries():
+        try:
+            yield entry.video.id, float(entry.video.path.stat().st_size)
+        except OSError:
+            continue
