@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from videolift.config import STAGES
 from videolift.pool.sentences import event_sentence
 from videolift.records.receipts import ReceiptCache
 from videolift.records.runs import Run
-from videolift.records.status import Status, collect, reach
+from videolift.records.status import Status, collect
+from videolift.stage_table import PACKAGING, SOURCE, STAGES, with_upstream
 
 TYPICAL_S_PER_FRAME = {"pyav": 0.006, "sfm": 0.24, "rgbd": 0.014, "flow": 0.035, "mediapipe": 0.11, "hdf5": 0.012}
 """Seconds of one worker per frame of 512 x 384, measured on the sample with two cores; only until something is measured here."""
@@ -216,23 +216,23 @@ class ProgressTracker:
         backend = self._backend(stage, video)
         known.seconds[backend] += seconds
         known.frames[backend] += self._weight(video)
-        if stage == STAGES[-1]:
+        if stage == PACKAGING:
             self._finished.append(moment)
 
     def _lose(self, stage: str, video: str, moment: float) -> None:
         """What needs the lost part of a video is lost with it, unless the part may be missing."""
-        blocks = stage == STAGES[0] or stage in self._run.config.required
+        blocks = stage == SOURCE or stage in self._run.config.required
         for name, known in self._stages.items():
-            if video in known.todo and (name == stage or (blocks and stage in reach(name))):
+            if video in known.todo and (name == stage or (blocks and stage in with_upstream(name))):
                 known.todo.discard(video)
                 known.lost += 1
-        if blocks or stage == STAGES[-1]:
+        if blocks or stage == PACKAGING:
             self._finished.append(moment)
 
     def _weight(self, video: str) -> float:
         """Frames of a video; before it is decoded, guessed from the size of its source."""
         if video not in self._frames:
-            receipt = self._receipts("ingest", video) if video not in self._stages["ingest"].todo else None
+            receipt = self._receipts(SOURCE, video) if video not in self._stages[SOURCE].todo else None
             if receipt is not None and receipt.frames:
                 self._frames[video] = float(receipt.frames)
         if video in self._frames:

@@ -22,7 +22,7 @@ def emitted_kinds():
 @pytest.mark.parametrize("kind", sorted(emitted_kinds()))
 def test_every_kind_that_is_emitted_has_a_sentence(kind):
     sentence = event_sentence({"kind": kind, "item": "a", "worker": 3, "device": "cpu", "text": "first\nsecond"})
-    assert len(sentence.split()) > 2, "a kind of its own needs a sentence in videolift/pool/sentences.py"
+    assert sentence != kind, "a kind of its own needs a sentence in videolift/pool/sentences.py"
     assert "{" not in sentence
     assert "second" not in sentence
 

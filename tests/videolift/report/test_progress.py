@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from videolift.cli.watch import progress_line, prometheus_text, render, watch_run
-from videolift.config import STAGES, Config
+from videolift.config import Config
 from videolift.inputs.video import Video
 from videolift.paths import Layout
 from videolift.records.freshness import Variant
@@ -19,6 +19,7 @@ from videolift.records.receipts import Receipt, write_receipt
 from videolift.records.runs import Entry, latest_run, read_run, write_run
 from videolift.records.status import Status, VideoStatus
 from videolift.report.progress import ProgressTracker
+from videolift.stage_table import STAGES
 
 NAMES = {"ingest": "pyav", "depth": "sfm", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"}
 BATCH = 8
