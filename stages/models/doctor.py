@@ -20,7 +20,7 @@ import psutil
 
 from stages.backend import Backend
 from stages.models.options import add_config_options, config_of
-from stages.models.preflight import no_card, of_backend
+from stages.models.preflight import machine_problems, no_card, of_backend
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
 from stages.settings import settings_for
@@ -90,7 +90,7 @@ def _machine(config: Config) -> Iterator[MachineCheck]:
 def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[MachineCheck]:
     backend = make_backend(stage, block)
     part = f"{stage}: {backend.name}"
-    lacking = of_backend(backend, block, root, built_later=True)
+    lacking = [*of_backend(backend, block, root, built_later=True), *machine_problems(backend, block, root, building=True)]
     store = WeightStore(root, block.models_dir)
     for name in backend.weights:
         digest = store.sha256(name)

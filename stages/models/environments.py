@@ -117,14 +117,14 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
     """Builds environment ``name`` unless it is there; its interpreter. A second builder waits for the first.
 
     Raises:
-        BackendUnavailable: uv failed; its own output was shown.
+        BackendUnavailable: the machine lacks something, all of which is named; or uv failed, and its own output was shown.
     """
     environment = read_environment(name, envs)
     folder = environment.folder(envs_dir)
     envs_dir.mkdir(parents=True, exist_ok=True)
     with Lease.acquire(folder.with_name(folder.name + ".lock"), wait_s=math.inf, what=f"the environment {name}") as lease:
         if not is_built(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _require_machine(environment, envs_dir)
             _install(environment, folder)
             if not lease.still_ours():
                 raise BackendUnavailable(f"{name}: this build was stopped for so long that another has begun; let that one finish")
@@ -132,14 +132,25 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
     return folder / "bin" / "python"
 
 
+def _require_machine(environment: Environment, envs_dir: Path) -> None:
+    from stages.models.requirements import build_problems, card_problems, this_machine
+
+    machine = this_machine(envs_dir, compiles=bool(environment.from_source))
+    problems = [*build_problems(environment, machine), *card_problems(environment, machine)]
+    if problems:
+        raise BackendUnavailable("nothing was downloaded:\n- " + "\n- ".join(problems) + "\nThen type the same command again")
+
+
 def _install(environment: Environment, folder: Path) -> None:
-    python = folder / "bin" / "python"
+    python, wheels = folder / "bin" / "python", folder / ".wheels"
     wanted = environment.python
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment)
     install = ["pip", "install", "--python", str(python), "--no-deps"]
-    first = [pin for pin in environment.pins if pin not in environment.from_source]
-    _uv([*install, *first], environment)
+    if not wheels.exists():  # else only what is compiled is missing: gigabytes are kept
+        shutil.rmtree(folder, ignore_errors=True)
+        _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment)
+        _uv([*install, *(pin for pin in environment.pins if pin not in environment.from_source)], environment)
+        wheels.touch()
     if environment.from_source:
         _uv([*install, "--no-build-isolation", *environment.from_source], environment)
     probe = subprocess.run([python, "-I", "-c", "import numpy"], check=False)
@@ -155,7 +166,9 @@ def _uv(arguments: Sequence[str], environment: Environment) -> None:
     status = subprocess.run(command, env={**outside, **environment.variables}, check=False).returncode
     if status:
         shown = " ".join(arguments[:3])
-        raise BackendUnavailable(f"{environment.name}: uv {shown} failed ({status}); see above, then type the same command again")
+        network = "It needs a network that reaches a package index; a folder built elsewhere may be shared by envs_dir"
+        again = "what was downloaded is kept; type the same command again"
+        raise BackendUnavailable(f"{environment.name}: uv {shown} failed ({status}); see above. {network}; {again}")
 
 
 def environments_command(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from stages.backend import Backend
-from stages.models.environments import interpreter
+from stages.models.environments import interpreter, is_built, read_environment
+from stages.models.requirements import build_problems, card_problems, this_machine
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
 from videolift.config import StageBlock
@@ -37,7 +38,8 @@ def missing(
             continue
         backend = make_backend(stage, block)
         needs_card |= backend.device == "cuda"
-        for line in of_backend(backend, block, root, built_later=built_later):
+        unfit = machine_problems(backend, block, root) if cards and backend.device == "cuda" else []
+        for line in [*of_backend(backend, block, root, built_later=built_later), *unfit]:
             lines.setdefault(f"{stage} ({backend.name}): {line}")
     if needs_card and cards and (why := no_card()):
         lines.setdefault(why)
@@ -53,6 +55,17 @@ def of_backend(backend: Backend, block: StageBlock, root: Path, *, built_later: 
     for name, override in backend.checkouts.items():
         lines += _refusal(partial(store.checkout, backend.name, name, override))
     return lines + [problem for name in backend.weights if (problem := store.problem(name))]
+
+
+def machine_problems(backend: Backend, block: StageBlock, root: Path, *, building: bool = False) -> list[str]:
+    """Why the backend's environment would not run on this machine's cards; with ``building`` also why it could not be built here
+    while it is not. Nothing for an interpreter of the user's."""
+    if backend.env is None or backend.python is not None:
+        return []
+    environment, envs_dir = read_environment(backend.env), _envs_dir(block, root)
+    building = building and not is_built(environment.folder(envs_dir))
+    machine = this_machine(envs_dir, compiles=building and bool(environment.from_source))
+    return [*card_problems(environment, machine), *(build_problems(environment, machine) if building else ())]
 
 
 def no_card() -> str | None:

@@ -3,6 +3,7 @@
 import platform
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from stages.hands import wilor
 from stages.models import doctor, preflight, trial
 from stages.models.doctor import check_machine, doctor_command
 from stages.models.preflight import missing
+from stages.models.requirements import Machine
 from stages.models.trial import figures_of
 from stages.registry import ROOT
 from stages.settings import parse_config
@@ -30,6 +32,8 @@ def no_card(monkeypatch):
 
     for module in (preflight, doctor):
         monkeypatch.setattr(module, "find_devices", refuse)
+    bare = Machine(None, (), 10**12, 10**11, None, None, python_headers=True, system_eigen=False, reaches_eigen=False)
+    monkeypatch.setattr(preflight, "this_machine", create_autospec(preflight.this_machine, return_value=bare))
 
 
 @pytest.fixture
@@ -49,6 +53,14 @@ def test_preset_gpu_on_a_bare_machine_names_everything_that_is_missing(no_card, 
         assert what in text
     assert NO_CARD in lines
     assert all("Type: " in line or "type: " in line or "use: " in line for line in lines)
+
+
+def test_a_driver_that_is_too_old_stops_a_run_before_any_work(empty, monkeypatch):
+    old = Machine("470.57.02", (), 10**12, 10**11, None, None, python_headers=True, system_eigen=False, reaches_eigen=False)
+    monkeypatch.setattr(preflight, "this_machine", create_autospec(preflight.this_machine, return_value=old))
+    lines = missing(blocks({"preset": "gpu", **empty}))
+    assert sum("driver 470.57.02 is older than" in line for line in lines) == 3
+    assert not any("470.57.02" in line for line in missing(blocks({"preset": "gpu", **empty}), cards=False))
 
 
 def test_a_head_node_needs_no_card(no_card, empty):
@@ -106,6 +118,7 @@ def test_the_doctor_ends_with_3_and_says_what_to_type(no_card, empty, tmp_path, 
     assert doctor_command(["--config-file", str(config)]) == ExitCode.BACKEND
     out = capsys.readouterr().out
     assert "MISSING  depth: vipe" in out
+    assert "no nvcc to compile nvidia-vipe" in out
     assert "preset gpu cannot start here" in out
 
 

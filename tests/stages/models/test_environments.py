@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import yaml
@@ -122,6 +123,25 @@ def test_a_failed_build_leaves_no_mark_and_no_lease(envs, tmp_path, fake_uv):
         build("toy", envs_dir=tmp_path / "built", envs=envs)
     assert not is_built(read_environment("toy", envs).folder(tmp_path / "built"))
     assert not list((tmp_path / "built").glob("*.lock*"))
+
+
+def test_what_was_downloaded_is_kept_when_compiling_fails(envs, tmp_path, fake_uv):
+    log = fake_uv()
+    uv = tmp_path / "uv"
+    good = uv.read_text()
+    uv.write_text(good.replace('if [ "$1" = venv ]', 'case "$*" in *isolation*) exit 7;; esac\nif [ "$1" = venv ]'))
+    with pytest.raises(BackendUnavailable, match=r"failed \(7\)"):
+        build("toy", envs_dir=tmp_path / "built", envs=envs)
+    uv.write_text(good)
+    build("toy", envs_dir=tmp_path / "built", envs=envs)
+    kinds = ["isolation" if "isolation" in line else line.split()[1] for line in log.read_text().splitlines()]
+    assert kinds == ["venv", "pip", "isolation", "isolation"]
+
+
+@pytest.fixture(autouse=True)
+def able_machine(monkeypatch):
+    """The toys here are for any machine; what a machine lacks is tested in test_requirements."""
+    monkeypatch.setattr(environments, "_require_machine", create_autospec(environments._require_machine))
 
 
 def test_two_builders_build_once(envs, tmp_path, fake_uv):
