@@ -7,7 +7,6 @@ read through a memory map. Opening reads a few attributes and nothing else. The 
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.artifacts.depth import FLOAT16_MAX
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, GROUP_OF_PART, METRE_SCALES
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.stored import StoredArrays
@@ -99,7 +99,7 @@ class PackagedFile:
         if self.scale not in METRE_SCALES:
             return None
         near_m, far_m = (self.attribute_of_type(name, float) for name in ("depth_min_m", "depth_max_m"))
-        if not 0 < near_m < far_m < math.inf:
+        if not 0 < near_m < far_m <= FLOAT16_MAX:
             raise CorruptFile(f"{self.path}: depth_min_m, depth_max_m are {near_m}, {far_m}")
         return near_m, far_m
 

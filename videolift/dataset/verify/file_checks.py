@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.layout import FIELDS, GROUP_OF_PART, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS
+from videolift.dataset.quality import SCORES
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import packed_statistics
 from videolift.dataset.windows import hand_windows, window_poses
@@ -122,12 +123,24 @@ def check_shapes(file: FileUnderCheck) -> Iterator[Finding]:
         if shape != expected:
             file.broken.add(field.name)
             yield file.finding("shape", f"{field.name} is {shape}, expected {expected}")
-    for part in file.attribute_of_type("parts", list):
-        group = GROUP_OF_PART.get(str(part), str(part))
-        if not any(file.has(field.name) for field in FIELDS if field.name.partition("/")[0] == group):
-            yield file.finding("parts", f"it should hold {part}")
-    if not file.has("rgb"):
-        yield file.finding("parts", "it should hold rgb")
+    for name in sorted(_promised(file)):
+        if name not in file.broken and not file.has(name):
+            yield file.finding("parts", f"it should hold {name}")
+
+
+def _promised(file: FileUnderCheck) -> set[str]:
+    """Arrays that its attributes say it holds."""
+    parts = {str(part) for part in file.attribute_of_type("parts", list)}
+    groups = {GROUP_OF_PART.get(part, part) for part in parts} | {"rgb", "timestamps", "stats"}
+    groups |= {"camera"} if "depth" in parts else set()
+    names = {field.name for field in FIELDS if field.name.partition("/")[0] in groups}
+    if "depth" not in parts:
+        names -= {f"hands/{name}" for name in HAND_WINDOW_FIELDS}
+    table = file.attribute("quality", {})
+    if isinstance(table, dict):
+        measured = {name for name, score in table.items() if isinstance(score, dict) and score.get("value") is not None}
+        names |= {f"quality/{name}" for name in measured if name in SCORES and SCORES[name].per_frame}
+    return names
 
 
 def check_camera(file: FileUnderCheck) -> Iterator[Finding]:

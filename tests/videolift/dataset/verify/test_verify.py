@@ -89,7 +89,7 @@ def test_an_array_of_another_length_is_found(profiles, tmp_path):  # noqa: F811
         del file["tracks"]
     texts = [finding.text for finding in verify_path(path)]
     assert "hands/score is (11, 2), expected (12, 2)" in texts
-    assert "it should hold tracks" in texts
+    assert "it should hold tracks/query" in texts
 
 
 def read_everything(path):
