@@ -81,6 +81,16 @@ def test_every_harm_is_found_by_its_check(profiles, tmp_path, check):  # noqa: F
     assert check in {finding.check for finding in verify_path(path)}
 
 
+def test_hands_are_not_judged_by_a_depth_that_is_assumed(profiles, tmp_path):  # noqa: F811
+    path = tmp_path / "prior.hdf5"
+    shutil.copy(profiles["default"], path)
+    with h5py.File(path, "r+") as file:
+        HARMS["wrist_depth"](file)
+        file.attrs["scale"] = np.bytes_(b"assumed")
+        file.attrs["tier"] = np.bytes_(b"D")
+    assert "wrist_depth" not in {finding.check for finding in verify_path(path)}
+
+
 def test_an_array_of_another_length_is_found(profiles, tmp_path):  # noqa: F811
     path = tmp_path / "harmed.hdf5"
     shutil.copy(profiles["default"], path)
