@@ -228,6 +228,8 @@ def _decoded(value: Any) -> Any:
 
 def _problem(file: h5py.File, file_format: str, version: int) -> str | None:
     found = [read_attribute(file, name) for name in ("format", "version", "complete")]
+    if any(isinstance(value, np.ndarray) for value in found):
+        return "its format is an array"
     if found[0] != file_format:
         return f"format is {found[0]!r}, expected {file_format!r}"
     if found[1] != version:

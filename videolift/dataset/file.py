@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts.depth import FLOAT16_MAX
-from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, GROUP_OF_PART, METRE_SCALES
+from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, METRE_SCALES, PER_POINT, expected_shape, promised_arrays
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
@@ -52,6 +52,7 @@ class PackagedFile:
             self.close()
             raise
         self.profile = PROFILES[name]
+        self._sound: set[str] = set()
         self.stored.fields = {field.name: field for field in self.profile.fields}
 
     def close(self) -> None:
@@ -144,7 +145,7 @@ class PackagedFile:
         if not self.has("tracks/offsets"):
             return np.zeros(windows + 1, np.int64)
         offsets = self.array("tracks/offsets")
-        if len(offsets) != windows + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise CorruptFile(f"{self.path}: offsets do not cut points into {windows} windows")
         return offsets
 
@@ -160,8 +161,6 @@ class PackagedFile:
         if not self.has("hands/valid") or not count:
             return np.zeros((count, 2), bool)
         valid = self.array("hands/valid")
-        if len(valid) != len(self):
-            raise CorruptFile(f"{self.path}: hands/valid has {len(valid)} frames, the video {len(self)}")
         reached = np.zeros((len(valid) + 1, 2), np.int64)
         np.cumsum(valid, axis=0, out=reached[1:])
         last = (count - 1) * stride + 1
@@ -175,11 +174,13 @@ class PackagedFile:
             CorruptFile: it cannot be read.
         """
         try:
+            if name not in self._sound:
+                self._check_shape(name)
+                self._sound.add(name)
             return self.profile.read(self.stored, name, where)
         except KeyError:
-            parts = self.attribute_of_type("parts", list)
-            promised = {"rgb", "timestamps"} | {GROUP_OF_PART.get(part, part) for part in parts if isinstance(part, str)}
-            if name.partition("/")[0] in promised:
+            parts = [str(part) for part in self.attribute_of_type("parts", list)]
+            if name in promised_arrays(parts):
                 raise CorruptFile(f"{self.path}: it holds no {name}, its parts are {parts}") from None
             raise KeyError(f"{self.path.name} holds no {name}; its parts are {parts}") from None
 
@@ -200,9 +201,17 @@ class PackagedFile:
         start, stop, _ = run.indices(int(offsets[window + 1] - offsets[window]))
         part = slice(int(offsets[window]) + start, int(offsets[window]) + max(start, stop))
         both = (slice(None), part)
-        if self.shape("tracks/query") != (offsets[-1], 3):
-            raise CorruptFile(f"{self.path}: offsets end at {offsets[-1]}, tracks/query is {self.shape('tracks/query')}")
         return self.array("tracks/query", part), self.array("tracks/displacement", both), self.array("tracks/visible", both)
+
+    def _check_shape(self, name: str) -> None:
+        """Raises CorruptFile where an array is not as long as the others say; else an index would leave it, or miss its end."""
+        shape = self.shape(name)
+        if shape is None or name.startswith("stats/"):
+            return
+        points = int(self.offsets[-1]) if name in PER_POINT else 0
+        expected = expected_shape(name, len(self), len(self.window_start), points, self.size, self.window_length)
+        if shape != expected:
+            raise CorruptFile(f"{self.path}: {name} is {shape}, expected {expected}")
 
     def _count(self, name: str) -> int:
         value = self.attribute_of_type(name, int)

@@ -6,6 +6,7 @@ in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics.accu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +60,32 @@ FIELDS: tuple[Field, ...] = (
 )
 """Every dataset of the ``default`` profile (CONTRACTS C). A part that a video does not have leaves its group out."""
 
-GROUP_OF_PART = {"mask": "masks"}
-"""Where a part's arrays lie, where that is not its own name."""
+_GROUPS_OF_PART = {"depth": {"depth", "camera"}, "tracks": {"tracks"}, "hands": {"hands"}, "mask": {"masks"}}
+_SHAPES = {field.name: field.shape for field in FIELDS}
+PER_POINT = ("tracks/query", "tracks/displacement", "tracks/visible", "tracks/label")
+"""Arrays that grow with the points of all windows."""
+_IMAGES = ("rgb", "depth", "masks/instance")
 METRE_SCALES = ("metric", "hand", "assumed")
 """Values of ``scale`` under which lengths are metres."""
+
+
+def promised_arrays(parts: Iterable[str]) -> set[str]:
+    """Arrays of `FIELDS` that a file with these parts holds; scores under ``quality/`` depend on what could be measured."""
+    groups = {"rgb", "timestamps", "stats"}.union(*(_GROUPS_OF_PART.get(part, set()) for part in parts))
+    names = {field.name for field in FIELDS if field.name.partition("/")[0] in groups}
+    return names if "camera" in groups else names - {f"hands/{name}" for name in HAND_WINDOW_FIELDS}
+
+
+def expected_shape(name: str, frames: int, windows: int, points: int, size: int, window_length: int) -> tuple[int, ...]:
+    """Shape of an array of `FIELDS`, those under ``stats/`` aside, in a file of so many frames, windows and points."""
+    if name in PER_POINT:
+        length = points
+    elif name.startswith(("tracks/", "hands/window_")):
+        length = windows + (name == "tracks/offsets")
+    else:
+        length = frames
+    free = size if name in _IMAGES else window_length
+    return tuple(length if n == -1 else free if n is None else n for n in _SHAPES[name])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts.fields import Field
 from videolift.errors import CorruptFile
-from videolift.store import open_hdf5, read_attribute, read_attributes, read_hdf5
+from videolift.store import open_hdf5, read_attribute, read_hdf5
 
 CRC32 = "crc32"
 """Attribute of an array in one piece: CRC-32 of its bytes. HDF5 itself keeps checksums of chunks only."""
@@ -63,11 +63,14 @@ class StoredArrays:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute of the file, decoded; ``default`` where there is none."""
-        return read_attribute(self._file, name, default)
+        value = read_attribute(self._file, name, default)
+        if isinstance(value, np.ndarray):
+            raise CorruptFile(f"{self.path}: attribute {name} is an array")
+        return value
 
     def attributes(self) -> dict[str, Any]:
         """All attributes of the file, decoded."""
-        return read_attributes(self._file)
+        return {name: self.attribute(name) for name in self._file.attrs}
 
     def attribute_of(self, array: str, name: str) -> Any:
         """One attribute of an array; None where there is none."""

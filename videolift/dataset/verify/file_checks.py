@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.layout import FIELDS, GROUP_OF_PART, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS
+from videolift.dataset.layout import FIELDS, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, expected_shape, promised_arrays
 from videolift.dataset.quality import SCORES
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import packed_statistics
@@ -34,7 +34,6 @@ REDO = "Delete it and run the same command again; report it if it comes back."
 LOOK = "Its labels contradict each other, and packaging it again gives the same: look at it, then exclude the video or its part."
 _FRAMES, _POINTS = 64, 1 << 16
 """Read at a time."""
-_PER_POINT = ("tracks/query", "tracks/displacement", "tracks/visible", "tracks/label")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,9 @@ class FileUnderCheck(PackagedFile):
     def has(self, name: str) -> bool:
         """As `PackagedFile.has`, of what is not broken."""
         return name not in self.broken and super().has(name)
+
+    def _check_shape(self, name: str) -> None:
+        """Left to `check_shapes`, which names every array of another shape."""
 
     def has_all(self, *names: str) -> bool:
         """True if it holds all of them."""
@@ -111,36 +113,19 @@ def check_shapes(file: FileUnderCheck) -> Iterator[Finding]:
     for field in FIELDS:
         if not file.has(field.name) or field.name.startswith("stats/"):
             continue
-        shape, wanted = file.shape(field.name), list(field.shape)
-        if field.axis is not None and field.name in _PER_POINT:
-            wanted[field.axis] = points
-        elif field.axis is not None and field.name.startswith(("tracks/", "hands/window_")):
-            wanted[field.axis] = len(file.window_start) + (field.name == "tracks/offsets")
-        elif field.axis is not None:
-            wanted[field.axis] = len(file)
-        free = file.size if field.name in ("rgb", "depth", "masks/instance") else file.window_length
-        expected = tuple(free if n is None else n for n in wanted)
+        shape = file.shape(field.name)
+        expected = expected_shape(field.name, len(file), len(file.window_start), points, file.size, file.window_length)
         if shape != expected:
             file.broken.add(field.name)
             yield file.finding("shape", f"{field.name} is {shape}, expected {expected}")
-    for name in sorted(_promised(file)):
-        if name not in file.broken and not file.has(name):
+    promised = promised_arrays(str(part) for part in file.attribute_of_type("parts", list))
+    scores = file.attribute("quality", {})
+    for name, score in scores.items() if isinstance(scores, dict) else ():
+        if name in SCORES and SCORES[name].per_frame and isinstance(score, dict) and score.get("value") is not None:
+            promised.add(f"quality/{name}")
+    for name in sorted(promised - file.broken):
+        if not file.has(name):
             yield file.finding("parts", f"it should hold {name}")
-
-
-def _promised(file: FileUnderCheck) -> set[str]:
-    """Arrays that its attributes say it holds."""
-    parts = {str(part) for part in file.attribute_of_type("parts", list)}
-    groups = {GROUP_OF_PART.get(part, part) for part in parts} | {"rgb", "timestamps", "stats"}
-    groups |= {"camera"} if "depth" in parts else set()
-    names = {field.name for field in FIELDS if field.name.partition("/")[0] in groups}
-    if "depth" not in parts:
-        names -= {f"hands/{name}" for name in HAND_WINDOW_FIELDS}
-    table = file.attribute("quality", {})
-    if isinstance(table, dict):
-        measured = {name for name, score in table.items() if isinstance(score, dict) and score.get("value") is not None}
-        names |= {f"quality/{name}" for name in measured if name in SCORES and SCORES[name].per_frame}
-    return names
 
 
 def check_camera(file: FileUnderCheck) -> Iterator[Finding]:
@@ -251,8 +236,8 @@ def check_statistics(file: FileUnderCheck) -> Iterator[Finding]:
     """The accumulators in the file are those of its own arrays."""
     if file.broken:
         return
-    expected, counted = Accumulators.unpack(packed_statistics(file)).pack(), recount(file).pack()
-    if any(not np.array_equal(counted[name], expected[name]) for name in expected):
+    stored, counted = packed_statistics(file), recount(file).pack()
+    if any(not np.array_equal(counted[name], stored[name]) for name in stored):
         yield file.finding("statistics", "statistics in the file are not those of its arrays")
 
 

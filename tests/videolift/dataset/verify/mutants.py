@@ -13,6 +13,7 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 
 from videolift.dataset.file import PackagedFile
+from videolift.dataset.layout import FIELDS
 from videolift.dataset.verify import verify_file
 from videolift.errors import CorruptFile
 from videolift.reader import Selection, WindowDataset
@@ -94,7 +95,8 @@ def reshape_an_array(file: h5py.File, rng: Random) -> None:
     values = file[name][...]
     del file[name]
     shapes = (values.reshape(-1), values[None], values[..., :1], values[:-1], values[:0], np.concatenate([values, values]))
-    values = shapes[int(rng.integers(len(shapes)))]
+    others = [array for array in shapes if array.shape != values.shape]
+    values = others[int(rng.integers(len(others)))]
     file.create_dataset(name, data=values, **({"chunks": values.shape, "fletcher32": True} if values.size else {}))
 
 
@@ -176,7 +178,7 @@ def read_all(path: Path) -> dict[str, bytes]:
     arrays: dict[str, bytes] = {}
     try:
         with PackagedFile(path, checked=True) as file:
-            for name in file.stored.fields:
+            for name in (field.name for field in FIELDS):
                 try:
                     if file.has(name):
                         arrays[name] = file.array(name).tobytes()
