@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from videolift.cli.common import Json, print_json
 from videolift.errors import ExitCode
 
+if TYPE_CHECKING:
+    from videolift.export.policy_rows import PolicyExport
+
 Dataset = Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. output/h5_dataset.")]
+Out = Annotated[Path, typer.Argument(help="Folder to write.")]
 Split = Annotated[str | None, typer.Option("--split", help="Only this split.")]
 Group = Annotated[str | None, typer.Option("--group", help="Only this group, e.g. A-metric.")]
 
@@ -24,6 +28,9 @@ def register(app: typer.Typer) -> None:
     exports = typer.Typer(help="Writes the dataset in another project's layout.", no_args_is_help=True, rich_markup_mode=None)
     exports.command("y2r")(to_y2r)
     exports.command("lerobot")(to_lerobot)
+    exports.command("groot")(to_groot)
+    exports.command("openpi")(to_openpi)
+    exports.command("webdataset")(to_webdataset)
     app.add_typer(exports, name="export")
     imports = typer.Typer(help="Reads another project's data.", no_args_is_help=True, rich_markup_mode=None)
     imports.command("y2r")(from_y2r)
@@ -86,17 +93,110 @@ def to_y2r(
     _report(exported.left_out, len(exported.files))
 
 
+Frame = Annotated[Literal["world", "camera", "start"], typer.Option("--frame", help="What positions are relative to.")]
+Action = Annotated[Literal["absolute", "delta"], typer.Option("--action", help="The next state, or what leads there.")]
+HandsOption = Annotated[Literal["both", "left", "right"], typer.Option("--hands", help="Hands in state and action.")]
+Tips = Annotated[bool, typer.Option("--fingertips", help="Also the positions of the fingertips.")]
+Episodes = Annotated[
+    str | None, typer.Option("--episodes", help="A CSV (video, start, end, text), or 'rest' to cut where hands rest.")
+]
+
+
+def _policy_export(
+    split: str | None, group: str | None, frame: str, action: str, hands: str, fingertips: bool, episodes: str | None
+) -> PolicyExport:
+    from videolift.export.policy_rows import PolicyExport
+    from videolift.reader.episodes import read_episode_table
+    from videolift.reader.policy import cut_at_rest, cut_by_rows, whole_shots
+    from videolift.reader.state import StateSpec
+
+    sides = ("left", "right") if hands == "both" else (hands,)
+    spec = StateSpec(frame=frame, hands=sides, action=action, fingertips=fingertips)  # type: ignore[arg-type]
+    cut = (
+        whole_shots
+        if episodes is None
+        else cut_at_rest()
+        if episodes == "rest"
+        else cut_by_rows(read_episode_table(Path(episodes)))
+    )
+    return PolicyExport(spec, cut, split, group)
+
+
 def to_lerobot(
     dataset: Dataset,
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Out,
     split: Split = None,
     group: Group = None,
-    points: Annotated[int, typer.Option(help="Tracked points per window.")] = 64,
+    frame: Frame = "start",
+    action: Action = "absolute",
+    hands: HandsOption = "both",
+    fingertips: Tips = False,
+    episodes: Episodes = None,
+    extras: Annotated[bool, typer.Option("--extras", help="Also depth, camera, hands and tracks.")] = False,
+    points: Annotated[int, typer.Option(help="Tracked points per window, with --extras.")] = 64,
 ) -> None:
-    """LeRobot v3: frames, depth, tracks and hands as features."""
+    """LeRobot v3: images, state and action of every frame in which hands are known."""
     from videolift.export.lerobot import export_lerobot
 
-    exported = export_lerobot(dataset, out, split=split, group=group, points=points)
+    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+    exported = export_lerobot(dataset, out, export, extras=extras, points=points)
+    _report(exported.left_out, len(exported.files))
+
+
+def to_groot(
+    dataset: Dataset,
+    out: Out,
+    split: Split = None,
+    group: Group = None,
+    frame: Frame = "start",
+    action: Action = "absolute",
+    hands: HandsOption = "both",
+    fingertips: Tips = False,
+    episodes: Episodes = None,
+) -> None:
+    """GR00T: LeRobot v2.1 with videos and meta/modality.json."""
+    from videolift.export.lerobot_v2 import export_lerobot_v2
+
+    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+    exported = export_lerobot_v2(dataset, out, "groot", export)
+    _report(exported.left_out, len(exported.files))
+
+
+def to_openpi(
+    dataset: Dataset,
+    out: Out,
+    split: Split = None,
+    group: Group = None,
+    frame: Frame = "start",
+    action: Action = "absolute",
+    hands: HandsOption = "both",
+    fingertips: Tips = False,
+    episodes: Episodes = None,
+) -> None:
+    """openpi: LeRobot v2.1 with videos and norm_stats.json."""
+    from videolift.export.lerobot_v2 import export_lerobot_v2
+
+    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+    exported = export_lerobot_v2(dataset, out, "openpi", export)
+    _report(exported.left_out, len(exported.files))
+
+
+def to_webdataset(
+    dataset: Dataset,
+    out: Out,
+    split: Split = None,
+    group: Group = None,
+    frame: Frame = "start",
+    action: Action = "absolute",
+    hands: HandsOption = "both",
+    fingertips: Tips = False,
+    episodes: Episodes = None,
+) -> None:
+    """WebDataset: tar shards of one sample per frame, with an index."""
+    from videolift.export.webdataset import export_webdataset
+
+    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+    exported = export_webdataset(dataset, out, export)
     _report(exported.left_out, len(exported.files))
 
 

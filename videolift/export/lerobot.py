@@ -1,13 +1,14 @@
-"""Export to LeRobot's dataset format v3.0: Parquet rows per frame, images embedded as PNG, nothing lost.
+"""Export to LeRobot's dataset format v3.0: Parquet rows per frame, images embedded as PNG, what its policies train on.
 
-A video is an episode, its text the task. Depth, camera, hands and tracks are features of their own; tracks of a window stand in the
-row of its first frame, a fixed number of points, NaN where there are fewer or no window. Needs pyarrow, not lerobot.
+An episode is a stretch of a video in which the hands are known (`videolift.export.policy_rows`), its text the task. Rows hold
+``observation.images.rgb``, ``observation.state`` and ``action``; with ``extras`` also depth, camera, hands and tracks, under names
+that no policy takes for an observation or an action. Needs pyarrow, not lerobot.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, SIDES
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import IndexEntry, read_index
 from videolift.errors import ConfigError
+from videolift.export.feature_statistics import FeatureStatistics
+from videolift.export.policy_rows import ExportEpisode, ExportPlan, PolicyExport, plan_export, state_action_rows
 from videolift.store import write_json
 from videolift.y2r.exporter import Exported
 
@@ -34,55 +36,58 @@ _INDEX_FEATURES: dict[str, str] = {
     "index": "int64",
     "task_index": "int64",
 }
-_RGB = "observation.images.rgb"
+RGB = "observation.images.rgb"
+STATE, ACTION = "observation.state", "action"
 
 Feature = dict[str, Any]
+Columns = dict[str, NDArray[Any]]
 
 
-def features_of(size: int, window_length: int, points: int, parts: set[str]) -> dict[str, Feature]:
-    """Names, types and shapes of the columns for videos with ``parts``."""
-    sides, axes = list(SIDES), ["x", "y", "z"]
+def features_of(plan: ExportPlan, export: PolicyExport, extras: bool, points: int) -> dict[str, Feature]:
+    """Names, types and shapes of the columns; ``extras`` are those of the parts that every video has."""
+    sides, size, length = list(SIDES), plan.size, plan.window_length
     table: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
-        _RGB: ("image", (size, size, 3), ["height", "width", "channels"]),
-        "observation.seconds": ("float64", (1,), None),
+        RGB: ("image", (size, size, 3), ["height", "width", "channels"]),
+        STATE: ("float32", (len(export.state_names),), export.state_names),
+        ACTION: ("float32", (len(export.action_names),), export.action_names),
+        "source.seconds": ("float64", (1,), None),
     }
-    if "depth" in parts:
-        table["observation.depth"] = ("float32", (size, size), ["height", "width"])
-        table["observation.intrinsics"] = ("float32", (3, 3), None)
-        table["observation.T_camera_world"] = ("float32", (4, 4), None)
-    if "hands" in parts:
-        table["observation.hands.valid"] = ("bool", (2,), sides)
-        table["observation.hands.T_camera_wrist"] = ("float32", (2, 4, 4), None)
-        table["observation.hands.joints_camera"] = ("float32", (2, len(JOINTS), 3), None)
-        table["observation.hands.keypoints_px"] = ("float32", (2, len(JOINTS), 2), None)
-    if "tracks" in parts:
-        table["observation.tracks.count"] = ("int64", (1,), None)
-        table["observation.tracks.query"] = ("float32", (points, 3), ["u", "v", "d"])
-        table["action.tracks.displacement"] = ("float32", (window_length, points, 3), ["u", "v", "d"])
-        table["action.tracks.pose9d"] = ("float32", (window_length, 9), None)
-    if {"hands", "depth"} <= parts:
-        table["action.hands.displacement_uvd"] = ("float32", (2, window_length, 3), axes)
-        table["action.hands.displacement_rot6d"] = ("float32", (2, window_length, 6), None)
+    if extras:
+        table["depth"] = ("float32", (size, size), ["height", "width"])
+        table["camera.intrinsics"] = ("float32", (3, 3), None)
+        table["camera.T_camera_world"] = ("float32", (4, 4), None)
+        table["hands.valid"] = ("bool", (2,), sides)
+        table["hands.T_camera_wrist"] = ("float32", (2, 4, 4), None)
+        table["hands.joints_camera"] = ("float32", (2, len(JOINTS), 3), None)
+        table["hands.keypoints_px"] = ("float32", (2, len(JOINTS), 2), None)
+        table["hands.displacement_uvd"] = ("float32", (2, length, 3), None)
+        table["hands.displacement_rot6d"] = ("float32", (2, length, 6), None)
+    if extras and "tracks" in plan.parts:
+        table["tracks.count"] = ("int64", (1,), None)
+        table["tracks.query"] = ("float32", (points, 3), None)
+        table["tracks.displacement"] = ("float32", (length, points, 3), None)
+        table["tracks.pose9d"] = ("float32", (length, 9), None)
     return {name: {"dtype": dtype, "shape": list(shape), "names": names} for name, (dtype, shape, names) in table.items()}
 
 
 def export_lerobot(
     folder: Path,
     out: Path,
+    export: PolicyExport | None = None,
     *,
-    split: str | None = None,
-    group: str | None = None,
+    extras: bool = False,
     points: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
-    """Writes the videos of a published dataset as LeRobot episodes into ``out``, an empty or new folder.
+    """Writes the episodes of a published dataset as LeRobot episodes into ``out``, an empty or new folder.
 
     Args:
         folder: of the dataset.
         out: new; refused where it holds a dataset.
-        split, group: as `videolift.y2r.exporter.export_y2r`.
-        points: tracked points per window, the first of the stored random order.
-        progress: (done, total) videos.
+        export: what is exported.
+        extras: also depth, camera, hands and tracks.
+        points: tracked points per window in the extras, the first of the stored random order; NaN where there are fewer.
+        progress: (done, total) episodes.
 
     Raises:
         ConfigError: pyarrow is missing, ``out`` is taken, no such dataset, split or group, or videos of different rates or sizes.
@@ -93,59 +98,15 @@ def export_lerobot(
         raise ConfigError("the export to LeRobot needs pyarrow: pip install 'videolift[export]'") from error
     if (out / "meta").exists():
         raise ConfigError(f"{out} holds a dataset already: name a new folder, or remove it")
-    entries, _ = read_index(folder).select(split=split, group=group)
-    if not entries:
-        raise ConfigError("there is no video to export")
-    common = {name: _common(entries, name) for name in ("fps", "size", "window_length")}
-    parts = set.intersection(*(set(entry.about["parts"]) for entry in entries))
-    features = features_of(int(common["size"]), int(common["window_length"]), points, parts)
-    writer = _Writer(out, features, float(common["fps"]))
-    for done, entry in enumerate(entries, 1):
-        with PackagedFile(folder / entry.file) as file:
-            writer.add_episode(file, entry.about.get("text") or "", points)
-        progress(done, len(entries))
-    writer.finish({split or "all": f"0:{len(entries)}"})
-    return Exported(tuple(writer.files), {})
-
-
-def _common(entries: list[IndexEntry], name: str) -> float:
-    values = {entry.about[name] for entry in entries}
-    if len(values) > 1:
-        listed = ", ".join(f"{value:g}" for value in sorted(values))
-        raise ConfigError(f"{name} differs between videos ({listed}); LeRobot holds one: export splits or groups apart")
-    return float(values.pop())
-
-
-@dataclass
-class _Running:
-    """Figures of one feature over all rows, element by element, NaN left out; ``axes`` are pooled on top."""
-
-    axes: tuple[int, ...] = ()
-    low: Any = None
-    high: Any = None
-    total: Any = 0.0
-    square: Any = 0.0
-    count: Any = 0
-
-    def add(self, rows: NDArray[Any]) -> None:
-        values, axes = rows.astype(np.float64), (0, *self.axes)
-        known = np.isfinite(values)
-        zeroed = np.where(known, values, 0.0)
-        low = np.where(known, values, np.inf).min(axes, keepdims=True)[0]
-        high = np.where(known, values, -np.inf).max(axes, keepdims=True)[0]
-        self.low = low if self.low is None else np.minimum(self.low, low)
-        self.high = high if self.high is None else np.maximum(self.high, high)
-        self.total = self.total + zeroed.sum(axes, keepdims=True)[0]
-        self.square = self.square + (zeroed**2).sum(axes, keepdims=True)[0]
-        self.count = self.count + known.sum(axes, keepdims=True)[0]
-
-    def table(self, rows: int) -> dict[str, Any]:
-        n = np.maximum(self.count, 1)
-        mean = self.total / n
-        std = np.sqrt(np.maximum(self.square / n - mean**2, 0))
-        seen = self.count > 0
-        low, high = np.where(seen, self.low, 0.0), np.where(seen, self.high, 0.0)
-        return {"min": low.tolist(), "max": high.tolist(), "mean": mean.tolist(), "std": std.tolist(), "count": [rows]}
+    export = export or PolicyExport()
+    plan = plan_export(folder, export)
+    writer = _Writer(out, features_of(plan, export, extras, points), plan)
+    for done, episode in enumerate(plan.episodes, 1):
+        with PackagedFile(episode.path) as file:
+            writer.add_episode(file, episode, *state_action_rows(file, episode, export), points)
+        progress(done, len(plan.episodes))
+    writer.finish()
+    return Exported(tuple(writer.files), plan.left_out)
 
 
 @dataclass
@@ -154,53 +115,56 @@ class _Writer:
 
     out: Path
     features: dict[str, Feature]
-    fps: float
+    plan: ExportPlan
     files: list[Path] = field(default_factory=list)
     episodes: list[dict[str, Any]] = field(default_factory=list)
-    tasks: dict[str, int] = field(default_factory=dict)
     rows: int = 0
-    _figures: dict[str, _Running] = field(default_factory=dict)
+    statistics: FeatureStatistics = field(default_factory=FeatureStatistics)
     _parquet: Any = None
 
-    def add_episode(self, file: PackagedFile, task: str, points: int) -> None:
-        """All frames of one video."""
-        task_index = self.tasks.setdefault(task, len(self.tasks))
-        number, first = len(self.episodes), self.rows
-        for frames, columns in _columns(file, self.features, points):
-            count = frames.stop - frames.start
-            frame_index = np.arange(frames.start, frames.stop)
-            columns |= {"frame_index": frame_index, "timestamp": (frame_index / self.fps).astype(np.float32)}
-            columns |= {"episode_index": np.full(count, number), "task_index": np.full(count, task_index)}
-            columns["index"] = np.arange(self.rows, self.rows + count)
-            self._write(columns)
-            self.rows += count
-        chunk, part = divmod(len(self.files) - 1, FILES_PER_CHUNK)
-        self.episodes.append(
-            {
-                "episode_index": number,
-                "tasks": [task],
-                "length": self.rows - first,
-                "dataset_from_index": first,
-                "dataset_to_index": self.rows,
-                "data/chunk_index": chunk,
-                "data/file_index": part,
-                "meta/episodes/chunk_index": 0,
-                "meta/episodes/file_index": 0,
-            }
-        )
+    def add_episode(
+        self, file: PackagedFile, episode: ExportEpisode, states: NDArray[np.float32], actions: NDArray[np.float32], points: int
+    ) -> None:
+        """All rows of one episode."""
+        number, first, rows = len(self.episodes), self.rows, episode.rows
+        frame_index = np.arange(rows)
+        columns: Columns = {
+            STATE: states,
+            ACTION: actions,
+            "source.seconds": np.asarray(file.array("timestamps", slice(episode.start, episode.stop))).reshape(-1, 1),
+            "timestamp": (frame_index / self.plan.fps).astype(np.float32),
+            "frame_index": frame_index,
+            "episode_index": np.full(rows, number),
+            "index": np.arange(first, first + rows),
+            "task_index": np.full(rows, self.plan.tasks[episode.task]),
+        }
+        statistics = {name: self.statistics.add_vectors(name, values.reshape(rows, -1)) for name, values in columns.items()}
+        rgb = file.rgb(slice(episode.start, episode.stop))
+        statistics[RGB] = self.statistics.add_images(RGB, rgb)
+        for start in range(0, rows, _ROWS):
+            part = slice(start, min(start + _ROWS, rows))
+            frames = slice(episode.start + part.start, episode.start + part.stop)
+            extras = _extras(file, frames, self.features, points)
+            rows_of_part = {name: values[part] for name, values in columns.items()}
+            self._write({RGB: rgb[part].transpose(0, 2, 3, 1)} | rows_of_part | extras)
+        self.rows += rows
+        chunk, part_file = divmod(len(self.files) - 1, FILES_PER_CHUNK)
+        row: dict[str, Any] = {"episode_index": number, "tasks": [episode.task], "length": rows}
+        row |= {"dataset_from_index": first, "dataset_to_index": self.rows}
+        row |= {"data/chunk_index": chunk, "data/file_index": part_file}
+        row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        row |= {"source/video": episode.video, "source/start_frame": episode.start, "source/split": episode.split}
+        row |= {f"stats/{name}/{key}": value for name, table in statistics.items() for key, value in table.items()}
+        self.episodes.append(row)
         if self.files[-1].stat().st_size > FILE_MB << 20:
             self._parquet.close()
             self._parquet = None
 
-    def _write(self, columns: dict[str, NDArray[Any]]) -> None:
+    def _write(self, columns: Columns) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for name, rows in columns.items():
-            axes: tuple[int, ...] = (2, 3) if name == _RGB else (1, 2) if name == "observation.depth" else ()
-            planes = rows.transpose(0, 3, 1, 2) / 255 if name == _RGB else rows
-            self._figures.setdefault(name, _Running(axes)).add(planes)
-        arrays = {name: _images(rows) if name == _RGB else _nested(rows, name, self.features) for name, rows in columns.items()}
+        arrays = {name: _images(rows) if name == RGB else _nested(rows, name, self.features) for name, rows in columns.items()}
         table = pa.table(arrays)
         if self._parquet is None:
             chunk, part = divmod(len(self.files), FILES_PER_CHUNK)
@@ -209,31 +173,31 @@ class _Writer:
             self._parquet = pq.ParquetWriter(self.files[-1], table.schema, compression="zstd", use_dictionary=False)
         self._parquet.write_table(table)
 
-    def finish(self, splits: dict[str, str]) -> None:
+    def finish(self) -> None:
         """Closes the data and writes ``meta/``; its info.json last."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         if self._parquet is not None:
             self._parquet.close()
-        meta = self.out / "meta"
+        meta, fps = self.out / "meta", self.plan.fps
         (meta / "episodes/chunk-000").mkdir(parents=True)
         rows = {name: [episode[name] for episode in self.episodes] for name in self.episodes[0]}
         pq.write_table(pa.table(rows), meta / "episodes" / _PATTERN.format(chunk=0, file=0))
-        pq.write_table(_task_table(self.tasks), meta / "tasks.parquet")
-        write_json(meta / "stats.json", {name: figures.table(self.rows) for name, figures in sorted(self._figures.items())})
+        pq.write_table(_task_table(self.plan.tasks), meta / "tasks.parquet")
+        write_json(meta / "stats.json", dict(sorted(self.statistics.table().items())))
         indices = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in _INDEX_FEATURES.items()}
         info = {
             "codebase_version": CODEBASE,
             "robot_type": "human_hands",
             "total_episodes": len(self.episodes),
             "total_frames": self.rows,
-            "total_tasks": len(self.tasks),
+            "total_tasks": len(self.plan.tasks),
             "chunks_size": FILES_PER_CHUNK,
             "data_files_size_in_mb": FILE_MB,
             "video_files_size_in_mb": 200,
-            "fps": round(self.fps) if abs(self.fps - round(self.fps)) < 1e-6 else self.fps,
-            "splits": splits,
+            "fps": round(fps) if abs(fps - round(fps)) < 1e-6 else fps,
+            "splits": self.plan.splits,
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": None,
             "features": self.features | indices,
@@ -241,51 +205,45 @@ class _Writer:
         write_json(meta / "info.json", info)
 
 
-def _columns(file: PackagedFile, features: dict[str, Feature], points: int) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
-    """Rows of one video in parts, as arrays (n, *shape)."""
-    window_of = {int(start): w for w, start in enumerate(file.window_start)}
-    for begin in range(0, len(file), _ROWS):
-        frames = slice(begin, min(begin + _ROWS, len(file)))
-        count = frames.stop - frames.start
-        columns: dict[str, NDArray[Any]] = {}
-        for name, feature in features.items():
-            if name == _RGB:
-                columns[name] = file.rgb(frames).transpose(0, 2, 3, 1)
-            elif name == "observation.depth":
-                columns[name] = file.depth(frames)
-            elif name == "observation.intrinsics":
-                columns[name] = np.repeat(file.array("camera/intrinsics")[None], count, 0)
-            elif name in _PER_FRAME:
-                columns[name] = file.array(_PER_FRAME[name], frames).reshape(count, *feature["shape"])
-            else:
-                missing = 0 if feature["dtype"] == "int64" else np.nan
-                columns[name] = np.full((count, *feature["shape"]), missing, feature["dtype"])
-        for row, frame in enumerate(range(frames.start, frames.stop)):
-            if frame in window_of:
-                _fill_window(file, window_of[frame], row, columns, points)
-        yield frames, columns
+def _extras(file: PackagedFile, frames: slice, features: dict[str, Feature], points: int) -> Columns:
+    """Columns (n, *shape) of what policies do not take, as far as they are among the features."""
+    count, columns = frames.stop - frames.start, {}
+    for name, feature in features.items():
+        if name == "depth":
+            columns[name] = file.depth(frames)
+        elif name == "camera.intrinsics":
+            columns[name] = np.repeat(file.array("camera/intrinsics")[None], count, 0)
+        elif name in _PER_FRAME:
+            columns[name] = file.array(_PER_FRAME[name], frames).reshape(count, *feature["shape"])
+        elif name.startswith(("tracks.", "hands.displacement")):
+            missing = 0 if feature["dtype"] == "int64" else np.nan
+            columns[name] = np.full((count, *feature["shape"]), missing, feature["dtype"])
+    window_of = {int(start): window for window, start in enumerate(file.window_start)}
+    for row, frame in enumerate(range(frames.start, frames.stop)):
+        if frame in window_of:
+            _fill_window(file, window_of[frame], row, columns, points)
+    return columns
 
 
 _PER_FRAME = {
-    "observation.seconds": "timestamps",
-    "observation.T_camera_world": "camera/T_camera_world",
-    "observation.hands.valid": "hands/valid",
-    "observation.hands.T_camera_wrist": "hands/T_camera_wrist",
-    "observation.hands.joints_camera": "hands/joints_camera",
-    "observation.hands.keypoints_px": "hands/keypoints_px",
+    "camera.T_camera_world": "camera/T_camera_world",
+    "hands.valid": "hands/valid",
+    "hands.T_camera_wrist": "hands/T_camera_wrist",
+    "hands.joints_camera": "hands/joints_camera",
+    "hands.keypoints_px": "hands/keypoints_px",
 }
 
 
-def _fill_window(file: PackagedFile, window: int, row: int, columns: dict[str, NDArray[Any]], points: int) -> None:
-    if "observation.tracks.query" in columns:
+def _fill_window(file: PackagedFile, window: int, row: int, columns: Columns, points: int) -> None:
+    if "tracks.query" in columns:
         query, displacement, _ = file.tracks(window, slice(0, points))
-        columns["observation.tracks.count"][row] = len(query)
-        columns["observation.tracks.query"][row, : len(query)] = query
-        columns["action.tracks.displacement"][row, :, : len(query)] = displacement
-        columns["action.tracks.pose9d"][row] = file.array("tracks/pose9d", window)
-    if "action.hands.displacement_uvd" in columns:
-        for name in ("displacement_uvd", "displacement_rot6d"):
-            columns[f"action.hands.{name}"][row] = file.array(f"hands/window_{name}", window)
+        columns["tracks.count"][row] = len(query)
+        columns["tracks.query"][row, : len(query)] = query
+        columns["tracks.displacement"][row, :, : len(query)] = displacement
+        columns["tracks.pose9d"][row] = file.array("tracks/pose9d", window)
+    for name in ("displacement_uvd", "displacement_rot6d"):
+        if f"hands.{name}" in columns:
+            columns[f"hands.{name}"][row] = file.array(f"hands/window_{name}", window)
 
 
 def _images(rows: NDArray[np.uint8]) -> Any:

@@ -1,0 +1,104 @@
+"""GR00T's, openpi's and WebDataset's layouts: what their documents say they hold, and the true values in it."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from io import BytesIO
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from videolift.errors import ConfigError
+from videolift.export.lerobot_v2 import VIDEO_KEY, export_lerobot_v2, modality_table
+from videolift.export.policy_rows import PolicyExport
+from videolift.export.webdataset import export_webdataset
+from videolift.reader import PackagedFile
+from videolift.reader.state import StateSpec
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="module")
+def groot(clips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("groot") / "out"
+    export_lerobot_v2(clips, out, "groot")
+    return out
+
+
+def test_modality_names_every_number_once():
+    export = PolicyExport(StateSpec(fingertips=True, action="delta"))
+    table = modality_table(export)
+    for kind, names in (("state", export.state_names), ("action", export.action_names)):
+        spans = sorted((field["start"], field["end"]) for field in table[kind].values())
+        assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+        assert spans[-1][1] == len(names)
+    assert table["state"]["right_wrist_rot6d"] == {"start": 29, "end": 35, "rotation_type": "rotation_6d"}
+    assert table["action"]["left_wrist_position"] == {"start": 0, "end": 3, "absolute": False}
+    assert table["state"]["left_thumb_tip"] == {"start": 11, "end": 14}
+
+
+def test_files_lie_where_info_says(groot, clips):
+    info = json.loads((groot / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"]) == ("v2.1", 3, 33)
+    episodes = [json.loads(line) for line in (groot / "meta/episodes.jsonl").read_text().splitlines()]
+    tasks = [json.loads(line) for line in (groot / "meta/tasks.jsonl").read_text().splitlines()]
+    assert [(e["tasks"], e["length"]) for e in episodes] == [(["lift"], 11), (["drop"], 11), (["lift"], 11)]
+    assert tasks == [{"task": "lift", "task_index": 0}, {"task": "drop", "task_index": 1}]
+    modality = json.loads((groot / "meta/modality.json").read_text())
+    assert modality["video"] == {"ego_view": {"original_key": VIDEO_KEY}}
+    for number in range(3):
+        at = {"episode_chunk": 0, "episode_index": number, "video_key": VIDEO_KEY}
+        rows = pq.read_table(groot / info["data_path"].format(**at)).to_pydict()
+        assert np.shape(rows["observation.state"]) == (11, 24)
+        assert rows["annotation.human.action.task_description"] == [number % 2] * 11
+        assert rows["next.done"] == [False] * 10 + [True]
+        assert {name for name in info["features"] if name != VIDEO_KEY} == set(rows)
+        with av.open(str(groot / info["video_path"].format(**at))) as video:
+            frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+        with PackagedFile(clips / f"v{number}.hdf5") as file:
+            truth = file.rgb(slice(0, 11)).transpose(0, 2, 3, 1)
+        assert np.shape(frames) == truth.shape
+        assert np.abs(np.array(frames, float) - truth).mean() < 6
+
+
+def test_openpis_norm_stats_are_those_of_the_rows(clips, tmp_path):
+    export_lerobot_v2(clips, tmp_path / "out", "openpi", PolicyExport(StateSpec(hands=("right",))))
+    stats = json.loads((tmp_path / "out/norm_stats.json").read_text())["norm_stats"]
+    rows = [pq.read_table(path).to_pydict() for path in sorted((tmp_path / "out/data").rglob("*.parquet"))]
+    for key, column in (("state", "observation.state"), ("actions", "action")):
+        values = np.concatenate([np.array(r[column]) for r in rows])
+        np.testing.assert_allclose(stats[key]["mean"], values.mean(0), atol=1e-6)
+        np.testing.assert_allclose(stats[key]["q99"], np.quantile(values, 0.99, axis=0), atol=1e-6)
+    with pytest.raises(ConfigError, match="holds a dataset already"):
+        export_lerobot_v2(clips, tmp_path / "out", "openpi")
+
+
+def test_shards_hold_every_row_in_order_and_the_index_counts_them(clips, tmp_path):
+    export_webdataset(clips, tmp_path / "out", shard_samples=11)
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert [(s["url"], s["nsamples"], s["split"]) for s in index["shardlist"]] == [
+        ("train-000000.tar", 11, "train"),
+        ("train-000001.tar", 11, "train"),
+        ("val-000000.tar", 11, "val"),
+    ]
+    with tarfile.open(tmp_path / "out/train-000001.tar") as tar:
+        names = tar.getnames()
+        content = {name: tar.extractfile(name).read() for name in names}
+    assert [name.partition(".")[0] for name in names[::4]] == [f"v1_{t:06d}" for t in range(11)]
+    about = json.loads(content["v1_000004.json"])
+    assert (about["video"], about["frame"], about["task"], about["episode"]) == ("v1", 4, "drop", 1)
+    assert np.load(BytesIO(content["v1_000004.state.npy"])).shape == (len(index["state"]),)
+    assert np.load(BytesIO(content["v1_000004.action.npy"])).shape == (len(index["action"]),)
+    image = cv2.imdecode(np.frombuffer(content["v1_000004.rgb.png"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    with PackagedFile(clips / "v1.hdf5") as file:
+        np.testing.assert_array_equal(image.transpose(2, 0, 1), file.rgb(slice(4, 5))[0])
+
+
+def test_equal_datasets_give_equal_shards(clips, tmp_path):
+    for name in ("a", "b"):
+        export_webdataset(clips, tmp_path / name)
+    for shard in (tmp_path / "a").glob("*.tar"):
+        assert shard.read_bytes() == (tmp_path / "b" / shard.name).read_bytes()

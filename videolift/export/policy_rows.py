@@ -1,0 +1,169 @@
+"""Rows that policies train on, cut from a published dataset: episodes of known hands, state and action of every frame.
+
+What every export for policies shares; how rows are stored is the exports' own matter. An episode ends where the set of known hands
+changes, so that no number in it is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.dataset.file import PackagedFile
+from videolift.dataset.index import IndexEntry, read_index
+from videolift.errors import ConfigError
+from videolift.reader.policy import CutEpisodes, whole_shots
+from videolift.reader.state import HandTrack, StateSpec, action_chunk
+
+NO_TEXT = "no description"
+"""The task of a video whose row says nothing."""
+SPLIT_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class PolicyExport:
+    """What is exported.
+
+    Attributes:
+        spec: state and action. With both hands the state also says which are known (``left.known``, ``right.known``).
+        episodes: how videos are cut, before they are cut where hands appear or are lost.
+        split, group: only these; None for every split, and the main group.
+        min_frames: shorter episodes are left out.
+    """
+
+    spec: StateSpec = StateSpec(frame="start")
+    episodes: CutEpisodes = whole_shots
+    split: str | None = None
+    group: str | None = None
+    min_frames: int = 8
+
+    @property
+    def state_names(self) -> list[str]:
+        """Names of the numbers of a state."""
+        flags = [f"{side}.known" for side in self.spec.hands] if len(self.spec.hands) > 1 else []
+        return [*self.spec.names, *flags]
+
+    @property
+    def action_names(self) -> list[str]:
+        """Names of the numbers of an action."""
+        return list(self.spec.names)
+
+
+@dataclass(frozen=True)
+class ExportEpisode:
+    """Rows ``start`` to ``stop`` (exclusive) of one video; frame ``stop`` exists and is where the last action leads."""
+
+    video: str
+    path: Path
+    split: str
+    task: str
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Frames with an action."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Episodes in the order of their splits, and why videos have none; ``fps`` and ``size`` are those of every video."""
+
+    episodes: tuple[ExportEpisode, ...]
+    left_out: dict[str, str]
+    fps: float
+    size: int
+    window_length: int
+    parts: frozenset[str]
+    """Parts that every video has."""
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """First and end of each split's episodes, as ``0:12``."""
+        names = [episode.split for episode in self.episodes]
+        ordered = sorted(set(names), key=_split_rank)
+        return {name: f"{names.index(name)}:{len(names) - names[::-1].index(name)}" for name in ordered}
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """Number of every task, in the order in which they come."""
+        return {task: number for number, task in enumerate(dict.fromkeys(episode.task for episode in self.episodes))}
+
+
+def plan_export(folder: Path, export: PolicyExport) -> ExportPlan:
+    """The episodes of a published dataset.
+
+    Raises:
+        ConfigError: no such dataset, split or group; videos of different rates, sizes or window lengths; nothing to export.
+    """
+    entries, _ = read_index(folder).select(split=export.split, group=export.group)
+    left_out: dict[str, str] = {}
+    episodes: list[ExportEpisode] = []
+    for entry in sorted(entries, key=lambda entry: _split_rank(entry.split)):
+        found = _episodes(folder, entry, export)
+        episodes += found
+        if not found:
+            left_out[entry.video] = f"no {export.min_frames} frames in a row in which the hands' state is known"
+    if not episodes:
+        raise ConfigError(f"nothing to export: {left_out or 'there is no video'}")
+    fps, size, length = (_common(entries, name) for name in ("fps", "size", "window_length"))
+    parts = frozenset.intersection(*(frozenset(entry.about["parts"]) for entry in entries))
+    return ExportPlan(tuple(episodes), left_out, fps, int(size), int(length), parts)
+
+
+def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
+    out = []
+    with PackagedFile(folder / entry.file) as file:
+        track = HandTrack.of(file)
+        if track is None:
+            return []
+        known = track.known(export.spec)
+        for episode in export.episodes(file):
+            for start, stop in _steady_runs(known[episode.start : episode.stop]):
+                if stop - start >= export.min_frames:
+                    first, last = episode.start + start, episode.start + stop - 1
+                    out.append(ExportEpisode(entry.video, folder / entry.file, entry.split, episode.text or NO_TEXT, first, last))
+    return out
+
+
+def _steady_runs(known: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """First frame and end of the stretches of ``known`` (n, hands) in which the same hands are known, and at least one."""
+    changes = np.flatnonzero((known[1:] != known[:-1]).any(1)) + 1
+    bounds = [0, *changes.tolist(), len(known)]
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        if stop > start and known[start].any():
+            yield start, stop
+
+
+def state_action_rows(
+    file: PackagedFile, episode: ExportEpisode, export: PolicyExport
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """States (n, D) and actions (n, A) of an episode's rows."""
+    track = HandTrack.of(file, episode.start, episode.stop + 1)
+    assert track is not None
+    start = file.array("camera/T_camera_world", episode.start)
+    states, actions = [], []
+    for row in range(episode.rows):
+        ahead = HandTrack(*(part[row : row + 2] for part in (track.T_world_wrist, track.T_camera_world, track.shape)))
+        chunk = action_chunk(ahead, export.spec, 1, start)
+        flags = chunk.state_valid.astype(np.float32) if len(export.spec.hands) > 1 else np.empty(0, np.float32)
+        states.append(np.concatenate([chunk.state, flags]))
+        actions.append(chunk.actions[0])
+    return np.stack(states), np.stack(actions)
+
+
+def _split_rank(split: str) -> tuple[int, str]:
+    return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)), split
+
+
+def _common(entries: list[IndexEntry], name: str) -> float:
+    values = {entry.about[name] for entry in entries}
+    if len(values) > 1:
+        listed = ", ".join(f"{value:g}" for value in sorted(values))
+        raise ConfigError(f"{name} differs between videos ({listed}); an export holds one: export splits or groups apart")
+    return float(values.pop())
