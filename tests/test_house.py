@@ -95,7 +95,11 @@ def test_importing_the_library_takes_less_than_a_third_of_a_second():
 
 def test_no_module_of_the_library_brings_in_a_model_or_the_workflow_engine():
     names = [dotted(path) for path in modules("videolift")]
-    optional = {"videolift.reader.torch_dataset", "videolift.report.rerun_file"}  # the extras train and view
+    optional = {
+        "videolift.reader.torch_dataset",
+        "videolift.reader.torch_augment",
+        "videolift.report.rerun_file",
+    }  # the extras train and view
     code = f"import importlib, sys\nfor name in {sorted(set(names) - optional)}: importlib.import_module(name)\nprint(*sys.modules)"
     loaded = {name.split(".")[0] for name in run_python(code).split()}
     assert loaded.isdisjoint({*HEAVY, "stages"})

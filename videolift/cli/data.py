@@ -106,9 +106,9 @@ def _policy_export(
     split: str | None, group: str | None, frame: str, action: str, hands: str, fingertips: bool, episodes: str | None
 ) -> PolicyExport:
     from videolift.export.policy_rows import PolicyExport
-    from videolift.reader.episodes import read_episode_table
-    from videolift.reader.policy import cut_at_rest, cut_by_rows, whole_shots
-    from videolift.reader.state import StateSpec
+    from videolift.reader.policies.episodes import read_episode_table
+    from videolift.reader.policies.policy_dataset import cut_at_rest, cut_by_rows, whole_shots
+    from videolift.reader.policies.state import StateSpec
 
     sides = ("left", "right") if hands == "both" else (hands,)
     spec = StateSpec(frame=frame, hands=sides, action=action, fingertips=fingertips)  # type: ignore[arg-type]

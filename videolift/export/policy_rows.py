@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import IndexEntry, read_index
 from videolift.errors import ConfigError
-from videolift.reader.policy import CutEpisodes, whole_shots
-from videolift.reader.state import HandTrack, StateSpec, action_chunk
+from videolift.reader.policies.policy_dataset import CutEpisodes, whole_shots
+from videolift.reader.policies.state import HandTrack, StateSpec, action_chunk
 
 NO_TEXT = "no description"
 """The task of a video whose row says nothing."""

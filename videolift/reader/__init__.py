@@ -3,7 +3,7 @@
 from videolift.dataset.file import PackagedFile
 from videolift.reader.draws import Draw, Source
 from videolift.reader.handles import Handles
-from videolift.reader.mixture import Ingredient, Mixture, MixtureSampler
+from videolift.reader.mixing.mixture import Ingredient, Mixture, MixtureSampler
 from videolift.reader.normalization import Normalization
 from videolift.reader.samples import WindowDataset, open_dataset
 from videolift.reader.selection import Selection

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from videolift.reader.draws import Draw, Source
 from videolift.reader.frames import Sample
-from videolift.reader.mixture import Ingredient, Mixture, MixtureSampler
+from videolift.reader.mixing.mixture import Ingredient, Mixture, MixtureSampler
 from videolift.reader.normalization import Normalization
 from videolift.reader.samples import POINT_AXIS, WindowDataset
 from videolift.reader.skips import OnError, Skipped, open_or_skip

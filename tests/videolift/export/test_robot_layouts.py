@@ -16,7 +16,7 @@ from videolift.export.lerobot_v2 import VIDEO_KEY, export_lerobot_v2, modality_t
 from videolift.export.policy_rows import PolicyExport
 from videolift.export.webdataset import export_webdataset
 from videolift.reader import PackagedFile
-from videolift.reader.state import StateSpec
+from videolift.reader.policies.state import StateSpec
 
 pq = pytest.importorskip("pyarrow.parquet")
 

@@ -8,8 +8,8 @@ import pytest
 from stages.sample.cameras import PERIOD_S
 from stages.sample.scene import build_scene
 from videolift.errors import ConfigError
-from videolift.reader.episodes import Episode, episodes_between_rests, episodes_of_rows, read_episode_table
-from videolift.reader.state import track_of
+from videolift.reader.policies.episodes import Episode, episodes_between_rests, episodes_of_rows, read_episode_table
+from videolift.reader.policies.state import track_of
 
 FPS = 10.0
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from videolift.errors import ConfigError
 from videolift.reader import Ingredient, Mixture, MixtureSampler, Normalization, Selection, open_dataset
-from videolift.reader.draw_order import DrawOrder, DrawStage, _floor_sum, permuted
+from videolift.reader.mixing.draw_order import DrawOrder, DrawStage, _floor_sum, permuted
 
 
 class Numbers:

@@ -11,9 +11,17 @@ import pytest
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose
 from videolift.reader import PackagedFile, Selection
-from videolift.reader.episodes import EpisodeRow
-from videolift.reader.policy import PolicyDataset, cut_at_rest, cut_by_rows, open_policy
-from videolift.reader.state import HandTrack, StateSpec, action_chunk, actions_between, apply_action, hand_shape, wrist_poses
+from videolift.reader.policies.episodes import EpisodeRow
+from videolift.reader.policies.policy_dataset import PolicyDataset, cut_at_rest, cut_by_rows, open_policy
+from videolift.reader.policies.state import (
+    HandTrack,
+    StateSpec,
+    action_chunk,
+    actions_between,
+    apply_action,
+    hand_shape,
+    wrist_poses,
+)
 
 SPECS = [
     StateSpec(frame=frame, hands=("right",), action=action, fingertips=tips)

@@ -1,7 +1,7 @@
 """Several datasets as one: drawn by weights that may change during training, each normalized by its own statistics.
 
 `Mixture` gives samples by `Draw`; `MixtureSampler` says which draws this process makes. The order is that of
-`videolift.reader.draw_order`: the same for any number of workers, disjoint over ranks, resumed from a few numbers.
+`videolift.reader.mixing.draw_order`: the same for any number of workers, disjoint over ranks, resumed from a few numbers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from videolift.errors import ConfigError
-from videolift.reader.draw_order import DrawOrder, DrawStage
 from videolift.reader.draws import Draw, Source
 from videolift.reader.frames import Sample
+from videolift.reader.mixing.draw_order import DrawOrder, DrawStage
 from videolift.reader.normalization import Normalization
 
 _AHEAD = 1024

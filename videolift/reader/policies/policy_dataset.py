@@ -9,13 +9,13 @@ import numpy as np
 
 from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
-from videolift.reader.episodes import Episode, EpisodeRow, RestRule, episodes_between_rests, episodes_of_rows
 from videolift.reader.frames import Sample, read_frames
 from videolift.reader.handles import Handles
 from videolift.reader.opening import choose_files
 from videolift.reader.pairs import shots
+from videolift.reader.policies.episodes import Episode, EpisodeRow, RestRule, episodes_between_rests, episodes_of_rows
+from videolift.reader.policies.state import HandTrack, StateSpec, action_chunk
 from videolift.reader.selection import Selection
-from videolift.reader.state import HandTrack, StateSpec, action_chunk
 
 CutEpisodes = Callable[[PackagedFile], list[Episode]]
 """Cuts one video into episodes."""

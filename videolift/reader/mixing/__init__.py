@@ -1,0 +1,1 @@
+"""Several datasets as one: in which order, by which weights."""

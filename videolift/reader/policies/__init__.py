@@ -1,0 +1,1 @@
+"""What policies learn from: episodes, state and action of hands."""
