@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from videolift.errors import CorruptFile  # noqa: E402
 from videolift.reader import Normalization, Selection, WindowDataset, open_dataset  # noqa: E402
+from videolift.reader.jepa import JepaBatch, JepaSource  # noqa: E402
 from videolift.reader.torch_dataset import TorchSamples, collate, training_loader  # noqa: E402
 
 WORKERS = [(0, None), (2, "fork"), (2, "spawn"), (2, "forkserver")]
@@ -83,3 +84,12 @@ def test_tensors_are_their_own_and_writable(profiles):
     batch = collate([TorchSamples(windows)[0]])
     batch["intrinsics"] += 1
     assert (np.asarray(windows[0]["intrinsics"]) + 1 == batch["intrinsics"][0].numpy()).all()
+
+
+def test_masks_are_equal_for_no_worker_and_for_four(profiles):
+    source = JepaSource(WindowDataset([profiles["default"]]), (8, 8))
+    none, four = batches(source, 0, None), batches(source, 4, "fork")
+    for a, b in zip(none, four, strict=True):
+        assert torch.equal(a["context_mask"], b["context_mask"])
+        assert torch.equal(a["context_view"], b["context_view"])
+        assert JepaBatch.of(a, (8, 8)).target.shape == (4, 64)

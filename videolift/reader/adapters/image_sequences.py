@@ -1,0 +1,136 @@
+"""Image sequences in one HDF5 file: encoded images and a metadata table of sequence, view and frame. Pairs and clips of them.
+
+The file holds a 1-D array of encoded images (bytes of varying length) and a table of as many rows: a compound array, or a group of
+columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.errors import ConfigError
+from videolift.reader.adapters.images import decode_image
+from videolift.reader.adapters.lazy_hdf5 import LazyHdf5
+from videolift.reader.frames import Sample
+
+
+@dataclass(frozen=True)
+class SequenceKeys:
+    """Names in the file. ``view`` None where there is one camera; ``metadata`` is a compound array or a group of columns."""
+
+    images: str = "images"
+    metadata: str = "metadata"
+    sequence: str = "sequence"
+    frame: str = "frame"
+    view: str | None = "view"
+
+
+class ImageSequences:
+    """Clips of ``count`` frames, ``gap`` apart, of one sequence.
+
+    A sample holds ``rgb`` u8 (count, 3, H, W), or with ``together`` (views, count, 3, H, W); ``video``, ``view``, ``frame``,
+    ``gap_frames``. Frames that are not there make no sample: a clip is whole or does not exist.
+
+    Args:
+        path: of the file.
+        keys: names in it.
+        count: frames per sample.
+        gap: frames between them, or (least, greatest), drawn anew in every epoch among those whose clip is whole.
+        together: all views of a moment in one sample.
+        size_px: (W, H) to resize to.
+        seed: of the gaps.
+
+    Raises:
+        ConfigError: names that the file does not have, or a gap that is none.
+        CorruptFile: the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keys: SequenceKeys | None = None,
+        *,
+        count: int = 2,
+        gap: int | tuple[int, int] = 1,
+        together: bool = False,
+        size_px: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.path, self.keys, self.size_px, self.seed = Path(path), keys or SequenceKeys(), size_px, seed
+        self.count, self.gaps = count, gap if isinstance(gap, tuple) else (gap, gap)
+        if count < 1 or not 1 <= self.gaps[0] <= self.gaps[1]:
+            raise ConfigError(f"count is {count} and gap {gap}: at least one frame, and a gap of at least one")
+        self._file = LazyHdf5(self.path)
+        rows = read_rows(self._file, self.keys)
+        views = sorted({view for _, view, _ in rows})
+        self.view_groups = [tuple(views)] if together else [(view,) for view in views]
+        self._row = rows
+        self._samples = [
+            (sequence, group, frame)
+            for group in self.view_groups
+            for sequence, view, frame in sorted(rows)
+            if view == group[0] and self._fitting(sequence, group, frame)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def open(self, index: int, *, epoch: int = 0) -> Sample:
+        """See the class.
+
+        Raises:
+            IndexError: no such sample.
+            CorruptFile: an image cannot be decoded.
+        """
+        index = range(len(self))[index]
+        sequence, group, frame = self._samples[index]
+        fitting = self._fitting(sequence, group, frame)
+        gap = int(np.random.default_rng([self.seed, epoch, index]).choice(fitting))
+        times = [frame + gap * step for step in range(self.count)]
+        clips = np.stack([[self._image(self._row[sequence, view, t]) for t in times] for view in group])
+        rgb = clips[0] if len(self.view_groups) > 1 or len(group) == 1 else clips
+        return {"video": sequence, "view": ",".join(group), "frame": frame, "gap_frames": gap, "rgb": rgb}
+
+    def _fitting(self, sequence: str, group: tuple[str, ...], frame: int) -> list[int]:
+        """Gaps whose clip from ``frame`` on is whole in every view."""
+        return [
+            gap
+            for gap in range(self.gaps[0], self.gaps[1] + 1)
+            if all((sequence, view, frame + gap * step) in self._row for view in group for step in range(self.count))
+        ]
+
+    def _image(self, row: int) -> NDArray[np.uint8]:
+        content = self._file.read(self.keys.images, row)
+        return decode_image(np.asarray(content, np.uint8).tobytes(), f"{self.path}: {self.keys.images}[{row}]", self.size_px)
+
+
+def read_rows(file: LazyHdf5, keys: SequenceKeys) -> dict[tuple[str, str, int], int]:
+    """(sequence, view, frame) to the row of the image.
+
+    Raises:
+        ConfigError: columns that are not there, or as many rows as there are no images.
+    """
+    opened = file.open()
+    if keys.metadata not in opened or keys.images not in opened:
+        raise ConfigError(f"{file.path} has no {keys.images} and {keys.metadata}; it has {', '.join(sorted(opened))}")
+    table = opened[keys.metadata]
+    names = set(table) if isinstance(table, h5py.Group) else set(table.dtype.names or ())
+    wanted = [keys.sequence, keys.frame, *([keys.view] if keys.view else [])]
+    if not set(wanted) <= names:
+        raise ConfigError(
+            f"{file.path}: {keys.metadata} has no column {', '.join(set(wanted) - names)}; it has {', '.join(sorted(names))}"
+        )
+    columns = [_texts(np.asarray(table[name][...] if isinstance(table, h5py.Group) else table[...][name])) for name in wanted]
+    if len(columns[0]) != len(opened[keys.images]):
+        raise ConfigError(f"{file.path}: {len(columns[0])} rows of {keys.metadata} for {len(opened[keys.images])} {keys.images}")
+    views = columns[2] if keys.view else [""] * len(columns[0])
+    return {(s, v, int(t)): row for row, (s, t, v) in enumerate(zip(columns[0], columns[1], views, strict=True))}
+
+
+def _texts(column: NDArray[np.generic]) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()]

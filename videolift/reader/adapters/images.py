@@ -1,0 +1,36 @@
+"""Encoded images to arrays, by Pillow, which only the adapters that meet such images need."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.errors import ConfigError, CorruptFile
+
+
+def decode_image(content: bytes, what: str, size_px: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """RGB u8 (3, H, W) of an encoded image, resized to (W, H) where given.
+
+    Args:
+        content: JPEG, PNG or whatever Pillow reads.
+        what: names the image in errors.
+        size_px: (W, H) to resize to.
+
+    Raises:
+        CorruptFile: no whole image.
+        ConfigError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ConfigError(f"{what} is an encoded image, which needs Pillow: pip install pillow") from error
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            rgb: Any = image.convert("RGB")
+            rgb = rgb if size_px is None else rgb.resize(size_px, Image.Resampling.BILINEAR)
+            return np.ascontiguousarray(np.asarray(rgb, np.uint8).transpose(2, 0, 1))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise CorruptFile(f"{what} is no whole image: {error}") from error

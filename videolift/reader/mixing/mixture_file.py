@@ -1,0 +1,58 @@
+"""A mixture written down: a YAML list of datasets with name, path and weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videolift.errors import ConfigError
+from videolift.reader.adapters import open_source
+from videolift.reader.mixing.mixture import Ingredient, Mixture, MixtureMode
+from videolift.reader.normalization import Normalization
+from videolift.reader.samples import WindowDataset
+from videolift.reader.selection import Selection
+
+_KEYS = {"name", "path", "weight", "split", "group", "options"}
+
+
+def read_mixture(
+    path: Path | str, *, selection: Selection | None = None, mode: MixtureMode = "weighted", normalize: bool = True, seed: int = 0
+) -> Mixture:
+    """The mixture that a YAML list of ``{name, path, weight}`` describes; paths are relative to the file.
+
+    Args:
+        path: of the file. Entries may also have ``split`` and ``group`` (of our datasets) and ``options`` (of an adapter).
+        selection: for our datasets.
+        mode: see `Mixture`.
+        normalize: by each dataset's own statistics, where it has any.
+        seed: of the order.
+
+    Raises:
+        ConfigError: entries that cannot be meant, or that nothing understands.
+    """
+    path = Path(path)
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"{path} must be a list of {{name, path, weight}}")
+    ingredients = []
+    for number, entry in enumerate(entries):
+        unknown = set(entry) - _KEYS
+        if unknown or not {"name", "path"} <= set(entry):
+            raise ConfigError(
+                f"{path}, entry {number}: keys are {sorted(entry)}, it needs name and path and may have {sorted(_KEYS)}"
+            )
+        source = open_source(path.parent / entry["path"], **_options(path.parent / entry["path"], entry, selection))
+        own = isinstance(source, WindowDataset) and source.folder is not None
+        normalization = Normalization.fit(source) if normalize and own and isinstance(source, WindowDataset) else None
+        ingredients.append(Ingredient(entry["name"], source, float(entry.get("weight", 1.0)), normalization))
+    return Mixture(ingredients, mode=mode, seed=seed)
+
+
+def _options(path: Path, entry: dict[str, Any], selection: Selection | None) -> dict[str, Any]:
+    options = dict(entry.get("options", {}))
+    if (path / "dataset.json").is_file():
+        options |= {name: entry[name] for name in ("split", "group") if name in entry}
+        options["selection"] = selection
+    return options
