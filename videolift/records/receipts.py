@@ -106,9 +106,35 @@ def record(published: Published, output: Path) -> ArtifactRecord:
     return ArtifactRecord(relative, published.bytes, published.mtime_ns, published.sha256)
 
 
+def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as JSON holds it."""
+    return asdict(receipt)
+
+
+def receipt_from_json(value: Mapping[str, Any]) -> Receipt:
+    """The receipt that `receipt_to_json` gave.
+
+    Raises:
+        CorruptFile: it is none; the text says what is wrong with it.
+    """
+    try:
+        artifact, reason = value["artifact"], value["reason"]
+        return Receipt(
+            **dict(value)
+            | {
+                "artifact": ArtifactRecord(**artifact) if artifact else None,
+                "reason": Reason(**reason) if reason else None,
+                "checks": tuple(value["checks"]),
+                "files": {name: (size, mtime_ns) for name, (size, mtime_ns) in value["files"].items()},
+            }
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptFile(f"not a receipt: {type(error).__name__}: {error}") from error
+
+
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Publishes a receipt; see `videolift.store.write_json` for errors."""
-    write_json(path, {"format": FORMAT, **asdict(receipt)})
+    write_json(path, {"format": FORMAT, **receipt_to_json(receipt)})
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -122,12 +148,7 @@ def read_receipt(path: Path) -> Receipt | None:
         return None
     if value.pop("format", None) != FORMAT:
         raise CorruptFile(f"{path}: not a receipt of this version of videolift; update videolift or use another output folder")
-    artifact, reason = value["artifact"], value["reason"]
-    value["artifact"] = ArtifactRecord(**artifact) if artifact else None
-    value["reason"] = Reason(**reason) if reason else None
-    value["checks"] = tuple(value["checks"])
-    value["files"] = {name: (size, mtime) for name, (size, mtime) in value["files"].items()}
-    return Receipt(**value)
+    return receipt_from_json(value)
 
 
 class ReceiptCache:

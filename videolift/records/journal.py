@@ -1,0 +1,319 @@
+"""The journal of one stage and batch: what became of each video, as lines that are only ever appended.
+
+Turns claims, crashes, receipts and lifted quarantines into one file per batch, and that file back into a `VideoRecord` per video.
+Each line carries its checksum, so a torn or flipped line is dropped and every other one counts. Whoever takes the batch's lease
+rewrites the journal in short under the next number and appends to that file alone; lines that a former holder still writes go
+to a file that nobody reads. Decides nothing: `videolift.records.freshness` judges what a receipt is worth.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.processes import ProcessName, this_process
+from videolift.records.receipts import Receipt, receipt_from_json, receipt_to_json
+from videolift.store import atomic_file
+
+JOURNAL_FORMAT = "videolift.journal/1"
+_NAME = re.compile(r"(?P<batch>[a-z0-9]+)\.(?P<number>\d{6})\.jsonl")
+_CHECKSUM_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class OpenClaim:
+    """An attempt that was begun and has not ended.
+
+    Attributes:
+        fingerprint: of the work; a claim of other work says nothing about this one.
+        attempt: its number, from 1.
+        alone: no other video was in work beside it.
+    """
+
+    fingerprint: str
+    attempt: int
+    alone: bool
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What a journal says of one video.
+
+    Attributes:
+        receipt: how its work ended last; None before that.
+        claim: the attempt under way, or the one that its run's death cut off.
+        crashes: attempts charged to it for the work ``crashes_of``.
+        crashes_of: a fingerprint.
+        is_suspect: its run died while it and others were in work: it is to be done last and alone, and is not charged.
+        verified_sha256: content of its artifact that was read again from the disk and found right.
+    """
+
+    receipt: Receipt | None = None
+    claim: OpenClaim | None = None
+    crashes: int = 0
+    crashes_of: str = ""
+    is_suspect: bool = False
+    verified_sha256: str = ""
+
+    def crashes_for(self, fingerprint: str) -> int:
+        """Attempts charged to this very work."""
+        return self.crashes if self.crashes_of == fingerprint else 0
+
+    def after(self, event: Mapping[str, Any]) -> VideoRecord:
+        """The record once ``event`` has happened."""
+        kind = event["event"]
+        if kind == "claimed":
+            return replace(self, claim=OpenClaim(event["fingerprint"], event["attempt"], event["alone"]))
+        if kind == "unclaimed":
+            return replace(self, claim=None)
+        if kind == "charged":
+            return replace(self, crashes=event["crashes"], crashes_of=event["fingerprint"], is_suspect=event["suspect"], claim=None)
+        if kind == "receipt":
+            # Work that ended in an orderly way clears what was held against the video.
+            return VideoRecord(receipt_from_json(event["receipt"]), verified_sha256=self.verified_sha256)
+        if kind == "verified":
+            return replace(self, verified_sha256=event["sha256"])
+        if kind == "lifted":
+            return VideoRecord()
+        raise ValueError(f"no event of a journal is called {kind!r}")
+
+    def after_death_of_its_run(self, *, machine_was_rebooted: bool) -> VideoRecord:
+        """The record once the run that held the lease is known to be dead.
+
+        A run can die of a power cut, of preemption, or because one of its videos filled the memory. Which of several videos in
+        work did it nobody can say, so all are suspected and none is charged; a video that was alone is charged.
+        """
+        if self.claim is None:
+            return self
+        earlier = self.claim.attempt - 1
+        is_charged = self.claim.alone and not machine_was_rebooted
+        return replace(
+            self, claim=None, crashes=earlier + is_charged, crashes_of=self.claim.fingerprint, is_suspect=not machine_was_rebooted
+        )
+
+    def events(self, video: str) -> Iterator[dict[str, Any]]:
+        """The fewest events that lead to this record."""
+        if self.receipt is not None:
+            yield {"event": "receipt", "video": video, "receipt": receipt_to_json(self.receipt)}
+        if self.verified_sha256:
+            yield {"event": "verified", "video": video, "sha256": self.verified_sha256}
+        if self.crashes_of:
+            charged = {"crashes": self.crashes, "fingerprint": self.crashes_of, "suspect": self.is_suspect}
+            yield {"event": "charged", "video": video, **charged}
+        if self.claim is not None:
+            claim = {"fingerprint": self.claim.fingerprint, "attempt": self.claim.attempt, "alone": self.claim.alone}
+            yield {"event": "claimed", "video": video, **claim}
+
+
+@dataclass(frozen=True)
+class JournalContent:
+    """A journal as read from the disk.
+
+    Attributes:
+        path: its file.
+        number: rises with every holder of the lease.
+        holder: the process that wrote it; None where the first line is damaged.
+        records: by video id.
+        damaged: numbers, from 1, of lines that do not match their checksum. A torn last line is what every kill leaves, and not
+            among them.
+    """
+
+    path: Path
+    number: int
+    holder: ProcessName | None
+    records: Mapping[str, VideoRecord]
+    damaged: tuple[int, ...] = ()
+
+
+def read_journal(folder: Path, batch: str) -> JournalContent | None:
+    """The newest journal of a batch; None where there is none.
+
+    Args:
+        folder: of one stage's journals.
+
+    Raises:
+        CorruptFile: written by a newer videolift; nothing may be made anew over it.
+    """
+    numbers = journal_numbers(folder).get(batch, ())
+    return _read(_path(folder, batch, numbers[-1]), numbers[-1]) if numbers else None
+
+
+def journal_numbers(folder: Path) -> dict[str, list[int]]:
+    """Numbers of the journals there are, rising, by batch; one listing of the folder."""
+    found: dict[str, list[int]] = {}
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return found
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        found.setdefault(match["batch"], []).append(int(match["number"]))
+    for numbers in found.values():
+        numbers.sort()
+    return found
+
+
+class Journal:
+    """A journal being written by the holder of its batch's lease; a context manager that closes it.
+
+    Attributes:
+        path: its file.
+        records: what it says so far, by video id.
+        damaged: line numbers that were dropped when it was taken over.
+    """
+
+    def __init__(self, path: Path, records: Mapping[str, VideoRecord], damaged: tuple[int, ...] = ()) -> None:
+        self.path, self.damaged = path, damaged
+        self._records = dict(records)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    @property
+    def records(self) -> Mapping[str, VideoRecord]:
+        """What the journal says so far."""
+        return self._records
+
+    @classmethod
+    def take_over(cls, folder: Path, batch: str, earlier: Iterable[Receipt] = ()) -> Journal:
+        """Starts the next journal of a batch with what the last one says; call it only while holding the batch's lease.
+
+        Args:
+            folder: of one stage's journals.
+            earlier: receipts that count where there is no journal yet, e.g. of a folder made by an older videolift.
+
+        Raises:
+            CorruptFile: written by a newer videolift.
+            Transient: disk full, quota or I/O error.
+        """
+        with storage_errors_are_transient(f"reading the journal of batch {batch}"):
+            before = read_journal(folder, batch)
+        if before is None:
+            records = {receipt.video: VideoRecord(receipt) for receipt in earlier}
+        else:
+            rebooted = before.holder is not None and before.holder.died_with_its_machine
+            records = {
+                video: record.after_death_of_its_run(machine_was_rebooted=rebooted) for video, record in before.records.items()
+            }
+        path = _path(folder, batch, before.number + 1 if before else 0)
+        head = {"format": JOURNAL_FORMAT, "holder": vars(this_process())}
+        events = (event for video, record in sorted(records.items()) for event in record.events(video))
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(b"".join(map(_line, [head, *events])))
+        # The new file is on the disk before the old ones go: a kill in between leaves both, and the higher number counts.
+        for number in journal_numbers(folder)[batch][:-1]:
+            _path(folder, batch, number).unlink(missing_ok=True)
+        return cls(path, records, before.damaged if before else ())
+
+    def claim(self, video: str, claim: OpenClaim) -> None:
+        """Says that an attempt begins; before anything of it is done."""
+        event = {"fingerprint": claim.fingerprint, "attempt": claim.attempt, "alone": claim.alone}
+        self._append({"event": "claimed", "video": video, **event}, durable=False)
+
+    def unclaim(self, video: str) -> None:
+        """Says that an attempt ended without an outcome, and that nobody is to blame."""
+        if self._records.get(video, VideoRecord()).claim is not None:
+            self._append({"event": "unclaimed", "video": video}, durable=False)
+
+    def charge(self, video: str, fingerprint: str, crashes: int) -> None:
+        """Says how many attempts have so far ended in a crash or hang while this run lived."""
+        self._append({"event": "charged", "video": video, "fingerprint": fingerprint, "crashes": crashes, "suspect": False})
+
+    def write(self, receipt: Receipt) -> None:
+        """Says how a video's work ended. It is on the disk when this returns."""
+        self._append({"event": "receipt", "video": receipt.video, "receipt": receipt_to_json(receipt)})
+
+    def verified(self, video: str, sha256: str) -> None:
+        """Says that a video's artifact was read again from the disk and found right."""
+        self._append({"event": "verified", "video": video, "sha256": sha256}, durable=False)
+
+    def lift(self, video: str) -> None:
+        """Forgets what became of a video: its next run starts afresh."""
+        self._append({"event": "lifted", "video": video})
+
+    def close(self) -> None:
+        """Closes the file; safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _append(self, event: dict[str, Any], *, durable: bool = True) -> None:
+        data = _line(event)
+        with storage_errors_are_transient(f"writing {self.path.name}"):
+            # A full disk can take half a line; what is added later must not hang on to it.
+            size = os.fstat(self._descriptor).st_size
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                os.ftruncate(self._descriptor, size)
+                raise
+            if durable:
+                os.fsync(self._descriptor)
+        video = event["video"]
+        self._records[video] = self._records.get(video, VideoRecord()).after(event)
+
+
+def _path(folder: Path, batch: str, number: int) -> Path:
+    return folder / f"{batch}.{number:06d}.jsonl"
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """The value of a line.
+
+    Raises:
+        ValueError: it does not match its checksum, or is no mapping.
+    """
+    checksum, _, text = line.partition(b" ")
+    if len(checksum) != _CHECKSUM_DIGITS or b"%08x" % zlib.crc32(text) != checksum:
+        raise ValueError("checksum does not match")
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return value
+
+
+def _read(path: Path, number: int) -> JournalContent:
+    *lines, _ = path.read_bytes().split(b"\n")  # a last line without its end was torn by a kill: what it was to say did not happen
+    holder = _holder(path, lines[0]) if lines else None
+    records: dict[str, VideoRecord] = {}
+    damaged = [] if holder is not None else [1]
+    for line_number, line in enumerate(lines, 1):
+        if line_number == 1 and holder is not None:
+            continue
+        try:
+            event = _parse(line)
+            video = event["video"]
+            records[video] = records.get(video, VideoRecord()).after(event)
+        except (ValueError, KeyError, TypeError, CorruptFile):
+            damaged.append(line_number)
+    return JournalContent(path, number, holder, records, tuple(sorted(set(damaged))))
+
+
+def _holder(path: Path, line: bytes) -> ProcessName | None:
+    """Who wrote the journal, by its first line; None where that line is damaged or lost."""
+    try:
+        head = _parse(line)
+        if head.get("format", JOURNAL_FORMAT) == JOURNAL_FORMAT:
+            return ProcessName(**head["holder"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    raise CorruptFile(
+        f"{path}: its format is {head['format']!r}, this videolift reads {JOURNAL_FORMAT!r}: "
+        "update videolift, or use another output folder"
+    )
