@@ -42,21 +42,26 @@ class Layout:
         """Folder of committed segments of one piece of work."""
         return self.artifact(stage, video).parent / ".segments" / f"{video}-{fingerprint[:12]}"
 
+    def journals(self, stage: str) -> Path:
+        """Folder of one stage's journals, one per batch."""
+        return self.output / "journals" / stage
+
     def receipts(self, stage: str) -> Path:
-        """Folder of one stage's receipts."""
+        """Folder of receipts of one stage that were handed over and that no journal has taken in yet."""
         return self.output / "receipts" / stage
 
     def receipt(self, stage: str, video: str) -> Path:
-        """The receipt of one stage and video."""
+        """A receipt that is handed over."""
         return self.receipts(stage) / f"{checked_id(video)}.json"
-
-    def claim(self, stage: str, video: str) -> Path:
-        """The claim of one stage and video."""
-        return self.output / "claims" / stage / f"{checked_id(video)}.json"
 
     def lease(self, stage: str, batch: str) -> Path:
         """The lease of one stage and batch."""
         return self.output / "leases" / stage / batch
+
+    @property
+    def head_lease(self) -> Path:
+        """The lease of the one run that may submit jobs for this output folder."""
+        return self.output / "leases" / "head" / "run"
 
     @property
     def assignment(self) -> Path:

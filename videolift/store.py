@@ -219,6 +219,22 @@ def read_attribute(node: h5py.HLObject, name: str, default: Any = None) -> Any:
         raise CorruptFile(f"{node.file.filename}: attribute {name} cannot be read: {error}") from error
 
 
+def attributes_of(path: Path) -> dict[str, Any]:
+    """All attributes of a complete file of ours, whatever its format.
+
+    Raises:
+        CorruptFile: it cannot be read, or is not complete.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            attributes = read_attributes(file)
+    except (OSError, RuntimeError) as error:
+        raise CorruptFile(f"{path}: attributes cannot be read: {error}") from error
+    if attributes.get("complete") != 1:
+        raise CorruptFile(f"{path}: not complete: its writer was stopped")
+    return attributes
+
+
 def _decoded(value: Any) -> Any:
     if isinstance(value, (bytes, np.bytes_)):
         text = value.decode()

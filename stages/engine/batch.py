@@ -1,6 +1,6 @@
 """One stage over one batch: what a rule's shell runs and a person can paste.
 
-Takes the batch's lease, asks the receipts what is stale, gives the stale videos to the pool, and writes the manifest last. One bad
+Takes the batch's lease, asks its journal what is stale, gives the stale videos to the pool, and writes the manifest last. One bad
 file does not stop the others: the exit code is 0 when every video is done, quarantined or blocked.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,18 @@ from typing import Any
 
 from stages.engine import release
 from stages.engine.budget import Budget
-from stages.engine.ledger import ReceiptLedger
+from stages.engine.ledger import JournalLedger
 from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
 from videolift.errors import ExitCode
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
 from videolift.records.freshness import StageState, judge, reopened
+from videolift.records.journal import Journal
 from videolift.records.leases import Lease, patience_s
-from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
-from videolift.records.receipts import Receipt, ReceiptCache, write_receipt
+from videolift.records.manifests import Manifest, Row, Target, remove_older, stamp, write_manifest
+from videolift.records.receipts import carried_facts
+from videolift.records.record_reader import RecordReader, hold_journal
+from videolift.records.recovery import read_back
 from videolift.records.runs import Entry, Run
 from videolift.stage_table import PACKAGING, SPECS, with_upstream
 from videolift.store import sha256_of
@@ -33,8 +36,8 @@ log = logging.getLogger("videolift")
 
 
 @dataclass(frozen=True)
-class Work:
-    """A stale video and what is known of it."""
+class StaleVideo:
+    """A video that has work to do, and what is known of it."""
 
     entry: Entry
     states: Mapping[str, StageState]
@@ -52,93 +55,173 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
     path = layout.lease(target.stage, target.batch)
     wait_s = patience_s(path) if "SLURM_JOB_ID" in os.environ else config.lease_wait_s
     with Lease.acquire(path, wait_s=wait_s) as lease:
-        entries = [entry for entry in run.entries(target.batch) if entry.chosen]
-        read = ReceiptCache(layout)
-        work: list[Work] = []
-        for entry in entries:
-            variant = run.variants[entry.variant]
-            states = judge(
-                entry.video, variant, read, layout.output, stages=(target.stage,), vanished=entry.vanished, hash_new=True
-            )
-            state = states[target.stage]
-            if state.touched and state.receipt:
-                _refresh(run, target.stage, entry, state)
-            if state.is_released:
-                state = reopened(judge(entry.video, variant, read, layout.output))[target.stage]
-            identity = variant.identities[target.stage]
-            if state.kind in ("todo", "stale") and state.fingerprint and identity is not None:
-                work.append(Work(entry, states, identity))
-        log.info("%s %s: %d videos, %d to do", target.stage, target.batch, len(entries), len(work))
-        code = _do(run, target, work, lease, cores)
-        if code != ExitCode.OK:
-            return code
-        rows = _rows(run, target.stage, entries)
+        with hold_journal(layout, target.stage, target.batch) as journal:
+            if journal.damaged:
+                log.warning("%s: lines %s are damaged; what they said is made again", journal.path, _listed(journal.damaged))
+            batch = _HeldBatch(run, target, lease, journal, cores)
+            code = batch.work_off()
+            rows = batch.rows() if code == ExitCode.OK else {}
         pending = [video for video, row in rows.items() if row.state in ("todo", "stale")]
         if pending:
-            log.error("%s %s: %d videos are not done: %s", target.stage, target.batch, len(pending), ", ".join(pending[:10]))
-            return ExitCode.LOST
-        if target.stage == PACKAGING:
-            freed = release.release(run, target.batch, (video for video, row in rows.items() if row.state == "done"))
-            if freed:
-                log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", target.stage, target.batch, freed / 1e9)
-        write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
+            log.error("%s %s: %d videos are not done: %s", target.stage, target.batch, len(pending), _listed(pending))
+        if code != ExitCode.OK or pending:
+            return code or ExitCode.LOST
+        write_manifest(
+            manifest,
+            Manifest(target.stage, target.batch, target.token, target.generation, rows, stamp(journal.path, layout.output)),
+        )
         remove_older(manifest.parent, target)
     return ExitCode.OK
 
 
-def _do(run: Run, target: Target, work: list[Work], lease: Lease, cores: int) -> ExitCode:
-    groups: dict[str, list[Work]] = {}
-    for one in work:
-        groups.setdefault(sha256_of(one.identity), []).append(one)
-    damaged: list[str] = []
-    for group in groups.values():
-        report = _pool(run, target, group, lease, cores)
-        for video, outcome in report.outcomes.items():
-            if isinstance(outcome.value, Damaged):
-                damaged += _set_aside(run, video, outcome.value)
-        if report.stopped:
-            return _stop(report)
-    for line in damaged:
-        log.error("%s", line)
-    return ExitCode.LOST if damaged else ExitCode.OK
+@dataclass(frozen=True)
+class _HeldBatch:
+    """One stage over one batch, whose lease and journal this process holds."""
 
+    run: Run
+    target: Target
+    lease: Lease
+    journal: Journal
+    cores: int
 
-def _pool(run: Run, target: Target, group: list[Work], lease: Lease, cores: int) -> PoolReport:
-    stage, layout = target.stage, run.layout
-    variant = run.variants[group[0].entry.variant]
-    settings = variant.settings[stage]
-    factory = WorkerFactory(
-        stage=stage,
-        settings=settings,
-        folders=(run.config.models_dir, run.config.envs_dir),
-        identity=dict(group[0].identity),
-        output=layout.output,
-        lease=(lease.path, lease.nonce),
-    )
-    jobs = {one.entry.video.id: _job(stage, one) for one in group}
-    ledger = ReceiptLedger(layout, stage, jobs, dict(group[0].identity), Budget(layout, run.config.disk_budget_gb))
-    items = [Item(key, _size(one), jobs[key], ledger.charged(key)) for one in group for key in [one.entry.video.id]]
-    chain = [variant.identities[name] for name in with_upstream(stage)]
-    log.info("%s: %d videos with %s", stage, len(items), settings["backend"])
-    with closing(EventSink(layout.events(stage, target.batch), name=f"{stage} {target.batch}")) as events:
-        return run_pool(
-            factory,
-            items,
-            devices=_devices(backend_class(stage, settings["backend"]).device, cores),
-            settings=run.config.pool,
-            ledger=ledger,
-            events=events,
-            log_folder=layout.batch_log(stage, target.batch).parent / "workers" / target.batch,
-            history=layout.pool_history,
-            label=f"{stage} {settings['backend']} {sha256_of(chain)[:12]}",
+    def work_off(self) -> ExitCode:
+        """Does every stale video; lets go of artifacts that are not kept once the last stage is done."""
+        run, stage = self.run, self.target.stage
+        entries = self._entries()
+        read, stale = self._reader(), []
+        for entry in entries:
+            variant, video = run.variants[entry.variant], entry.video.id
+            if read(stage, video) is None and (receipt := read_back(run.layout, stage, video)) is not None:
+                self.journal.write(receipt)  # its record was lost
+            states = judge(entry.video, variant, read, run.layout.output, stages=(stage,), vanished=entry.vanished, hash_new=True)
+            state = states[stage]
+            if state.touched and state.receipt:
+                self._refresh(state)
+            if state.is_released:
+                state = reopened(judge(entry.video, variant, read, run.layout.output))[stage]
+            identity = variant.identities[stage]
+            if state.kind in ("todo", "stale") and state.fingerprint and identity is not None:
+                stale.append(StaleVideo(entry, states, identity))
+        log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
+        code = self._do(stale)
+        if code == ExitCode.OK and stage == PACKAGING:
+            freed = release.release(run, self.target.batch, self.journal, self._reader())
+            if freed:
+                log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", stage, self.target.batch, freed / 1e9)
+        return code
+
+    def rows(self) -> dict[str, Row]:
+        """State and artifact of every video, for the manifest."""
+        read, rows, stage = self._reader(), {}, self.target.stage
+        for entry in self._entries():
+            variant = self.run.variants[entry.variant]
+            states = judge(entry.video, variant, read, self.run.layout.output, stages=(stage,), vanished=entry.vanished)
+            state = states[stage]
+            artifact = state.receipt.artifact if state.receipt and state.kind == "done" else None
+            rows[entry.video.id] = Row("released" if state.is_released else state.kind, artifact)
+        return rows
+
+    def _entries(self) -> list[Entry]:
+        return [entry for entry in self.run.entries(self.target.batch) if entry.chosen]
+
+    def _reader(self) -> RecordReader:
+        return RecordReader(self.run.layout, {(self.target.stage, self.target.batch): self.journal})
+
+    def _refresh(self, state: StageState) -> None:
+        """Records the size and time that an artifact has now; its content is as it was."""
+        receipt = state.receipt
+        if receipt is not None and receipt.artifact is not None and receipt.state == "done":
+            stat = (self.run.layout.output / receipt.artifact.path).stat()
+            artifact = replace(receipt.artifact, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+            self.journal.write(replace(receipt, artifact=artifact, files=state.files))
+
+    def _do(self, stale: Iterable[StaleVideo]) -> ExitCode:
+        damaged: list[str] = []
+        for group in self._groups(stale):
+            report = self._pool(group)
+            for video, outcome in report.outcomes.items():
+                if isinstance(outcome.value, Damaged):
+                    damaged += self._set_aside(video, outcome.value)
+            if report.stopped:
+                return _stop(report)
+        for line in damaged:
+            log.error("%s", line)
+        return ExitCode.LOST if damaged else ExitCode.OK
+
+    def _groups(self, stale: Iterable[StaleVideo]) -> list[list[StaleVideo]]:
+        """What one pool does after the other: videos of one backend and its settings together, suspects last and one by one.
+
+        A suspect was in work when an earlier run died. If it fills the memory, it takes nobody with it.
+        """
+        records = self.journal.records
+        groups: dict[str, list[StaleVideo]] = {}
+        suspects: list[tuple[int, list[StaleVideo]]] = []
+        for one in stale:
+            record = records.get(one.entry.video.id)
+            if record is not None and record.blame is not None and record.is_suspect(one.states[self.target.stage].fingerprint):
+                suspects.append((record.blame.deaths, [one]))
+            else:
+                groups.setdefault(sha256_of(one.identity), []).append(one)
+        suspects.sort(key=lambda suspect: suspect[0])  # who was seen at fewest deaths goes first
+        return [*groups.values(), *(group for _, group in suspects)]
+
+    def _pool(self, group: list[StaleVideo]) -> PoolReport:
+        run, stage, batch, layout = self.run, self.target.stage, self.target.batch, self.run.layout
+        variant, identity = run.variants[group[0].entry.variant], dict(group[0].identity)
+        settings = variant.settings[stage]
+        factory = WorkerFactory(
+            stage=stage,
+            settings=settings,
+            folders=(run.config.models_dir, run.config.envs_dir),
+            identity=identity,
+            output=layout.output,
+            lease=(self.lease.path, self.lease.nonce),
         )
+        jobs = {one.entry.video.id: _job(stage, one) for one in group}
+        ledger = JournalLedger(layout, stage, self.journal, jobs, identity, Budget(layout, run.config.disk_budget_gb))
+        items = [Item(key, _size(one), jobs[key], self._crashes(jobs[key])) for one in group for key in [one.entry.video.id]]
+        chain = [variant.identities[name] for name in with_upstream(stage)]
+        log.info("%s: %d videos with %s", stage, len(items), settings["backend"])
+        with closing(EventSink(layout.events(stage, batch), name=f"{stage} {batch}")) as events:
+            return run_pool(
+                factory,
+                items,
+                devices=_devices(backend_class(stage, settings["backend"]).device, self.cores),
+                settings=run.config.pool,
+                ledger=ledger,
+                events=events,
+                log_folder=layout.batch_log(stage, batch).parent / "workers" / batch,
+                history=layout.pool_history,
+                label=f"{stage} {settings['backend']} {sha256_of(chain)[:12]}",
+            )
+
+    def _crashes(self, job: Job) -> int:
+        """Attempts that earlier runs have charged to this very work."""
+        record = self.journal.records.get(job.video.id)
+        return record.crashes_for(job.fingerprint) if record is not None else 0
+
+    def _set_aside(self, video: str, damaged: Damaged) -> list[str]:
+        lines = []
+        for stage in damaged.stages:
+            path = self.run.layout.artifact(stage, video)
+            aside = path.with_name(path.name + ".damaged")
+            if path.exists():
+                path.rename(aside)
+            lines.append(
+                f"{video}: its {stage} artifact is damaged ({damaged.text}); kept as {aside.name}. Run the same command again."
+            )
+        return lines
+
+
+def _listed(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _devices(kind: str, cores: int) -> list[Device]:
     return find_devices("cuda") if kind == "cuda" else [cpu_device(cores)]
 
 
-def _job(stage: str, work: Work) -> Job:
+def _job(stage: str, work: StaleVideo) -> Job:
     state = work.states[stage]
     upstream = {
         name: above.receipt.artifact.sha256
@@ -146,50 +229,13 @@ def _job(stage: str, work: Work) -> Job:
         if (above := work.states[name]).kind == "done" and above.receipt and above.receipt.artifact
     }
     missing = {name: above.why for name in SPECS[stage].reads if (above := work.states[name]).kind in ("quarantined", "blocked")}
-    lineage = {name: _lineage(receipt) for name in upstream if (receipt := work.states[name].receipt)}
-    return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, lineage)
+    facts = {name: carried_facts(receipt) for name in upstream if (receipt := work.states[name].receipt)}
+    return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, facts)
 
 
-def _lineage(receipt: Receipt) -> dict[str, Any]:
-    """What the dataset says of an upstream stage; nothing of when and where it ran, so that equal work gives equal bytes."""
-    figures = dict(receipt.figures)
-    return {"backend": dict(receipt.backend), "shrink": receipt.shrink, "checks": list(receipt.checks), "figures": figures}
-
-
-def _size(work: Work) -> float:
+def _size(work: StaleVideo) -> float:
     frames = [state.receipt.frames for state in work.states.values() if state.kind == "done" and state.receipt]
     return float(max(frames, default=0) or work.entry.video.bytes or 1)
-
-
-def _refresh(run: Run, stage: str, entry: Entry, state: StageState) -> None:
-    receipt = state.receipt
-    if receipt is None or receipt.artifact is None:
-        return
-    stat = (run.layout.output / receipt.artifact.path).stat()
-    artifact = replace(receipt.artifact, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
-    write_receipt(run.layout.receipt(stage, entry.video.id), replace(receipt, artifact=artifact, files=state.files))
-
-
-def _rows(run: Run, stage: str, entries: Iterable[Entry]) -> dict[str, Row]:
-    read, rows = ReceiptCache(run.layout), {}
-    for entry in entries:
-        states = judge(entry.video, run.variants[entry.variant], read, run.layout.output, stages=(stage,), vanished=entry.vanished)
-        state = states[stage]
-        artifact = state.receipt.artifact if state.receipt and state.kind == "done" else None
-        rows[entry.video.id] = Row("released" if state.is_released else state.kind, artifact)
-    return rows
-
-
-def _set_aside(run: Run, video: str, damaged: Damaged) -> list[str]:
-    lines = []
-    for stage in damaged.stages:
-        path = run.layout.artifact(stage, video)
-        if path.exists():
-            path.rename(path.with_name(path.name + ".damaged"))
-        lines.append(
-            f"{video}: its {stage} artifact is damaged ({damaged.text}); kept as {path.name}.damaged. Run the same command again."
-        )
-    return lines
 
 
 def _stop(report: PoolReport) -> ExitCode:

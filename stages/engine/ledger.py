@@ -1,63 +1,77 @@
-"""The pool's ledger for videos: claims before work starts, quarantine receipts for what cannot be done.
+"""The pool's ledger for videos: what it claims, finishes and gives up goes into the batch's journal, in that order.
 
-Done videos need no line here: the worker has already written artifact and receipt when the pool hears of it.
+The supervisor is the journal's only writer. A worker that dies between publishing its artifact and saying so has still done its
+video: the artifact carries what its receipt would say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stages.engine.budget import Budget
-from stages.engine.worker import Job, versions
+from stages.engine.worker import Done, Job, versions
 from videolift.paths import Layout
 from videolift.pool import Item, Outcome
-from videolift.records.claims import read_claim, write_claim
-from videolift.records.receipts import Reason, Receipt, read_receipt, write_receipt
+from videolift.records.journal import Journal, OpenClaim, VideoRecord
+from videolift.records.receipts import Reason, Receipt
+from videolift.records.record_reader import saved_parts
+from videolift.records.recovery import read_back
 from videolift.store import remove_leftovers, write_text
 
+_NOTHING = VideoRecord()
 
-class ReceiptLedger:
-    """A `videolift.pool.Ledger` over claims and receipts of one stage."""
 
-    def __init__(self, layout: Layout, stage: str, jobs: Mapping[str, Job], identity: dict[str, Any], budget: Budget) -> None:
-        self._layout, self._stage, self._jobs, self._identity, self._budget = layout, stage, jobs, identity, budget
+class JournalLedger:
+    """A `videolift.pool.Ledger` over the journal of one stage and batch."""
+
+    def __init__(
+        self, layout: Layout, stage: str, journal: Journal, jobs: Mapping[str, Job], identity: dict[str, Any], budget: Budget
+    ) -> None:
+        self._layout, self._stage, self._journal = layout, stage, journal
+        self._jobs, self._identity, self._budget = jobs, identity, budget
         self._claimed: set[str] = set()
-
-    def charged(self, video: str) -> int:
-        """Crashes charged to this very work by runs that are no more."""
-        claim = read_claim(self._layout.claim(self._stage, video))
-        return claim.charged_attempts() if claim is not None and claim.fingerprint == self._jobs[video].fingerprint else 0
 
     def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
         """See `videolift.pool.Ledger`."""
         self._budget.admit(self._stage, len(self._claimed))
-        path = self._layout.claim(self._stage, item.key)
-        if path.exists():  # whoever had it ended without a word
-            self._sweep(item.key)
-        write_claim(path, pid=pid, start_time=start_time, fingerprint=self._jobs[item.key].fingerprint, attempt=attempt)
+        if item.key in self._claimed or self._journal.records.get(item.key, _NOTHING).blame is not None:
+            self._sweep(item.key)  # whoever had it ended without a word
+        fingerprint = self._jobs[item.key].fingerprint
+        self._journal.claim(
+            item.key, OpenClaim(fingerprint, attempt, saved_parts(self._layout, self._stage, item.key, fingerprint))
+        )
         self._claimed.add(item.key)
 
     def recorded(self, item: Item) -> Outcome | None:
-        """See `videolift.pool.Ledger`: the receipt of this very work, if the worker had written it before it died."""
-        receipt = read_receipt(self._layout.receipt(self._stage, item.key))
-        if receipt is None or receipt.state != "done" or receipt.fingerprint != self._jobs[item.key].fingerprint:
+        """See `videolift.pool.Ledger`: what the artifact of this very work says, if it was published before its worker died."""
+        receipt = read_back(self._layout, self._stage, item.key)
+        if receipt is None or receipt.fingerprint != self._jobs[item.key].fingerprint:
             return None
-        return Outcome("done", code="recorded", seconds=receipt.seconds, shrink=receipt.shrink)
+        return Outcome("done", value=Done(self._with_files(receipt)), code="recorded", shrink=receipt.shrink)
 
     def finished(self, item: Item, outcome: Outcome) -> None:
-        """See `videolift.pool.Ledger`; anything but done and transient becomes a quarantine receipt."""
+        """See `videolift.pool.Ledger`."""
         self._claimed.discard(item.key)
-        if outcome.kind not in ("done", "transient"):
+        if outcome.kind == "transient":
+            self._journal.release(item.key, outcome.attempts)
+        elif outcome.kind != "done":
             self._sweep(item.key)
             if outcome.traceback:
                 write_text(self._layout.video_log(self._stage, item.key), outcome.traceback)
-            write_receipt(self._layout.receipt(self._stage, item.key), self._quarantine(self._jobs[item.key], outcome))
-        self._layout.claim(self._stage, item.key).unlink(missing_ok=True)
+            self._journal.write(self._quarantine(self._jobs[item.key], outcome))
+        elif isinstance(outcome.value, Done):
+            self._journal.write(outcome.value.receipt)
+        else:  # nothing was published: an artifact above turned out to be damaged
+            self._journal.release(item.key, 0)
+
+    def _with_files(self, receipt: Receipt) -> Receipt:
+        job = self._jobs[receipt.video]
+        return replace(receipt, files=job.files, versions=versions(), source=str(job.video.path))
 
     def _sweep(self, video: str) -> None:
-        for path in (self._layout.artifact(self._stage, video), self._layout.receipt(self._stage, video)):
-            remove_leftovers(path)
+        remove_leftovers(self._layout.artifact(self._stage, video))
 
     def _quarantine(self, job: Job, outcome: Outcome) -> Receipt:
         return Receipt(

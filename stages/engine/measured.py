@@ -5,16 +5,18 @@ A sample of receipts is enough for means and quantiles, whatever the number of v
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
+from videolift.paths import Layout
+from videolift.records.journal import journal_numbers
 from videolift.records.receipts import Receipt, read_receipt
+from videolift.records.record_reader import RecordReader
 
 SAMPLED = 200
-"""Receipts read per stage."""
+"""Receipts that figures are taken from, per stage."""
+BATCHES_SAMPLED = 8
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,22 @@ class Measured:
         return fmean(self.seconds)
 
 
-def measure(folder: Path, source_bytes: Mapping[str, int]) -> Measured | None:
-    """Figures of the receipts in ``folder``, None where nothing was done yet.
+def measure(layout: Layout, stage: str, source_bytes: Mapping[str, int]) -> Measured | None:
+    """Figures of what a stage has done so far, None where nothing was.
 
     Args:
-        folder: of one stage's receipts.
         source_bytes: size of the source by video id.
     """
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except FileNotFoundError:
-        return None
-    every = max(1, -(-len(names) // SAMPLED))
-    sample = [receipt for name in names[::every] if (receipt := read_receipt(folder / name)) and receipt.state != "quarantined"]
-    return _figures(sample, source_bytes) if sample else None
+    batches = sorted(journal_numbers(layout.journals(stage)))
+    read, sample = RecordReader(layout), []
+    for batch in batches[:: max(1, len(batches) // BATCHES_SAMPLED)]:
+        records = read.of_batch(stage, batch).values()
+        sample += [record.receipt for record in records if record.receipt and record.receipt.state != "quarantined"]
+    if not sample:
+        files = sorted(layout.receipts(stage).glob("*.json"))
+        handed_over = map(read_receipt, files[:: max(1, len(files) // SAMPLED)])
+        sample = [receipt for receipt in handed_over if receipt and receipt.state != "quarantined"]
+    return _figures(sample[:: max(1, len(sample) // SAMPLED)], source_bytes) if sample else None
 
 
 def _figures(sample: list[Receipt], source_bytes: Mapping[str, int]) -> Measured:

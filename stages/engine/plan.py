@@ -24,12 +24,13 @@ from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video, list_videos, select
 from videolift.paths import Layout
 from videolift.records.batches import Assignment
+from videolift.records.exclusions import read_exclusions
 from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
 from videolift.records.manifests import Target, choose_target, generations, read_states
-from videolift.records.receipts import ReceiptCache, read_receipt
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
 from videolift.stage_table import PACKAGING, SOURCE, SPECS, STAGES, StageSpec
-from videolift.store import read_json, sha256_of
+from videolift.store import sha256_of
 
 ENDING = ("statistics", "verification")
 """What follows the last stage, over all videos at once."""
@@ -84,7 +85,7 @@ class Plan:
     def measured(self) -> Mapping[str, Measured | None]:
         """What work has cost so far, by stage."""
         sizes = {entry.video.id: entry.video.bytes for entry in self.entries}
-        return {stage: measure(self.layout.receipts(stage), sizes) for stage in STAGES}
+        return {stage: measure(self.layout, stage, sizes) for stage in STAGES}
 
     def minutes(self, stage: str, batch: str) -> int:
         """What a cluster's job asks for at its first attempt."""
@@ -125,7 +126,7 @@ def make_plan(config: Config, root: Path) -> Plan:
         ConfigError: no videos, unknown backends, too many sources vanished.
     """
     layout = Layout(root / Path(config.output).expanduser())
-    excluded: dict[str, str] = read_json(layout.excluded) or {}
+    excluded = read_exclusions(layout.excluded)
     listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)
     vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
@@ -154,7 +155,7 @@ def make_plan(config: Config, root: Path) -> Plan:
 
 
 def judge_all(
-    plan: Plan, entries: Iterable[Entry], read: ReceiptCache, *, stages: tuple[str, ...] = STAGES
+    plan: Plan, entries: Iterable[Entry], read: RecordReader, *, stages: tuple[str, ...] = STAGES
 ) -> Iterator[tuple[Entry, dict[str, StageState]]]:
     """State of every video in every stage; videos never begun share one, without inputs of their own."""
     never_begun: dict[int, dict[str, StageState]] = {}
@@ -177,10 +178,11 @@ def _sample(layout: Layout) -> list[Video]:
 
 def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
     missing = [video for video in known.batches if video not in listed]
+    read = RecordReader(layout)
     rows = [
         Video(id=video, path=Path(receipt.source))
         for video in missing
-        if (receipt := read_receipt(layout.receipt(SOURCE, video))) is not None and receipt.state != "quarantined"
+        if (receipt := read(SOURCE, video)) is not None and receipt.state != "quarantined"
     ]
     if len(rows) > config.max_vanished * len(known.batches):
         names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")

@@ -21,7 +21,7 @@ from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.pool import read_events
 from videolift.records.batches import usual_size
 from videolift.records.freshness import StageState
-from videolift.records.receipts import ReceiptCache
+from videolift.records.record_reader import RecordReader
 from videolift.records.status import Status, VideoStatus, assess, excluded
 from videolift.stage_table import PACKAGING, SOURCE, STAGES
 
@@ -66,7 +66,7 @@ class Forecast:
     @classmethod
     def of(cls, plan: Plan) -> Forecast:
         """Judges every chosen video of those batches that are not plainly done."""
-        read = ReceiptCache(plan.layout)
+        read = RecordReader(plan.layout)
         busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
         chosen = [entry for entry in plan.entries if entry.chosen]
         tallies = {stage: _Tally() for stage in STAGES}
@@ -215,8 +215,8 @@ def _numbers(given: list[str]) -> dict[str, int]:
 
 def _refusals(plan: Plan) -> dict[str, str]:
     """New videos that ingest would refuse, as far as their headers tell."""
-    read = ReceiptCache(plan.layout)
-    new = [e.video for e in plan.entries if e.chosen and not e.video.version and not read.has(SOURCE, e.video.id)]
+    read = RecordReader(plan.layout)
+    new = [e.video for e in plan.entries if e.chosen and not e.video.version and read(SOURCE, e.video.id) is None]
     refused = {}
     if len(new) > HEADERS:
         print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)

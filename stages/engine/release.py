@@ -1,48 +1,58 @@
 """Lets go of artifacts that nothing will read any more: ``keep`` in the configuration says which stay.
 
-Runs at the end of a batch's packaging, the last reader. A released artifact's receipt keeps its bytes and hash, so that nothing
-becomes stale by its going, and who needs it again can tell whether it was made anew as it was.
+Runs at the end of a batch's packaging, the last reader. The journal of the packaging stage says what
+was let go of, by content, so that nothing becomes stale by its going.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from videolift.config import RELEASABLE
 from videolift.paths import Layout
+from videolift.records.journal import Journal
 from videolift.records.manifests import Row, Target, read_manifest, write_manifest
-from videolift.records.receipts import read_receipt, write_receipt
+from videolift.records.receipts import Receipt
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
+from videolift.stage_table import PACKAGING
 
 
-def release(run: Run, batch: str, videos: Iterable[str]) -> int:
-    """Deletes the artifacts of packaged ``videos`` that need not stay; returns the bytes freed."""
-    names, freed = list(videos), 0
-    for stage in RELEASABLE:
-        if stage not in run.config.keep:
-            gone = {video: freed_bytes for video in names if (freed_bytes := _release(run.layout, stage, video)) is not None}
-            if batch in run.plan["targets"][stage]:
-                token, generation = run.plan["targets"][stage][batch]
-                _mark(run.layout, Target(stage, batch, token, generation), gone)
-            freed += sum(gone.values())
+def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
+    """Deletes the artifacts of a batch's packaged videos that need not stay; returns the bytes freed.
+
+    Args:
+        journal: of the packaging stage.
+    """
+    gone: dict[str, list[str]] = {stage: [] for stage in RELEASABLE if stage not in run.config.keep}
+    freed = 0
+    for video in journal.records:
+        packaged = read(PACKAGING, video)
+        if packaged is None or packaged.state != "done":
+            continue
+        artifacts = {stage: receipt.artifact for stage in gone if (receipt := read(stage, video)) and _may_go(receipt)}
+        held = {
+            stage: artifact for stage, artifact in artifacts.items() if artifact and (run.layout.output / artifact.path).is_file()
+        }
+        if held:  # said first, so that a kill leaves too much and not too little
+            known = journal.records[video].released
+            journal.released(video, {**known, **{stage: artifact.sha256 for stage, artifact in held.items()}})
+        for artifact in held.values():
+            (run.layout.output / artifact.path).unlink()
+            freed += artifact.bytes
+        for stage in artifacts:
+            gone[stage].append(video)
+    for stage, videos in gone.items():
+        if batch in run.plan["targets"][stage]:
+            token, generation = run.plan["targets"][stage][batch]
+            _mark(run.layout, Target(stage, batch, token, generation), videos)
     return freed
 
 
-def _release(layout: Layout, stage: str, video: str) -> int | None:
-    """Bytes freed; None where there is nothing to release."""
-    path = layout.receipt(stage, video)
-    receipt = read_receipt(path)
-    if receipt is None or receipt.artifact is None or receipt.state == "quarantined" or receipt.is_imported:
-        return None
-    if receipt.state != "released":
-        write_receipt(path, replace(receipt, state="released"))  # first, so that a kill leaves too much and not too little
-    try:
-        os.unlink(layout.output / receipt.artifact.path)
-    except FileNotFoundError:
-        return 0
-    return receipt.artifact.bytes
+def _may_go(receipt: Receipt) -> bool:
+    """False for what nobody here could make again."""
+    return receipt.state != "quarantined" and not receipt.is_imported
 
 
 def _mark(layout: Layout, target: Target, gone: Collection[str]) -> None:

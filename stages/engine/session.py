@@ -27,7 +27,6 @@ from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
 from videolift.records.runs import Run, read_run
 from videolift.stage_table import SOURCE, SPECS, StageSpec, with_upstream
-from videolift.store import sha256_of
 
 if TYPE_CHECKING:  # a job's own parse needs neither
     from stages.engine.plan import Plan
@@ -271,13 +270,14 @@ def _stop_before_the_start(signum: int, frame: object) -> NoReturn:
 
 
 def _take_the_head(layout: Layout) -> Lease:
-    """The lease of the one head process in this folder: Snakemake's own lock does not know whether its owner lives.
+    """The lease of the one head process for this output folder, whatever its working directory.
+
+    Snakemake's own lock knows only its working directory, and not whether its owner lives.
 
     Raises:
-        LeaseHeld: another one lives, although the lock was removed, or is about to be.
+        LeaseHeld: another one lives.
     """
-    path = layout.lease("head", sha256_of(str(Path.cwd()))[:12])
-    return Lease.acquire(path, wait_s=patience_s(path), what=f"{Path.cwd()} with output {layout.output}")
+    return Lease.acquire(layout.head_lease, wait_s=patience_s(layout.head_lease), what=f"output {layout.output}")
 
 
 def _named_resources(asked: Any) -> frozenset[str]:

@@ -15,7 +15,8 @@ from videolift.inputs.catalog import Video
 from videolift.records.freshness import judge
 from videolift.records.leases import Lease
 from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
-from videolift.records.receipts import ArtifactRecord, ReceiptCache
+from videolift.records.receipts import ArtifactRecord
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
 from videolift.stage_table import PACKAGING
 from videolift.store import sha256_file
@@ -30,7 +31,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         LeaseHeld: another run does the same.
         Transient: disk full.
     """
-    layout, read = run.layout, ReceiptCache(run.layout)
+    layout, read = run.layout, RecordReader(run.layout)
     packaged: list[PackagedVideo] = []
     backends: dict[str, tuple[str, Mapping[str, Any]]] = {}
     left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}

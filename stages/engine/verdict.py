@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from videolift.paths import Layout
 from videolift.records.freshness import Variant, judge
 from videolift.records.manifests import Target, read_states
-from videolift.records.receipts import ReceiptCache
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, Run
 from videolift.records.status import Status, VideoStatus, assess, excluded
 from videolift.stage_table import judged
@@ -23,7 +23,7 @@ def verdict(run: Run, target: str) -> Status:
         for stage in judged(target)
     }
     entries = [entry for entry in run.entries() if entry.chosen]
-    videos = assess_all(entries, run.variants, run.layout, target, targets, ReceiptCache(run.layout))
+    videos = assess_all(entries, run.variants, run.layout, target, targets, RecordReader(run.layout))
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined)
 
@@ -34,7 +34,7 @@ def assess_all(
     layout: Layout,
     target: str,
     targets: Mapping[str, Sequence[Target]],
-    read: ReceiptCache,
+    read: RecordReader,
 ) -> list[VideoStatus]:
     """Status of each entry up to stage ``target``; ``targets`` are the manifests to trust, per stage."""
     plainly_done = set.intersection(*(_done(layout, targets[stage], entries) for stage in judged(target)))

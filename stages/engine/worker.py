@@ -1,4 +1,4 @@
-"""What a pool's worker does with one video: open its inputs, run the backend, publish the artifact, write the receipt.
+"""What a pool's worker does with one video: open its inputs, run the backend, publish the artifact.
 
 Runs in the worker process. The backend sees no path of the output folder and no pool; the pool sees no video and no file.
 """
@@ -9,7 +9,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,15 +18,15 @@ from typing import Any
 from stages.backend import Inputs, Quality
 from stages.registry import make_backend
 from stages.settings import stage_block
-from videolift.artifacts import Artifact, ArtifactWriter, Published
+from videolift.artifacts import Artifact, ArtifactWriter
+from videolift.carried_facts import content_sha256
 from videolift.errors import CorruptFile
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.pool import Device, Item
 from videolift.records.leases import read_nonce
-from videolift.records.receipts import Receipt, record, write_receipt
-from videolift.stage_table import SPECS
-from videolift.store import sha256_file
+from videolift.records.receipts import Receipt, carried_facts, record
+from videolift.stage_table import PACKAGING, SPECS
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Job:
         inputs, files: what the receipt will state.
         upstream: stage to its artifact's SHA-256, for those that exist.
         missing: stage to the reason why it has no artifact.
-        lineage: stage to what its receipt says.
+        upstream_facts: stage to what its receipt says, nothing of when and where.
     """
 
     video: Video
@@ -46,7 +46,13 @@ class Job:
     files: dict[str, tuple[int, int]]
     upstream: dict[str, str]
     missing: dict[str, str] = field(default_factory=dict)
-    lineage: dict[str, Any] = field(default_factory=dict)
+    upstream_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def lineage(self) -> dict[str, dict[str, Any]]:
+        """What the dataset's card says of the stages above."""
+        names = ("backend", "shrink", "checks", "figures")
+        return {stage: {name: facts[name] for name in names} for stage, facts in self.upstream_facts.items()}
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,9 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Done:
-    """Returned when artifact and receipt are written."""
+    """Returned when the artifact is published; the pool's ledger writes the receipt."""
 
-    frames: int
-    checks: tuple[str, ...]
+    receipt: Receipt
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class StageWorker:
         self._backend.close()
 
     def process(self, item: Item, *, shrink: float, progress: Callable[[int, int], None]) -> Done | Damaged:
-        """Works on one video; artifact first, receipt last."""
+        """Works on one video and publishes its artifact."""
         job: Job = item.payload
         stage, video = self._factory.stage, job.video.id
         began = time.monotonic()
@@ -115,6 +120,10 @@ class StageWorker:
         writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
         try:
             quality = self._run(job, writer, shrink, progress)
+            receipt = self._receipt(job, quality, shrink)
+            facts = carried_facts(receipt)
+            # What else was let go of can then be known from the packaged file alone.
+            writer.carry(facts | {"upstream": job.upstream_facts} if stage == PACKAGING else facts)
             path, nonce = self._factory.lease
             if read_nonce(path) != nonce:
                 raise RuntimeError(f"the lease of this batch was taken over; {video} is not published")
@@ -126,9 +135,8 @@ class StageWorker:
             return Damaged(damaged, str(error))
         finally:
             writer.discard()
-        receipt = self._receipt(job, published, quality, shrink, time.monotonic() - began)
-        write_receipt(self._layout.receipt(stage, video), receipt)
-        return Done(quality.frames, quality.checks)
+        seconds = round(time.monotonic() - began, 3)
+        return Done(replace(receipt, artifact=record(published, self._layout.output), seconds=seconds))
 
     def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Quality:
         with ExitStack() as stack:
@@ -145,9 +153,9 @@ class StageWorker:
 
     def _intact(self, stage: str, video: str, sha256: str) -> bool:
         path = self._layout.artifact(stage, video)
-        return path.is_file() and sha256_file(path) == sha256
+        return path.is_file() and content_sha256(path) == sha256
 
-    def _receipt(self, job: Job, published: Published, quality: Quality, shrink: float, seconds: float) -> Receipt:
+    def _receipt(self, job: Job, quality: Quality, shrink: float) -> Receipt:
         return Receipt(
             video=job.video.id,
             stage=self._factory.stage,
@@ -156,9 +164,7 @@ class StageWorker:
             backend=self._factory.identity,
             inputs=job.inputs,
             files=job.files,
-            artifact=record(published, self._layout.output),
             shrink=shrink,
-            seconds=round(seconds, 3),
             frames=quality.frames,
             checks=quality.checks,
             figures=quality.figures,

@@ -17,7 +17,10 @@ import psutil
 import yaml
 
 from stages.sample import write_sample
-from videolift.records.receipts import read_receipt
+from videolift.paths import Layout
+from videolift.records.journal import journal_numbers, read_journal
+from videolift.records.receipts import Receipt
+from videolift.records.record_reader import RecordReader
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -37,6 +40,14 @@ class Project:
     @property
     def output(self) -> Path:
         return self.folder / "output"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.output)
+
+    def receipt(self, stage: str, video: str) -> Receipt | None:
+        """What is recorded of a stage and video."""
+        return RecordReader(self.layout)(stage, video)
 
     @property
     def log(self) -> Path:
@@ -73,10 +84,12 @@ class Project:
         """(stage, video) of every receipt that says done, and when its artifact was written; writing it anew changes that."""
         found = {}
         for stage in STAGES:
-            for path in sorted((self.output / "receipts" / stage).glob("*.json")):
-                receipt = read_receipt(path)
-                if receipt is not None and receipt.state == "done" and receipt.artifact is not None:
-                    found[stage, receipt.video] = receipt.artifact.mtime_ns
+            for batch in journal_numbers(self.layout.journals(stage)):
+                content = read_journal(self.layout.journals(stage), batch)
+                for video, record in content.records.items():
+                    receipt = record.receipt
+                    if receipt is not None and receipt.state == "done" and receipt.artifact is not None:
+                        found[stage, video] = receipt.artifact.mtime_ns
         return found
 
     def begun(self) -> list[tuple[str, str]]:

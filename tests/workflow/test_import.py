@@ -17,7 +17,6 @@ from stages.sample import render
 from stages.settings import load_config
 from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from videolift.cli import app
-from videolift.records.receipts import read_receipt
 
 IMPORTED = {"lift": ("ingest", "depth", "tracks", "hands"), "only frames": ("ingest", "depth")}
 IDS = {"lift": "lift", "only frames": "only-frames-f541e840"}
@@ -59,7 +58,7 @@ def test_imported_artifacts_are_done_and_what_was_not_there_is_computed(project)
     assert {key: after[key] for key in before} == before
     assert all((project.output / folder / f"{video}.h5").exists() for folder in ("frames", "depth") for video in IDS.values())
     assert set(after) - set(before) == {("tracks", IDS["only frames"]), ("hands", IDS["only frames"])}
-    receipt = read_receipt(project.output / "receipts/tracks/lift.json")
+    receipt = project.receipt("tracks", "lift")
     assert receipt.backend == {"name": "imported_y2r", "version": 1}
     assert "window poses" in " ".join(receipt.checks) or "first camera" in " ".join(receipt.checks)
     index = json.loads((project.output / "h5_dataset/dataset.json").read_text())

@@ -9,7 +9,6 @@ from harness import Project, make_project
 from stages.engine.plan import make_plan
 from stages.engine.plan_report import Forecast
 from stages.settings import load_config
-from videolift.records.receipts import read_receipt
 
 FOLDERS = ("frames", "depth", "tracks_3d", "hand_poses")
 
@@ -32,7 +31,7 @@ def forecast(project: Project) -> str:
 
 def test_only_what_is_to_stay_stays_and_nothing_is_to_do(project):
     assert artifacts(project) == {"frames": 0, "depth": 3, "tracks_3d": 0, "hand_poses": 0}
-    receipt = read_receipt(project.output / "receipts" / "ingest" / "clip0.json")
+    receipt = project.receipt("ingest", "clip0")
     assert receipt.state == "released"
     assert receipt.artifact.bytes > 0
     begun = len(project.begun())

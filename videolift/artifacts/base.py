@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.fields import Field, GrowingDataset
+from videolift.carried_facts import append_facts
 from videolift.errors import CorruptFile, storage_errors_are_transient
 from videolift.hdf5_output import HDF5Output
 from videolift.store import (
@@ -40,7 +41,7 @@ _COPY_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Published:
-    """What a receipt records of a published artifact."""
+    """What a receipt records of a published artifact; ``sha256`` is that of its content, without the facts it carries."""
 
     path: Path
     bytes: int
@@ -70,6 +71,7 @@ class ArtifactWriter:
         self._temporary = final
         self._growing: dict[str, GrowingDataset] = {}
         self._scratch: Path | None = None
+        self._facts: Mapping[str, Any] | None = None
         self._done = self._valid_segments()
         self.committed: int = sum(rows for _, rows in self._done)
         """Rows (frames or windows) that a previous, killed attempt already committed; start there."""
@@ -95,6 +97,10 @@ class ArtifactWriter:
     def describe(self, **attributes: Any) -> None:
         """Sets attributes: text, numbers, or JSON-able lists and mappings."""
         self.attributes |= attributes
+
+    def carry(self, facts: Mapping[str, Any]) -> None:
+        """Puts ``facts`` into the published file, where they are no part of its content; a lost record is read back from them."""
+        self._facts = facts
 
     def scratch(self) -> Path:
         """A folder on the artifact's file system for this attempt only; removed when it ends either way."""
@@ -162,6 +168,8 @@ class ArtifactWriter:
                 self._finish(file)
                 self._file = None
                 digest = sha256_file(self._temporary)
+                if self._facts is not None:
+                    append_facts(self._temporary, self._facts)
                 publish(self._temporary, self.final)
                 stat = self.final.stat()
             if self.segments is not None:

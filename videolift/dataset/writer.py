@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from videolift.artifacts import ArtifactWriter, Published
 from videolift.dataset.file import PackagedFile
@@ -27,6 +29,10 @@ class DatasetWriter(ArtifactWriter):
 
     def commit(self) -> None:
         """Nothing: a video is packaged in seconds and from its beginning."""
+
+    def carry(self, facts: Mapping[str, Any]) -> None:
+        """Puts ``facts`` among the attributes: nothing reads this file's hash but who checks it, and that is of the whole file."""
+        self.describe(facts=dict(facts))
 
     def publish(self) -> Published:
         """As `ArtifactWriter.publish`; then writes the sidecar, which can be made again from the file."""

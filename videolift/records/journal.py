@@ -12,8 +12,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from videolift.store import atomic_file
 JOURNAL_FORMAT = "videolift.journal/1"
 _NAME = re.compile(r"(?P<batch>[a-z0-9]+)\.(?P<number>\d{6})\.jsonl")
 _CHECKSUM_DIGITS = 8
+DEATHS_PER_CRASH = 2
+"""With `pool.attempts` of 3 a video that takes its run with it each time ends after seven runs, and one that is preempted again
+and again goes on as long as each run saves a segment."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,28 @@ class OpenClaim:
 
     Attributes:
         fingerprint: of the work; a claim of other work says nothing about this one.
-        attempt: its number, from 1.
-        alone: no other video was in work beside it.
+        attempt: its number, from 1: the attempts already charged, plus one.
+        progress: how much of the work was saved when it began; only to be compared with a later figure.
     """
 
     fingerprint: str
     attempt: int
-    alone: bool
+    progress: int = 0
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What earlier attempts hold against a video.
+
+    Attributes:
+        fingerprint: of the work that they were of.
+        crashes: attempts charged to it.
+        deaths: runs that died as a whole while it was in work, one after the other and without progress.
+    """
+
+    fingerprint: str
+    crashes: int = 0
+    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,54 +67,65 @@ class VideoRecord:
     Attributes:
         receipt: how its work ended last; None before that.
         claim: the attempt under way, or the one that its run's death cut off.
-        crashes: attempts charged to it for the work ``crashes_of``.
-        crashes_of: a fingerprint.
-        is_suspect: its run died while it and others were in work: it is to be done last and alone, and is not charged.
+        blame: None where nothing is held against it.
         verified_sha256: content of its artifact that was read again from the disk and found right.
+        released: in the packaging stage: stage to the content of its artifact that was deleted, since nothing was left to read it.
     """
 
     receipt: Receipt | None = None
     claim: OpenClaim | None = None
-    crashes: int = 0
-    crashes_of: str = ""
-    is_suspect: bool = False
+    blame: Blame | None = None
     verified_sha256: str = ""
+    released: Mapping[str, str] = field(default_factory=dict)
 
     def crashes_for(self, fingerprint: str) -> int:
         """Attempts charged to this very work."""
-        return self.crashes if self.crashes_of == fingerprint else 0
+        return self.blame.crashes if self.blame is not None and self.blame.fingerprint == fingerprint else 0
+
+    def is_suspect(self, fingerprint: str) -> bool:
+        """True if a run died while it was at this very work: it is to be done last and alone."""
+        return self.blame is not None and self.blame.fingerprint == fingerprint and self.blame.deaths > 0
 
     def after(self, event: Mapping[str, Any]) -> VideoRecord:
         """The record once ``event`` has happened."""
         kind = event["event"]
         if kind == "claimed":
-            return replace(self, claim=OpenClaim(event["fingerprint"], event["attempt"], event["alone"]))
+            return replace(self, claim=OpenClaim(event["fingerprint"], event["attempt"], event["progress"]))
+        if kind == "blamed":
+            return replace(self, claim=None, blame=Blame(event["fingerprint"], event["crashes"], event["deaths"]))
         if kind == "unclaimed":
             return replace(self, claim=None)
-        if kind == "charged":
-            return replace(self, crashes=event["crashes"], crashes_of=event["fingerprint"], is_suspect=event["suspect"], claim=None)
         if kind == "receipt":
-            # Work that ended in an orderly way clears what was held against the video.
-            return VideoRecord(receipt_from_json(event["receipt"]), verified_sha256=self.verified_sha256)
+            # Work that ended, well or not, clears what was held against its video.
+            receipt = receipt_from_json(event["receipt"])
+            return VideoRecord(receipt, verified_sha256=self.verified_sha256, released=self.released)
         if kind == "verified":
             return replace(self, verified_sha256=event["sha256"])
+        if kind == "released":
+            return replace(self, released=dict(event["artifacts"]))
         if kind == "lifted":
             return VideoRecord()
-        raise ValueError(f"no event of a journal is called {kind!r}")
+        raise ValueError(f"a journal has no event {kind!r}")
 
-    def after_death_of_its_run(self, *, machine_was_rebooted: bool) -> VideoRecord:
-        """The record once the run that held the lease is known to be dead.
+    def after_death_of_run(self, progress: int) -> VideoRecord:
+        """The record once its whole run is known to have died.
 
-        A run can die of a power cut, of preemption, or because one of its videos filled the memory. Which of several videos in
-        work did it nobody can say, so all are suspected and none is charged; a video that was alone is charged.
+        A run dies of a power cut, of preemption, or because a video filled the memory; which of several videos in work it was
+        nobody can say. So each is suspected, and worked on last and alone. Only deaths that go on while it is alone, without any
+        progress, count against it, and `DEATHS_PER_CRASH` of them as one crash: even then the next signal may have been chance.
+
+        Args:
+            progress: how much of its work is saved now.
         """
         if self.claim is None:
             return self
-        earlier = self.claim.attempt - 1
-        is_charged = self.claim.alone and not machine_was_rebooted
-        return replace(
-            self, claim=None, crashes=earlier + is_charged, crashes_of=self.claim.fingerprint, is_suspect=not machine_was_rebooted
-        )
+        deaths = 1 if progress > self.claim.progress else self.deaths_at(self.claim) + 1
+        is_charged = deaths > 1 and (deaths - 1) % DEATHS_PER_CRASH == 0
+        return replace(self, claim=None, blame=Blame(self.claim.fingerprint, self.claim.attempt - 1 + is_charged, deaths))
+
+    def deaths_at(self, claim: OpenClaim) -> int:
+        """Deaths of whole runs counted against the work of ``claim``."""
+        return self.blame.deaths if self.blame is not None and self.blame.fingerprint == claim.fingerprint else 0
 
     def events(self, video: str) -> Iterator[dict[str, Any]]:
         """The fewest events that lead to this record."""
@@ -104,12 +133,12 @@ class VideoRecord:
             yield {"event": "receipt", "video": video, "receipt": receipt_to_json(self.receipt)}
         if self.verified_sha256:
             yield {"event": "verified", "video": video, "sha256": self.verified_sha256}
-        if self.crashes_of:
-            charged = {"crashes": self.crashes, "fingerprint": self.crashes_of, "suspect": self.is_suspect}
-            yield {"event": "charged", "video": video, **charged}
+        if self.released:
+            yield {"event": "released", "video": video, "artifacts": dict(self.released)}
+        if self.blame is not None:
+            yield {"event": "blamed", "video": video, **vars(self.blame)}
         if self.claim is not None:
-            claim = {"fingerprint": self.claim.fingerprint, "attempt": self.claim.attempt, "alone": self.claim.alone}
-            yield {"event": "claimed", "video": video, **claim}
+            yield {"event": "claimed", "video": video, **vars(self.claim)}
 
 
 @dataclass(frozen=True)
@@ -179,12 +208,20 @@ class Journal:
         return self._records
 
     @classmethod
-    def take_over(cls, folder: Path, batch: str, earlier: Iterable[Receipt] = ()) -> Journal:
+    def take_over(
+        cls,
+        folder: Path,
+        batch: str,
+        *,
+        handed_over: Iterable[Receipt] = (),
+        progress: Callable[[str, str], int] = lambda video, fingerprint: 0,
+    ) -> Journal:
         """Starts the next journal of a batch with what the last one says; call it only while holding the batch's lease.
 
         Args:
             folder: of one stage's journals.
-            earlier: receipts that count where there is no journal yet, e.g. of a folder made by an older videolift.
+            handed_over: receipts from elsewhere (an import, a folder made by an older videolift); they go before the journal.
+            progress: how much of a video's work is saved, by video and fingerprint; asked for those that a dead run was at.
 
         Raises:
             CorruptFile: written by a newer videolift.
@@ -192,13 +229,15 @@ class Journal:
         """
         with storage_errors_are_transient(f"reading the journal of batch {batch}"):
             before = read_journal(folder, batch)
-        if before is None:
-            records = {receipt.video: VideoRecord(receipt) for receipt in earlier}
-        else:
-            rebooted = before.holder is not None and before.holder.died_with_its_machine
-            records = {
-                video: record.after_death_of_its_run(machine_was_rebooted=rebooted) for video, record in before.records.items()
-            }
+        records = dict(before.records) if before is not None else {}
+        for video, record in list(records.items()):
+            if before is None or record.claim is None:
+                continue
+            if before.holder is not None and before.holder.died_with_its_machine:
+                records[video] = replace(record, claim=None)
+            else:
+                records[video] = record.after_death_of_run(progress(video, record.claim.fingerprint))
+        records |= {receipt.video: VideoRecord(receipt) for receipt in handed_over}
         path = _path(folder, batch, before.number + 1 if before else 0)
         head = {"format": JOURNAL_FORMAT, "holder": vars(this_process())}
         events = (event for video, record in sorted(records.items()) for event in record.events(video))
@@ -211,17 +250,16 @@ class Journal:
 
     def claim(self, video: str, claim: OpenClaim) -> None:
         """Says that an attempt begins; before anything of it is done."""
-        event = {"fingerprint": claim.fingerprint, "attempt": claim.attempt, "alone": claim.alone}
-        self._append({"event": "claimed", "video": video, **event}, durable=False)
+        self._append({"event": "claimed", "video": video, **vars(claim)}, durable=False)
 
-    def unclaim(self, video: str) -> None:
-        """Says that an attempt ended without an outcome, and that nobody is to blame."""
-        if self._records.get(video, VideoRecord()).claim is not None:
+    def release(self, video: str, crashes: int) -> None:
+        """Says that an attempt ended without an outcome; ``crashes`` are charged to the video so far, 0 for most."""
+        claim = self._records.get(video, VideoRecord()).claim
+        if claim is not None and crashes:
+            deaths = self._records[video].deaths_at(claim)
+            self._append({"event": "blamed", "video": video, **vars(Blame(claim.fingerprint, crashes, deaths))})
+        elif claim is not None:
             self._append({"event": "unclaimed", "video": video}, durable=False)
-
-    def charge(self, video: str, fingerprint: str, crashes: int) -> None:
-        """Says how many attempts have so far ended in a crash or hang while this run lived."""
-        self._append({"event": "charged", "video": video, "fingerprint": fingerprint, "crashes": crashes, "suspect": False})
 
     def write(self, receipt: Receipt) -> None:
         """Says how a video's work ended. It is on the disk when this returns."""
@@ -231,13 +269,26 @@ class Journal:
         """Says that a video's artifact was read again from the disk and found right."""
         self._append({"event": "verified", "video": video, "sha256": sha256}, durable=False)
 
+    def released(self, video: str, artifacts: Mapping[str, str]) -> None:
+        """Says which artifacts of a video are let go of, by stage and content; before they are deleted."""
+        self._append({"event": "released", "video": video, "artifacts": dict(artifacts)})
+
     def lift(self, video: str) -> None:
         """Forgets what became of a video: its next run starts afresh."""
         self._append({"event": "lifted", "video": video})
 
     def close(self) -> None:
-        """Closes the file; safe to call twice."""
-        if self._descriptor >= 0:
+        """Ends the journal in an orderly way; safe to call twice.
+
+        Nobody works any more, so a claim that is still open is that of a worker that died while the run lived.
+        """
+        if self._descriptor < 0:
+            return
+        try:
+            for video, record in list(self._records.items()):
+                if record.claim is not None:
+                    self.release(video, record.claim.attempt)
+        finally:
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -1,14 +1,13 @@
 """What a user may undo, take out or throw away: retry, exclude, remove, clean. Nothing else deletes artifacts.
 
-Every action takes the leases of the batches it touches, so it cannot pull files from under a run. Deleting a manifest is what makes
-Snakemake look again.
+Every action takes the lease of the output folder and of the batches it touches, so it cannot pull files from under a run.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,25 @@ from pathlib import Path
 from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.batches import Assignment
+from videolift.records.exclusions import read_exclusions, write_exclusions
 from videolift.records.leases import Lease
-from videolift.records.receipts import ReceiptCache
+from videolift.records.record_reader import RecordReader, hold_journal
 from videolift.stage_table import STAGES
-from videolift.store import read_json, write_json
 
 _LEFTOVER = re.compile(r"^\..*\.tmp$|\.damaged$")
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """Files and folders that an action would delete, with their size."""
+    """What an action would delete.
+
+    Attributes:
+        paths: files and folders.
+        records: of these videos every stage's record goes too; their layout.
+    """
 
     paths: tuple[Path, ...]
+    records: tuple[Layout, tuple[str, ...]] | None = None
 
     @property
     def bytes(self) -> int:
@@ -37,7 +42,10 @@ class Deletion:
         return sum(p.stat().st_size for p in files if p.is_file())
 
     def carry_out(self) -> None:
-        """Deletes."""
+        """Deletes, records first: an artifact that is left by a kill is found again, a record without its artifact misleads."""
+        if self.records is not None:
+            layout, videos = self.records
+            _lift(layout, dict.fromkeys(videos, STAGES))
         for path in self.paths:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -47,12 +55,13 @@ class Deletion:
 
 @contextmanager
 def batches_held(layout: Layout, batches: Iterable[str]) -> Iterator[None]:
-    """Holds the leases of some batches in every stage.
+    """Holds the output folder against runs, and the leases of some batches in every stage.
 
     Raises:
-        LeaseHeld: a run works on one of them.
+        LeaseHeld: a run works in this output folder, or a job that outlived its run on one of the batches.
     """
     with ExitStack() as stack:
+        stack.enter_context(Lease.acquire(layout.head_lease, wait_s=0, what=f"{layout.output}"))
         for stage in STAGES:
             for batch in sorted(set(batches)):
                 stack.enter_context(Lease.acquire(layout.lease(stage, batch), wait_s=0))
@@ -87,7 +96,7 @@ def retry(layout: Layout, videos: Sequence[str] | None, stages: Sequence[str] = 
         ConfigError: a named video is not quarantined.
         LeaseHeld: a run works on it.
     """
-    read = ReceiptCache(layout)
+    read = RecordReader(layout)
     wanted = list(Assignment.load(layout.assignment).batches) if videos is None else list(videos)
     batches_of(layout, wanted)
     lifted = {
@@ -98,12 +107,24 @@ def retry(layout: Layout, videos: Sequence[str] | None, stages: Sequence[str] = 
     if videos is not None and (fine := [video for video in videos if video not in lifted]):
         raise ConfigError(f"not quarantined: {', '.join(fine)}")
     with batches_held(layout, batches_of(layout, lifted)):
-        for video, found in lifted.items():
-            for stage in found:
-                layout.receipt(stage, video).unlink(missing_ok=True)
-                layout.claim(stage, video).unlink(missing_ok=True)
-                Deletion(tuple(_manifests(layout, stage, batches_of(layout, [video])))).carry_out()
+        _lift(layout, lifted)
     return lifted
+
+
+def _lift(layout: Layout, stages_by_video: Mapping[str, Iterable[str]]) -> None:
+    """Takes what is recorded of some videos out of the journals of batches that are held.
+
+    A changed journal makes the next run look at its batch again.
+    """
+    known = Assignment.load(layout.assignment).batches
+    videos_by_batch: dict[tuple[str, str], list[str]] = {}
+    for video, stages in stages_by_video.items():
+        for stage in stages:
+            videos_by_batch.setdefault((stage, f"{known[video]:04d}"), []).append(video)
+    for (stage, batch), videos in videos_by_batch.items():
+        with hold_journal(layout, stage, batch) as journal:
+            for video in videos:
+                journal.lift(video)
 
 
 def exclude(layout: Layout, video: str, reason: str) -> None:
@@ -113,7 +134,7 @@ def exclude(layout: Layout, video: str, reason: str) -> None:
         ConfigError: no such video.
     """
     batches_of(layout, [video])
-    write_json(layout.excluded, {**(read_json(layout.excluded) or {}), video: reason})
+    write_exclusions(layout.excluded, {**read_exclusions(layout.excluded), video: reason})
 
 
 def include(layout: Layout, video: str) -> None:
@@ -122,35 +143,33 @@ def include(layout: Layout, video: str) -> None:
     Raises:
         ConfigError: it was not excluded.
     """
-    reasons: dict[str, str] = read_json(layout.excluded) or {}
+    reasons = read_exclusions(layout.excluded)
     if reasons.pop(video, None) is None:
         raise ConfigError(f"{video} is not excluded")
-    write_json(layout.excluded, reasons)
+    write_exclusions(layout.excluded, reasons)
 
 
 def everything_of(layout: Layout, videos: Sequence[str]) -> Deletion:
     """All that a run made of some videos; the sources are not touched."""
-    batches = batches_of(layout, videos)
+    batches_of(layout, videos)
     paths: list[Path] = []
     for stage in STAGES:
         for video in videos:
             paths += [
                 layout.artifact(stage, video),
                 layout.receipt(stage, video),
-                layout.claim(stage, video),
                 layout.video_log(stage, video),
             ]
             paths += (layout.artifact(stage, video).parent / ".segments").glob(f"{video}-*")
-        paths += _manifests(layout, stage, batches)
     paths += [layout.dataset / "stats" / f"{video}.npz" for video in videos]
-    return Deletion(tuple(path for path in paths if path.exists()))
+    return Deletion(tuple(path for path in paths if path.exists()), (layout, tuple(videos)))
 
 
 def work_of(layout: Layout, stage: str) -> Deletion:
-    """All artifacts, receipts and manifests of one stage."""
+    """All artifacts, records and manifests of one stage."""
     if stage not in STAGES:
         raise ConfigError(f"{stage!r} is not a stage: use one of {', '.join(STAGES)}")
-    paths = (layout.artifacts(stage), layout.receipts(stage), layout.manifests(stage))
+    paths = (layout.artifacts(stage), layout.journals(stage), layout.receipts(stage), layout.manifests(stage))
     return Deletion(tuple(path for path in paths if path.exists()))
 
 
@@ -161,8 +180,3 @@ def leftovers(layout: Layout) -> Deletion:
         if folder.is_dir():
             paths += [path for path in folder.iterdir() if _LEFTOVER.search(path.name) or path.name == ".segments"]
     return Deletion(tuple(paths))
-
-
-def _manifests(layout: Layout, stage: str, batches: Iterable[str]) -> list[Path]:
-    folder = layout.manifests(stage)
-    return [path for batch in sorted(batches) for path in folder.glob(f"{batch}-*.json")]

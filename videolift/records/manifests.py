@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from videolift.records.receipts import ArtifactRecord
+from videolift.stage_table import STAGES
 from videolift.store import read_json, write_json
 
 FORMAT = "videolift.manifest/1"
@@ -29,6 +30,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class FileStamp:
+    """A file as it was: path relative to the output folder, size, time."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+def stamp(path: Path, output: Path) -> FileStamp:
+    """The stamp of a file as it is now."""
+    stat = path.stat()
+    return FileStamp(path.relative_to(output).as_posix(), stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What one job left behind."""
 
@@ -37,6 +53,8 @@ class Manifest:
     token: str
     generation: int
     videos: Mapping[str, Row]
+    journal: FileStamp | None = None
+    """The journal that all this was read from; None for what follows the last stage and has none."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,10 @@ def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest at ``path``; None where it is missing, torn or of another version."""
     value = _read(path)
-    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}})) if value else None
+    if value is None:
+        return None
+    journal = FileStamp(**value["journal"]) if value.get("journal") else None
+    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}, "journal": journal}))
 
 
 def read_states(path: Path) -> dict[str, str]:
@@ -78,11 +99,25 @@ def read_states(path: Path) -> dict[str, str]:
 
 
 def stands(path: Path, output: Path) -> bool:
-    """True if there is a manifest at ``path`` and every artifact it vouches for, with the same size and time."""
+    """True if there is a manifest at ``path``, and its journal and every artifact it vouches for have the same size and time.
+
+    The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
+    """
     value = _read(path)
-    rows = value["videos"].values() if value else ()
-    vouched = (row["artifact"] for row in rows if row["artifact"] and row["state"] != "released")
-    return value is not None and all(ArtifactRecord(**artifact).matches_stat(output) for artifact in vouched)
+    if value is None:
+        return False
+    if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], output)):
+        return False
+    vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
+    return all(_is_as_it_was(artifact, output) for artifact in vouched)
+
+
+def _is_as_it_was(recorded: Mapping[str, Any], output: Path) -> bool:
+    try:
+        stat = os.stat(os.path.join(output, recorded["path"]))  # a path object would cost more than the call
+    except OSError:
+        return False
+    return (stat.st_size, stat.st_mtime_ns) == (recorded["bytes"], recorded["mtime_ns"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,23 +1,22 @@
-"""Receipts: what was done to one video in one stage, with what, and what came out. The only record that work is done.
+"""Receipts: what was done to one video in one stage, with what, and what came out.
 
 A receipt's fingerprint covers the backend's identity and the content hashes of its inputs, so equal bytes stop a wave of
-recomputation. This module reads, writes and fingerprints; `videolift.records.freshness` decides what is stale.
+recomputation. Receipts lie in their batch's journal (`videolift.records.journal`), and in a file of their own only where they
+are handed over: by `videolift import`, or by a folder that an older videolift made. What is stale is decided by
+`videolift.records.freshness`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from videolift.carried_facts import content_sha256
 from videolift.errors import CorruptFile
-from videolift.paths import Layout
-from videolift.stage_table import STAGES
-from videolift.store import read_json, sha256_file, sha256_of, write_json
+from videolift.store import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:  # it brings all that artifacts need, and a plan needs none of it
     from videolift.artifacts import Published
@@ -49,7 +48,7 @@ class ArtifactRecord:
     def matches_content(self, output: Path) -> bool:
         """True if the file is there with these bytes, whatever its time."""
         path = output / self.path
-        return path.is_file() and path.stat().st_size == self.bytes and sha256_file(path) == self.sha256
+        return path.is_file() and content_sha256(path) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -133,12 +132,12 @@ def receipt_from_json(value: Mapping[str, Any]) -> Receipt:
 
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
-    """Publishes a receipt; see `videolift.store.write_json` for errors."""
+    """Hands a receipt over in a file of its own; see `videolift.store.write_json` for errors."""
     write_json(path, {"format": FORMAT, **receipt_to_json(receipt)})
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """The receipt at ``path``, None if there is none (a torn file counts as none).
+    """The receipt handed over at ``path``, None if there is none (a torn file counts as none: its artifact tells the same).
 
     Raises:
         CorruptFile: written by a newer videolift.
@@ -151,44 +150,19 @@ def read_receipt(path: Path) -> Receipt | None:
     return receipt_from_json(value)
 
 
-class ReceiptCache:
-    """Reads no receipt twice while one video is judged, and lists each folder once instead of trying names that are not there.
+def carried_facts(receipt: Receipt) -> dict[str, Any]:
+    """What of a receipt its artifact carries: nothing of when and where it was made, so that equal work gives equal bytes."""
+    names = ("video", "stage", "fingerprint", "shrink", "frames")
+    facts: dict[str, Any] = {name: getattr(receipt, name) for name in names}
+    facts |= {"backend": dict(receipt.backend), "inputs": dict(receipt.inputs), "checks": list(receipt.checks)}
+    return facts | {"figures": dict(receipt.figures)}
 
-    Keeps the receipts of the video asked for last, and no others: a hundred thousand videos are judged one after the other.
+
+def receipt_from_facts(facts: Mapping[str, Any], artifact: ArtifactRecord, state: State = "done") -> Receipt:
+    """The receipt of an artifact whose record is lost, by what it carries.
+
+    Raises:
+        CorruptFile: these are no facts of `carried_facts`.
     """
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._names: dict[str, set[str]] = {}
-        self._video = ""
-        self._read: dict[str, Receipt | None] = {}
-
-    def __call__(self, stage: str, video: str) -> Receipt | None:
-        """The receipt of a stage and video, None if there is none."""
-        if not self.has(stage, video):
-            return None
-        if video != self._video:
-            self._video, self._read = video, {}
-        if stage not in self._read:
-            self._read[stage] = read_receipt(self._layout.receipt(stage, video))
-        return self._read[stage]
-
-    def has(self, stage: str, video: str) -> bool:
-        """True if a stage has a receipt of ``video``; reads none."""
-        return f"{video}.json" in self._listed(stage)
-
-    def knows(self, video: str) -> bool:
-        """True if any stage has a receipt of ``video``."""
-        return f"{video}.json" in self._all
-
-    @cached_property
-    def _all(self) -> set[str]:
-        return set[str]().union(*map(self._listed, STAGES))
-
-    def _listed(self, stage: str) -> set[str]:
-        if stage not in self._names:
-            try:
-                self._names[stage] = set(map(sys.intern, os.listdir(self._layout.receipts(stage))))
-            except FileNotFoundError:
-                self._names[stage] = set()
-        return self._names[stage]
+    value = {**facts, "state": state, "files": {}, "artifact": asdict(artifact), "reason": None}
+    return receipt_from_json(value)

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from videolift.errors import ExitCode
 from videolift.paths import Layout
 from videolift.records.freshness import StageState, judge
-from videolift.records.receipts import Receipt, ReceiptCache
+from videolift.records.receipts import Receipt
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
 from videolift.stage_table import PACKAGING, judged
 from videolift.store import write_text
@@ -143,7 +144,7 @@ class Status:
 
 def collect(run: Run, target: str = PACKAGING) -> Status:
     """Judges every video of a run by its receipts; trusts no manifest."""
-    read = ReceiptCache(run.layout)
+    read = RecordReader(run.layout)
     videos = []
     for entry in run.entries():
         states = judge(

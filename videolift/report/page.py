@@ -17,7 +17,7 @@ from videolift.dataset.index import Index, read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
-from videolift.records.receipts import ReceiptCache
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run, latest_run
 from videolift.records.status import Status, collect
 from videolift.report.distributions import distributions
@@ -53,7 +53,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     layout = run.layout
     status, index = collect(run), _index(layout)
     by_video = {entry.video: entry for entry in index.entries} if index else {}
-    rows = video_rows(layout, status.videos, by_video, ReceiptCache(layout))
+    rows = video_rows(layout, status.videos, by_video, RecordReader(layout))
     _draw_missing(layout, rows, draw)
     _add_media(layout, rows)
     timeline = read_timeline(layout.output / "logs")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from videolift.dataset.index import IndexEntry
 from videolift.dataset.quality import SCORES
 from videolift.paths import Layout
-from videolift.records.receipts import Receipt, ReceiptCache
+from videolift.records.receipts import Receipt
+from videolift.records.record_reader import RecordReader
 from videolift.records.status import Loss, VideoStatus
 from videolift.report.attention import beyond_limit
 from videolift.stage_table import STAGES
@@ -43,7 +44,7 @@ class Rows:
     backends: list[dict[str, str]] = field(default_factory=list)
 
 
-def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, IndexEntry], read: ReceiptCache) -> Rows:
+def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, IndexEntry], read: RecordReader) -> Rows:
     """Rows for ``videos``: what is lost first, then what waits, then what is done by its worst score, then what is excluded.
 
     Args:

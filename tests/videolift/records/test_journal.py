@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from videolift.errors import CorruptFile, Transient
 from videolift.processes import this_process
 from videolift.records import journal as module
-from videolift.records.journal import Journal, OpenClaim, VideoRecord, read_journal
+from videolift.records.journal import Blame, Journal, OpenClaim, VideoRecord, read_journal
 from videolift.records.receipts import ArtifactRecord, Reason, Receipt
 
 FINGERPRINT = "f" * 64
@@ -40,7 +39,7 @@ def folder(tmp_path):
 def journal_of(folder, *receipts):
     with Journal.take_over(folder, "0000") as journal:
         for one in receipts:
-            journal.claim(one.video, OpenClaim(FINGERPRINT, 1, alone=False))
+            journal.claim(one.video, OpenClaim(FINGERPRINT, 1))
             journal.write(one)
     return journal.path
 
@@ -95,54 +94,70 @@ def test_a_lifted_quarantine_starts_afresh(folder):
     assert read_journal(folder, "0000").records["a"] == VideoRecord()
 
 
-def died(folder, claims, charged=()):
+def died(folder, claims, progress=lambda video, fingerprint: 0):
     """The records that the next holder finds when a run died with ``claims`` open."""
     journal = Journal.take_over(folder, "0000")
     for video, claim in claims.items():
         journal.claim(video, claim)
-    for video, crashes in charged:
-        journal.charge(video, FINGERPRINT, crashes)
-    journal.close()
-    return Journal.take_over(folder, "0000").records
+    os.close(journal._descriptor)
+    journal._descriptor = -1
+    with Journal.take_over(folder, "0000", progress=progress) as after:
+        return dict(after.records)
 
 
 def test_a_run_that_dies_suspects_all_that_were_in_work_and_charges_none(folder):
-    claim = OpenClaim(FINGERPRINT, 1, alone=False)
-    for _ in range(5):
-        records = died(folder, {"a": claim, "b": claim})
-        assert {video: (record.crashes_for(FINGERPRINT), record.is_suspect) for video, record in records.items()} == {
-            "a": (0, True),
-            "b": (0, True),
-        }
+    claim = OpenClaim(FINGERPRINT, 1)
+    records = died(folder, {"a": claim, "b": claim})
+    for record in records.values():
+        assert record.is_suspect(FINGERPRINT)
+        assert record.crashes_for(FINGERPRINT) == 0
+        assert not record.is_suspect("another fingerprint")
 
 
-def test_a_video_that_was_alone_when_its_run_died_is_charged_each_time(folder):
-    for attempt in (1, 2, 3):
-        record = died(folder, {"a": OpenClaim(FINGERPRINT, attempt, alone=True)})["a"]
-        assert (record.crashes_for(FINGERPRINT), record.is_suspect) == (attempt, True)
+def test_a_video_that_takes_its_run_with_it_each_time_ends_after_seven_runs(folder):
+    charged = []
+    for _ in range(7):
+        so_far = charged[-1] if charged else 0
+        charged.append(died(folder, {"a": OpenClaim(FINGERPRINT, so_far + 1)})["a"].crashes_for(FINGERPRINT))
+    assert charged == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_a_video_that_gets_on_is_never_charged_for_its_runs_deaths(folder):
+    for saved in range(20):
+        record = died(folder, {"a": OpenClaim(FINGERPRINT, 1, saved)}, progress=lambda video, fingerprint, n=saved: n + 1)["a"]
+        assert (record.crashes_for(FINGERPRINT), record.is_suspect(FINGERPRINT)) == (0, True)
 
 
 def test_a_power_cut_charges_and_suspects_nobody(folder, monkeypatch):
     journal = Journal.take_over(folder, "0000")
-    journal.claim("a", OpenClaim(FINGERPRINT, 1, alone=True))
-    journal.close()
+    journal.claim("a", OpenClaim(FINGERPRINT, 1))
     monkeypatch.setattr("videolift.processes.this_boot", lambda: "a later boot+1")
-    record = Journal.take_over(folder, "0000").records["a"]
-    assert (record.crashes, record.is_suspect) == (0, False)
+    assert Journal.take_over(folder, "0000").records["a"] == VideoRecord()
 
 
-def test_crashes_while_the_run_lived_stay_charged(folder):
-    record = died(folder, {"a": OpenClaim(FINGERPRINT, 1, alone=False)}, [("a", 2)])["a"]
-    assert record.crashes_for(FINGERPRINT) == 2
+def test_a_worker_that_died_while_its_run_lived_stays_charged(folder):
+    with Journal.take_over(folder, "0000") as journal:
+        journal.claim("a", OpenClaim(FINGERPRINT, 2))
+    record = read_journal(folder, "0000").records["a"]
+    assert (record.crashes_for(FINGERPRINT), record.is_suspect(FINGERPRINT)) == (2, False)
     assert record.crashes_for("another fingerprint") == 0
 
 
-def test_an_orderly_stop_blames_nobody(folder):
-    journal = Journal.take_over(folder, "0000")
-    journal.claim("a", OpenClaim(FINGERPRINT, 1, alone=True))
-    journal.unclaim("a")
-    journal.close()
-    assert Journal.take_over(folder, "0000").records["a"] == VideoRecord()
+def test_an_orderly_stop_blames_nobody_and_keeps_what_was_charged(folder):
+    with Journal.take_over(folder, "0000") as journal:
+        journal.claim("a", OpenClaim(FINGERPRINT, 1))
+        journal.release("a", 0)
+        journal.claim("b", OpenClaim(FINGERPRINT, 3))
+        journal.release("b", 2)
+    records = read_journal(folder, "0000").records
+    assert records["a"] == VideoRecord()
+    assert records["b"].crashes_for(FINGERPRINT) == 2
+
+
+def test_work_that_ended_clears_the_blame(folder):
+    died(folder, {"a": OpenClaim(FINGERPRINT, 1)})
+    journal_of(folder, receipt("a"))
+    assert read_journal(folder, "0000").records["a"].blame is None
 
 
 def test_a_torn_last_line_is_dropped_without_a_word(folder):
@@ -200,10 +215,12 @@ def test_a_journal_of_a_newer_videolift_is_refused_and_kept(folder, monkeypatch)
     assert path.exists()
 
 
-def test_receipts_of_an_older_folder_count_where_there_is_no_journal(folder):
-    Journal.take_over(folder, "0000", [receipt("a")]).close()
-    Journal.take_over(folder, "0000", [receipt("b")]).close()
-    assert set(read_journal(folder, "0000").records) == {"a"}
+def test_a_receipt_that_is_handed_over_goes_before_the_journal(folder):
+    journal_of(folder, receipt("a"), receipt("b"))
+    newer = receipt("a", fingerprint="e" * 64)
+    Journal.take_over(folder, "0000", handed_over=[newer]).close()
+    records = read_journal(folder, "0000").records
+    assert (records["a"].receipt, records["b"].receipt) == (newer, receipt("b"))
 
 
 def test_a_full_disk_tears_no_line(small_disk):
@@ -239,7 +256,7 @@ for round in range(1000):
     with Journal.take_over(folder, "0000") as journal:
         for i in range(3):
             video = f"v{begin + 3 * round + i}"
-            journal.claim(video, OpenClaim("f" * 64, 1, alone=False))
+            journal.claim(video, OpenClaim("f" * 64, 1))
             journal.write(receipt(video))
             print(video, flush=True)
 """
@@ -258,9 +275,8 @@ for round in range(1000):
 
 
 def test_a_record_is_the_fold_of_its_own_events():
-    record = VideoRecord(receipt("a"), OpenClaim(FINGERPRINT, 2, alone=True), 1, FINGERPRINT, is_suspect=True, verified_sha256="e")
+    record = VideoRecord(receipt("a"), OpenClaim(FINGERPRINT, 2, 7), Blame(FINGERPRINT, 1, 3), "e", {"depth": "d"})
     folded = VideoRecord()
     for event in record.events("a"):
         folded = folded.after(event)
     assert folded == record
-    assert replace(record, claim=None) != record

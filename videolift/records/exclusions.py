@@ -1,0 +1,39 @@
+"""Videos that a person took out by decision, with reasons.
+
+Nothing else says so, so a file that cannot be read is never taken for "none": it is kept, and the run stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from videolift.errors import ConfigError
+from videolift.store import write_json
+
+_EXCLUSIONS = TypeAdapter(dict[str, str])
+
+
+def read_exclusions(path: Path) -> dict[str, str]:
+    """Reasons by video; no file is no exclusions.
+
+    Raises:
+        ConfigError: the file is damaged; the text says how to repair it.
+    """
+    try:
+        return _EXCLUSIONS.validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(
+            f'{path} cannot be read ({fault}). It lists the videos that you took out, as {{"video": "reason", ...}}, '
+            "and nothing else does: repair it, or put a backup in its place. If no video is to be excluded, delete it."
+        ) from error
+
+
+def write_exclusions(path: Path, reasons: Mapping[str, str]) -> None:
+    """Publishes the file; see `videolift.store.write_json` for errors."""
+    write_json(path, dict(reasons))

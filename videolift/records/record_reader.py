@@ -1,0 +1,130 @@
+"""What is recorded of every video: the one answer to "what is done", for all who read.
+
+Reads the journals of an output folder, each when a video of its batch is first asked for, and receipts that were handed over
+beside them. `hold_journal` is how a batch's journal is written: by the holder of its lease, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+
+from videolift.paths import Layout
+from videolift.records.batches import Assignment
+from videolift.records.journal import Journal, VideoRecord, journal_numbers, read_journal
+from videolift.records.receipts import Receipt, read_receipt
+from videolift.stage_table import PACKAGING, STAGES
+
+_NOTHING = VideoRecord()
+_JOURNALS_KEPT = 2 * len(STAGES)
+"""Those of two batches: a hundred thousand videos are looked at batch by batch."""
+
+
+class RecordReader:
+    """Answers what is recorded of a stage and video.
+
+    Args:
+        layout: of the output folder.
+        live: the journal that this process is writing, by (stage, batch); what it says now counts.
+    """
+
+    def __init__(self, layout: Layout, live: Mapping[tuple[str, str], Journal] | None = None) -> None:
+        self._layout, self._live = layout, live or {}
+        self._journals: dict[tuple[str, str], Mapping[str, VideoRecord]] = {}
+        self._handed_over: dict[str, set[str]] = {}
+
+    def __call__(self, stage: str, video: str) -> Receipt | None:
+        """The receipt of a stage and video, None if there is none.
+
+        Raises:
+            CorruptFile: written by a newer videolift.
+        """
+        if f"{video}.json" in self._listed(stage):
+            return read_receipt(self._layout.receipt(stage, video))
+        receipt = self.record(stage, video).receipt
+        if receipt is not None and stage != PACKAGING and receipt.artifact is not None:
+            released = self.record(PACKAGING, video).released.get(stage)
+            if released == receipt.artifact.sha256 and not os.path.exists(self._layout.artifact(stage, video)):
+                return replace(receipt, state="released")
+        return receipt
+
+    def record(self, stage: str, video: str) -> VideoRecord:
+        """All that the journal says of a stage and video."""
+        batch = self._batches.get(video)
+        return _NOTHING if batch is None else self.of_batch(stage, f"{batch:04d}").get(video, _NOTHING)
+
+    def of_batch(self, stage: str, batch: str) -> Mapping[str, VideoRecord]:
+        """All that the journal says of a stage and batch, by video."""
+        key = (stage, batch)
+        if key in self._live:
+            return self._live[key].records
+        if key not in self._journals:
+            while len(self._journals) >= _JOURNALS_KEPT:
+                del self._journals[next(iter(self._journals))]
+            content = read_journal(self._layout.journals(stage), batch) if batch in self._numbers(stage) else None
+            self._journals[key] = content.records if content is not None else {}
+        return self._journals[key]
+
+    def knows(self, video: str) -> bool:
+        """True if any stage may have a record of ``video``; reads no journal."""
+        batch = self._batches.get(video)
+        has_journal = batch is not None and any(f"{batch:04d}" in self._numbers(stage) for stage in STAGES)
+        return has_journal or any(f"{video}.json" in self._listed(stage) for stage in STAGES)
+
+    @cached_property
+    def _batches(self) -> Mapping[str, int]:
+        return Assignment.load(self._layout.assignment).batches
+
+    def _numbers(self, stage: str) -> Mapping[str, list[int]]:
+        return self._all_numbers[stage]
+
+    @cached_property
+    def _all_numbers(self) -> dict[str, dict[str, list[int]]]:
+        return {stage: journal_numbers(self._layout.journals(stage)) for stage in STAGES}
+
+    def _listed(self, stage: str) -> set[str]:
+        if stage not in self._handed_over:
+            try:
+                self._handed_over[stage] = set(map(sys.intern, os.listdir(self._layout.receipts(stage))))
+            except FileNotFoundError:
+                self._handed_over[stage] = set()
+        return self._handed_over[stage]
+
+
+@contextmanager
+def hold_journal(layout: Layout, stage: str, batch: str) -> Iterator[Journal]:
+    """The journal of a batch, to be written by the holder of its lease; takes in what was handed over for its videos.
+
+    Raises:
+        CorruptFile: written by a newer videolift.
+        Transient: disk full, quota or I/O error.
+    """
+    number = int(batch)
+    members = [video for video, of in Assignment.load(layout.assignment).batches.items() if of == number]
+    folder = layout.receipts(stage)
+    try:
+        names = set(os.listdir(folder))
+    except FileNotFoundError:
+        names = set()
+    files = [layout.receipt(stage, video) for video in members if f"{video}.json" in names]
+    with Journal.take_over(
+        layout.journals(stage),
+        batch,
+        handed_over=filter(None, map(read_receipt, files)),
+        progress=lambda video, fingerprint: saved_parts(layout, stage, video, fingerprint),
+    ) as journal:
+        for path in files:  # the journal holds them now, on the disk
+            path.unlink()
+        yield journal
+
+
+def saved_parts(layout: Layout, stage: str, video: str, fingerprint: str) -> int:
+    """How many parts of a piece of work are saved so far; only to be compared with a later figure."""
+    try:
+        return len(os.listdir(layout.segments(stage, video, fingerprint)))
+    except FileNotFoundError:
+        return 0
