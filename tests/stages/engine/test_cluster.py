@@ -10,8 +10,10 @@ from stages.engine import cluster
 from stages.engine.measured import Measured, measure
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video
+from videolift.paths import Layout
+from videolift.records.journal import Journal
 from videolift.records.leases import Lease
-from videolift.records.receipts import ArtifactRecord, Reason, Receipt, write_receipt
+from videolift.records.receipts import ArtifactRecord, Reason, Receipt
 from videolift.records.runs import Entry
 
 ROOT = Path(__file__).parents[3]
@@ -49,12 +51,13 @@ def test_memory_grows_with_cores_cards_and_attempts():
 
 
 def test_past_work_is_measured_from_what_was_done_and_not_from_what_failed(tmp_path):
-    for video, seconds in (("a", 10.0), ("b", 30.0)):
-        write_receipt(tmp_path / f"{video}.json", receipt(video, seconds))
-    write_receipt(tmp_path / "c.json", receipt("c", 0.1, "quarantined"))
-    found = measure(tmp_path, {"a": 100, "b": 300})
+    layout = Layout(tmp_path)
+    assert measure(layout, "depth", {}) is None
+    with Journal.take_over(layout.journals("depth"), "0000") as journal:
+        for one in (receipt("a", 10.0), receipt("b", 30.0), receipt("c", 0.1, "quarantined")):
+            journal.write(one)
+    found = measure(layout, "depth", {"a": 100, "b": 300})
     assert found == Measured((10.0, 30.0), 0.1, 4e6)
-    assert measure(tmp_path / "missing", {}) is None
 
 
 @pytest.fixture

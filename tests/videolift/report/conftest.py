@@ -15,7 +15,8 @@ from videolift.dataset import PackagedVideo, publish_dataset
 from videolift.inputs.video import Video
 from videolift.paths import Layout
 from videolift.records.freshness import Variant, judge
-from videolift.records.receipts import Reason, Receipt, ReceiptCache, record, write_receipt
+from videolift.records.receipts import Reason, Receipt, record, write_receipt
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
 from videolift.store import sha256_file
 
@@ -26,7 +27,7 @@ IDENTITIES = {stage: {"name": name, "version": 1} for stage, name in NAMES.items
 def finish(output, video, stage, **about):
     """Writes the receipt that judges as fresh, with the artifact in the output folder where there is one."""
     layout = Layout(output)
-    state = judge(video, Variant(IDENTITIES), ReceiptCache(layout), output, hash_new=True)[stage]
+    state = judge(video, Variant(IDENTITIES), RecordReader(layout), output, hash_new=True)[stage]
     path, artifact = layout.artifact(stage, video.id), None
     if path.exists():
         artifact = record(Published(path, path.stat().st_size, path.stat().st_mtime_ns, sha256_file(path)), output)

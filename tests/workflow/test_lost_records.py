@@ -1,0 +1,120 @@
+"""Whatever happens to the files that say what is done: the same bytes again, or an error that names the file."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import Project, make_project
+
+KINDS = ("truncated", "flipped", "emptied", "swapped", "removed", "wrong shape", "a folder")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Project:
+    """A finished run of three videos, one of them excluded."""
+    project = make_project(tmp_path_factory.mktemp("done") / "project", videos=4, seconds=0)
+    assert project.run() == 0, project.terminal()
+    (project.output / "excluded.json").write_text(json.dumps({"clip3": "test"}))
+    assert project.run() == 0, project.terminal()
+    return project
+
+
+def copy_of(done: Project, folder: Path) -> Project:
+    shutil.copytree(done.folder, folder, symlinks=True)
+    return Project(folder, 0)
+
+
+def state_files(project: Project) -> list[Path]:
+    """Every file that says what is done, decided or assigned; none of the results."""
+    folders = ("journals", "batches", "runs")
+    files = [path for name in folders for path in sorted((project.output / name).rglob("*")) if path.is_file()]
+    return [*files, project.output / "excluded.json", project.output / "h5_dataset" / "dataset.json"]
+
+
+def damage(path: Path, kind: str, rng: random.Random, others: list[Path]) -> None:
+    data = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(data[: rng.randrange(len(data))])
+    elif kind == "flipped":
+        at = rng.randrange(len(data))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+    elif kind == "emptied":
+        path.write_bytes(b"")
+    elif kind == "swapped":
+        path.write_bytes(rng.choice(others).read_bytes())
+    elif kind == "removed":
+        path.unlink()
+    elif kind == "wrong shape":
+        path.write_text(rng.choice(["[]", "{}", "null", '"text"', "[[]]"]))
+    else:
+        path.unlink()
+        path.mkdir()
+
+
+def survives(project: Project, undisturbed: dict[str, str], path: Path) -> None:
+    """The run ends with the undisturbed bytes, or with an error that names what is damaged."""
+    begun = len(project.begun())
+    code = project.run()
+    if code == 0:
+        assert project.results() == undisturbed, project.terminal()
+        assert "3 in = 3 done" in project.terminal() or "4 in = 3 done + 0 quarantined + 1 excluded" in project.terminal()
+    else:
+        assert path.name in project.terminal(), project.terminal()
+    del begun
+
+
+@pytest.mark.parametrize("seed", range(7))
+def test_damaged_state_is_made_again_or_named(done, tmp_path, seed):
+    rng = random.Random(seed)
+    project = copy_of(done, tmp_path / "project")
+    files = state_files(project)
+    path, kind = rng.choice(files), KINDS[seed % len(KINDS)]
+    damage(path, kind, rng, files)
+    survives(project, done.results(), path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_kinds_of_damage_make_no_dataset_smaller(done, tmp_path):
+    for seed in range(100, 200):
+        rng = random.Random(seed)
+        project = copy_of(done, tmp_path / str(seed))
+        files = state_files(project)
+        path, kind = rng.choice(files), rng.choice(KINDS)
+        damage(path, kind, rng, files)
+        survives(project, done.results(), path)
+        shutil.rmtree(project.folder)
+
+
+def test_a_lost_journal_is_read_back_from_the_artifacts_and_nothing_is_computed(done, tmp_path):
+    project = copy_of(done, tmp_path / "project")
+    begun = len(project.begun())
+    shutil.rmtree(project.output / "journals")
+    assert project.run() == 0, project.terminal()
+    assert project.begun()[begun:] == []
+    assert project.results() == done.results()
+
+
+def test_journals_and_index_lost_with_a_new_video_shrink_nothing(done, tmp_path):
+    project = copy_of(done, tmp_path / "project")
+    begun = len(project.begun())
+    shutil.rmtree(project.output / "journals" / "create_h5")
+    (project.output / "h5_dataset" / "dataset.json").unlink()
+    (project.folder / "videos" / "new.mp4").write_bytes(b"another video" * 300)
+    assert project.run() == 0, project.terminal()
+    index = json.loads((project.output / "h5_dataset" / "dataset.json").read_text())
+    assert [file["video"] for file in index["files"]] == ["clip0", "clip1", "clip2", "new"]
+    assert {video for _, video in project.begun()[begun:]} == {"new"}
+
+
+def test_damaged_exclusions_stop_the_run_and_are_kept(done, tmp_path):
+    project = copy_of(done, tmp_path / "project")
+    path = project.output / "excluded.json"
+    path.write_text('{"clip3": "te')
+    assert project.run() != 0
+    assert "excluded.json cannot be read" in project.terminal()
+    assert path.read_text() == '{"clip3": "te'
