@@ -24,7 +24,8 @@ def read_back(layout: Layout, stage: str, video: str) -> Receipt | None:
         if path.is_file() and (facts := _facts(stage, path)) is not None:
             stat = path.stat()
             relative = path.relative_to(layout.output).as_posix()
-            return receipt_from_facts(facts, ArtifactRecord(relative, stat.st_size, stat.st_mtime_ns, content_sha256(path)))
+            own = {name: fact for name, fact in facts.items() if name != "upstream"}
+            return receipt_from_facts(own, ArtifactRecord(relative, stat.st_size, stat.st_mtime_ns, content_sha256(path)))
         packaged = layout.artifact(PACKAGING, video)
         if path.is_file() or stage == PACKAGING or not packaged.is_file():
             return None
