@@ -18,6 +18,7 @@ from videolift.records.journal import Journal, OpenClaim, VideoRecord
 from videolift.records.receipts import Reason, Receipt
 from videolift.records.record_reader import saved_parts
 from videolift.records.recovery import read_back
+from videolift.stage_table import PACKAGING
 from videolift.store import remove_leftovers, write_text
 
 _NOTHING = VideoRecord()
@@ -62,7 +63,10 @@ class JournalLedger:
                 write_text(self._layout.video_log(self._stage, item.key), outcome.traceback)
             self._journal.write(self._quarantine(self._jobs[item.key], outcome))
         elif isinstance(outcome.value, Done):
-            self._journal.write(outcome.value.receipt)
+            receipt = outcome.value.receipt
+            self._journal.write(receipt)
+            if self._stage == PACKAGING and receipt.artifact is not None and outcome.code != "recorded":
+                self._journal.verified(item.key, receipt.artifact.sha256)  # the worker has read it again from the disk
         else:  # nothing was published: an artifact above turned out to be damaged
             self._journal.release(item.key, 0)
 

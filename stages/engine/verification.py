@@ -1,7 +1,7 @@
-"""The check at the end: every packaged file that is new since the last check, read whole, against its checksums and its receipt.
+"""The check at the end: every packaged file that was not verified by the job that wrote it, read whole against its checksums.
 
-What passed is recorded in the manifest by content, so that a run over thousands of done videos reads only what changed.
-`videolift verify` reads everything.
+That is what an import or an older videolift has left, and what was read back after its record was lost: nothing, for most runs.
+What passed is recorded in the manifest by content. `videolift verify` reads everything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from videolift.errors import ExitCode
 from videolift.records.leases import Lease
 from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.records.receipts import ArtifactRecord
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
+from videolift.stage_table import PACKAGING
 from videolift.store import read_json
 
 log = logging.getLogger("videolift")
@@ -28,10 +30,11 @@ def run_verification(run: Run, target: Target, manifest: Path) -> ExitCode:
         LeaseHeld: another run does the same.
         Transient: disk full.
     """
-    layout = run.layout
+    layout, read = run.layout, RecordReader(run.layout)
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
-        verified = _verified_before(manifest.parent)
         entries = read_index(layout.dataset).content["files"]
+        verified = _verified_before(manifest.parent)
+        verified |= {sha for entry in entries if (sha := read.record(PACKAGING, entry["video"]).verified_sha256)}
         new = [entry for entry in entries if entry["sha256"] not in verified]
         findings = [found for entry in new for found in verify_file(layout.dataset / entry["file"], sha256=entry["sha256"])]
         for found in findings:

@@ -18,9 +18,9 @@ from typing import Any
 from stages.backend import Inputs, Quality
 from stages.registry import make_backend
 from stages.settings import stage_block
-from videolift.artifacts import Artifact, ArtifactWriter
+from videolift.artifacts import Artifact, ArtifactWriter, Published
 from videolift.carried_facts import content_sha256
-from videolift.errors import CorruptFile
+from videolift.errors import BadInput, CorruptFile
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.pool import Device, Item
@@ -135,6 +135,8 @@ class StageWorker:
             return Damaged(damaged, str(error))
         finally:
             writer.discard()
+        if stage == PACKAGING:
+            _verify(published)
         seconds = round(time.monotonic() - began, 3)
         return Done(replace(receipt, artifact=record(published, self._layout.output), seconds=seconds))
 
@@ -171,6 +173,21 @@ class StageWorker:
             versions=versions(),
             source=str(job.video.path),
         )
+
+
+def _verify(published: Published) -> None:
+    """Reads a packaged file again from the disk.
+
+    Raises:
+        BadInput: it does not hold what it says; it is removed, since nothing may train on it.
+    """
+    from videolift.dataset.verify import verify_file
+
+    findings = verify_file(published.path, sha256=published.sha256)
+    if findings:
+        published.path.unlink()
+        text = "; ".join(f"{found.check}: {found.text}" for found in findings[:3])
+        raise BadInput("fails_verification", f"the packaged file does not hold what it says: {text}", findings[0].remedy)
 
 
 def artifact_class(stage: str) -> type[Artifact]:
