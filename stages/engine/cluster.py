@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stages.engine.measured import Measured
 from videolift.errors import ConfigError
@@ -36,16 +38,70 @@ def memory_mb(cores: int, cards: int, attempt: int) -> int:
     return max(_MB_PER_CORE * cores, _MB_PER_CARD * cards) * attempt
 
 
-def minutes(measured: Measured | None, videos: Sequence[Entry]) -> int:
+def minutes(measured: Measured | None, videos: Sequence[Entry], workers: int = 1) -> int:
     """Minutes that a job over ``videos`` asks for at its first attempt.
 
     Long videos go into the first batches, so seconds per byte of source tell as much as seconds per video; the larger counts.
+
+    Args:
+        workers: videos that a job is sure to work on at a time.
     """
     if measured is None:
         return FIRST_MINUTES
     size = sum(entry.video.bytes for entry in videos)
-    seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte)
+    seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte) / min(workers, len(videos) or 1)
     return LEAST_MINUTES + round(MARGIN * seconds / 60)
+
+
+def sure_workers(cores: int, *, on_card: bool) -> int:
+    """Videos that a job is sure to work on at a time: on a card the memory decides, which nobody knows before; on a CPU half the
+    cores, since decoders and BLAS take some."""
+    return 1 if on_card else max(1, cores // 2)
+
+
+@dataclass(frozen=True)
+class AskedOfCluster:
+    """What the user has set for the jobs, as Snakemake hands it over.
+
+    Attributes:
+        defaults: resource to its value, for all rules.
+        by_rule: rule to resource to value.
+    """
+
+    defaults: Mapping[str, Any]
+    by_rule: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Resources set for all rules or for some."""
+        return frozenset(self.defaults).union(*self.by_rule.values())
+
+    def partition(self, rule: str) -> str | None:
+        """The partition that a rule's jobs go to; None for the cluster's default one."""
+        value = self.by_rule.get(rule, {}).get("slurm_partition", self.defaults.get("slurm_partition"))
+        return None if value is None else str(value).strip("'\"")
+
+
+def time_limits() -> dict[str | None, int]:
+    """Longest job in minutes by partition, that of the default one under None too; partitions without a limit are not named."""
+    limits: dict[str | None, int] = {}
+    for line in _ask("sinfo", "-h", "-o", "%P|%l").splitlines():
+        name, _, text = line.strip().partition("|")
+        if (limit := _minutes_of(text)) is not None:
+            limits[name.rstrip("*")] = limit
+            if name.endswith("*"):
+                limits[None] = limit
+    return limits
+
+
+def _minutes_of(text: str) -> int | None:
+    """SLURM's ``days-hours:minutes:seconds``, ``hours:minutes:seconds`` or ``minutes:seconds``; None for ``infinite``."""
+    days, _, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or len(parts) > 3:
+        return None
+    hours, minutes_, _ = ([0] * (3 - len(parts)) + [int(part) for part in parts]) if len(parts) > 1 else (0, int(parts[0]), 0)
+    return (int(days or 0) * 24 + hours) * 60 + minutes_
 
 
 def turn(lease: Path) -> str:
@@ -79,7 +135,7 @@ def refuse_unnamed(resources: frozenset[str]) -> None:
     if missing:
         wanted = " ".join(f"{name}=..." for name in missing)
         raise ConfigError(
-            f"this cluster wants to be told {' and '.join(missing)}: add --default-resources {wanted} to the command, or to a"
+            f"this cluster requires {' and '.join(missing)}: add --default-resources {wanted} to the command, or to a"
             " profile of yours. What there is: sinfo -o '%P %G %l' and sacctmgr show user $USER withassoc"
         )
 

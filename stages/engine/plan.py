@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.backend import Backend
-from stages.engine.cluster import minutes
+from stages.engine.cluster import minutes, sure_workers
 from stages.engine.measured import Measured, measure
 from stages.registry import NONE, backend_class, identity
 from stages.settings import changed_settings, settings_for, variant_key
@@ -87,9 +87,9 @@ class Plan:
         sizes = {entry.video.id: entry.video.bytes for entry in self.entries}
         return {stage: measure(self.layout, stage, sizes) for stage in STAGES}
 
-    def minutes(self, stage: str, batch: str) -> int:
+    def minutes(self, stage: str, batch: str, cores: int) -> int:
         """What a cluster's job asks for at its first attempt."""
-        return minutes(self.measured[stage], self.batches[batch])
+        return minutes(self.measured[stage], self.batches[batch], sure_workers(cores, on_card=stage in self.gpu))
 
     def write(self, *, cores: int, with_minutes: bool) -> None:
         """Records the run for its jobs: assignment, configuration, catalog, plan.
@@ -104,7 +104,7 @@ class Plan:
             for stage, batches in self.targets.items()
         }
         jobs = {stage: self.open_targets(stage) if with_minutes else [] for stage in STAGES}
-        asked = {stage: {job.batch: self.minutes(stage, job.batch) for job in found} for stage, found in jobs.items()}
+        asked = {stage: {job.batch: self.minutes(stage, job.batch, cores) for job in found} for stage, found in jobs.items()}
         plan = {"cores": cores, "minutes": asked}
         plan |= {
             "changed": changed_settings(self.config),

@@ -28,7 +28,8 @@ from videolift.records.manifests import Target
 from videolift.records.runs import Run, read_run
 from videolift.stage_table import SOURCE, SPECS, StageSpec, with_upstream
 
-if TYPE_CHECKING:  # a job's own parse needs neither
+if TYPE_CHECKING:  # a job's own parse needs none of them
+    from stages.engine.cluster import AskedOfCluster
     from stages.engine.plan import Plan
     from stages.engine.plan_report import Forecast
 
@@ -45,7 +46,7 @@ class Session:
         cores: of a job.
         minutes: (stage, batch) to what a cluster's job asks for.
         plan: None in a job's own parse.
-        cluster: names of the resources that the user has set; None where work is done here.
+        cluster: what the user has set for the jobs; None where work is done here.
     """
 
     config: Config
@@ -57,7 +58,7 @@ class Session:
     cores: int
     minutes: Callable[[str, str], int]
     plan: Plan | None = None
-    cluster: frozenset[str] | None = None
+    cluster: AskedOfCluster | None = None
 
     @classmethod
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
@@ -82,6 +83,7 @@ class Session:
         if "--unlock" in sys.argv:
             _take_the_head(plan.layout).release()
         asked = workflow.resource_settings
+        cores = asked.cores or CORES
         # Only when all is over does Snakemake tell whether this was a dry run.
         atexit.register(lambda: workflow.dryrun and print("\n".join(Forecast.of(plan).lines()), file=sys.stderr))
         return cls(
@@ -91,10 +93,10 @@ class Session:
             targets_by_stage=plan.targets,
             environments=plan.environments,
             gpu=plan.gpu,
-            cores=asked.cores or CORES,
-            minutes=plan.minutes,
+            cores=cores,
+            minutes=lambda stage, batch: plan.minutes(stage, batch, cores),
             plan=plan,
-            cluster=_named_resources(asked) if asked.nodes is not None else None,
+            cluster=_asked_of_cluster(asked) if asked.nodes is not None else None,
         )
 
     @classmethod
@@ -124,10 +126,12 @@ class Session:
         if self.plan is not None:
             with _plain_errors():
                 if self.cluster is not None:
-                    refuse_unnamed(self.cluster)
+                    refuse_unnamed(self.cluster.names)
                 self._refuse_missing(self.plan)
                 self._forecast.refuse()
                 atexit.register(_take_the_head(self.layout).release)
+                if self.cluster is not None:
+                    self._watch_queue()
                 self.plan.write(cores=self.cores, with_minutes=self.cluster is not None)
                 os.environ[RUN] = str(self.run)
 
@@ -217,9 +221,30 @@ class Session:
         return {
             "gpu": cards,
             "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
-            "runtime": lambda wildcards, attempt: attempt * self.minutes(stage, wildcards.batch),
+            "runtime": lambda wildcards, attempt: self._within_limit(stage, attempt * self.minutes(stage, wildcards.batch)),
             "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self.plan else ""),
         }
+
+    def _within_limit(self, stage: str, minutes: int) -> int:
+        """No more than the partition allows: a job that asks for more never starts, and one that runs out of time goes on later."""
+        if self.cluster is None:
+            return minutes
+        limit = self._time_limits.get(self.cluster.partition(f"{stage}_batch"))
+        return minutes if limit is None else min(minutes, limit)
+
+    @cached_property
+    def _time_limits(self) -> Mapping[str | None, int]:
+        from stages.engine.cluster import time_limits
+
+        return time_limits()
+
+    def _watch_queue(self) -> None:
+        """Waits where SLURM takes no more jobs for now, and says why jobs do not start."""
+        from stages.engine import queue_watch
+
+        os.environ["PATH"] = os.pathsep.join([str(ROOT / "stages" / "engine" / "slurm_bin"), os.environ["PATH"]])
+        os.environ["VIDEOLIFT_HEAD"] = str(os.getpid())
+        queue_watch.QueueWatch(Path.cwd()).start()
 
     def prerequisites(self, stage: str) -> list[str]:
         """Files besides manifests that a stage's jobs wait for: the rendered sample, environments that the workflow builds."""
@@ -280,9 +305,12 @@ def _take_the_head(layout: Layout) -> Lease:
     return Lease.acquire(layout.head_lease, wait_s=patience_s(layout.head_lease), what=f"output {layout.output}")
 
 
-def _named_resources(asked: Any) -> frozenset[str]:
-    """Names of the resources that the user has set, for all rules or for some."""
-    return frozenset(asked.default_resources or ()).union(*(asked.overwrite_resources or {}).values())
+def _asked_of_cluster(asked: Any) -> AskedOfCluster:
+    from stages.engine.cluster import AskedOfCluster
+
+    return AskedOfCluster(
+        dict(asked.default_resources or {}), {rule: dict(of) for rule, of in (asked.overwrite_resources or {}).items()}
+    )
 
 
 RUN = "VIDEOLIFT_RUN"

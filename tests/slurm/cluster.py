@@ -153,6 +153,7 @@ class Cluster:
                 os.mknod(folder / f"{node}-gpu{card}", 0o666 | stat.S_IFCHR, _NULL)
             cards.append(f"NodeName={node} Name=gpu File={folder}/{node}-gpu[0-{CARDS_PER_NODE - 1}]\n")
         text += f"PartitionName=lab Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=500\n"
+        text += f"PartitionName=short Nodes={','.join(NODES)} MaxTime=60 State=UP DefMemPerCPU=500\n"
         (folder / "slurm.conf").write_text(text)
         (folder / "gres.conf").write_text("".join(cards))
         _ETC.parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,22 +126,55 @@ def test_unlocking_is_refused_while_the_head_process_lives(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_do_nothing_twice(cluster, tmp_path, undisturbed):
-    """Two working directories, one output folder; the runs meet at every batch."""
+def test_a_second_head_on_one_output_stops_before_it_submits_anything(cluster, tmp_path, undisturbed):
+    """Two working directories, one output folder."""
     one = slurm_project(tmp_path / "one", seconds=1.0)
-    two = Project(
-        tmp_path / "two", one.seconds, (*one.where, "--config", f"videos={one.folder / 'videos'}", f"output={one.output}")
-    )
+    shared = (*one.where, "--config", f"videos={one.folder / 'videos'}", f"output={one.output}")
+    two = Project(tmp_path / "two", one.seconds, shared)
     two.folder.mkdir()
     (two.folder / "config.yaml").write_text((one.folder / "config.yaml").read_text())
-    one.where = (*one.where, "--config", f"videos={one.folder / 'videos'}", f"output={one.output}")
-    heads = [project.start(environment={"VIDEOLIFT_TEST_LOG": str(one.log)}) for project in (one, two)]
-    codes = [head.wait(PATIENCE_S) for head in heads]
-    if any(codes):  # a job that found its batch taken three times gives up; the same command goes on
-        assert "is being worked on by" in "".join(path.read_text() for path in tmp_path.rglob("*.log"))
-        assert one.run(timeout=PATIENCE_S) == 0, one.terminal()
+    one.where = shared
+    head = one.start()
+    wait_for(lambda: one.begun())
+    assert two.run(timeout=PATIENCE_S) != 0
+    assert f"output {one.output} is being worked on by pid {head.pid}" in two.terminal()
+    assert "Submitted" not in two.terminal()
+    assert head.wait(PATIENCE_S) == 0, one.terminal()
     assert one.results() == undisturbed.results()
-    assert len(one.begun()) == len(set(one.begun()))
+
+
+def test_a_job_that_would_ask_for_more_than_its_partition_allows_asks_for_what_fits(cluster, tmp_path, undisturbed):
+    """Nothing has been measured, so a job asks for four hours; the partition `short` allows one."""
+    project = slurm_project(tmp_path / "project")
+    project.where = tuple("slurm_partition=short" if word == "slurm_partition=lab" else word for word in project.where)
+    assert project.run(timeout=PATIENCE_S) == 0, project.terminal()
+    assert {re.search(r"TimeLimit=(\S+)", line)[1] for line in cluster.shown() if str(tmp_path) in line} == {"01:00:00"}
+    assert project.results() == undisturbed.results()
+
+
+@pytest.mark.slow
+def test_a_job_that_can_never_start_is_spoken_of_with_what_to_type(cluster, tmp_path):
+    project = slurm_project(tmp_path / "project")
+    head = project.start("--set-resources", "ingest_batch:mem_mb=999000")
+    wait_for(lambda: "does not start" in project.terminal() or head.poll() is not None)
+    head.send_signal(signal.SIGINT)
+    head.wait(PATIENCE_S)
+    assert "ingest_batch" in project.terminal()
+
+
+@pytest.mark.slow
+def test_a_limit_on_submissions_is_waited_out(cluster, tmp_path, undisturbed, monkeypatch):
+    """A cluster that holds one job of a user at a time, played by a wrapper around the real sbatch: limits take a database."""
+    real, folder = shutil.which("sbatch"), tmp_path / "bin"
+    folder.mkdir()
+    refuse = 'echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1'
+    (folder / "sbatch").write_text(f'#!/bin/sh\n[ $(squeue --me -h | wc -l) -lt 1 ] || {{ {refuse}; }}\nexec {real} "$@"\n')
+    (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    project = slurm_project(tmp_path / "project", seconds=1.0, batch_size=1)
+    assert project.run("--retries", "0", timeout=PATIENCE_S) == 0, project.terminal()
+    assert "SLURM takes no more jobs for now" in project.terminal()
+    assert project.results() == undisturbed.results()
 
 
 @pytest.mark.slow

@@ -40,6 +40,33 @@ def test_a_batch_of_long_videos_gets_more_minutes_than_one_of_short_ones():
     assert cluster.minutes(measured, batch(5000, 5000)) == cluster.LEAST_MINUTES + 20
 
 
+def test_a_job_that_works_on_several_videos_at_a_time_asks_for_less():
+    measured = Measured((600.0,), seconds_per_byte=0.0, bytes=0.0)
+    assert cluster.minutes(measured, batch(*[1] * 8), workers=4) == cluster.LEAST_MINUTES + 40
+    assert cluster.minutes(measured, batch(1), workers=4) == cluster.LEAST_MINUTES + 20, "one video keeps one worker busy"
+    assert (
+        cluster.sure_workers(8, on_card=False),
+        cluster.sure_workers(8, on_card=True),
+        cluster.sure_workers(1, on_card=False),
+    ) == (
+        4,
+        1,
+        1,
+    )
+
+
+def test_limits_of_partitions_are_read_in_minutes(slurm):
+    slurm("short*|30:00\nlong|2-03:00:00\nhour|1:00:00\nfree|infinite")
+    assert cluster.time_limits() == {"short": 30, None: 30, "long": 51 * 60, "hour": 60}
+
+
+def test_a_rule_goes_to_its_own_partition_before_the_default_one():
+    asked = cluster.AskedOfCluster({"slurm_partition": "gpu"}, {"ingest_batch": {"slurm_partition": "cpu", "mem_mb": 1}})
+    assert (asked.partition("ingest_batch"), asked.partition("depth_batch")) == ("cpu", "gpu")
+    assert asked.names == {"slurm_partition", "mem_mb"}
+    assert cluster.AskedOfCluster({}, {}).partition("depth_batch") is None
+
+
 def test_before_anything_was_measured_a_job_gets_four_hours():
     assert cluster.minutes(None, batch(1)) == 240
 
@@ -82,7 +109,7 @@ def test_a_missing_partition_or_account_is_named_with_what_to_type(slurm):
     slurm("gpu", "associations,limits")
     with pytest.raises(ConfigError, match=r"slurm_partition and slurm_account: add --default-resources slurm_partition=\.\.\."):
         cluster.refuse_unnamed(frozenset())
-    with pytest.raises(ConfigError, match="told slurm_account:"):
+    with pytest.raises(ConfigError, match="requires slurm_account:"):
         cluster.refuse_unnamed(frozenset({"slurm_partition"}))
     cluster.refuse_unnamed(frozenset({"slurm_partition", "slurm_account"}))
 
