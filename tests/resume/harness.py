@@ -19,7 +19,7 @@ import yaml
 from stages.sample import write_sample
 from videolift.paths import Layout
 from videolift.records.journal import journal_numbers, read_journal
-from videolift.records.receipts import Receipt
+from videolift.records.receipts import Receipt, read_receipt
 from videolift.records.record_reader import RecordReader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,12 +84,13 @@ class Project:
         """(stage, video) of every receipt that says done, and when its artifact was written; writing it anew changes that."""
         found = {}
         for stage in STAGES:
-            for batch in journal_numbers(self.layout.journals(stage)):
-                content = read_journal(self.layout.journals(stage), batch)
-                for video, record in content.records.items():
-                    receipt = record.receipt
-                    if receipt is not None and receipt.state == "done" and receipt.artifact is not None:
-                        found[stage, video] = receipt.artifact.mtime_ns
+            folder = self.layout.journals(stage)
+            journals = filter(None, (read_journal(folder, batch) for batch in journal_numbers(folder)))
+            receipts = [record.receipt for journal in journals for record in journal.records.values()]
+            receipts += [read_receipt(path) for path in self.layout.receipts(stage).glob("*.json")]
+            for receipt in filter(None, receipts):
+                if receipt.state == "done" and receipt.artifact is not None:
+                    found[stage, receipt.video] = receipt.artifact.mtime_ns
         return found
 
     def begun(self) -> list[tuple[str, str]]:
