@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from videolift.pool.sentences import event_sentence
-from videolift.records.receipts import ReceiptCache
+from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
 from videolift.records.status import Status, collect
 from videolift.stage_table import PACKAGING, SOURCE, STAGES, with_upstream
@@ -134,7 +134,7 @@ class ProgressTracker:
     def __init__(self, run: Run, *, status: Status | None = None, began: float | None = None) -> None:
         self._run, self._logs = run, run.layout.output / "logs"
         self.began = (run.folder / "plan.json").stat().st_mtime if began is None else began
-        self._receipts = ReceiptCache(run.layout)
+        self._receipts = RecordReader(run.layout)
         videos = [video for video in (status or collect(run)).videos if video.overall != "excluded"]
         self._stages: dict[str, _Stage] = {stage: _Stage() for stage in STAGES}
         self._variant = {entry.video.id: entry.variant for entry in run.entries()}
