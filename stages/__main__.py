@@ -9,7 +9,7 @@ from pathlib import Path
 
 from videolift.errors import ExitCode, VideoliftError
 from videolift.records.manifests import Target
-from videolift.records.runs import read_run
+from videolift.records.runs import Run, read_run
 from videolift.stage_table import PACKAGING, STAGES
 
 log = logging.getLogger("videolift")
@@ -72,9 +72,23 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
     status = verdict(run, options.stage)
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
+    if options.stage == PACKAGING:
+        _write_report(run)
     if status.exit_code != ExitCode.OK:
         print(f"reasons and remedies: {path}; then run the same command again")
     return status.exit_code
+
+
+def _write_report(run: Run) -> None:
+    """The page about the run, where a job has ended since it was written; what goes wrong with it fails no run."""
+    from videolift.report.page import is_report_fresh, write_report
+
+    try:
+        if not is_report_fresh(run.layout):
+            write_report(run.layout.output)
+        print(f"report: {run.layout.report}")
+    except VideoliftError as error:
+        log.warning("no report: %s", error)
 
 
 def _set_up_logging(path: Path | None) -> None:

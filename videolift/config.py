@@ -140,6 +140,9 @@ class Config(Block):
         ("depth", "tracks"), description="parts a video must have; without another part it is kept, with that part named invalid"
     )
     keep: tuple[Kept, ...] = Field(RELEASABLE, description="stages whose artifacts stay once everything that reads them is done")
+    preview: Literal["none", "worst", "all"] = Field(
+        "worst", description="which packaged videos get a preview: none, of each batch the one with the worst scores, or all"
+    )
     redo_limit: Annotated[float, Field(ge=0)] = Field(
         1.0, description="hours of finished work that a changed setting may redo unasked; name the stage in redo to allow more"
     )

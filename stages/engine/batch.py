@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.engine import release
+from stages.engine.batch_previews import draw_previews
 from stages.engine.budget import Budget
 from stages.engine.ledger import JournalLedger
 from stages.engine.worker import Damaged, Job, WorkerFactory
@@ -66,6 +67,8 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
             log.error("%s %s: %d videos are not done: %s", target.stage, target.batch, len(pending), _listed(pending))
         if code != ExitCode.OK or pending:
             return code or ExitCode.LOST
+        if target.stage == PACKAGING:
+            draw_previews(layout, config.preview, [video for video, row in rows.items() if row.state == "done"])
         write_manifest(
             manifest,
             Manifest(target.stage, target.batch, target.token, target.generation, rows, stamp(journal.path, layout.output)),

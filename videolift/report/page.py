@@ -21,7 +21,7 @@ from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run, latest_run
 from videolift.records.status import Status, collect
 from videolift.report.distributions import distributions
-from videolift.report.preview import write_preview
+from videolift.report.preview import is_preview_fresh, write_preview
 from videolift.report.rows import Rows, video_rows
 from videolift.report.timeline import read_timeline
 from videolift.stage_table import STAGES
@@ -46,6 +46,16 @@ def write_report(output: Path, *, draw: int = 0) -> Path:
     layout = Layout(output)
     write_text(layout.report, render(report_content(latest_run(output), draw=draw)))
     return layout.report
+
+
+def is_report_fresh(layout: Layout) -> bool:
+    """True if no job has ended since the report was written."""
+    try:
+        written = layout.report.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    folders = [layout.manifests(stage) for stage in (*STAGES, "statistics", "verification")]
+    return all(folder.stat().st_mtime_ns < written for folder in folders if folder.is_dir())
 
 
 def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
@@ -132,9 +142,7 @@ def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
         if drawn == most:
             return
         sources = [layout.artifact("create_h5", video), layout.artifact("ingest", video)]
-        source = next((path for path in sources if path.exists()), None)
-        preview = layout.previews / f"{video}.mp4"
-        if source is None or (preview.exists() and preview.stat().st_mtime_ns > source.stat().st_mtime_ns):
+        if not any(path.exists() for path in sources) or is_preview_fresh(layout, video):
             continue
         write_preview(layout.output, video)
         drawn += 1

@@ -22,6 +22,7 @@ from videolift.paths import Layout
 from videolift.report import draw
 from videolift.report.attention import frame_excess, worst_spans
 from videolift.report.scene import TIERS, Scene, open_scene
+from videolift.stage_table import PACKAGING, SOURCE
 from videolift.store import atomic_file
 
 MAX_TRAILS, TRAIL_STEPS = 900, 6
@@ -33,13 +34,14 @@ POSTER_PX = 480
 """Width of a poster."""
 
 
-def write_preview(output: Path, video: str, *, folder: Path | None = None) -> tuple[Path, Path]:
+def write_preview(output: Path, video: str, *, folder: Path | None = None, most_seconds: float | None = None) -> tuple[Path, Path]:
     """Writes ``{video}.mp4`` and the poster ``{video}.jpg``.
 
     Args:
         output: an output folder with a packaged file, or a clip and any of depth, tracks and hands.
         video: its id.
         folder: where to write; None for the report's folder of previews.
+        most_seconds: of a longer video only so much is drawn, around the frame of the poster; None draws all.
 
     Returns:
         The paths of the video and of the poster.
@@ -55,7 +57,7 @@ def write_preview(output: Path, video: str, *, folder: Path | None = None) -> tu
         painter = Painter(scene)
         shown = poster_frame(scene)
         with atomic_file(movie) as temporary, H264Writer(temporary, painter.size_px, scene.fps, crf=23) as file:
-            for frame in range(len(scene)):
+            for frame in _excerpt(len(scene), shown, scene.fps, most_seconds):
                 picture = painter.paint(frame)
                 file.write(picture)
                 if frame == shown:
@@ -63,6 +65,20 @@ def write_preview(output: Path, video: str, *, folder: Path | None = None) -> tu
     with atomic_file(poster) as temporary:
         temporary.write_bytes(still)
     return movie, poster
+
+
+def is_preview_fresh(layout: Layout, video: str) -> bool:
+    """True if there is a preview of ``video`` that is newer than what it shows."""
+    source = next((path for path in (layout.artifact(PACKAGING, video), layout.artifact(SOURCE, video)) if path.exists()), None)
+    preview = layout.previews / f"{video}.mp4"
+    return source is not None and preview.exists() and preview.stat().st_mtime_ns > source.stat().st_mtime_ns
+
+
+def _excerpt(frames: int, shown: int, fps: float, most_seconds: float | None) -> range:
+    """Frames to draw: all, or ``most_seconds`` of them around ``shown``."""
+    count = frames if most_seconds is None else min(frames, max(1, round(most_seconds * fps)))
+    start = min(max(0, shown - count // 2), frames - count)
+    return range(start, start + count)
 
 
 def poster_jpeg(rgb: draw.Picture) -> bytes:

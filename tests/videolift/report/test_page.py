@@ -15,7 +15,7 @@ from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report
-from videolift.report.page import render, report_content
+from videolift.report.page import is_report_fresh, render, report_content
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,14 @@ def test_a_run_without_a_dataset_has_a_report_too(run_output, tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         write_report(tmp_path)
+
+
+def test_the_report_at_the_end_of_a_run_is_written_again_only_after_another_job(run_output, tmp_path):
+    mine = Layout(tmp_path / "output")
+    shutil.copytree(run_output, mine.output)
+    assert not is_report_fresh(mine)
+    mine.manifests("depth").mkdir(parents=True)
+    write_report(mine.output)
+    assert is_report_fresh(mine)
+    (mine.manifests("depth") / "0000-abc-0.json").write_text("{}")
+    assert not is_report_fresh(mine)
