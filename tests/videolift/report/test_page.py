@@ -164,6 +164,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_the_report_at_the_end_of_a_run_is_written_again_only_after_another_job(run_output, tmp_path):
     mine = Layout(tmp_path / "output")
     shutil.copytree(run_output, mine.output)
+    mine.report.unlink(missing_ok=True)
     assert not is_report_fresh(mine)
     mine.manifests("depth").mkdir(parents=True)
     write_report(mine.output)
