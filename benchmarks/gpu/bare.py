@@ -4,15 +4,19 @@ Imports nothing of ours; random weights. ``load`` builds a model and saves it fo
 inputs in memory and says how long it took.
 """
 
+from __future__ import annotations
+
 import pickle
 import sys
 import time
 import types
+from collections.abc import Callable
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
 
-TAPIP3D = {
+TAPIP3D: dict[str, Any] = {
     "encoder": {"name": "cotracker_cnn", "output_dim": 128, "stride": 4, "pretrained": False, "freeze_mode": "none"},
     "corr_feature": {
         "name": "knn_corr_4d_optimized",
@@ -40,10 +44,10 @@ TAPIP3D = {
 }
 """Upstream publishes its configuration inside the checkpoint only; these sizes are CoTracker3's."""
 
-state = types.SimpleNamespace()
+state: Any = types.SimpleNamespace()
 
 
-def load(meta):
+def load(meta: dict[str, Any]) -> dict[str, Any]:
     """Meta: model (tapip3d | moge | wilor), paths, device, file (where a random checkpoint is put), and ``size`` of tapip3d."""
     import torch
 
@@ -55,7 +59,9 @@ def load(meta):
     return {"torch": torch.__version__, "card": torch.cuda.get_device_name() if meta["device"] != "cpu" else "cpu"}
 
 
-def call(meta, arrays, progress):
+def call(
+    meta: dict[str, Any], arrays: dict[str, Any], progress: Callable[[int, int], None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Runs ``meta["run"]``; returns its seconds and what it found. The peak memory of the card counts from here."""
     torch = state.torch
     if state.device != "cpu":
@@ -68,7 +74,7 @@ def call(meta, arrays, progress):
     return {"seconds": time.perf_counter() - began}, out
 
 
-def _load_tapip3d(meta):
+def _load_tapip3d(meta: dict[str, Any]) -> None:
     _stand_in_pointops(meta["knn_file"])
     sys.modules.setdefault("sophuspy", types.ModuleType("sophuspy"))
     import models
@@ -86,17 +92,18 @@ def _load_tapip3d(meta):
     state.model = state.model.to(state.device).eval()
 
 
-def _stand_in_pointops(knn_file):
+def _stand_in_pointops(knn_file: str) -> None:
     """The same kNN for both sides: ours, unless pointops2 is built."""
     import importlib.util
 
     if importlib.util.find_spec("pointops2_cuda") is not None and state.device != "cpu":
         return
     spec = importlib.util.spec_from_file_location("knn", knn_file)
-    sys.modules.setdefault("videolift_child", MagicMock())
+    assert spec is not None
+    assert spec.loader is not None
     ours = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(ours)
-    functions = types.ModuleType("third_party.pointops2.functions")
+    functions: Any = types.ModuleType("third_party.pointops2.functions")
     functions.__path__, functions.pointops = [], types.ModuleType("third_party.pointops2.functions.pointops")
     functions.pointops.knnquery = ours.knnquery
     sys.modules[functions.__name__] = functions
@@ -106,7 +113,7 @@ def _stand_in_pointops(knn_file):
     third_party.pointops2.functions = functions
 
 
-def _run_tapip3d(meta, arrays):
+def _run_tapip3d(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """Window by window, each prepared and encoded anew, as upstream's inference.py does with a clip."""
     from datasets.data_ops import _filter_one_depth
     from utils.inference_utils import inference
@@ -135,26 +142,39 @@ def _run_tapip3d(meta, arrays):
     return {"xyz_cam0": np.stack(found)}
 
 
-def _load_moge(meta):
+def _load_moge(meta: dict[str, Any]) -> None:
     import json
 
     from moge.model.v2 import MoGeModel
 
     with open(meta["config"]) as file:
         config = json.load(file)["model"]
+    if meta["small"]:
+        _shrink_moge(config)
     state.torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, meta["file"])
     state.model = MoGeModel.from_pretrained(meta["file"]).to(state.device).eval()
 
 
-def _run_moge(meta, arrays):
+def _shrink_moge(config: dict[str, Any]) -> None:
+    """ViT-S and few tokens."""
+    width = 384
+    config["encoder"].update(backbone="dinov2_vits14", intermediate_layers=[2, 5, 8, 11], dim_out=width)
+    config["neck"].update(dim_in=[width + 2, 2, 2, 2, 2], dim_res_blocks=[width, 256, 128, 64, 32])
+    for head in ("points_head", "normal_head", "mask_head"):
+        config[head].update(dim_in=[width, 256, 128, 64, 32], dim_res_blocks=[width, 256, 128, 64, 32])
+    config["scale_head"]["dims"] = [width, width, width, 1]
+    config["num_tokens_range"] = [48, 64]
+
+
+def _run_moge(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     torch = state.torch
     images = torch.from_numpy(arrays["rgb"]).to(state.device).permute(0, 3, 1, 2).float() / 255
     for batch in images.split(meta["batch"]):
-        out = state.model.infer(batch, fov_x=60.0, resolution_level=9, use_fp16=state.device != "cpu")
+        out = state.model.infer(batch, fov_x=60.0, resolution_level=meta["level"], use_fp16=state.device != "cpu")
     return {"depth": out["depth"].float().cpu().numpy()}
 
 
-def _load_wilor(meta):
+def _load_wilor(meta: dict[str, Any]) -> None:
     for name in ("pyrender", "trimesh"):
         sys.modules[name] = MagicMock()
     with open(meta["mano"], "wb") as file:
@@ -175,7 +195,7 @@ def _load_wilor(meta):
     state.model, state.cfg = state.model.to(state.device).eval(), cfg
 
 
-def _random_mano():
+def _random_mano() -> dict[str, Any]:
     random = np.random.default_rng(0)
     weights = random.random((778, 16))
     return {
@@ -191,7 +211,7 @@ def _random_mano():
     }
 
 
-def _run_wilor(meta, arrays):
+def _run_wilor(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """Crops by upstream's dataset, batches of ``batch`` through the network, as its demo does for a folder of pictures."""
     from wilor.datasets.vitdet_dataset import ViTDetDataset
 

@@ -11,29 +11,40 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from stages.models.environments import interpreter
-from stages.models.model_process import OFFLINE
 from videolift.isolation import Isolated
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = Path(__file__).with_name("bare.py")
 
 
-def arguments(text: str, model: str) -> argparse.ArgumentParser:
-    """A parser with what all three take."""
+def arguments(text: str, model: str | None) -> argparse.ArgumentParser:
+    """A parser with what all of them take; without a model no checkouts."""
     parser = argparse.ArgumentParser(description=text)
-    parser.add_argument("--checkouts", type=Path, required=True, help="folder with upstream's checkouts")
-    parser.add_argument("--python", help=f"interpreter, instead of the built environment of {model}")
+    parser.add_argument("--checkouts", type=Path, required=model is not None, help="folder with upstream's checkouts")
+    parser.add_argument("--python", help="interpreter, instead of the model's built environment")
+    parser.add_argument("--site", type=Path, help="folder of more packages for that interpreter")
     parser.add_argument("--device", default="cuda:0", help="cuda:0 or cpu")
     parser.add_argument("--repeats", type=int, default=7)
     return parser
 
 
-def child(options: argparse.Namespace, env: str, worker: Path) -> Isolated:
+def child(options: argparse.Namespace, env: str | None, worker: Path) -> Isolated:
     """A process of a model's interpreter, not started."""
-    python = interpreter(env, envs_dir=ROOT / "thirdparty" / "envs", override=options.python)
+    python = options.python or _built(env)
     card = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if options.device == "cpu" else {}
-    return Isolated(python, worker, env={**OFFLINE, **card})
+    return Isolated(python, worker, env={"HF_HUB_OFFLINE": "1", "YOLO_OFFLINE": "true", **card})
+
+
+def paths(options: argparse.Namespace, *names: str) -> list[str]:
+    """What goes on the interpreter's path: checkouts, then more packages."""
+    return [str(options.checkouts / name) for name in names] + ([str(options.site)] if options.site is not None else [])
+
+
+def _built(env: str | None) -> Path:
+    from stages.models.environments import interpreter  # a bundle's machine has no uv, and names its interpreter
+
+    assert env is not None
+    return interpreter(env, envs_dir=ROOT / "thirdparty" / "envs")
 
 
 def seconds_of(process: Isolated, device: str, work: Callable[[], object]) -> float:

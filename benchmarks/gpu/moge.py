@@ -11,31 +11,44 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved
-from stages.depth.moge import WORKER
+from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths
+
+WORKER = ROOT / "stages" / "depth" / "moge_worker.py"
 
 
 def main() -> None:
     parser = arguments(__doc__ or "", "moge")
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--small", action="store_true", help="ViT-S and few tokens, for a CPU")
     options = parser.parse_args()
-    paths = [str(options.checkouts / name) for name in ("MoGe", "utils3d")]
+    folders = paths(options, "MoGe", "utils3d")
     with tempfile.TemporaryDirectory() as folder, child(options, "moge", BARE) as bare, child(options, "moge", WORKER) as ours:
         file, config = str(Path(folder) / "random.pt"), str(options.checkouts / "MoGe" / "configs" / "train" / "v2.json")
-        print(bare.load({"model": "moge", "paths": paths, "device": options.device, "file": file, "config": config}))
-        ours.load({"paths": paths, "weights": file, "device": options.device})
+        print(
+            bare.load(
+                {
+                    "model": "moge",
+                    "paths": folders,
+                    "device": options.device,
+                    "file": file,
+                    "config": config,
+                    "small": options.small,
+                }
+            )
+        )
+        ours.load({"paths": folders, "weights": file, "device": options.device})
         for frames in options.frames:
-            rgb = np.random.default_rng(0).integers(0, 256, (frames, 384, 512, 3), np.uint8)
+            rgb = np.random.default_rng(0).integers(0, 256, (frames, *((96, 128) if options.small else (384, 512)), 3), np.uint8)
 
             def alone(rgb: np.ndarray = rgb) -> float:
-                meta, _ = bare.call({"run": "moge", "batch": options.batch}, {"rgb": rgb})
+                meta, _ = bare.call({"run": "moge", "batch": options.batch, "level": 0 if options.small else 9}, {"rgb": rgb})
                 return float(meta["seconds"])
 
             def piped(rgb: np.ndarray = rgb) -> float:
                 began = time.perf_counter()
                 for start in range(0, len(rgb), 32):
-                    meta = {"hfov_deg": 60.0, "resolution_level": 9, "batch_frames": options.batch}
+                    meta = {"hfov_deg": 60.0, "resolution_level": 0 if options.small else 9, "batch_frames": options.batch}
                     ours.call(meta, {"rgb": rgb[start : start + 32]})
                 return time.perf_counter() - began
 

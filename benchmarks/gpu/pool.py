@@ -77,12 +77,12 @@ class Bench:
         if dry:
             from tests.videolift.pool.conftest import MadeUpCards
 
-            self.cards = MadeUpCards(folder, 24.0, busy=0.3)
-            self.devices = self.cards.devices()
+            made_up: Any = MadeUpCards(folder, 24.0, busy=0.3)
+            self.cards, self.devices = made_up, made_up.devices()
         else:
             self.cards = Nvml()
             self.devices = find_devices("cuda", cards=self.cards)
-        self.kind: type[Worker] = DryWorker if dry else CardWorker
+        self.kind: Callable[[str, float], Worker] = DryWorker if dry else CardWorker
         self.card_gib = self.devices[0].memory_bytes / GIB
 
     def run(

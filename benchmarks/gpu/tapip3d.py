@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved, seconds_of
-from stages.tracks.tapip3d import BATCH, WORKER
+from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths, seconds_of
 from videolift.geometry import T_camk_cam0
 from videolift.isolation import Isolated
+
+WORKER = ROOT / "stages" / "tracks" / "tapip3d_worker.py"
+BATCH = 16
+"""Frames sent at a time, as the backend does; it is not imported, because it brings OpenCV and HDF5."""
 
 
 def scene(frames: int, size: tuple[int, int], points: int) -> dict[str, np.ndarray]:
@@ -49,7 +52,7 @@ def main() -> None:
         child(options, "tapip3d", BARE) as bare,
         child(options, "tapip3d", WORKER) as ours,
     ):
-        common = {"paths": [str(options.checkouts / "TAPIP3D")], "device": options.device}
+        common = {"paths": paths(options, "TAPIP3D"), "device": options.device}
         file = str(Path(folder) / "random.pth")
         about = bare.load({"model": "tapip3d", "size": list(options.size), "file": file, "knn_file": str(WORKER), **common})
         print(about, ours.load({"weights": file, "precision": options.precision, **common}))

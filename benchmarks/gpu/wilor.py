@@ -5,27 +5,32 @@ Upstream's full size (641 M parameters), random weights, a stand-in for MANO. ``
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, arguments, child, compare, interleaved
-from stages.hands.calls import CALL_FRAMES
-from stages.hands.wilor import WORKER
+from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths
+
+WORKER = ROOT / "stages" / "hands" / "wilor_worker.py"
+CALL_FRAMES = 16
 
 
 def main() -> None:
     parser = arguments(__doc__ or "", "wilor")
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--small", action="store_true", help="one block instead of 32, for a CPU")
     options = parser.parse_args()
-    paths = [str(options.checkouts / "WiLoR")]
     with tempfile.TemporaryDirectory() as folder, child(options, "wilor", BARE) as bare, child(options, "wilor", WORKER) as ours:
+        folders = paths(options, "WiLoR")
+        if options.small:
+            folders[0] = str(one_block(options.checkouts / "WiLoR", Path(folder)))
         files = {"file": str(Path(folder) / "random.ckpt"), "mano": str(Path(folder) / "MANO_RIGHT.pkl")}
-        print(bare.load({"model": "wilor", "paths": paths, "device": options.device, **files}))
-        ours.load({"paths": paths, "device": options.device, "weights": files["file"], "detector": None, "mano": files["mano"]})
+        print(bare.load({"model": "wilor", "paths": folders, "device": options.device, **files}))
+        ours.load({"paths": folders, "device": options.device, "weights": files["file"], "detector": None, "mano": files["mano"]})
         for frames in options.frames:
             inputs = two_hands(frames)
 
@@ -49,6 +54,15 @@ def main() -> None:
             print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {gib}")
 
 
+def one_block(checkout: Path, folder: Path) -> Path:
+    """A copy of upstream's checkout whose network has one block."""
+    copy = folder / "WiLoR"
+    shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git", "demo_img", "assets"))
+    network = copy / "wilor" / "models" / "backbones" / "vit.py"
+    network.write_text(network.read_text().replace("depth=32", "depth=1"))
+    return copy
+
+
 def two_hands(frames: int) -> dict[str, np.ndarray]:
     """Noise with a left and a right box in every frame."""
     rgb = np.random.default_rng(0).integers(0, 256, (frames, 384, 512, 3), np.uint8)
@@ -57,7 +71,7 @@ def two_hands(frames: int) -> dict[str, np.ndarray]:
         "rgb": rgb,
         "frame": np.repeat(np.arange(frames, dtype=np.int32), 2),
         "box": box,
-        "right": np.tile(np.float32([0, 1]), frames),
+        "right": np.tile(np.array([0, 1], np.float32), frames),
     }
 
 

@@ -1,0 +1,80 @@
+"""Packs the tree, upstream's checkouts without media, and a small set of packages for a machine that has torch and numpy alone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.gpu.rows import ROOT
+
+MAX_BYTES = 60 << 20
+PACKAGES = (
+    *("pyyaml", "pydantic", "pydantic-core", "annotated-types", "typing-extensions", "typing-inspection", "psutil", "nvidia-ml-py"),
+    *("einops", "omegaconf", "hydra-core", "python-box", "yacs", "smplx", "timm", "huggingface-hub", "packaging", "tqdm", "rich"),
+    *("pygments", "markdown-it-py", "mdurl", "h5py", "scipy"),
+)
+"""In order of value; what does not fit is named and left out (OpenCV, PyAV and hdf5plugin alone are 139 MB)."""
+CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR")
+_KEPT = (".py", ".yaml", ".yml", ".json", ".npz", ".md", ".txt", ".toml", ".cfg")
+_START = """#!/bin/sh
+# Unpack, then: sh run.sh --minutes 9
+cd "$(dirname "$0")" && PYTHONPATH=tree:site exec "${PYTHON:-python3}" -m benchmarks.gpu --checkouts checkouts --site site "$@"
+"""
+
+
+def write_bundle(file: Path, checkouts: Path | None, python_version: str) -> str:
+    """Writes ``file`` (tar.gz) of at most 60 MiB; what is in it and what is not, for people."""
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(file, "w:gz") as out:
+        _add(out, "run.sh", _START.encode())
+        for name in _tracked():
+            out.add(ROOT / name, f"bundle/tree/{name}")
+        for checkout in [checkouts / name for name in CHECKOUTS] if checkouts is not None else []:
+            for path in _sources(checkout):
+                out.add(path, f"bundle/checkouts/{checkout.name}/{path.relative_to(checkout)}")
+        left_out = _add_packages(out, Path(folder), file, python_version)
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{file} has {size} bytes, at most {MAX_BYTES} are wanted")
+    return f"{file}: {size / 2**20:.1f} MiB for Python {python_version}; left out: {', '.join(left_out) or 'nothing'}"
+
+
+def _tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in listed if (ROOT / name).is_file() and not name.startswith("docs/")]
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    """Code, settings and licences of a checkout."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and ".git" not in path.parts and (path.suffix in _KEPT or "licen" in path.name.lower()):
+            yield path
+
+
+def _add_packages(out: tarfile.TarFile, folder: Path, file: Path, python_version: str) -> list[str]:
+    left_out = []
+    for name in PACKAGES:
+        options = ["--no-deps", "--only-binary", ":all:", "--python-version", python_version, "-d", str(folder)]
+        fetched = subprocess.run([sys.executable, "-m", "pip", "download", "-q", *options, name], capture_output=True, check=False)
+        wheels = sorted(folder.glob("*.whl"))
+        if fetched.returncode or not wheels or file.stat().st_size + wheels[0].stat().st_size > MAX_BYTES - (1 << 20):
+            left_out.append(name)
+        else:
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                for member in wheel.namelist():
+                    if not member.endswith("/"):
+                        _add(out, f"site/{member}", wheel.read(member))
+        for wheel_file in wheels:
+            wheel_file.unlink()
+    return left_out
+
+
+def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(f"bundle/{name}")
+    entry.size, entry.mode = len(content), 0o644
+    out.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,74 @@
+"""``python -m benchmarks.gpu``: the first card must not be spent on a mistake that a CPU would have shown."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks.gpu import rows
+from benchmarks.gpu.__main__ import gpu_command
+from benchmarks.gpu.bundle import _sources
+from benchmarks.gpu.rows import ROWS, Options, Row, lacking, run_rows
+from benchmarks.gpu.tapip3d import BATCH
+from benchmarks.gpu.wilor import CALL_FRAMES
+from stages.hands.calls import CALL_FRAMES as HANDS_CALL_FRAMES
+from stages.tracks.tapip3d import BATCH_FRAMES
+
+
+@pytest.fixture
+def options(tmp_path):
+    return Options(dry=True, python=sys.executable, checkouts=None, site=None, out=tmp_path / "out")
+
+
+def figures(options):
+    return {row["name"]: row for row in json.loads((options.out / "figures.json").read_text())}
+
+
+def test_a_dry_run_without_a_card_or_a_model_measures_the_rest_and_names_what_it_lacks(options):
+    assert gpu_command(["--dry", "--minutes", "2", "--out", str(options.out)]) == 0
+    found = figures(options)
+    assert list(found) == [row.name for row in ROWS]
+    assert {found[name]["state"] for name in ("machine", "pool: oom", "pool: mask", "vipe: memory by formula")} == {"ok"}
+    assert "lacks torch" in found["limits"]["lines"][0]
+    assert "no checkout of TAPIP3D" in found["tapip3d: fp32"]["lines"][0]
+    assert found["pool: numbers"]["lines"] == ["only on a card"]
+    assert (options.out / "table.md").read_text().count("\n") == len(ROWS) + 2
+
+
+def test_a_row_that_fails_is_named_and_the_next_one_runs(options):
+    broken = Row("broken", "no_such_module", (), ())
+    assert run_rows([broken, ROWS[0]], options, 60) == 1
+    found = figures(options)
+    assert found["broken"]["state"] == "wrong"
+    assert "no_such_module" in found["broken"]["lines"][-1]
+    assert found["machine"]["state"] == "ok"
+
+
+def test_a_row_gets_what_is_left_of_the_time_and_is_ended(options, monkeypatch):
+    monkeypatch.setattr(
+        rows, "command_of", lambda row, options: [sys.executable, "-c", "print('begun', flush=True); __import__('time').sleep(60)"]
+    )
+    run_rows([Row("endless", "x", (), ()), ROWS[0]], options, 1.5)
+    found = figures(options)
+    assert found["endless"]["state"] == "late"
+    assert found["endless"]["lines"] == ["begun"]
+    assert found["machine"]["lines"] == ["no time left"]
+
+
+def test_every_row_has_its_module_and_a_card_row_says_what_it_needs(options):
+    for row in ROWS:
+        assert (rows.ROOT / "benchmarks" / "gpu" / f"{row.module}.py").exists()
+        if row.checkouts:
+            assert "no checkout" in lacking(row, Options(False, sys.executable, None, None, options.out))
+
+
+def test_frames_are_sent_as_the_backends_send_them():
+    assert BATCH == BATCH_FRAMES
+    assert CALL_FRAMES == HANDS_CALL_FRAMES
+
+
+def test_a_bundle_takes_code_and_licences_of_a_checkout_and_no_media(tmp_path):
+    for name in ("a.py", "b/c.yaml", "license.txt", "LICENSE", "demo.mp4", "teaser.png", ".git/config.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in _sources(tmp_path)] == ["LICENSE", "a.py", "b/c.yaml", "license.txt"]
