@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from videolift.cli.common import Json, print_json
-from videolift.errors import ExitCode
+from videolift.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from videolift.export.policy_rows import PolicyExport
@@ -23,7 +23,7 @@ Group = Annotated[str | None, typer.Option("--group", help="Only this group, e.g
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
-    for command in (verify, stats):
+    for command in (verify, stats, shapes):
         app.command()(command)
     exports = typer.Typer(help="Writes the dataset in another project's layout.", no_args_is_help=True, rich_markup_mode=None)
     exports.command("y2r")(to_y2r)
@@ -75,6 +75,36 @@ def stats(
     if plot is not None:
         plot_statistics(found, plot, title=title)
         typer.echo(plot)
+
+
+def shapes(
+    source: Annotated[
+        Path, typer.Argument(help="A dataset's folder, a packaged file, or another file that the reader understands.")
+    ],
+    select: Annotated[
+        list[str] | None,
+        typer.Option("--select", help="A field of the selection, e.g. points=64 or window_frames=true; repeatable."),
+    ] = None,
+) -> None:
+    """Prints key, shape and type of everything that a sample of a selection holds."""
+    import numpy as np
+    import yaml
+
+    from videolift.reader import Selection
+    from videolift.reader.adapters import open_source
+
+    fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
+    unknown = set(fields) - set(Selection.__dataclass_fields__)
+    if unknown:
+        raise ConfigError(f"--select names {', '.join(sorted(unknown))}; there are {', '.join(Selection.__dataclass_fields__)}")
+    selection: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    samples = open_source(source, selection=Selection(**selection)) if selection else open_source(source)
+    if not len(samples):
+        raise ConfigError(f"{source} has no sample of that selection")
+    for key, value in samples.open(0).items():
+        shape, kind = (value.shape, value.dtype) if isinstance(value, np.ndarray) else ("", type(value).__name__)
+        typer.echo(f"{key:<26} {shape!s:<20} {kind}")
+    typer.echo(f"{len(samples)} samples")
 
 
 def to_y2r(
