@@ -229,12 +229,12 @@ def _as_cuda_numbers(
 ) -> list[Card]:
     """The cards with CUDA's numbers; NVML's where both agree: cards of one kind, or numbered by PCI slot by order of the user."""
     numbered = any(part.strip().isdigit() for part in mask.split(","))
-    mixed = len({card.name for card in cards if not card.fault}) > 1
+    # In MIG mode CUDA shows instances in a numbering of their own; there SLURM and people give UUIDs.
+    mixed = len({card.name for card in cards if not card.fault}) > 1 and not any(card.parent for card in cards)
     if not numbered or not mixed or environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
         return cards
-    uuids = list(order(environment))
-    numbers = {uuid: number for number, uuid in enumerate(uuids)}
-    if not uuids or any(card.uuid not in numbers for card in cards if not card.fault and card.parent is None):
+    numbers = {uuid: number for number, uuid in enumerate(order(environment))}
+    if any(card.uuid not in numbers for card in cards if not card.fault):
         _log.warning(
             "%s is %r on a machine with several kinds of cards, and how CUDA numbers them is not known: taken by PCI slot. "
             "Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name cards by UUID",
@@ -242,8 +242,8 @@ def _as_cuda_numbers(
             mask,
         )
         return cards
-    hidden = len(numbers)  # a card that CUDA does not see has no number
-    return [replace(card, index=numbers.get(card.parent or card.uuid, hidden + card.index)) for card in cards]
+    broken = len(numbers)  # CUDA gives no number to a card that it does not see
+    return [replace(card, index=numbers.get(card.uuid, broken + card.index)) for card in cards]
 
 
 def visible_cards(cards: list[Card], mask: str) -> list[Card]:

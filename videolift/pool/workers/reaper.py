@@ -39,7 +39,7 @@ class OrphanReaper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={},
+                cwd="/",  # holds no folder that somebody may want to remove or unmount
                 start_new_session=True,
             )
 
