@@ -25,7 +25,7 @@ def plain_ones_are_done(report, count):
 
 
 def test_a_copy_of_a_forked_worker_answers_for_nobody(bench):
-    forks = [item(f"fork{number}", ["fork", 0.05 * number], size=2.0) for number in range(5)]
+    forks = [item(f"fork{number}", ["fork", 0.05 * number, 0.1], size=2.0) for number in range(5)]  # before and after their own
     report = bench.run([*forks, *plain(20, "sleep", 0.05)], workers=1)
     assert report.stopped is None, report.text
     plain_ones_are_done(report, 20)

@@ -148,11 +148,12 @@ class Told:
 
     # What code that does not know of us may do to its process
 
-    def do_fork(self, seconds=0.0):
-        """The copy comes back from `process` as well, later, and with a result of its own."""
+    def do_fork(self, copy_seconds=0.0, own_seconds=0.0):
+        """The copy comes back from `process` as well, with a result of its own, sooner or later than the worker."""
         if os.fork() == 0:
-            time.sleep(seconds)
+            time.sleep(copy_seconds)
             return "of the fork"
+        time.sleep(own_seconds)
         return None
 
     def do_answer_for(self, key, seconds=0.0):
