@@ -1,4 +1,5 @@
 import dataclasses
+import statistics
 
 import pytest
 
@@ -64,13 +65,15 @@ def test_promises_hold_and_most_choices_are_good():
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_in_a_thousand_worlds_nine_of_ten_choices_are_good():
-    choices = judged(range(10_000, 11_000))
+def test_in_three_hundred_worlds_nine_of_ten_choices_are_good():
+    choices = judged(range(10_000, 10_300))
+    speed = [min(1.0, choice.best_s / choice.played.seconds) for choice in choices]
+    print(f"{sum(choice.good for choice in choices)} of {len(choices)} good, {statistics.mean(speed):.1%} of the best speed")
     worst = sorted((c for c in choices if not c.good), key=lambda c: -c.played.seconds / c.best_s)[:10]
     for choice in worst:
         print(choice.seed, f"{choice.played.seconds / choice.best_s:.2f}", choice.played.chosen, choice.best)
     assert sum(choice.played.broken_promises for choice in choices) == 0
-    assert sum(choice.good for choice in choices) >= 900
+    assert sum(choice.good for choice in choices) >= 270
 
 
 def test_a_card_holds_what_fits_beside_the_reserve():
