@@ -518,6 +518,7 @@ def _(bench, monkeypatch):
     driver.wait()
     wait_until(lambda: not any(_runs(pid) for pid in pids), 3)
     assert bench.ledger.claims != []  # what a later run counts as a crash
+    wait_until(lambda: bench.left_behind() == [])  # the reaper, too
 
 
 @case(45, "an exception in a callback of the driver ends everything and is raised")
