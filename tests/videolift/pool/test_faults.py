@@ -595,12 +595,12 @@ def _(bench, monkeypatch):
         bench.run([item("a"), item("a")])
 
 
-@case(50, "no spawn storm: the first worker loads alone; what workers and their children print is kept")
+@case(50, "no spawn storm: at most one loads beside the first, where that is slow; what workers and their children print is kept")
 def _(bench, monkeypatch):
     report = bench.run([item(f"v{i}", ["print", f"hello {i}"]) for i in range(6)], devices=[cpu_device(4)])
     all_done(report, 6)
     kinds_seen = [event["kind"] for event in bench.events.of("spawned", "ready")]
-    assert kinds_seen[:2] == ["spawned", "ready"]
+    assert kinds_seen.index("ready") <= 2
     printed = "".join(path.read_text() for path in (bench.folder / "logs").glob("worker-*.log"))
     assert "hello 3" in printed
     assert "child says hello 5" in printed
