@@ -22,11 +22,11 @@ from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
 from videolift.errors import ExitCode
 from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
-from videolift.records.freshness import StageState, judge, reopened
+from videolift.records.freshness import UNREADABLE, StageState, judge, reopened
 from videolift.records.journal import Journal
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Manifest, Row, Target, remove_older, stamp, write_manifest
-from videolift.records.receipts import carried_facts
+from videolift.records.receipts import Reason, Receipt, carried_facts
 from videolift.records.record_reader import RecordReader, hold_journal
 from videolift.records.recovery import read_back
 from videolift.records.runs import Entry, Run
@@ -103,7 +103,11 @@ class _HeldBatch:
             if state.is_released:
                 state = reopened(judge(entry.video, variant, read, run.layout.output))[stage]
             identity = variant.identities[stage]
-            if state.kind in ("todo", "stale") and state.fingerprint and identity is not None:
+            if state.kind not in ("todo", "stale") or not state.fingerprint or identity is None:
+                continue
+            if any(why.startswith(UNREADABLE) for why in state.inputs.values()):
+                self.journal.write(_unreadable(stage, entry, state, identity))
+            else:
                 stale.append(StaleVideo(entry, states, identity))
         log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
         code = self._do(stale)
@@ -214,6 +218,24 @@ class _HeldBatch:
                 f"{video}: its {stage} artifact is damaged ({damaged.text}); kept as {aside.name}. Run the same command again."
             )
         return lines
+
+
+def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[str, Any]) -> Receipt:
+    """A quarantine: the backend would fail on the same file, and its content is part of the fingerprint."""
+    files = {name: why.removeprefix(UNREADABLE) for name, why in state.inputs.items() if why.startswith(UNREADABLE)}
+    text = "; ".join(f"{getattr(entry.video, name)} cannot be read ({why})" for name, why in files.items())
+    remedy = f"Make it readable, or copy it again; then: videolift retry {entry.video.id}"
+    return Receipt(
+        video=entry.video.id,
+        stage=stage,
+        state="quarantined",
+        fingerprint=state.fingerprint,
+        backend=identity,
+        inputs=state.inputs,
+        files=state.files,
+        reason=Reason("bad_input", "unreadable", text, remedy),
+        source=str(entry.video.path),
+    )
 
 
 def _listed(names: Sequence[object]) -> str:

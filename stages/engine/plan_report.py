@@ -225,6 +225,8 @@ def _refusals(plan: Plan) -> dict[str, str]:
             probe(video.path)
         except BadInput as error:
             refused[video.id] = str(error)
+        except OSError as error:
+            refused[video.id] = f"{video.path} cannot be read ({error.strerror})"
     return refused
 
 

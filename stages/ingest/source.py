@@ -197,7 +197,7 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise BadInput(
             "too_large",
             f"{shape}; at most {MAX_SIDE_PX} px per side and {MAX_PIXELS} px in all are decoded",
-            _CONVERT + " (smaller)",
+            _SHRINK,
         )
     if min(width, height) < MIN_SIDE_PX:
         raise BadInput("too_small", f"{shape}; at least {MIN_SIDE_PX} px per side are needed", _REPLACE)

@@ -6,11 +6,13 @@ by stage. It computes nothing and changes nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from videolift.errors import Transient
 from videolift.inputs.catalog import Video
 from videolift.records.receipts import Receipt, fingerprint
 from videolift.stage_table import PARTS, SPECS, STAGES, with_upstream
@@ -23,6 +25,8 @@ MISSING = "missing"
 NONE = "none"
 _ROW = "row"
 _UNKNOWN = "not hashed yet"
+UNREADABLE = "unreadable: "
+"""What the input of a file begins with that is there and cannot be read; the system's own words follow."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,28 @@ def content_hash(path: Path) -> str:
     return sha256_file(path) if path.is_file() else MISSING
 
 
+def _hash_if_readable(path: Path) -> str:
+    try:
+        return content_hash(path)
+    except OSError as error:
+        if not _answers(path.parent):
+            raise Transient(
+                f"{path.parent} does not answer ({error.strerror}): is its disk mounted? Then run the same command again"
+            ) from error
+        return f"{UNREADABLE}{error.strerror}"
+
+
+def _answers(folder: Path) -> bool:
+    """Whether a folder can be asked what is in it, if only to be told that this user may not know."""
+    try:
+        os.listdir(folder)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def file_stat(path: Path) -> tuple[int, int]:
     """(bytes, mtime_ns) of a file, summed and latest over a folder, (0, 0) where there is nothing."""
     parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
@@ -101,6 +127,9 @@ def judge(
         read: receipt reader, so that the caller may cache.
         vanished: the source is gone; a done ingest then stands as it is.
         hash_new: also hash files that no receipt knows, which whoever is about to do the work needs and a plan does not.
+
+    Raises:
+        Transient: the disk with the row's files is gone; one file that cannot be read is an input that says so (`UNREADABLE`).
     """
     states: dict[str, StageState] = {}
     for stage in with_upstream(*stages):
@@ -188,7 +217,7 @@ def _file_inputs(
         if receipt and before == files[name] and name in receipt.inputs:
             inputs[name] = receipt.inputs[name]
         elif hash_new or (before and before[0] == files[name][0]):
-            inputs[name] = content_hash(path)
+            inputs[name] = _hash_if_readable(path)
         else:
             inputs[name] = _UNKNOWN
     if spec.row:
