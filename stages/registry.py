@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from videolift.config import StageBlock
+from videolift.config import StageBlock, user_path
 from videolift.errors import ConfigError
 
 if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names backends needs none of it
@@ -40,7 +40,7 @@ def backend_class(stage: str, name: str) -> type[Backend]:
         ConfigError: no such backend; names those there are.
     """
     if name.endswith(".py"):
-        return _from_file(stage, Path(name).expanduser().resolve())
+        return _from_file(stage, user_path(name).resolve())
     if not _NAME.fullmatch(name) or name not in available(stage):
         names = ", ".join([*available(stage), NONE])
         raise ConfigError(

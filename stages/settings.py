@@ -22,6 +22,7 @@ from stages.registry import available, backend_class
 from videolift.config import Config, StageBlock
 from videolift.errors import ConfigError
 from videolift.inputs.video import Video
+from videolift.plain_yaml import read_yaml
 from videolift.stage_table import STAGES
 
 
@@ -57,13 +58,18 @@ def load_config(path: Path, changes: Mapping[str, Any] | None = None) -> Config:
     Raises:
         ConfigError: unreadable, unknown keys or values out of range; the text names key, value and what is allowed.
     """
+    return parse_config(deep_merge(read_settings(path), changes or {}))
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """A file of settings, not validated; see `load_config` for errors."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        tree = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
-    return parse_config(deep_merge(tree, changes or {}))
+    return tree
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -7,10 +7,12 @@ declared; this module knows neither. Unknown keys are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from videolift.errors import ConfigError
 from videolift.stage_table import PARTS, releasable
 from videolift.store import sha256_of
 
@@ -22,7 +24,7 @@ else:
     Part = Literal[PARTS]
     Kept = Literal[RELEASABLE]
 Tier = Literal["A", "B", "C", "D"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,7 +32,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Block(BaseModel):
     """A node of the tree: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 B = TypeVar("B", bound=Block)
@@ -44,6 +46,18 @@ def inherited(source: str, description: str) -> Any:
         description: of the setting.
     """
     return Field(None, description=description, json_schema_extra={"inherits": source})
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a person wrote it, with ``~`` and ``~name`` replaced by the home they stand for.
+
+    Raises:
+        ConfigError: this machine knows no user of that name.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{text}: this machine knows no such user; write the folder's full path") from error
 
 
 class StageBlock(Block):

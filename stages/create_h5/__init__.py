@@ -12,7 +12,7 @@ from videolift.config import Count, Part, Positive, StageBlock, Tier, inherited
 class CreateH5Settings(StageBlock):
     """The packaged file."""
 
-    size: Count = Field(256, description="pixels, square")
+    size: Count = Field(256, le=4096, description="pixels, square")
     depth_min_m: Positive = Field(0.1, description="metres; nearer query points are dropped, statistics and readers clip")
     depth_max_m: Positive = Field(2.5, description="metres; likewise for farther ones")
     profile: Literal["default", "fast", "tiny"] = Field(

@@ -11,7 +11,7 @@ class SfmSettings(Block):
     """Structure from motion on a CPU (facts and thresholds: docs/backends.md)."""
 
     focal_guess: Positive = Field(0.85, description="first guess of the focal length, as a share of the long side")
-    features: Count = Field(900, description="corners tracked per frame")
+    features: Count = Field(900, le=100_000, description="corners tracked per frame")
     static_px: Positive = Field(0.7, description="median motion over 20 frames below this: the camera stands still")
     rotation_px: Positive = Field(0.7, description="median left of that motion by the best pure rotation below this: rotation only")
     max_reprojection_px: Positive = Field(1.0, description="mean reprojection error above this refuses the reconstruction")

@@ -25,6 +25,7 @@ from stages.models.model_process import ModelBackend, require_weights, weights_i
 from stages.segments import SavedArrays, resumable
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
 from videolift.artifacts.depth import Scale
+from videolift.config import user_path
 from videolift.geometry import invert_pose
 from videolift.pool import Device
 
@@ -75,7 +76,7 @@ class VipeDepth(ModelBackend):
         assert weight is not None
         home, _, rest = weight.file.removeprefix("vipe/").partition("/")
         own = {"torch": self._settings.of(VipeSettings).torch_home, "huggingface": self._settings.of(VipeSettings).hf_home}[home]
-        return name if own is None else str(Path(own).expanduser() / rest)
+        return name if own is None else str(user_path(own) / rest)
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
@@ -85,7 +86,7 @@ class VipeDepth(ModelBackend):
             "TORCH_HOME": own.torch_home or str(self._store.weights_dir / "vipe" / "torch"),
             "HF_HOME": own.hf_home or str(self._store.weights_dir / "vipe" / "huggingface"),
         }
-        variables = {name: str(self._root / Path(home).expanduser()) for name, home in homes.items()}
+        variables = {name: str(self._root / user_path(home)) for name, home in homes.items()}
         self._start(
             VIPE_WORKER, device, {"pipeline": own.pipeline, "mask_phrases": list(own.mask_phrases), "weights": weights}, variables
         )

@@ -19,7 +19,7 @@ from stages.engine.cluster import minutes, sure_workers
 from stages.engine.measured import Measured, measure
 from stages.registry import NONE, backend_class, identity
 from stages.settings import changed_settings, settings_for, variant_key
-from videolift.config import Config, StageBlock
+from videolift.config import Config, StageBlock, user_path
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video, list_videos, select
 from videolift.paths import Layout
@@ -125,7 +125,7 @@ def make_plan(config: Config, root: Path) -> Plan:
     Raises:
         ConfigError: no videos, unknown backends, too many sources vanished.
     """
-    layout = Layout(root / Path(config.output).expanduser())
+    layout = Layout(root / user_path(config.output))
     excluded = read_exclusions(layout.excluded)
     listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)

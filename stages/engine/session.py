@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stages.registry import ROOT
-from videolift.config import Config
+from videolift.config import Config, user_path
 from videolift.errors import BackendUnavailable, ExitCode, VideoliftError
 from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
@@ -74,10 +74,12 @@ class Session:
         from stages.engine.cluster import CORES
         from stages.engine.plan import make_plan
         from stages.engine.plan_report import Forecast
-        from stages.settings import parse_config
+        from stages.settings import parse_config, read_settings
 
         # Plan and jobs stay to the end; looking through all of them for garbage, again and again, took a third of the time.
         gc.set_threshold(200_000, 50, 100)
+        for path in workflow.configfiles:  # Snakemake has read them, but not as strictly
+            read_settings(Path(path))
         plan = make_plan(parse_config(settings), Path.cwd())
         gc.freeze()
         if "--unlock" in sys.argv:
@@ -263,7 +265,7 @@ class Session:
     @property
     def envs_dir(self) -> Path:
         """Where the models' environments are."""
-        return ROOT / Path(self.config.envs_dir).expanduser()
+        return ROOT / user_path(self.config.envs_dir)
 
     def python(self, module: str, *arguments: object) -> str:
         """``python -m MODULE ...`` of this checkout and interpreter, for a shell."""

@@ -12,9 +12,9 @@ from videolift.config import Count, Positive, Share, StageBlock
 class IngestSettings(StageBlock):
     """Decoding: timestamps, size, colour."""
 
-    fps: Positive = Field(10.0, description="frames per second kept, resampled by true timestamps")
-    width: Count = Field(512, description="pixels; swapped with height for portrait videos when fit is auto")
-    height: Count = Field(384, description="pixels")
+    fps: Positive = Field(10.0, le=1000, description="frames per second kept, resampled by true timestamps")
+    width: Count = Field(512, le=8192, description="pixels; swapped with height for portrait videos when fit is auto")
+    height: Count = Field(384, le=8192, description="pixels")
     fit: Literal["auto", "crop", "stretch"] = Field(
         "auto", description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop"
     )

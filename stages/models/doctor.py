@@ -24,7 +24,7 @@ from stages.models.preflight import machine_problems, no_card, of_backend
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
 from stages.settings import settings_for
-from videolift.config import Config, StageBlock
+from videolift.config import Config, StageBlock, user_path
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
 from videolift.inputs.video import Video
 from videolift.pool import Device, cpu_device, find_devices
@@ -76,7 +76,7 @@ def _machine(config: Config) -> Iterator[MachineCheck]:
     yield MachineCheck(
         "machine", "ok", f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory"
     )
-    output = Path(config.output).expanduser().absolute()
+    output = user_path(config.output).absolute()
     there = next(folder for folder in (output, *output.parents) if folder.exists())
     yield MachineCheck("disk", "ok", f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}")
     why = no_card()

@@ -23,6 +23,7 @@ import uv
 import yaml
 
 from stages.registry import ROOT
+from videolift.config import user_path
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 from videolift.records.leases import Lease
 from videolift.store import read_json, write_json
@@ -98,7 +99,7 @@ def interpreter(name: str, *, envs_dir: Path, override: str | None = None) -> Pa
         BackendUnavailable: not built, or the override does not run; the text ends with the command to type.
     """
     if override is not None:
-        path = Path(override).expanduser()
+        path = user_path(override)
         if not os.access(path, os.X_OK) or path.is_dir():
             raise BackendUnavailable(f"{override} is no interpreter: correct the setting `python:` of {name}")
         return path

@@ -18,7 +18,7 @@ from stages.models.environments import build, build_command, is_built, read_envi
 from stages.models.options import add_config_options, config_of
 from stages.models.weights import ModelEntry, WeightStore
 from stages.registry import ROOT
-from videolift.config import Config
+from videolift.config import Config, user_path
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
 
@@ -132,7 +132,7 @@ def models_command(arguments: Sequence[str] | None = None) -> int:
     try:
         config = config_of(options)
         store = WeightStore(ROOT, config.models_dir)
-        envs_dir = ROOT / Path(config.envs_dir).expanduser()
+        envs_dir = ROOT / user_path(config.envs_dir)
         if options.action == "install":
             return _install_all(options.names, options.weight, config, store, envs_dir)
         if options.action == "list":

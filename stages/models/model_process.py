@@ -15,7 +15,7 @@ from pydantic import Field
 from stages.backend import Backend, Progress
 from stages.models.environments import interpreter
 from stages.models.weights import WeightStore
-from videolift.config import Block
+from videolift.config import Block, user_path
 from videolift.errors import BackendUnavailable
 from videolift.isolation import Arrays, Isolated
 from videolift.pool import Device
@@ -65,7 +65,7 @@ class ModelBackend(Backend):
         Raises:
             BackendUnavailable: the environment is not built, or the model does not load; what is missing is named.
         """
-        envs_dir = self._root / Path(self._settings.envs_dir).expanduser()
+        envs_dir = self._root / user_path(self._settings.envs_dir)
         python = interpreter(self.env or self.name, envs_dir=envs_dir, override=self.python)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(device.threads))
         card = {"CUDA_VISIBLE_DEVICES": device.id if device.kind == "cuda" else ""}

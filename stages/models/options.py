@@ -9,6 +9,8 @@ import yaml
 
 from stages.settings import load_config, parse_config
 from videolift.config import Config
+from videolift.errors import ConfigError
+from videolift.plain_yaml import read_yaml
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -23,5 +25,12 @@ def config_of(options: argparse.Namespace) -> Config:
     Raises:
         ConfigError: it does not hold; names what is wrong.
     """
-    changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.config)}
+    changes = {key: _read_value(one, value) for one in options.config for key, _, value in [one.partition("=")]}
     return load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
+
+
+def _read_value(given: str, text: str) -> object:
+    try:
+        return read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {given}: {error}") from error

@@ -15,7 +15,7 @@ from stages.models.environments import interpreter, is_built, read_environment
 from stages.models.requirements import build_problems, card_problems, this_machine
 from stages.models.weights import WeightStore
 from stages.registry import ROOT, make_backend
-from videolift.config import StageBlock
+from videolift.config import StageBlock, user_path
 from videolift.errors import BackendUnavailable
 from videolift.pool import find_devices
 
@@ -75,7 +75,7 @@ def no_card() -> str | None:
 
 
 def _envs_dir(block: StageBlock, root: Path) -> Path:
-    return root / Path(block.envs_dir).expanduser()
+    return root / user_path(block.envs_dir)
 
 
 def _refusal(ask: Callable[[], object]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from stages.registry import ROOT
+from videolift.config import user_path
 from videolift.errors import BackendUnavailable, Transient
 from videolift.store import read_json, sha256_file, sha256_of, write_json, write_text
 
@@ -108,7 +109,7 @@ class WeightStore:
     @property
     def weights_dir(self) -> Path:
         """``models_dir``, absolute."""
-        return self.root / Path(self.models_dir).expanduser()
+        return self.root / user_path(self.models_dir)
 
     @property
     def lock_file(self) -> Path:
@@ -126,7 +127,7 @@ class WeightStore:
     def path(self, name: str) -> Path:
         """Where a weight lies: by the manifest, or the user's own file or folder (relative ones from ``root``)."""
         weight = self.weight(name)
-        return self.root / Path(name).expanduser() if weight is None else self.weights_dir / weight.file
+        return self.root / user_path(name) if weight is None else self.weights_dir / weight.file
 
     def sha256(self, name: str) -> str | None:
         """Of the weight's bytes wherever they lie, hex; None where there is no file. Hashed anew only when size or time changed."""
@@ -190,7 +191,7 @@ class WeightStore:
             BackendUnavailable: it is not there; ends with the command to type.
         """
         if override is not None:
-            path = self.root / Path(override).expanduser()
+            path = self.root / user_path(override)
             if not path.is_dir():
                 raise BackendUnavailable(f"{override} is no folder: correct the setting `checkout` of {model}")
             return path

@@ -8,6 +8,7 @@ import yaml
 from stages.config_yaml import render_config
 from stages.settings import changed_settings, config_model, deep_merge, known_keys, load_config, parse_config, preset_backends
 from tests.blocks import blocks_of
+from videolift.config import user_path
 from videolift.errors import ConfigError, ExitCode
 from videolift.stage_table import STAGES
 
@@ -186,3 +187,32 @@ def test_known_keys_reach_every_leaf():
 def test_settings_that_differ_are_named_and_paths_of_this_machine_are_not():
     config = parse_config({"videos": "/home/someone/videos", "output": "/home/someone/out", "tracks": {"window_length": 12}})
     assert changed_settings(config) == {"tracks.window_length": 12}
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"ingest": {"fps": float("inf")}}, "ingest.fps is inf"),
+        ({"pool": {"margin": float("nan")}}, "pool.margin is nan"),
+        ({"ingest": {"width": 1_000_000_000}}, "less than or equal to 8192"),
+        ({"create_h5": {"size": 10**6}}, "less than or equal to 4096"),
+    ],
+)
+def test_numbers_that_no_machine_can_hold_are_refused(tree, said):
+    with pytest.raises(ConfigError, match=said):
+        parse_config(tree)
+
+
+def test_a_key_that_stands_twice_and_endless_brackets_are_refused_at_their_place(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("tracks:\n  stride: 1\n  stride: 2\n")
+    with pytest.raises(ConfigError, match=r"'stride' stands twice.*\n.*line 3"):
+        load_config(path)
+    path.write_text("only: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ConfigError, match="more than 32 levels"):
+        load_config(path)
+
+
+def test_a_home_that_nobody_has_is_named():
+    with pytest.raises(ConfigError, match="~nosuchuser/x: this machine knows no such user"):
+        user_path("~nosuchuser/x")

@@ -36,6 +36,9 @@ def test_an_empty_folder_and_a_wrong_key_are_errors_that_name_them(tmp_path):
     assert "no videos in" in project.terminal()
     assert project.run("--config", "trakcs={stride: 2}") == 1
     assert "did you mean tracks" in project.terminal()
+    (project.folder / "config.yaml").write_text("videos: sample\nseed: 1\nseed: 2\n")
+    assert project.run("-n") == 1
+    assert "the key 'seed' stands twice" in project.terminal()
 
 
 def test_a_second_run_waits_for_the_lease_and_ends_with_code_5(tmp_path):

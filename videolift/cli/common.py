@@ -9,7 +9,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from videolift.config import user_path
+from videolift.errors import ConfigError
 from videolift.paths import Layout
+from videolift.plain_yaml import read_yaml
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Output folder of a run; by default that of ./config.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -20,9 +23,16 @@ def layout_of(output: Path | None) -> Layout:
     """The output folder meant: named, else the one that ./config.yaml names, else ./output."""
     if output is None:
         config = Path("config.yaml")
-        tree = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-        output = Path((tree or {}).get("output", "output")).expanduser()
+        tree = _read(config) if config.is_file() else None
+        output = user_path((tree or {}).get("output", "output"))
     return Layout(output.resolve())
+
+
+def _read(config: Path) -> Any:
+    try:
+        return read_yaml(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{config}: {error}") from error
 
 
 def size(number: float) -> str:

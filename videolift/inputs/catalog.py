@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from videolift.config import Config
+from videolift.config import Config, user_path
 from videolift.errors import ConfigError
 from videolift.inputs.table import read_table
 from videolift.inputs.video import Video, video_id
@@ -35,8 +35,8 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
     Raises:
         ConfigError: nothing found, ids that are equal or unsafe, a table with mistakes.
     """
-    output = Path(os.path.abspath(root / Path(config.output).expanduser()))
-    source = Path(os.path.abspath(root / Path(config.videos).expanduser()))
+    output = Path(os.path.abspath(root / user_path(config.output)))
+    source = Path(os.path.abspath(root / user_path(config.videos)))
     if config.videos == "sample":
         videos = _sample(output / "sample" / "videos.csv", sample_rows)
     elif source.is_dir():

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from videolift.errors import BadInput
 from videolift.geometry import Float, resize_intrinsics
+from videolift.plain_yaml import PlainLoader
 
 Model = Literal["pinhole", "fisheye"]
 
@@ -158,7 +159,7 @@ def read_lens(path: Path) -> Lens:
         return _parse(values)
     except FileNotFoundError as error:
         raise _bad(f"{path.name}: no such file") from error
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, yaml.YAMLError, RecursionError) as error:
         raise _bad(f"{path.name} is not a calibration: {error}") from error
 
 
@@ -175,7 +176,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         return {key: arrays[key].tolist() for key in arrays.files}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(PlainLoader):
     """Safe YAML that also knows OpenCV's matrices."""
 
 

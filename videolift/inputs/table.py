@@ -12,16 +12,19 @@ import math
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from videolift.config import user_path
 from videolift.errors import ConfigError
 from videolift.inputs.video import Video, video_id
 from videolift.paths import ID
 
 COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split")
 """Columns with a meaning; any other is kept as metadata."""
+MAX_COLUMNS = 1000
 _NO_METADATA = {*COLUMNS, "imported"}
 """Imports once wrote a column ``imported``; receipts say it now."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -77,9 +80,12 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[_Row]:
 
 def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MAX_COLUMNS:
+        raise ConfigError(f"{path}, line 1: {len(names)} columns, at most {MAX_COLUMNS}; is there a line break after the names?")
+    counts = Counter(names)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        raise ConfigError(f"{path}, line 1: the column {twice[0]!r} is there {names.count(twice[0])} times")
+        raise ConfigError(f"{path}, line 1: the column {twice[0]!r} is there {counts[twice[0]]} times")
     if "path" not in names:
         near = difflib.get_close_matches("path", names, 1, 0.6)
         hint = f"; rename {near[0]!r}?" if near else ""
@@ -146,7 +152,10 @@ class _Row:
             self._refuse(column, "is a URL; download the file and give its path")
         if "\0" in text:
             self._refuse(column, "has a NUL character")
-        return Path(os.path.normpath(self.table.parent / Path(text).expanduser()))
+        try:
+            return Path(os.path.normpath(self.table.parent / user_path(text)))
+        except ConfigError as error:
+            self._refuse(column, str(error))
 
     def _stat(self, column: str, path: Path, *, folder: bool = False) -> os.stat_result | None:
         try:

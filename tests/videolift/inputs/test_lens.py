@@ -160,3 +160,10 @@ def test_the_example_of_the_docs_is_read(tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "calibration.md").read_text()
     (tmp_path / "c.json").write_text(page.split("```json")[1].split("```")[0])
     assert read_lens(tmp_path / "c.json").size_px == (1920, 1080)
+
+
+@pytest.mark.parametrize("name", ["deep.json", "deep.yaml"])
+def test_endless_brackets_are_no_calibration(tmp_path, name):
+    (tmp_path / name).write_text("[" * 5000 + "]" * 5000)
+    with pytest.raises(BadInput, match="not a calibration"):
+        read_lens(tmp_path / name)

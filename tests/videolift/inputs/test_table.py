@@ -149,3 +149,17 @@ def test_the_example_of_the_docs_is_read(tmp_path):
 def test_the_ids_of_the_docs_are_the_ones_given():
     assert "`kitchen__day-1__cut-97fa220f`" in DOCS
     assert video_id("kitchen/day 1/cut.MOV") == "kitchen__day-1__cut-97fa220f"
+
+
+def test_a_table_with_a_million_columns_is_refused_at_once(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text(",".join(["path", *map(str, range(1_000_000))]) + "\n")
+    with pytest.raises(ConfigError, match="1000001 columns, at most 1000"):
+        read_table(path)
+
+
+def test_a_path_in_a_home_that_nobody_has_is_named_with_its_line(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("path\n~nosuchuser/a.mp4\n")
+    with pytest.raises(ConfigError, match=r"line 2, column path: .* this machine knows no such user"):
+        read_table(path)
