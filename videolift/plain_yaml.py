@@ -23,8 +23,9 @@ class PlainLoader(yaml.SafeLoader):
         """One node and all below it."""
         self._level += 1
         if self._level > MAX_NESTING:
-            where = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, f"more than {MAX_NESTING} levels of brackets or indentation", where)
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MAX_NESTING} levels of brackets or indentation", self.get_mark()
+            )
         try:
             return super().compose_node(parent, index)
         finally:

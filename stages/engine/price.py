@@ -144,7 +144,7 @@ def _play(seconds: Mapping[str, float], where: Mapping[str, str], batches: int) 
     idle, now = {CPU, CARDS}, 0.0
 
     def offer(batch: int, stage: str) -> None:
-        heapq.heappush(ready[where[stage]], (batch, -STAGES.index(stage)))  # type: ignore[arg-type]
+        heapq.heappush(ready[where[stage]], (batch, -STAGES.index(stage)))
 
     for batch in range(batches):
         offer(batch, STAGES[0])

@@ -111,11 +111,20 @@ def frame_colour(frame: VideoFrame) -> Colour:
     return Colour(matrix, bool(full), transfer, wide, peak, assumed)
 
 
-def _stated_peak(frame: VideoFrame) -> float:
+def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
+    """What the container or the stream attached to a decoded frame, None without it."""
+    attached: Any = frame.side_data  # PyAV's own types know only one kind
     try:
-        brightest = struct.unpack("=I", bytes(frame.side_data[Type.CONTENT_LIGHT_LEVEL])[:4])[0]
+        return bytes(attached[kind])
     except KeyError:
+        return None
+
+
+def _stated_peak(frame: VideoFrame) -> float:
+    light = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+    if light is None:
         return PQ_PEAK
+    brightest = struct.unpack("=I", light[:4])[0]
     return float(brightest) if REFERENCE_WHITE < brightest <= 10000 else PQ_PEAK
 
 
@@ -139,7 +148,7 @@ class RgbReader:
         )
         dtype = np.dtype("<u2" if colour.deep else "u1")
         green, blue, red = (
-            np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
+            np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
             for plane in picture.planes
         )
         return red, green, blue
@@ -148,14 +157,16 @@ class RgbReader:
 def to_bt709(rgb: NDArray[Any], colour: Colour) -> NDArray[np.uint8]:
     """8-bit BT.709 (..., 3) of what `RgbReader` gave (..., 3); u8 passes through."""
     if not colour.deep:
-        return rgb
+        picture: NDArray[np.uint8] = rgb
+        return picture
     codes = np.minimum(rgb, WHITE_16)
     if colour.transfer == "sdr":
         light = _linear_table("sdr")[codes]
     else:
         light = _toned(codes, colour.transfer, colour.peak or PQ_PEAK) / np.float32(REFERENCE_WHITE)
     bt709 = np.clip(light @ BT2020_TO_BT709.T, 0, 1)
-    return np.rint(np.power(bt709, np.float32(1 / 2.4)) * np.float32(255)).astype(np.uint8)
+    codes_709: NDArray[np.uint8] = np.rint(np.power(bt709, np.float32(1 / 2.4)) * np.float32(255)).astype(np.uint8)
+    return codes_709
 
 
 def _toned(codes: NDArray[Any], transfer: Transfer, peak: float) -> NDArray[np.float32]:
@@ -167,14 +178,15 @@ def _toned(codes: NDArray[Any], transfer: Transfer, peak: float) -> NDArray[np.f
     brightest = light.max(-1, keepdims=True)
     # the curve is smooth in the square root of light; 4096 steps leave an error below a tenth of a code value
     grid, factor = _tone_table(peak)
-    return light * np.interp(np.sqrt(brightest), grid, factor).astype(np.float32)
+    toned: NDArray[np.float32] = light * np.interp(np.sqrt(brightest), grid, factor).astype(np.float32)
+    return toned
 
 
 @lru_cache(maxsize=4)
 def _linear_table(transfer: Transfer) -> NDArray[np.float32]:
     signal = np.arange(WHITE_16 + 1) / WHITE_16
-    table = {"pq": pq_to_light, "hlg": hlg_to_scene, "sdr": lambda value: value**2.4}[transfer](signal)
-    return np.asarray(table, np.float32)
+    light = signal**2.4 if transfer == "sdr" else {"pq": pq_to_light, "hlg": hlg_to_scene}[transfer](signal)
+    return np.asarray(light, np.float32)
 
 
 @lru_cache(maxsize=4)

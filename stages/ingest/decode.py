@@ -15,6 +15,7 @@ from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
 
 from stages.ingest.source import MAX_PIXELS, Source
 from stages.ingest.timing import Timed
@@ -82,15 +83,19 @@ def decode(source: Source, *, threads: int, from_s: float | None, damage: Damage
         raise DamageFound
 
 
-def _undamaged(steps: Iterator[tuple[list[VideoFrame], Packet | None]], damage: Damage) -> Iterator[VideoFrame]:
+_Step = tuple[list[VideoFrame], bool, int | None]
+"""Frames of a packet, whether it is corrupt, its timestamp."""
+
+
+def _undamaged(steps: Iterator[_Step], damage: Damage) -> Iterator[VideoFrame]:
     """Frames that no damage reaches. B-frames wait for the reference shown after them: it is decoded before them."""
     whole, waiting, refused = True, list[VideoFrame](), set[int | None]()
-    for frames, bad_packet in steps:
-        if bad_packet is not None:
+    for frames, is_corrupt, pts in steps:
+        if is_corrupt:
             damage.corrupt_packets += 1
             damage.left_out += len(waiting)
             whole, waiting = False, []
-            refused.add(bad_packet.pts)
+            refused.add(pts)
         for frame in frames:
             if frame.is_corrupt or frame.pts in refused:
                 damage.left_out += len(waiting) + 1
@@ -106,17 +111,18 @@ def _undamaged(steps: Iterator[tuple[list[VideoFrame], Packet | None]], damage: 
     yield from waiting
 
 
-def _frames(source: Source, packet: Packet | None) -> tuple[list[VideoFrame], Packet | None]:
-    """What a packet brings out of the decoder, and the packet if it is corrupt."""
+def _frames(source: Source, packet: Packet[VideoStream] | None) -> _Step:
+    """What a packet brings out of the decoder; without one, what the decoder still holds."""
+    pts = None if packet is None else packet.pts
     try:
-        return source.stream.decode(packet), packet if packet is not None and packet.is_corrupt else None
+        return source.stream.decode(packet), packet is not None and packet.is_corrupt, pts
     except EndOfFile:
-        return [], None
+        return [], False, pts
     except FFmpegError:
-        return [], packet or Packet()
+        return [], True, pts
 
 
-def _packets(source: Source, damage: Damage) -> Iterator[Packet | None]:
+def _packets(source: Source, damage: Damage) -> Iterator[Packet[VideoStream] | None]:
     packets = source.container.demux(source.stream)
     while True:
         try:

@@ -11,6 +11,8 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from stages.ingest.colour import side_data
+
 
 @dataclass(frozen=True)
 class Orientation:
@@ -65,8 +67,5 @@ def orientation(matrix: NDArray[np.int32]) -> Orientation:
 
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """The orientation that the container attached to a decoded frame."""
-    try:
-        data = frame.side_data[Type.DISPLAYMATRIX]
-    except KeyError:
-        return Orientation()
-    return orientation(np.frombuffer(data, np.int32).reshape(3, 3))
+    matrix = side_data(frame, Type.DISPLAYMATRIX)
+    return Orientation() if matrix is None else orientation(np.frombuffer(matrix, np.int32).reshape(3, 3))

@@ -74,7 +74,8 @@ class PyavIngest(Backend):
 
     def identity(self) -> dict[str, Any]:
         """What changes a clip."""
-        return self._settings.model_dump(mode="json", include={"fps", "width", "height", "fit", "black_below"})
+        identity: dict[str, Any] = self._settings.model_dump(mode="json", include={"fps", "width", "height", "fit", "black_below"})
+        return identity
 
     def load(self, device: Device) -> None:
         """Takes the device's threads."""

@@ -52,7 +52,7 @@ def true_window(truth: Truth, start: int, length: int, uv_px: Float) -> Window:
         xyz_cam0=xyz.astype(np.float32),
         uv_px=uv.astype(np.float32),
         visible=visible,
-        valid3d=np.isfinite(xyz).all(-1),
+        valid3d=np.asarray(np.isfinite(xyz).all(-1)),
         label=truth.instance[start, row, column],
     )
 

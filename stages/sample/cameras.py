@@ -24,7 +24,8 @@ PERIOD_S = 6.0
 def to_and_fro(seconds: Float) -> Float:
     """A triangle wave with rounded turns, -1 at 0, +1 at `PERIOD_S`, and back."""
     rounded = 0.985
-    return np.arcsin(-rounded * np.cos(np.pi * seconds / PERIOD_S)) / np.arcsin(rounded)
+    wave: Float = np.arcsin(-rounded * np.cos(np.pi * seconds / PERIOD_S)) / np.arcsin(rounded)
+    return wave
 
 
 def look_at(eye: Float, target: Float) -> Float:
@@ -49,7 +50,9 @@ def _unsteady(seconds: Float, seed: int) -> Float:
     rng = np.random.default_rng([seed, 7])
     slow, quick = rng.uniform(0.06, 0.22, (6, 3)), rng.uniform(0.8, 1.8, (6, 3))
     hertz, size = np.concatenate([slow, quick], axis=1), np.repeat([0.8, 0.03], 3)
-    return (size * np.sin(2 * np.pi * hertz * seconds[:, None, None] + rng.uniform(0, 2 * np.pi, (6, 6)))).sum(-1)
+    waves: Float = size * np.sin(2 * np.pi * hertz * seconds[:, None, None] + rng.uniform(0, 2 * np.pi, (6, 6)))
+    unsteady: Float = waves.sum(-1)
+    return unsteady
 
 
 def camera_path(camera: Camera, seconds: Float, seed: int) -> Float:

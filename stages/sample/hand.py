@@ -39,7 +39,7 @@ _THUMB_ALONG, _THUMB_BENDS_TO = np.array([-0.66, -0.26, 0.70]), np.array([-0.35,
 
 def _base_rotations() -> Float:
     """(5, 3, 3): frames of the straight fingers; the bone runs along -x, flexion turns it about +z towards -y."""
-    fingers = Rotation.from_euler("y", np.array(_SPREAD_DEG)[:, None], degrees=True).as_matrix()
+    fingers: Float = Rotation.from_euler("y", np.array(_SPREAD_DEG)[:, None], degrees=True).as_matrix()
     x = -_THUMB_ALONG / np.linalg.norm(_THUMB_ALONG)
     y = -(_THUMB_BENDS_TO - (_THUMB_BENDS_TO @ x) * x)
     y /= np.linalg.norm(y)

@@ -39,9 +39,8 @@ def render_frame(
         at_part = points.reshape(-1, 3)[at]
         colour[at], light[at], texels[at] = _surface(part, at_part, scene.T_camera_part[frame, i], part.T_world_part[frame])
         contrast[at] = part.look.contrast
-    pattern = cv2.remap(
-        texture, *np.moveaxis(texels.reshape(height, width, 2), -1, 0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-    )
+    across, down = np.moveaxis(texels.reshape(height, width, 2), -1, 0)
+    pattern = cv2.remap(texture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     image = (colour * light[:, None]).reshape(height, width, 3) * (1 + 2.2 * contrast.reshape(height, width, 1) * pattern)
     image = cv2.GaussianBlur(image * 255, (0, 0), 0.5)
     noise = np.random.default_rng([scene.seed, 13, frame]).standard_normal(image.shape, np.float32)
@@ -53,7 +52,8 @@ def render_frame(
 def _on_nail(part: Part, points_bone: Float, normals: Float) -> NDArray[np.bool_]:
     """The back of the outer half of a last finger bone, in the bone's frame (it runs along -x, its back is +y)."""
     tip = part.shape.bounds()[0][1, 0]
-    return (points_bone[:, 0] < 0.45 * tip) & (points_bone[:, 0] > 1.12 * tip) & (normals[:, 1] > 0.80)
+    on_nail: NDArray[np.bool_] = (points_bone[:, 0] < 0.45 * tip) & (points_bone[:, 0] > 1.12 * tip) & (normals[:, 1] > 0.80)
+    return on_nail
 
 
 def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_part: Float) -> tuple[Float, Float, Float]:

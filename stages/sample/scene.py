@@ -66,7 +66,8 @@ class Scene:
 
 def _ease(share: Float, start: float, end: float) -> Float:
     x = np.clip((share - start) / (end - start), 0.0, 1.0)
-    return x * x * x * (10 - 15 * x + 6 * x * x)
+    eased: Float = x * x * x * (10 - 15 * x + 6 * x * x)
+    return eased
 
 
 def _hand_rotation(fingers: tuple[float, float, float], back: tuple[float, float, float]) -> Float:
@@ -112,7 +113,7 @@ def _held_box(T_world_wrist: Float, share: Float) -> tuple[Box, Float]:
     joints = transform(T_grasp[0], pose_hand(np.ones(1))[0][0])
     thumb, fingers = joints[4], joints[[8, 12, 16]].mean(0)
     across = (fingers - thumb) * [1, 1, 0]
-    width = np.linalg.norm(across) - 0.0145
+    width = float(np.linalg.norm(across)) - 0.0145
     yaw = np.arctan2(across[1], across[0])
     height = 0.105
     T_rest = np.eye(4)

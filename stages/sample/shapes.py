@@ -19,7 +19,8 @@ NEAR_M = 0.02
 
 def _dot(u: Float, v: Float, w: Float) -> Float:
     """Scalar products of the rays (u, v, 1) with the vector ``w`` (3); sums of a row and a column where u and v are such."""
-    return u * w[0] + (v * w[1] + w[2])
+    products: Float = u * w[0] + (v * w[1] + w[2])
+    return products
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Box:
 
     def _slabs(self, u: Float, v: Float, T_camera_part: Float) -> tuple[Float, Float]:
         origin = invert_pose(T_camera_part)[:3, 3]
-        enter, leave = np.float64(-np.inf), np.float64(np.inf)
+        enter: Float = np.array(-np.inf)
+        leave: Float = np.array(np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             for axis in range(3):
                 inverse = 1.0 / _dot(u, v, T_camera_part[:3, axis])
@@ -123,7 +125,8 @@ class RoundCone:
         radial = np.linalg.norm(relative - x[:, None] * axis, axis=1)
         centre = np.clip(x - radial * sine / np.sqrt(1.0 - sine * sine), 0.0, length)
         normal = relative - centre[:, None] * axis
-        return normal / np.linalg.norm(normal, axis=1, keepdims=True)
+        unit: Float = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+        return unit
 
     def bounds(self) -> tuple[Float, float]:
         """As `Box.bounds`."""

@@ -23,7 +23,7 @@ def make_texture(seed: int) -> Float:
     for _ in range(420):
         _patch(patches, rng)
     out += patches
-    return cv2.GaussianBlur(out - out.mean((0, 1)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(cv2.GaussianBlur(out - out.mean((0, 1)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101), out.dtype)
 
 
 def _noise(rng: np.random.Generator, cells: int) -> Float:
@@ -33,7 +33,7 @@ def _noise(rng: np.random.Generator, cells: int) -> Float:
     margin = 4
     padded = np.pad(grid, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
     step = SIZE_PX / cells
-    wide = cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
+    wide = np.asarray(cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC), np.float32)
     start = round(margin * step)
     return wide[start : start + SIZE_PX, start : start + SIZE_PX]
 

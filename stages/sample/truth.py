@@ -70,7 +70,7 @@ class Truth:
         """(T, 21, 2) projected joints."""
         return project(self.joints_camera, self.K)
 
-    def tracks(self, start: int, uv_px: Float, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    def tracks(self, start: int, uv_px: Float, length: int) -> tuple[Float, Float, NDArray[np.bool_]]:
         """Follows the surface points behind pixels ``uv_px`` (N, 2) of frame ``start`` over ``length`` frames L.
 
         Returns:
@@ -104,7 +104,7 @@ class Truth:
     def _seen(self, frame: int, points_camera: Float, uv_px: Float) -> NDArray[np.bool_]:
         height, width = self.depth_m.shape[1:]
         with np.errstate(invalid="ignore"):
-            inside = ((uv_px >= -0.5) & (uv_px < [width - 0.5, height - 0.5])).all(1)
+            inside = np.asarray(((uv_px >= -0.5) & (uv_px < [width - 0.5, height - 0.5])).all(1))
         nearest, _ = cast_rays(self.scene, frame, np.where(inside[:, None], uv_px, 0.0), self.K)
         return inside & (points_camera[:, 2] < nearest + _SURFACE_M)
 

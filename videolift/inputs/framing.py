@@ -93,7 +93,8 @@ class Framing:
         """The clip's pixels (..., 2) as pixels of the resized image."""
         if self.lens is not None and self.K_clip is not None:
             return self.lens.distort(uv_px, self.K_clip)
-        return np.asarray(uv_px, np.float64) + np.array(self.offset_px)
+        resized: Float = np.asarray(uv_px, np.float64) + np.array(self.offset_px)
+        return resized
 
     def map_nearest(self, image: NDArray[Any]) -> NDArray[Any]:
         """An image (h, w, ...) of the same view and any size, cut to the clip (H, W, ...) by its nearest pixels.
@@ -105,10 +106,11 @@ class Framing:
         x, y = np.arange(self.clip_px[0]), np.arange(self.clip_px[1])
         if self.lens is None:
             columns = _nearest(x + self.offset_px[0], width, self.resized_px[0])
-            return image[_nearest(y + self.offset_px[1], height, self.resized_px[1])[:, None], columns[None]]
+            cut: NDArray[Any] = image[_nearest(y + self.offset_px[1], height, self.resized_px[1])[:, None], columns[None]]
+            return cut
         uv = np.floor(self.unmap_pixels(np.stack(np.meshgrid(x, y), -1), (width, height)) + 0.5).astype(np.int64)
         inside = ((uv >= 0) & (uv < (width, height))).all(-1)
-        out = image[np.clip(uv[..., 1], 0, height - 1), np.clip(uv[..., 0], 0, width - 1)]
+        out: NDArray[Any] = image[np.clip(uv[..., 1], 0, height - 1), np.clip(uv[..., 0], 0, width - 1)]
         out[~inside] = 0
         return out
 

@@ -118,7 +118,7 @@ class Lens:
         assert self.size_px is not None
         K = self.K.copy()
         K[:2, 2] -= offset_px
-        best = None
+        best: Float | None = None
         for zoom in _ZOOMS:
             zoomed = K * np.array([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
             if not self._covers(zoomed, clip_px):

@@ -21,7 +21,7 @@ def kept(text: str, refused: str = "") -> tuple[str, Damage]:
         frame = SimpleNamespace(
             pts=number, is_corrupt=token.endswith("!"), key_frame=token[0] == "I", pict_type=PictureType[token[0]], number=number
         )
-        steps.append(([frame], SimpleNamespace(pts=number) if str(number) in refused.split() else None))
+        steps.append(([frame], str(number) in refused.split(), number))
     damage = Damage()
     return " ".join(str(frame.number) for frame in _undamaged(iter(steps), damage)), damage
 
