@@ -75,11 +75,12 @@ def finish(folder: Path) -> None:
             rows.setdefault((stage, entry.batch), {})[entry.video.id] = row
     for (stage, batch), found in rows.items():
         target = plan.targets[stage][batch]
-        write(plan.manifest(stage, batch), manifests.FORMAT, Manifest(stage, batch, target.token, target.generation, found))
+        manifest = Manifest(stage, batch, target.token, target.generation, found)
+        write(plan.manifest(stage, batch), manifests.MANIFEST_FORMAT, manifest)
     for stage in ENDING:
         target = plan.targets[stage][ALL]
         plan.layout.manifests(stage).mkdir(parents=True)
-        write(plan.manifest(stage, ALL), manifests.FORMAT, Manifest(stage, ALL, target.token, target.generation, {}))
+        write(plan.manifest(stage, ALL), manifests.MANIFEST_FORMAT, Manifest(stage, ALL, target.token, target.generation, {}))
 
 
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
@@ -110,7 +111,7 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
             frames=600,
             source=str(video.path),
         )
-        write(plan.layout.receipt(stage, video.id), receipts.FORMAT, receipt)
+        write(plan.layout.receipt(stage, video.id), receipts.RECEIPT_FORMAT, receipt)
         rows[stage] = Row("done", record)
     return rows
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from videolift.config import StageBlock, user_path
 from videolift.errors import ConfigError
+from videolift.stage_table import NONE
 
 if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names backends needs none of it
     from stages.backend import Backend
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
-NONE = "none"
-"""Instead of a backend: the stage is left out."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -46,9 +47,10 @@ class Copy:
         section = PAGE.partition(f"\n## {recipe}\n")[2].partition("\n## ")[0]
         for name, how, text in STEP.findall(section):
             path = self.root / name
-            if "before that of" in how:
-                place = f'    StageSpec(\n        name="{re.search("`(.*)`", how)[1]}",'
-                self.replace(path, place, text + place)
+            if "before" in how:
+                named = re.search("`(.*)`", how)[1]
+                place = f'    StageSpec(\n        name="{named}",' if "before the row" in how else f"\n{named}"
+                self.replace(path, place, place.removesuffix(place.lstrip("\n")) + text + place.lstrip("\n"))
             elif "instead of" in how:
                 for line in text.splitlines():
                     self.replace(path, re.search(f"^{re.escape(line[:12])}.*$", path.read_text(), re.M)[0], line)
@@ -57,7 +59,6 @@ class Copy:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
             (changed if how.strip() else added).append(name)
-        assert added
         return added, changed
 
     def replace(self, path: Path, old: str, new: str) -> None:
@@ -152,6 +153,14 @@ def test_a_stage_is_a_row_and_a_few_new_files(copy):
     assert "captions" in copy.run("-m", "snakemake", "-s", str(copy.root / "Snakefile"), "--list")
     (test,) = [name for name in added if name.startswith("tests/")]
     copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy.root), str(copy.root / test))
+
+
+def test_a_dataset_profile_is_a_class_and_its_name(copy):
+    assert copy.follow("A dataset profile") == ([], ["videolift/dataset/profiles.py"] * 2)
+    said = copy.snakemake(create_h5={"backend": str(FIXTURES / "quick_create_h5.py"), "profile": "compact", "size": 48})
+    assert "1 in = 1 done" in said
+    with h5py.File(copy.project / "output/h5_dataset/clip.hdf5") as file:
+        assert (file.attrs["profile"].decode(), file["tracks/displacement"].dtype) == ("compact", np.int16)
 
 
 def test_a_command_is_a_module_and_its_name(copy):

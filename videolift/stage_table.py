@@ -93,6 +93,8 @@ _ROWS = (
     ),
 )
 
+NONE = "none"
+"""Instead of a backend: the stage is left out."""
 SPECS: Mapping[str, StageSpec] = {spec.name: spec for spec in _ROWS}
 STAGES: tuple[str, ...] = tuple(SPECS)
 """Names, each after those it reads."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from videolift.config import Count, Part, Positive, StageBlock, Tier, inherited
+from videolift.dataset.profiles import PROFILES
+
+if TYPE_CHECKING:
+    ProfileName = str
+else:
+    ProfileName = Literal[tuple(PROFILES)]
 
 
 class CreateH5Settings(StageBlock):
@@ -15,9 +21,7 @@ class CreateH5Settings(StageBlock):
     size: Count = Field(256, le=4096, description="pixels, square")
     depth_min_m: Positive = Field(0.1, description="metres; nearer query points are dropped, statistics and readers clip")
     depth_max_m: Positive = Field(2.5, description="metres; likewise for farther ones")
-    profile: Literal["default", "fast", "tiny"] = Field(
-        "default", description="default: lossless; fast: read by memory map; tiny: lossy, errors stated"
-    )
+    profile: ProfileName = Field("default", description="default: lossless; fast: read by memory map; tiny: lossy, errors stated")
     min_tier: Tier | None = inherited("min_tier", "none takes the run's min_tier; see there")
     required: tuple[Part, ...] | None = inherited("required", "none takes the run's required; see there")
     window_length: Annotated[int, Field(ge=2)] | None = inherited("tracks.window_length", "none takes that of tracks")

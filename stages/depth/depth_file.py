@@ -131,7 +131,7 @@ class DepthFile:
 
     def _regular(self) -> Path:
         if not stat.S_ISREG(self.path.stat().st_mode):  # opening a pipe would wait for ever
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         return self.path
 
     def _member(self, name: str, *dimensions: int) -> _Member:

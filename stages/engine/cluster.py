@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.engine.measured import Measured
+from stages.engine.cost import PastWork
 from videolift.errors import ConfigError
 from videolift.records.leases import slurm_job
 from videolift.records.runs import Entry
@@ -22,7 +22,7 @@ CORES = 8
 """Of a job, where nobody said otherwise (``--set-threads tracks_batch=32``)."""
 FIRST_MINUTES = 240
 """Of a stage of which nothing has been measured yet."""
-LEAST_MINUTES = 15
+MIN_MINUTES = 15
 MARGIN = 2.0
 """On the measured work of a batch: nodes differ, and what runs out of time is begun again, at twice the minutes."""
 _MB_PER_CORE = 2000
@@ -38,7 +38,7 @@ def memory_mb(cores: int, cards: int, attempt: int) -> int:
     return max(_MB_PER_CORE * cores, _MB_PER_CARD * cards) * attempt
 
 
-def minutes(measured: Measured | None, videos: Sequence[Entry], workers: int = 1) -> int:
+def minutes(measured: PastWork | None, videos: Sequence[Entry], workers: int = 1) -> int:
     """Minutes that a job over ``videos`` asks for at its first attempt.
 
     Long videos go into the first batches, so seconds per byte of source tell as much as seconds per video; the larger counts.
@@ -50,7 +50,7 @@ def minutes(measured: Measured | None, videos: Sequence[Entry], workers: int = 1
         return FIRST_MINUTES
     size = sum(entry.video.bytes for entry in videos)
     seconds = max(len(videos) * measured.mean_s, size * measured.seconds_per_byte) / min(workers, len(videos) or 1)
-    return LEAST_MINUTES + round(MARGIN * seconds / 60)
+    return MIN_MINUTES + round(MARGIN * seconds / 60)
 
 
 def sure_workers(cores: int, *, on_card: bool) -> int:

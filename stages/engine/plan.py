@@ -16,8 +16,8 @@ from typing import Any
 
 from stages.backend import Backend
 from stages.engine.cluster import minutes, sure_workers
-from stages.engine.measured import Measured, measure
-from stages.registry import NONE, backend_class, identity
+from stages.engine.cost import PastWork, measure_past_work
+from stages.registry import backend_class, identity
 from stages.settings import changed_settings, settings_for, variant_key
 from videolift.config import Config, StageBlock, user_path
 from videolift.errors import ConfigError
@@ -29,7 +29,7 @@ from videolift.records.freshness import StageState, Variant, file_stat, judge, r
 from videolift.records.manifests import Target, choose_target, generations, read_states
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
-from videolift.stage_table import PACKAGING, SOURCE, SPECS, STAGES, StageSpec
+from videolift.stage_table import NONE, PACKAGING, SOURCE, SPECS, STAGES, StageSpec
 from videolift.store import sha256_of
 
 ENDING = ("statistics", "verification")
@@ -82,10 +82,10 @@ class Plan:
         return found
 
     @cached_property
-    def measured(self) -> Mapping[str, Measured | None]:
+    def measured(self) -> Mapping[str, PastWork | None]:
         """What work has cost so far, by stage."""
         sizes = {entry.video.id: entry.video.bytes for entry in self.entries}
-        return {stage: measure(self.layout, stage, sizes) for stage in STAGES}
+        return {stage: measure_past_work(self.layout, stage, sizes) for stage in STAGES}
 
     def minutes(self, stage: str, batch: str, cores: int) -> int:
         """What a cluster's job asks for at its first attempt."""

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stages.engine.measured import Measured
+from stages.engine.cost import SECONDS_PER_HOUR, PastWork, RunCost, run_cost, stage_cost
 from stages.engine.plan import Plan, judge_all, make_plan
-from stages.engine.price import Price, price, stage_cost
 from stages.engine.verdict import assess_all
 from stages.ingest.source import probe
 from stages.models.options import add_config_options, config_of
@@ -25,13 +24,12 @@ from videolift.records.record_reader import RecordReader
 from videolift.records.status import Status, VideoStatus, assess, excluded
 from videolift.stage_table import PACKAGING, SOURCE, STAGES
 
-SECONDS_PER_HOUR = 3600.0
 HEADERS = 1000
 """New videos of which `videolift plan` opens the header, spread over all: a network disk takes minutes for a hundred thousand."""
 
 
 @dataclass(frozen=True)
-class StageForecast:
+class StageOutlook:
     """One stage.
 
     Attributes:
@@ -51,11 +49,11 @@ class StageForecast:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class PlanReport:
     """Every stage, and what the verdict would say now."""
 
     plan: Plan
-    stages: Mapping[str, StageForecast]
+    stages: Mapping[str, StageOutlook]
     status: Status
 
     @property
@@ -64,7 +62,7 @@ class Forecast:
         return tuple(stage for stage, found in self.stages.items() if found.todo or found.redo or found.maybe)
 
     @classmethod
-    def of(cls, plan: Plan) -> Forecast:
+    def of(cls, plan: Plan) -> PlanReport:
         """Judges every chosen video of those batches that are not plainly done."""
         read = RecordReader(plan.layout)
         busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
@@ -107,7 +105,7 @@ class Forecast:
             + f"\nUndo the change, or allow it with: --config 'redo=[{names}]'"
         )
 
-    def price(self, *, videos: int | None = None, cards: int = 1) -> Price:
+    def cost(self, *, videos: int | None = None, cards: int = 1) -> RunCost:
         """What is left to do, or ``videos`` from the start, costs on ``cards``, by what has been measured."""
         plan, costs = self.plan, {}
         for stage, measured in plan.measured.items():
@@ -116,7 +114,7 @@ class Forecast:
                 events = read_events(logs[-1]) if logs else []
                 costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
         left = {stage: f.todo + len(f.redo) if videos is None else videos for stage, f in self.stages.items()}
-        return price(costs, left, batch_size=plan.config.batch_size or usual_size(max(left.values())), cards=cards)
+        return run_cost(costs, left, batch_size=plan.config.batch_size or usual_size(max(left.values())), cards=cards)
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -160,10 +158,10 @@ class _Tally:
             self.redo[video] = state.why
             self.redo_seconds += state.receipt.seconds if state.receipt else 0.0
 
-    def forecast(self, measured: Measured | None) -> StageForecast:
+    def forecast(self, measured: PastWork | None) -> StageOutlook:
         work = self.todo + len(self.redo)
         seconds, size = (measured.mean_s * work, measured.bytes * work) if measured and work else (None, None)
-        return StageForecast(self.todo, self.redo, self.maybe, self.redo_seconds, seconds, size)
+        return StageOutlook(self.todo, self.redo, self.maybe, self.redo_seconds, seconds, size)
 
 
 def _reasons(redo: Mapping[str, str]) -> str:
@@ -171,8 +169,8 @@ def _reasons(redo: Mapping[str, str]) -> str:
     return "; ".join(why for why, _ in common)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`videolift plan`: the forecast for a configuration, without Snakemake."""
+def plan_command(arguments: list[str] | None = None) -> int:
+    """`videolift plan`: what a run with a configuration would do, without Snakemake."""
     parser = argparse.ArgumentParser(
         prog="videolift plan", description="What a run would do and cost, and which videos it would refuse."
     )
@@ -188,18 +186,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = config_of(options)
-        forecast = Forecast.of(make_plan(config, Path.cwd()))
-        cost = forecast.price(**_numbers(options.what_if))
+        report = PlanReport.of(make_plan(config, Path.cwd()))
+        cost = report.cost(**_numbers(options.what_if))
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
-    refused = _refusals(forecast.plan)
+    refused = _refusals(report.plan)
     if options.json:
-        print(json.dumps({**forecast.to_json(), "price": cost.to_json(), "refused": refused}, indent=1))
+        print(json.dumps({**report.to_json(), "price": cost.to_json(), "refused": refused}, indent=1))
     else:
         print(
             "\n".join(
-                [*forecast.lines(), *cost.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]
+                [*report.lines(), *cost.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]
             )
         )
     return int(ExitCode.OK)
@@ -231,4 +229,4 @@ def _refusals(plan: Plan) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(plan_command())

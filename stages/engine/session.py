@@ -31,7 +31,7 @@ from videolift.stage_table import SOURCE, SPECS, StageSpec, with_upstream
 if TYPE_CHECKING:  # a job's own parse needs none of them
     from stages.engine.cluster import AskedOfCluster
     from stages.engine.plan import Plan
-    from stages.engine.plan_report import Forecast
+    from stages.engine.plan_report import PlanReport
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Session:
     def _head(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         from stages.engine.cluster import CORES
         from stages.engine.plan import make_plan
-        from stages.engine.plan_report import Forecast
+        from stages.engine.plan_report import PlanReport
         from stages.settings import parse_config, read_settings
 
         # Plan and jobs stay to the end; looking through all of them for garbage, again and again, took a third of the time.
@@ -87,7 +87,7 @@ class Session:
         asked = workflow.resource_settings
         cores = asked.cores or CORES
         # Only when all is over does Snakemake tell whether this was a dry run.
-        atexit.register(lambda: workflow.dryrun and print("\n".join(Forecast.of(plan).lines()), file=sys.stderr))
+        atexit.register(lambda: workflow.dryrun and print("\n".join(PlanReport.of(plan).lines()), file=sys.stderr))
         return cls(
             config=plan.config,
             layout=plan.layout,
@@ -130,7 +130,7 @@ class Session:
                 if self.cluster is not None:
                     refuse_unnamed(self.cluster.names)
                 self._refuse_missing(self.plan)
-                self._forecast.refuse()
+                self._report_at_start.refuse()
                 atexit.register(_take_the_head(self.layout).release)
                 if self.cluster is not None:
                     self._watch_queue()
@@ -141,25 +141,25 @@ class Session:
         """Stops before any work where a backend that has something to do cannot start; on a cluster the head needs no card."""
         from stages.models.preflight import missing
 
-        blocks = [(stage, blocks[stage]) for stage in self._forecast.busy for blocks in plan.blocks]
+        blocks = [(stage, blocks[stage]) for stage in self._report_at_start.busy for blocks in plan.blocks]
         lines = missing(blocks, cards=self.cluster is None, built_later=True)
         if lines:
             raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
 
     @cached_property
-    def _forecast(self) -> Forecast:
+    def _report_at_start(self) -> PlanReport:
         """What there is to do before anything is done."""
-        from stages.engine.plan_report import Forecast
+        from stages.engine.plan_report import PlanReport
 
         assert self.plan is not None
-        return Forecast.of(self.plan)
+        return PlanReport.of(self.plan)
 
     def report(self) -> None:
         """After a failed run: where everything stands."""
-        from stages.engine.plan_report import Forecast
+        from stages.engine.plan_report import PlanReport
 
         if self.plan is not None:
-            print("\n".join(Forecast.of(self.plan).lines()), file=sys.stderr)
+            print("\n".join(PlanReport.of(self.plan).lines()), file=sys.stderr)
 
     @property
     def stages(self) -> tuple[StageSpec, ...]:
@@ -260,7 +260,7 @@ class Session:
 
     def _has_work(self, stage: str) -> bool:
         """Whether the head process sees a video to do; what was imported, for one, needs no model."""
-        return self.plan is not None and stage in self._forecast.busy
+        return self.plan is not None and stage in self._report_at_start.busy
 
     @property
     def envs_dir(self) -> Path:

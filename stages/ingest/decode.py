@@ -17,11 +17,11 @@ from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from stages.ingest.source import MAX_PIXELS, Source
+from stages.ingest.source import MAX_FRAME_PIXELS, VideoSource
 from stages.ingest.timing import Timed
 
 _THREAD_BYTES = 256 << 20
-_MOST_WAITING = 16
+_MAX_WAITING = 16
 
 
 class DamageFound(Exception):
@@ -55,7 +55,7 @@ def decoder_threads(threads: int, width: int, height: int) -> int:
     return max(1, min(threads, 16, _THREAD_BYTES // (3 * width * height)))
 
 
-def decode(source: Source, *, threads: int, from_s: float | None, damage: Damage) -> Iterator[Timed[VideoFrame]]:
+def decode(source: VideoSource, *, threads: int, from_s: float | None, damage: Damage) -> Iterator[Timed[VideoFrame]]:
     """Frames from the key frame at or before ``from_s`` (seconds of the source's clock; None: all) to the end.
 
     Args:
@@ -71,7 +71,7 @@ def decode(source: Source, *, threads: int, from_s: float | None, damage: Damage
     context.thread_type = "FRAME"
     context.thread_count = threads
     # without explode the HEVC decoder reports even less
-    context.options = {"max_pixels": str(MAX_PIXELS)} | ({"err_detect": "explode"} if context.name == "hevc" else {})
+    context.options = {"max_pixels": str(MAX_FRAME_PIXELS)} | ({"err_detect": "explode"} if context.name == "hevc" else {})
     if from_s is not None and from_s > source.start_s:
         _seek(source, from_s)
     steps = (_frames(source, packet) for packet in _packets(source, damage))
@@ -105,13 +105,13 @@ def _undamaged(steps: Iterator[_Step], damage: Damage) -> Iterator[VideoFrame]:
             else:
                 whole = True
                 waiting.append(frame)
-                if frame.pict_type != PictureType.B or len(waiting) > _MOST_WAITING:
+                if frame.pict_type != PictureType.B or len(waiting) > _MAX_WAITING:
                     yield from waiting
                     waiting = []
     yield from waiting
 
 
-def _frames(source: Source, packet: Packet[VideoStream] | None) -> _Step:
+def _frames(source: VideoSource, packet: Packet[VideoStream] | None) -> _Step:
     """What a packet brings out of the decoder; without one, what the decoder still holds."""
     pts = None if packet is None else packet.pts
     try:
@@ -122,7 +122,7 @@ def _frames(source: Source, packet: Packet[VideoStream] | None) -> _Step:
         return [], True, pts
 
 
-def _packets(source: Source, damage: Damage) -> Iterator[Packet[VideoStream] | None]:
+def _packets(source: VideoSource, damage: Damage) -> Iterator[Packet[VideoStream] | None]:
     packets = source.container.demux(source.stream)
     while True:
         try:
@@ -137,7 +137,7 @@ def _packets(source: Source, damage: Damage) -> Iterator[Packet[VideoStream] | N
         yield packet
 
 
-def _seek(source: Source, seconds: float) -> None:
+def _seek(source: VideoSource, seconds: float) -> None:
     base = source.stream.time_base
     target = round(seconds / base) if base else 0
     try:

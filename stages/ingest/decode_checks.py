@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stages.ingest.decode import Damage
-from stages.ingest.source import Source
+from stages.ingest.source import VideoSource
 from stages.ingest.timing import WINDOW, Cadence
 from videolift.errors import BadInput
 
@@ -44,7 +44,7 @@ class Seen:
     interlaced: int = 0
 
 
-def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | None, black_below: float) -> None:
+def refuse(seen: Seen, source: VideoSource, *, start_s: float | None, end_s: float | None, black_below: float) -> None:
     """Raises what makes the clip useless, the cause before its symptoms.
 
     Args:
@@ -73,7 +73,7 @@ def refuse(seen: Seen, source: Source, *, start_s: float | None, end_s: float | 
         raise BadInput("black", text, "Remove it, or lower ingest.black_below for it (overrides).")
 
 
-def _refuse_truncated(seen: Seen, source: Source, end_s: float | None) -> None:
+def _refuse_truncated(seen: Seen, source: VideoSource, end_s: float | None) -> None:
     if source.duration_s is None:
         return
     asked = source.duration_s if end_s is None else min(end_s, source.duration_s)
@@ -84,7 +84,7 @@ def _refuse_truncated(seen: Seen, source: Source, end_s: float | None) -> None:
         raise BadInput("truncated", text, remedy)
 
 
-def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: float | None) -> None:
+def _refuse_short(seen: Seen, source: VideoSource, start_s: float | None, end_s: float | None) -> None:
     if seen.kept == 0:
         length = "unknown" if source.duration_s is None else f"{source.duration_s:.2f} s"
         text = f"no frame between start {start_s} and end {end_s} (seconds); the video's length is {length}"
@@ -97,7 +97,7 @@ def _refuse_short(seen: Seen, source: Source, start_s: float | None, end_s: floa
         )
 
 
-def checks(seen: Seen, source: Source, fps: float) -> Iterator[str]:
+def checks(seen: Seen, source: VideoSource, fps: float) -> Iterator[str]:
     """Sentences a person should read about a video that was kept."""
     cadence, damage = seen.cadence, seen.damage
     if damage.corrupt_packets or damage.left_out:

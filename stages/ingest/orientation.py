@@ -55,7 +55,7 @@ class Orientation:
 def orientation(matrix: NDArray[np.int32]) -> Orientation:
     """From FFmpeg's display matrix (3, 3), 16.16 fixed point: (x, y) of the stored image goes to (a x + c y, b x + d y).
 
-    Source: libavutil/display.h. A matrix of zeros means upright.
+    VideoSource: libavutil/display.h. A matrix of zeros means upright.
     """
     a, b, c, d = (float(matrix[i, j]) for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)))
     turn = math.degrees(math.atan2(b, a)) if abs(a) + abs(b) > 0 else 0.0

@@ -26,7 +26,7 @@ from stages.ingest.decode import DamageFound, decode, decoder_threads
 from stages.ingest.decode_checks import Seen, checks, refuse
 from stages.ingest.orientation import Orientation, frame_orientation
 from stages.ingest.picture import PictureMaker
-from stages.ingest.source import Source, open_source
+from stages.ingest.source import VideoSource, open_source
 from stages.ingest.timing import Cadence, in_order, nearest
 from videolift.artifacts import ArtifactWriter, ClipWriter
 from videolift.errors import BadInput, storage_errors_are_transient
@@ -104,7 +104,7 @@ class _Ingest:
     """One video on its way; exists so that counts, header and view need not be handed from function to function."""
 
     def __init__(
-        self, settings: IngestSettings, video: Video, source: Source, lens: Lens | None, out: ClipWriter, progress: Progress
+        self, settings: IngestSettings, video: Video, source: VideoSource, lens: Lens | None, out: ClipWriter, progress: Progress
     ) -> None:
         self.settings, self.video, self.source, self.lens, self.out, self.progress = settings, video, source, lens, out, progress
         rate = source.fps_header or settings.fps
@@ -218,7 +218,7 @@ class _Ingest:
         }
 
 
-def _view(frame: VideoFrame, source: Source, settings: IngestSettings, lens: Lens | None) -> View:
+def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens: Lens | None) -> View:
     stored = (frame.width, frame.height)
     turned = frame_orientation(frame)
     aspect = 1 / source.pixel_aspect if turned.transpose else source.pixel_aspect

@@ -1,4 +1,4 @@
-"""Source: a path that claims to be a video, opened without trusting it, as a container with one video stream and its header.
+"""VideoSource: a path that claims to be a video, opened without trusting it, as a container with one video stream and its header.
 
 Only regular files are opened, never waiting on a FIFO or a device; FFmpeg sees a file object and one demuxer, chosen by the first
 bytes, so no name is ever taken for a URL and no playlist can fetch anything. Frames are not decoded here. Each refusal is a
@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from videolift.errors import BadInput
 
 MAX_SIDE_PX = 16384
-MAX_PIXELS = 1 << 26
+MAX_FRAME_PIXELS = 1 << 26
 """11520 x 5760 still fits; a frame beyond is taken for a decompression bomb."""
 MIN_SIDE_PX = 16
 MAX_ASPECT = 8
@@ -41,7 +41,7 @@ _REPLACE = "Copy or export it again from where it came from, or remove it from t
 
 
 @dataclass(frozen=True)
-class Source:
+class VideoSource:
     """An opened video.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, progress: Callable[[], None]) -> Iterator[Source]:
+def open_source(path: Path, progress: Callable[[], None]) -> Iterator[VideoSource]:
     """Opens ``path`` for decoding; ``progress`` is called while its hash is computed.
 
     Raises:
@@ -107,7 +107,7 @@ def _open_regular(path: Path) -> Iterator[BinaryIO]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput("not_a_file", f"{path.name} is no regular file but {_kind(status.st_mode)}", _FILES)
+            raise BadInput("not_a_file", f"{path.name} is not a regular file but {_kind(status.st_mode)}", _FILES)
         if status.st_size == 0:
             raise BadInput("empty_file", f"{path.name} has 0 bytes", _REPLACE)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
@@ -127,7 +127,7 @@ def _open_descriptor(path: Path) -> int:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
             raise
-        raise BadInput("not_a_file", f"{path.name} is no regular file", _FILES) from error
+        raise BadInput("not_a_file", f"{path.name} is not a regular file", _FILES) from error
 
 
 def _kind(mode: int) -> str:
@@ -159,7 +159,7 @@ def _digest(file: BinaryIO, progress: Callable[[], None]) -> tuple[str, int]:
 @contextmanager
 def _open_container(file: BinaryIO, demuxer: str, name: str, **more: str) -> Iterator[InputContainer]:
     # max_pixels also holds for the frames that FFmpeg decodes while it looks for the streams' properties
-    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "", "format_whitelist": demuxer} | more
+    options = {"max_pixels": str(MAX_FRAME_PIXELS), "protocol_whitelist": "", "format_whitelist": demuxer} | more
     try:
         file.seek(0)
         container = av.open(file, "r", format=demuxer, options=options, metadata_errors="replace", buffer_size=_BUFFER_BYTES)
@@ -193,10 +193,10 @@ def _refuse_sizeless(file: BinaryIO, demuxer: str, name: str) -> None:
 
 def _check_size(width: int, height: int, name: str) -> None:
     shape = f"{name}: its frames are {width}x{height} px"
-    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_FRAME_PIXELS:
         raise BadInput(
             "too_large",
-            f"{shape}; at most {MAX_SIDE_PX} px per side and {MAX_PIXELS} px in all are decoded",
+            f"{shape}; at most {MAX_SIDE_PX} px per side and {MAX_FRAME_PIXELS} px in all are decoded",
             _SHRINK,
         )
     if min(width, height) < MIN_SIDE_PX:
@@ -205,12 +205,12 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise BadInput("too_large", f"{shape}; sides may differ by a factor of {MAX_ASPECT} at most", "Crop or pad it.")
 
 
-def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> Source:
+def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> VideoSource:
     first = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
     start = container.start_time / av.time_base if container.start_time is not None else first
     duration, exact = _matroska_duration(container, stream, start) if demuxer == "matroska" else _duration(stream, first - start)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    return Source(
+    return VideoSource(
         container=container,
         stream=stream,
         demuxer=demuxer,

@@ -101,7 +101,7 @@ def interpreter(name: str, *, envs_dir: Path, override: str | None = None) -> Pa
     if override is not None:
         path = user_path(override)
         if not os.access(path, os.X_OK) or path.is_dir():
-            raise BackendUnavailable(f"{override} is no interpreter: correct the setting `python:` of {name}")
+            raise BackendUnavailable(f"{override} is not an interpreter: correct the setting `python:` of {name}")
         return path
     folder = read_environment(name).folder(envs_dir)
     if not is_built(folder):

@@ -193,7 +193,7 @@ class WeightStore:
         if override is not None:
             path = self.root / user_path(override)
             if not path.is_dir():
-                raise BackendUnavailable(f"{override} is no folder: correct the setting `checkout` of {model}")
+                raise BackendUnavailable(f"{override} is not a folder: correct the setting `checkout` of {model}")
             return path
         folder = self.checkout_folder(self.models()[model].checkouts[name])
         if read_json(folder / ".ok") is None:

@@ -15,7 +15,7 @@ from videolift.artifacts import SIDES, ClipWriter, DepthWriter, HandsWriter, Tra
 from videolift.artifacts.tracks import Window
 from videolift.geometry import Float
 
-BACKEND = "truth"
+TRUTH_BACKEND = "truth"
 
 
 def write_truth_artifacts(
@@ -84,14 +84,14 @@ def _write_depth(path: Path, truth: Truth) -> None:
     writer.append_frames(truth.depth_m, truth.T_camera_world, np.ones(len(truth.rgb), bool))
     writer.put(K=truth.K)
     still = np.allclose(truth.T_camera_world, truth.T_camera_world[0])
-    writer.declare(backend=BACKEND, tier="A", scale="metric", pose="static" if still else "given", intrinsics="given")
+    writer.declare(backend=TRUTH_BACKEND, tier="A", scale="metric", pose="static" if still else "given", intrinsics="given")
     writer.publish()
 
 
 def _write_tracks(path: Path, truth: Truth, length: int, stride: int, grid_px: int) -> None:
     height, width = truth.rgb.shape[1:3]
     writer = TracksWriter(path)
-    writer.describe(backend=BACKEND, window_length=length, stride=stride, query="grid", seed=0)
+    writer.describe(backend=TRUTH_BACKEND, window_length=length, stride=stride, query="grid", seed=0)
     for start in range(0, len(truth.rgb) - length + 1, stride):
         writer.append_window(true_window(truth, start, length, grid(width, height, grid_px)))
     writer.publish()
@@ -113,5 +113,5 @@ def _write_hands(path: Path, truth: Truth) -> None:
     mano_pose = np.full((frames, 2, 15, 3, 3), np.nan)
     writer.append_frames(valid=valid, interpolated=np.zeros_like(valid), mano_pose=mano_pose, **arrays)
     writer.put(betas=np.full((2, 10), np.nan))
-    writer.describe(backend=BACKEND, wrist_method="truth", joint_order="OpenPose 21", has_mano=False, has_joints=True)
+    writer.describe(backend=TRUTH_BACKEND, wrist_method="truth", joint_order="OpenPose 21", has_mano=False, has_joints=True)
     writer.publish()

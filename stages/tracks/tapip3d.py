@@ -120,7 +120,7 @@ class Tapip3dSettings(ModelSettings):
     )
     support_grid: int = Field(0, ge=0, description="upstream's grid_size: extra points that steady sparse queries")
     check_every: int = Field(
-        30, ge=0, description="every so manieth window is tracked backward too, to measure forward-backward error; 0: none"
+        30, ge=0, description="every N-th window is also tracked backward, to measure forward-backward error; 0: none"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the card truly has it")
     checkout: str | None = Field(None, description="a checkout of yours instead of the installed one")

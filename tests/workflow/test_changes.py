@@ -11,10 +11,10 @@ import yaml
 from harness import STAGES, Project, forget_snakemake, make_project
 
 from stages.engine.plan import make_plan
-from stages.engine.plan_report import Forecast
+from stages.engine.plan_report import PlanReport
 from stages.settings import load_config
 from videolift.paths import Layout
-from videolift.records.maintenance import retry
+from videolift.records.maintenance import lift_quarantines
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def forecast(project: Project) -> str:
     return "\n".join(forecast_of(project).lines())
 
 
-def forecast_of(project: Project) -> Forecast:
-    return Forecast.of(make_plan(load_config(project.folder / "config.yaml"), project.folder))
+def forecast_of(project: Project) -> PlanReport:
+    return PlanReport.of(make_plan(load_config(project.folder / "config.yaml"), project.folder))
 
 
 def nothing_is_left(project: Project) -> bool:
@@ -146,7 +146,7 @@ def test_a_retried_video_is_tried_again(project):
     (project.folder / "videos" / "clip1.mp4").write_bytes(b"bad" * 1000)
     assert what_runs(project, code=1) == {"ingest": {"clip1"}}
     assert nothing_is_left(project)
-    assert retry(Layout(project.output), ["clip1"]) == {"clip1": ["ingest"]}
+    assert lift_quarantines(Layout(project.output), ["clip1"]) == {"clip1": ["ingest"]}
     assert what_runs(project, code=1) == {"ingest": {"clip1"}}
 
 

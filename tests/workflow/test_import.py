@@ -12,7 +12,7 @@ from harness import FIXTURES, Project
 from typer.testing import CliRunner
 
 from stages.engine.plan import make_plan
-from stages.engine.plan_report import Forecast, StageForecast
+from stages.engine.plan_report import PlanReport, StageOutlook
 from stages.sample import render
 from stages.settings import load_config
 from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
@@ -78,7 +78,7 @@ def test_an_imported_artifact_that_is_gone_is_to_be_made_anew_and_the_others_sta
     (project.output / "depth/lift.h5").unlink()
     changes = yaml.safe_load((project.folder / "config.yaml").read_text())
     plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
-    lines = "\n".join(Forecast.of(plan).lines())
+    lines = "\n".join(PlanReport.of(plan).lines())
     assert "depth      1 to redo (its artifact is missing or changed)" in lines
     assert "ingest     nothing to do" in lines
 
@@ -86,8 +86,8 @@ def test_an_imported_artifact_that_is_gone_is_to_be_made_anew_and_the_others_sta
 def test_a_changed_setting_makes_no_imported_artifact_stale(project):
     changes = {"ingest": {"fps": 5}, "depth": {"backend": "moge"}, "tracks": {"points": 10}, "hands": {"backend": "wilor"}}
     plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
-    assert Forecast.of(plan).stages["ingest"] == Forecast.of(plan).stages["depth"] == StageForecast()
-    assert Forecast.of(plan).stages["tracks"].todo == 1
+    assert PlanReport.of(plan).stages["ingest"] == PlanReport.of(plan).stages["depth"] == StageOutlook()
+    assert PlanReport.of(plan).stages["tracks"].todo == 1
 
 
 def test_what_an_earlier_import_wrote_stays_done(project):
@@ -97,4 +97,4 @@ def test_what_an_earlier_import_wrote_stays_done(project):
     changes = yaml.safe_load((project.folder / "config.yaml").read_text())
     plan = make_plan(load_config(project.output / "imported.yaml", changes), project.folder)
     assert not any(entry.video.metadata for entry in plan.entries)
-    assert "ingest     nothing to do" in "\n".join(Forecast.of(plan).lines())
+    assert "ingest     nothing to do" in "\n".join(PlanReport.of(plan).lines())

@@ -7,7 +7,7 @@ import yaml
 from harness import Project, make_project
 
 from stages.engine.plan import make_plan
-from stages.engine.plan_report import Forecast
+from stages.engine.plan_report import PlanReport
 from stages.settings import load_config
 
 FOLDERS = ("frames", "depth", "tracks_3d", "hand_poses")
@@ -26,7 +26,7 @@ def artifacts(project: Project) -> dict[str, int]:
 
 
 def forecast(project: Project) -> str:
-    return "\n".join(Forecast.of(make_plan(load_config(project.folder / "config.yaml"), project.folder)).lines())
+    return "\n".join(PlanReport.of(make_plan(load_config(project.folder / "config.yaml"), project.folder)).lines())
 
 
 def test_only_what_is_to_stay_stays_and_nothing_is_to_do(project):

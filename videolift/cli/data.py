@@ -56,7 +56,7 @@ def verify(
     else:
         for finding in found:
             typer.echo(f"{finding.file}: {finding.check}: {finding.text}. {finding.remedy}")
-        typer.echo(f"{len(found)} findings in {path}" if found else f"{path}: nothing to object to")
+        typer.echo(f"{len(found)} findings in {path}" if found else f"{path}: no problems found")
     raise typer.Exit(int(ExitCode.LOST if found else ExitCode.OK))
 
 

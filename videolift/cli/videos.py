@@ -12,7 +12,7 @@ from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
 from videolift.cli.watch import watch_run
 from videolift.errors import ConfigError
 from videolift.pool import pools_at_work, summary_lines
-from videolift.records import maintenance as housekeeping
+from videolift.records import maintenance
 from videolift.records.maintenance import Deletion
 from videolift.records.runs import latest_run
 from videolift.records.status import collect, write_quarantine
@@ -62,7 +62,7 @@ def retry(
     """Lifts quarantines, so that the next run tries again."""
     if bool(videos) == everything:
         raise ConfigError("name videos, or give --all")
-    lifted = housekeeping.retry(layout_of(output), videos or None, (_checked(stage),) if stage else STAGES)
+    lifted = maintenance.lift_quarantines(layout_of(output), videos or None, (_checked(stage),) if stage else STAGES)
     for video, stages in lifted.items():
         typer.echo(f"{video}: {', '.join(stages)} will be tried again")
     typer.echo("run the same snakemake command again" if lifted else "nothing is quarantined")
@@ -70,28 +70,28 @@ def retry(
 
 def exclude(video: str, reason: Annotated[str, typer.Option("--reason", help="Why; on the card.")], output: Output = None) -> None:
     """Takes a video out by decision; its artifacts stay. `include` undoes it."""
-    housekeeping.exclude(layout_of(output), video, reason)
+    maintenance.exclude_video(layout_of(output), video, reason)
     typer.echo(f"{video} is excluded from the next run on")
 
 
 def include(video: str, output: Output = None) -> None:
     """Undoes `exclude`."""
-    housekeeping.include(layout_of(output), video)
+    maintenance.include_video(layout_of(output), video)
     typer.echo(f"{video} is back from the next run on")
 
 
 def remove(videos: Annotated[list[str], typer.Argument(help="Ids of videos.")], output: Output = None, yes: Yes = False) -> None:
     """Deletes everything that runs made of some videos. The sources are not touched."""
     layout = layout_of(output)
-    with housekeeping.batches_held(layout, housekeeping.batches_of(layout, videos)):
-        _delete(housekeeping.everything_of(layout, videos), yes)
+    with maintenance.batches_held(layout, maintenance.batches_of(layout, videos)):
+        _delete(maintenance.everything_of(layout, videos), yes)
 
 
 def clean(stage: StageOption = None, output: Output = None, yes: Yes = False) -> None:
     """Deletes what unfinished work left behind; with --stage all work of that stage. Asks, and lists bytes."""
     layout = layout_of(output)
-    with housekeeping.batches_held(layout, housekeeping.all_batches(layout)):
-        _delete(housekeeping.work_of(layout, _checked(stage)) if stage else housekeeping.leftovers(layout), yes)
+    with maintenance.batches_held(layout, maintenance.all_batches(layout)):
+        _delete(maintenance.work_of(layout, _checked(stage)) if stage else maintenance.leftovers(layout), yes)
 
 
 def _checked(stage: str) -> str:

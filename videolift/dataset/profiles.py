@@ -2,8 +2,8 @@
 
 A profile is one class: which arrays it stores, how a file of the default profile is rewritten, and how the default profile's arrays
 are read back. ``fast`` stores every array in one piece, uncompressed, with a CRC-32 as its attribute instead of HDF5's checksums.
-``tiny`` stores JPEG frames and 16-bit displacements, and states the errors it made. A new one is a class here, its line in
-`PROFILES`, and its name in the setting ``create_h5.profile``.
+``tiny`` stores JPEG frames and 16-bit displacements, and states the errors it made. A new one is a class here and its
+name in `PROFILES` (docs/extending.md).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from PIL import Image, UnidentifiedImageError
 
 from videolift.errors import BadInput
 
-MAX_PIXELS = 1 << 26
+MAX_MASK_PIXELS = 1 << 26
 """11520 x 5760; an image beyond is taken for a decompression bomb."""
 IMAGES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 CODECS = ("ffv1", "png", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "qtrle", "gif")
@@ -81,7 +81,7 @@ def open_mask_file(path: Path) -> MaskFile:
     demuxer = _demuxer(head)
     if demuxer is None:
         file.close()
-        raise refuse(path, f"is no npz, no folder and no mov, mkv or avi video (it starts with {head[:8]!r})")
+        raise refuse(path, f"is not an npz, a folder or a mov, mkv or avi video (it starts with {head[:8]!r})")
     return _Movie(path, file, demuxer)
 
 
@@ -108,7 +108,7 @@ class _Npz(MaskFile):
             self.close()
             raise refuse(path, f"holds {dtype} of shape {shape}{' in column order' if order else ''}")
         size, stored = int(np.prod(self._shape)), member.file_size - self._start
-        if size > MAX_PIXELS or size * self.frames != stored:
+        if size > MAX_MASK_PIXELS or size * self.frames != stored:
             self.close()
             raise refuse(path, f"claims shape {shape} and holds {stored} bytes")
         self._size = size
@@ -152,8 +152,8 @@ class _Images(MaskFile):
         path = self._files[index]
         try:
             with _open_regular(path) as file, Image.open(file, formats=sorted(set(IMAGES.values()))) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise refuse(path, f"has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+                if image.width * image.height > MAX_MASK_PIXELS:
+                    raise refuse(path, f"has {image.width} x {image.height} pixels, at most {MAX_MASK_PIXELS} are read")
                 return _ids(path, np.asarray(image))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise refuse(path, f"cannot be read: {error}") from error
@@ -192,7 +192,7 @@ class _Movie(MaskFile):
 
     def _container(self) -> av.container.InputContainer:
         self._file.seek(0)
-        options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "", "format_whitelist": self._demuxer}
+        options = {"max_pixels": str(MAX_MASK_PIXELS), "protocol_whitelist": "", "format_whitelist": self._demuxer}
         return av.open(self._file, "r", format=self._demuxer, options=options)
 
     def _times(self) -> NDArray[np.float64]:
@@ -235,7 +235,7 @@ def _open_regular(path: Path) -> BinaryIO:
         raise refuse(path, f"cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise refuse(path, "is no regular file")
+        raise refuse(path, "is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 

@@ -141,7 +141,7 @@ class _Row:
     def _id(self) -> str | None:
         name = self.cells.get("video")
         if name and not ID.fullmatch(name):
-            self._refuse("video", "is no id: letters, digits and . _ - only, at most 100, not starting with . or -")
+            self._refuse("video", "is not an id: letters, digits and . _ - only, at most 100, not starting with . or -")
         return name or None
 
     def _file(self, column: str) -> Path | None:
@@ -181,7 +181,7 @@ class _Row:
         try:
             seconds = float(text)
         except ValueError:
-            self._refuse(column, "is no number of seconds")
+            self._refuse(column, "is not a number of seconds")
         if not math.isfinite(seconds) or seconds < 0:
             self._refuse(column, "must be 0 or more seconds")
         return seconds

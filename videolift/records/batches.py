@@ -17,7 +17,7 @@ from videolift.inputs.video import Video
 from videolift.store import fsync_path
 
 _USUAL = 64
-_MOST_NEW = 500
+_MAX_NEW_BATCHES = 500
 """Thousands of jobs are what a queue and Snakemake's graph hold well; tens of thousands are not."""
 
 
@@ -79,7 +79,7 @@ class Assignment:
 
 def usual_size(new: int) -> int:
     """Videos per batch for so many ``new`` ones, where nobody says otherwise."""
-    return max(_USUAL, -(-new // _MOST_NEW))
+    return max(_USUAL, -(-new // _MAX_NEW_BATCHES))
 
 
 def _append(path: Path, data: bytes) -> None:

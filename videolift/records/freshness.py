@@ -15,14 +15,13 @@ from typing import Any, Literal
 from videolift.errors import Transient
 from videolift.inputs.catalog import Video
 from videolift.records.receipts import Receipt, fingerprint
-from videolift.stage_table import PARTS, SPECS, STAGES, with_upstream
+from videolift.stage_table import NONE, PARTS, SPECS, STAGES, with_upstream
 from videolift.store import sha256_file, sha256_of
 
 Kind = Literal["done", "todo", "stale", "quarantined", "blocked", "none"]
 ReadReceipt = Callable[[str, str], Receipt | None]
 """``read(stage, video)``."""
 MISSING = "missing"
-NONE = "none"
 _ROW = "row"
 _UNKNOWN = "not hashed yet"
 UNREADABLE = "unreadable: "

@@ -2,7 +2,7 @@
 
 Turns a path into the right to work, held by a file that its owner touches. A lease whose owner is gone is free: at once where the
 process is known to be dead, after two minutes without a touch where it cannot be known. An owner that was merely stopped finds out
-by `Lease.still_ours` before it publishes. Who waits says for whom. Holds no work and knows no batch.
+by `Lease.still_ours` before it publishes. A waiting run logs who holds the lease. Holds no work and knows no batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOUCH_S = 15.0
 FREE_AFTER_S = 120.0
 """Without a touch, for an owner that cannot be asked: eight touches missed."""
 SAY_EVERY_S = 30.0
-"""Who waits, says for whom."""
+"""How often a waiting run logs who holds the lease."""
 _POLL_S = 0.5
 _CONTEST_S = 2.0
 """For several runs that find the same lease dead at once to settle who takes it, even if none of them would wait."""
@@ -192,7 +192,7 @@ def _untouched_s(path: Path) -> float:
 
 
 def _remove_dead(path: Path, dead: Holder) -> None:
-    """Removes the lease of ``dead`` and no other: of all who found it dead, only the one who creates its heir's file may."""
+    """Removes the lease of ``dead`` and no other: only the process that creates the takeover file may delete it."""
     heir = path.with_name(f".{path.name}.{dead.nonce or 'torn'}.heir")
     if not _create(heir, dead.nonce):
         rival = _read(heir)

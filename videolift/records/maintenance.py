@@ -86,7 +86,7 @@ def all_batches(layout: Layout) -> set[str]:
     return {f"{batch:04d}" for batch in Assignment.load(layout.assignment).batches.values()}
 
 
-def retry(layout: Layout, videos: Sequence[str] | None, stages: Sequence[str] = STAGES) -> dict[str, list[str]]:
+def lift_quarantines(layout: Layout, videos: Sequence[str] | None, stages: Sequence[str] = STAGES) -> dict[str, list[str]]:
     """Lifts quarantines: the next run tries again. Returns stage names by video.
 
     Args:
@@ -127,7 +127,7 @@ def _lift(layout: Layout, stages_by_video: Mapping[str, Iterable[str]]) -> None:
                 journal.lift(video)
 
 
-def exclude(layout: Layout, video: str, reason: str) -> None:
+def exclude_video(layout: Layout, video: str, reason: str) -> None:
     """Takes a video out by decision: its own class in the verdict, no part of the statistics. Its artifacts stay.
 
     Raises:
@@ -137,8 +137,8 @@ def exclude(layout: Layout, video: str, reason: str) -> None:
     write_exclusions(layout.excluded, {**read_exclusions(layout.excluded), video: reason})
 
 
-def include(layout: Layout, video: str) -> None:
-    """Undoes `exclude`.
+def include_video(layout: Layout, video: str) -> None:
+    """Undoes `exclude_video`.
 
     Raises:
         ConfigError: it was not excluded.

@@ -17,7 +17,7 @@ from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
 from videolift.store import read_json, write_json
 
-FORMAT = "videolift.manifest/1"
+MANIFEST_FORMAT = "videolift.manifest/1"
 _NAME = re.compile(r"(?P<batch>[a-z0-9]+)-(?P<token>[0-9a-f]{12})-(?P<generation>\d+)\.json")
 
 
@@ -78,7 +78,7 @@ class Target:
 
 def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] | None = None) -> None:
     """Publishes a manifest; ``times_ns`` (access, modification) make it as old as the one it replaces."""
-    write_json(path, {"format": FORMAT, **asdict(manifest)})
+    write_json(path, {"format": MANIFEST_FORMAT, **asdict(manifest)})
     if times_ns is not None:
         os.utime(path, ns=times_ns)
 
@@ -122,7 +122,7 @@ def _is_as_it_was(recorded: Mapping[str, Any], output: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     value = read_json(path)
-    return value if value is not None and value.pop("format", None) == FORMAT else None
+    return value if value is not None and value.pop("format", None) == MANIFEST_FORMAT else None
 
 
 def _row(row: Mapping[str, Any]) -> Row:

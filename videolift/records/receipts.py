@@ -21,7 +21,7 @@ from videolift.store import read_json, sha256_of, write_json
 if TYPE_CHECKING:  # it brings all that artifacts need, and a plan needs none of it
     from videolift.artifacts import Published
 
-FORMAT = "videolift.receipt/1"
+RECEIPT_FORMAT = "videolift.receipt/1"
 IMPORTED = "imported_"
 """What the name of a receipt's backend begins with where another project made the artifact."""
 State = Literal["done", "quarantined", "released"]
@@ -133,7 +133,7 @@ def receipt_from_json(value: Mapping[str, Any]) -> Receipt:
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Hands a receipt over in a file of its own; see `videolift.store.write_json` for errors."""
-    write_json(path, {"format": FORMAT, **receipt_to_json(receipt)})
+    write_json(path, {"format": RECEIPT_FORMAT, **receipt_to_json(receipt)})
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -145,7 +145,7 @@ def read_receipt(path: Path) -> Receipt | None:
     value = read_json(path)
     if value is None:
         return None
-    if value.pop("format", None) != FORMAT:
+    if value.pop("format", None) != RECEIPT_FORMAT:
         raise CorruptFile(f"{path}: not a receipt of this version of videolift; update videolift or use another output folder")
     return receipt_from_json(value)
 

@@ -69,7 +69,7 @@ def write_receipts(layout: Layout, done: ImportedVideo) -> None:
         write_receipt(layout.receipt(stage, done.video), receipt)
 
 
-def write_run(output: Path, videos: Sequence[ImportedVideo]) -> Path:
+def write_imported_run(output: Path, videos: Sequence[ImportedVideo]) -> Path:
     """Writes the table of the imported videos and the settings for a run over them; returns the settings.
 
     What most videos need stands in the settings themselves, the others are named under ``overrides``.

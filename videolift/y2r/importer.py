@@ -30,12 +30,12 @@ from videolift.dataset.writer import DatasetWriter
 from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.video import video_id
 from videolift.paths import Layout
-from videolift.y2r.adoption import STAGES_IMPORTED, ImportedVideo, write_receipts, write_run
+from videolift.y2r.adoption import STAGES_IMPORTED, ImportedVideo, write_imported_run, write_receipts
 from videolift.y2r.packaged import unpack
 from videolift.y2r.repairs import Imported, repair_hands, repair_window
 
 _Scale = Literal["metric", "arbitrary"]
-BACKEND = "imported from y2r"
+IMPORTED_BY = "imported from y2r"
 MIN_TRACKED = 9
 """TAPIP3D returned motionless tracks for windows of 8 frames or fewer."""
 _FRAMES = 32
@@ -54,7 +54,7 @@ class ImportReport:
     Attributes:
         imported: video to what was repaired and what could not be.
         left_out: video to the reason why it was not imported at all.
-        settings: for a run that goes on from here (`videolift.y2r.adoption.write_run`); None where nothing was imported.
+        settings: for a run that goes on from here (`videolift.y2r.adoption.write_imported_run`); None where nothing was imported.
     """
 
     imported: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def import_y2r(
             report.left_out[taken.video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
         progress(done, len(videos))
     publish_dataset(layout.dataset, rows, left_out=report.left_out)
-    return replace(report, settings=write_run(out, imported) if imported else None)
+    return replace(report, settings=write_imported_run(out, imported) if imported else None)
 
 
 def load_pt(path: Path) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
     for file in files:
         image = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if image is None:
-            raise CorruptFile(f"frames/{folder.name}/{file.name} is no image")
+            raise CorruptFile(f"frames/{folder.name}/{file.name} is not an image")
         yield np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
@@ -255,13 +255,13 @@ def _write_depth(taken: _Taken, depths: NDArray[Any], E: NDArray[Any], K: NDArra
         z = depths[part] if unit == 1.0 else depths[part].astype(np.float32) / np.float32(unit)
         writer.append_frames(z, E[part], np.isfinite(E[part]).all((1, 2)))
     writer.put(K=K)
-    writer.declare(backend=BACKEND, tier="B", scale=scale, pose="slam", intrinsics="estimated")
+    writer.declare(backend=IMPORTED_BY, tier="B", scale=scale, pose="slam", intrinsics="estimated")
     taken.artifacts["depth"] = writer.publish()
 
 
 def _tracks_writer(taken: _Taken) -> TracksWriter:
     writer, packaging = TracksWriter(taken.path("tracks")), taken.packaging
-    writer.describe(backend=BACKEND, window_length=packaging.window_length, stride=packaging.stride, query="unknown", seed=0)
+    writer.describe(backend=IMPORTED_BY, window_length=packaging.window_length, stride=packaging.stride, query="unknown", seed=0)
     return writer
 
 
@@ -291,7 +291,7 @@ def _write_hands(taken: _Taken, hands: Imported) -> None:
     writer = HandsWriter(taken.path("hands"))
     writer.append_frames(**hands.arrays)
     writer.put(betas=hands.betas)
-    writer.describe(backend=BACKEND, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
+    writer.describe(backend=IMPORTED_BY, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
     taken.artifacts["hands"] = writer.publish()
     taken.notes += hands.notes
 
@@ -299,7 +299,7 @@ def _write_hands(taken: _Taken, hands: Imported) -> None:
 def _package(taken: _Taken) -> PackagedVideo:
     kinds: dict[str, type[Any]] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
     parts = {name: kind(taken.path(name)) for name, kind in kinds.items() if name in taken.artifacts}
-    lineage = {"import": {"backend": {"name": BACKEND}, "shrink": 1.0, "checks": taken.notes}}
+    lineage = {"import": {"backend": {"name": IMPORTED_BY}, "shrink": 1.0, "checks": taken.notes}}
     writer = DatasetWriter(taken.path("create_h5"))
     try:
         missing = {name: "the predecessor has none" for name in kinds if name not in parts}

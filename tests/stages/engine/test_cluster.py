@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages.engine import cluster
-from stages.engine.measured import Measured, measure
+from stages.engine.cost import PastWork, measure_past_work
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
@@ -30,20 +30,20 @@ def receipt(video: str, seconds: float, state="done") -> Receipt:
 
 
 def test_minutes_cover_twice_what_such_videos_took():
-    measured = Measured((60.0, 180.0), seconds_per_byte=0.0, bytes=0.0)
-    assert cluster.minutes(measured, batch(1, 1, 1)) == cluster.LEAST_MINUTES + 2 * 3 * 2
+    measured = PastWork((60.0, 180.0), seconds_per_byte=0.0, bytes=0.0)
+    assert cluster.minutes(measured, batch(1, 1, 1)) == cluster.MIN_MINUTES + 2 * 3 * 2
 
 
 def test_a_batch_of_long_videos_gets_more_minutes_than_one_of_short_ones():
-    measured = Measured((60.0,), seconds_per_byte=60 / 1000, bytes=0.0)
-    assert cluster.minutes(measured, batch(100, 100)) == cluster.LEAST_MINUTES + 4
-    assert cluster.minutes(measured, batch(5000, 5000)) == cluster.LEAST_MINUTES + 20
+    measured = PastWork((60.0,), seconds_per_byte=60 / 1000, bytes=0.0)
+    assert cluster.minutes(measured, batch(100, 100)) == cluster.MIN_MINUTES + 4
+    assert cluster.minutes(measured, batch(5000, 5000)) == cluster.MIN_MINUTES + 20
 
 
 def test_a_job_that_works_on_several_videos_at_a_time_asks_for_less():
-    measured = Measured((600.0,), seconds_per_byte=0.0, bytes=0.0)
-    assert cluster.minutes(measured, batch(*[1] * 8), workers=4) == cluster.LEAST_MINUTES + 40
-    assert cluster.minutes(measured, batch(1), workers=4) == cluster.LEAST_MINUTES + 20, "one video keeps one worker busy"
+    measured = PastWork((600.0,), seconds_per_byte=0.0, bytes=0.0)
+    assert cluster.minutes(measured, batch(*[1] * 8), workers=4) == cluster.MIN_MINUTES + 40
+    assert cluster.minutes(measured, batch(1), workers=4) == cluster.MIN_MINUTES + 20, "one video keeps one worker busy"
     assert (
         cluster.sure_workers(8, on_card=False),
         cluster.sure_workers(8, on_card=True),
@@ -79,12 +79,12 @@ def test_memory_grows_with_cores_cards_and_attempts():
 
 def test_past_work_is_measured_from_what_was_done_and_not_from_what_failed(tmp_path):
     layout = Layout(tmp_path)
-    assert measure(layout, "depth", {}) is None
+    assert measure_past_work(layout, "depth", {}) is None
     with Journal.take_over(layout.journals("depth"), "0000") as journal:
         for one in (receipt("a", 10.0), receipt("b", 30.0), receipt("c", 0.1, "quarantined")):
             journal.write(one)
-    found = measure(layout, "depth", {"a": 100, "b": 300})
-    assert found == Measured((10.0, 30.0), 0.1, 4e6)
+    found = measure_past_work(layout, "depth", {"a": 100, "b": 300})
+    assert found == PastWork((10.0, 30.0), 0.1, 4e6)
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_a_damaged_video_is_left_out_and_the_others_imported(source, tmp_path):
     (source / "frames/00043/0.png").write_bytes(b"no image")
     report = import_y2r(source, tmp_path / "out")
     assert list(report.imported) == ["00042"]
-    assert "is no image" in report.left_out["00043"]
+    assert "is not an image" in report.left_out["00043"]
 
 
 def test_a_folder_that_is_not_the_predecessors_is_refused(tmp_path):

@@ -1,8 +1,8 @@
-"""What a run costs in hours, card-hours and GB, from what the same work has taken: for what is left, or for other numbers of videos
-and cards.
+"""What work has cost so far, and what a run costs by that: hours, card-hours and GB.
 
-Turns measured figures into jobs and plays them as the workflow would: one batch on the CPU at a time, one on the cards, each stage
-of a batch after those it reads. A job on cards uses all of them. Nothing is started.
+Turns a sample of each stage's receipts into means, and means and the events of a pool into jobs, which it plays as the workflow
+would: one batch on the CPU at a time, one on the cards, each stage of a batch after those it reads. A job on cards uses all of
+them. Starts nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,65 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-from stages.engine.measured import Measured
+from videolift.paths import Layout
+from videolift.records.journal import journal_numbers
+from videolift.records.receipts import Receipt, read_receipt
+from videolift.records.record_reader import RecordReader
 from videolift.stage_table import SPECS, STAGES
 
 SECONDS_PER_HOUR = 3600.0
 CPU, CARDS = "CPU", "cards"
+SAMPLED = 200
+"""Receipts that figures are taken from, per stage."""
+BATCHES_SAMPLED = 8
+
+
+@dataclass(frozen=True)
+class PastWork:
+    """One stage's past work; at least one video.
+
+    Attributes:
+        seconds: of each video sampled, wall time of one worker.
+        seconds_per_byte: of the videos' sources together, 0 where their sizes are not known.
+        bytes: of an artifact, mean.
+    """
+
+    seconds: tuple[float, ...]
+    seconds_per_byte: float
+    bytes: float
+
+    @property
+    def mean_s(self) -> float:
+        """Seconds per video."""
+        return fmean(self.seconds)
+
+
+def measure_past_work(layout: Layout, stage: str, source_bytes: Mapping[str, int]) -> PastWork | None:
+    """Figures of what a stage has done so far, None where nothing was.
+
+    Args:
+        source_bytes: size of the source by video id.
+    """
+    batches = sorted(journal_numbers(layout.journals(stage)))
+    read, sample = RecordReader(layout), []
+    for batch in batches[:: max(1, len(batches) // BATCHES_SAMPLED)]:
+        records = read.of_batch(stage, batch).values()
+        sample += [record.receipt for record in records if record.receipt and record.receipt.state != "quarantined"]
+    if not sample:
+        files = sorted(layout.receipts(stage).glob("*.json"))
+        handed_over = map(read_receipt, files[:: max(1, len(files) // SAMPLED)])
+        sample = [receipt for receipt in handed_over if receipt and receipt.state != "quarantined"]
+    return _figures(sample[:: max(1, len(sample) // SAMPLED)], source_bytes) if sample else None
+
+
+def _figures(sample: list[Receipt], source_bytes: Mapping[str, int]) -> PastWork:
+    sized = [(receipt.seconds, size) for receipt in sample if (size := source_bytes.get(receipt.video))]
+    per_byte = sum(s for s, _ in sized) / sum(size for _, size in sized) if sized else 0.0
+    artifacts = [receipt.artifact.bytes for receipt in sample if receipt.artifact]
+    return PastWork(tuple(receipt.seconds for receipt in sample), per_byte, fmean(artifacts) if artifacts else 0.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +96,7 @@ class StageCost:
 
 
 @dataclass(frozen=True)
-class Price:
+class RunCost:
     """What a run costs.
 
     Attributes:
@@ -94,7 +146,7 @@ class Price:
         return out
 
 
-def stage_cost(measured: Measured, events: Iterable[Mapping[str, Any]], *, on_cards: bool) -> StageCost:
+def stage_cost(measured: PastWork, events: Iterable[Mapping[str, Any]], *, on_cards: bool) -> StageCost:
     """A stage's cost from its receipts and the events of one of its pools."""
     began: dict[str, float] = {}
     work_s, devices, started, first, last = 0.0, 1, 0.0, math.inf, 0.0
@@ -111,7 +163,7 @@ def stage_cost(measured: Measured, events: Iterable[Mapping[str, Any]], *, on_ca
     return StageCost(on_cards, measured.mean_s, max(workers, 1e-3), first - started, measured.bytes)
 
 
-def price(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch_size: int, cards: int) -> Price:
+def run_cost(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch_size: int, cards: int) -> RunCost:
     """Plays a run.
 
     Args:
@@ -125,7 +177,7 @@ def price(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch_si
     seconds = {s: costs[s].job_s(videos[s] / batches, cards) if s in costs else 0.0 for s in STAGES}
     where = {s: CARDS if s in costs and costs[s].on_cards else CPU for s in STAGES}
     busy = {name: {s: batches * seconds[s] / SECONDS_PER_HOUR for s in STAGES if where[s] == name} for name in (CPU, CARDS)}
-    return Price(
+    return RunCost(
         videos=most,
         cards=cards,
         hours=_play(seconds, where, batches) / SECONDS_PER_HOUR,

@@ -2,8 +2,7 @@
 
 import pytest
 
-from stages.engine.measured import Measured
-from stages.engine.price import StageCost, price, stage_cost
+from stages.engine.cost import PastWork, StageCost, run_cost, stage_cost
 from videolift.stage_table import STAGES
 
 HOUR = 3600.0
@@ -15,21 +14,21 @@ def everything(count: int) -> dict[str, int]:
 
 
 def test_on_one_processor_a_run_takes_the_sum_of_its_stages():
-    found = price(CPU_STAGES, everything(100), batch_size=10, cards=0)
+    found = run_cost(CPU_STAGES, everything(100), batch_size=10, cards=0)
     assert found.hours == pytest.approx(5 * 100 * 10 / HOUR)
     assert found.card_hours == 0
 
 
 def test_cards_work_while_the_processor_does():
     costs = CPU_STAGES | {"depth": StageCost(True, 40.0, 1.0, 0.0, 1e6)}
-    found = price(costs, everything(1000), batch_size=10, cards=1)
+    found = run_cost(costs, everything(1000), batch_size=10, cards=1)
     assert found.hours == pytest.approx(1000 * 40 / HOUR, rel=0.02)  # the four on the processor hide behind depth
     assert found.card_hours == pytest.approx(1000 * 40 / HOUR)
 
 
 def test_twice_the_cards_halve_the_time_only_while_cards_are_the_bottleneck():
     costs = CPU_STAGES | {"tracks": StageCost(True, 100.0, 1.0, 0.0, 1e6)}
-    one, two, eight = (price(costs, everything(1000), batch_size=10, cards=n) for n in (1, 2, 8))
+    one, two, eight = (run_cost(costs, everything(1000), batch_size=10, cards=n) for n in (1, 2, 8))
     assert two.hours == pytest.approx(one.hours / 2, rel=0.05)
     assert (one.bottleneck[0], one.bottleneck[1]) == ("cards", "tracks")
     assert eight.bottleneck[0] == "CPU"
@@ -38,18 +37,18 @@ def test_twice_the_cards_halve_the_time_only_while_cards_are_the_bottleneck():
 
 def test_starting_a_model_costs_once_per_batch():
     costs = {"ingest": StageCost(False, 1.0, 1.0, 60.0, 0.0)}
-    found = price(costs, everything(100) | dict.fromkeys(STAGES[1:], 0), batch_size=10, cards=0)
+    found = run_cost(costs, everything(100) | dict.fromkeys(STAGES[1:], 0), batch_size=10, cards=0)
     assert found.hours == pytest.approx((10 * 60 + 100) / HOUR)
 
 
 def test_what_was_never_measured_is_named_and_not_guessed():
-    found = price({"ingest": CPU_STAGES["ingest"]}, everything(10), batch_size=10, cards=1)
+    found = run_cost({"ingest": CPU_STAGES["ingest"]}, everything(10), batch_size=10, cards=1)
     assert found.unknown == STAGES[1:]
     assert "run a few videos first" in found.lines()[-1]
 
 
 def test_space_is_artifacts_times_videos():
-    found = price(CPU_STAGES, everything(2000), batch_size=64, cards=1)
+    found = run_cost(CPU_STAGES, everything(2000), batch_size=64, cards=1)
     assert found.gb == dict.fromkeys(STAGES, 2.0)
 
 
@@ -58,6 +57,6 @@ def test_workers_are_those_that_were_at_work_at_once():
     events = [{"kind": "started", "t": 0.0, "devices": ["a", "b"]}]
     for item in "xyz":
         events += [{"kind": "claimed", "t": 5.0, "item": item}, {"kind": "done", "t": 25.0, "item": item}]
-    found = stage_cost(Measured((20.0, 20.0), 0.0, 1e6), events, on_cards=True)
+    found = stage_cost(PastWork((20.0, 20.0), 0.0, 1e6), events, on_cards=True)
     assert found == StageCost(True, 20.0, 1.5, 5.0, 1e6)
     assert found.job_s(30, cards=2) == pytest.approx(5 + 30 * 20 / 3)
