@@ -215,7 +215,7 @@ def test_ids_above_255_are_refused(tmp_path, make_clip):
 
 def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "m.npz")
-    with pytest.raises(BadInput, match="no regular file"):
+    with pytest.raises(BadInput, match="not a regular file"):
         open_mask_file(tmp_path / "m.npz")
 
 
