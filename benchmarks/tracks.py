@@ -2,6 +2,7 @@
 
     python -m benchmarks.tracks                  # about a minute of CPU
     python -m benchmarks.tracks --clip handheld_rgbd
+    python -m benchmarks.tracks --unseen 11 12 13    # whole paths on renderings that nothing was tuned on
 
 Three ways over the same windows of a rendered clip, with its exact depth and poses, on one thread: `flow` as the backend does it,
 one flow per pair of frames for all windows; `per window, direct`, DIS medium from a window's first image to each of the others,
@@ -16,11 +17,13 @@ import argparse
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.unseen import CAMERAS, render_unseen
 from stages.sample import CLIPS, Truth, render
 from stages.tracks import TracksSettings
 from stages.tracks.chain import DenseFlow, FlowPair
@@ -31,6 +34,8 @@ from videolift.artifacts.tracks import Window
 from videolift.geometry import T_cam0_camk, transform
 
 LENGTH, REPEATS, SUBSET = 10, 7, 4
+RIGHT_M = 0.01
+FIGURES = ("anywhere", "where_seen", "where_flagged", "flag_right")
 OURS, DIRECT, CHAINED = "flow", "per window, direct", "per window, chained"
 
 
@@ -97,6 +102,72 @@ def point_errors(truth: Truth, windows: list[Window]) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class PathShares:
+    """Shares of points whose whole path in a window is right, within 1 cm of the truth.
+
+    Attributes:
+        points: how many.
+        anywhere: right at every step, hidden or not.
+        where_seen: at every step at which the point is truly visible.
+        where_flagged: at every step flagged visible.
+        flag_right: share of steps whose flag is the truth.
+    """
+
+    points: int
+    anywhere: float
+    where_seen: float
+    where_flagged: float
+    flag_right: float
+
+
+def path_shares(truth: Truth, windows: list[Window]) -> tuple[PathShares, PathShares]:
+    """Of points on what stands still and of points on what moves; points without true depth do not count."""
+    paths = []
+    for window in windows:
+        xyz, _, seen = truth.tracks(window.start, window.uv_px[0].astype(np.float64), len(window.uv_px))
+        off_m = np.where(window.valid3d, np.linalg.norm(window.xyz_cam0 - xyz, axis=-1), np.inf)
+        moves = np.isin(at_pixels(truth.instance[window.start], window.uv_px[0]), truth.moving_ids)
+        paths.append((off_m, seen, window.visible, np.broadcast_to(moves, seen.shape)))
+    off_m, seen, flagged, moves = (np.concatenate(parts, axis=1) for parts in zip(*paths, strict=True))
+    groups = (seen[0] & ~moves[0], seen[0] & moves[0])
+    standing, moving = (
+        PathShares(
+            points=int(group.sum()),
+            anywhere=float((off_m[:, group].max(0) < RIGHT_M).mean()),
+            where_seen=float((np.where(seen, off_m, 0.0)[:, group].max(0) < RIGHT_M).mean()),
+            where_flagged=float((np.where(flagged, off_m, 0.0)[:, group].max(0) < RIGHT_M).mean()),
+            flag_right=float((seen == flagged)[:, group].mean()),
+        )
+        for group in groups
+    )
+    return standing, moving
+
+
+def unseen(seeds: list[int], speed: float) -> None:
+    """The table of `path_shares` on renderings that nothing was tuned on, every third window."""
+    print(
+        "clip                          standing: any / seen / flagged / flag    moving: any / seen / flagged / flag   ms per window"
+    )
+    clips: list[tuple[PathShares, PathShares]] = []
+    for seed in seeds:
+        for camera in CAMERAS:
+            truth = render_unseen(camera, seed, speed=speed)
+            bench = Bench(truth)
+            began = time.process_time()
+            windows = bench.ours()
+            cpu_ms = 1000 * (time.process_time() - began) / len(windows)
+            clips.append(path_shares(truth, windows[::3]))
+            print(f"{truth.name:28} {'   '.join(_row(shares) for shares in clips[-1])} {cpu_ms:9.0f}", flush=True)
+    for name, pick in (("mean", np.mean), ("worst clip", np.min)):
+        columns = [[getattr(clip[group], figure) for clip in clips] for group in (0, 1) for figure in FIGURES]
+        print(f"{name:28} " + " / ".join(f"{pick(column):.3f}" for column in columns))
+
+
+def _row(shares: PathShares) -> str:
+    return " / ".join(f"{getattr(shares, figure):.3f}" for figure in FIGURES)
+
+
 def at_pixels(image: NDArray[np.uint8], uv_px: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Values of an image (H, W) at the pixels nearest to points (N, 2)."""
     u, v = np.rint(uv_px).astype(int).T
@@ -126,8 +197,14 @@ def ratio(slow: list[float], fast: list[float]) -> NDArray[np.float64]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", choices=list(CLIPS), default="orbit_rgbd")
-    clip = parser.parse_args().clip
+    parser.add_argument("--unseen", type=int, nargs="+", metavar="SEED", help="the table of whole paths on other renderings")
+    parser.add_argument("--speed", type=float, default=1.5, help="of the motion in those, over the sample's")
+    arguments = parser.parse_args()
+    clip = arguments.clip
     cv2.setNumThreads(1)
+    if arguments.unseen:
+        unseen(arguments.unseen, arguments.speed)
+        return
     bench = Bench(render(clip))
     ways = {OURS: bench.ours, DIRECT: lambda: bench.per_window(chained=False), CHAINED: lambda: bench.per_window(chained=True)}
     for way in ways.values():

@@ -1,14 +1,13 @@
-"""Tracks by chained optical flow, on a CPU: every window's points advance together, pair of frames by pair of frames.
+"""Tracks by optical flow, depth and the camera, on a CPU.
 
-Reads clip and depth once, in order; holds the windows that are open and the flow within one, never the video. Good to about 1 mm
-per point on measured depth (docs/backends.md). Depth that is not measured makes points invalid, not wrong.
+Reads clip and depth once, in order; holds the frames and the flow within one window, never the video. Good to about 1 mm per point
+on measured depth (docs/backends.md). Depth that is not measured makes points invalid, not wrong.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,48 +17,17 @@ from numpy.typing import NDArray
 
 from stages.backend import Backend, Inputs, Progress, Quality
 from stages.tracks import TracksSettings
-from stages.tracks.chain import DenseFlow, FlowSettings
+from stages.tracks.chain import DenseFlow, FlowPair, FlowSettings
+from stages.tracks.moving import follow_moving
+from stages.tracks.point_paths import WindowFrames, follow_flow
 from stages.tracks.queries import WINDOW_SETTINGS, Queries, window_queries
+from stages.tracks.standing import stand_still
 from stages.tracks.windowed import FrameReader, LiftingScene, tracked_starts, write_windows
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
-from videolift.geometry import Float, invert_pose, transform
+from videolift.geometry import Float
 from videolift.inputs.masks import open_masks
 from videolift.pool import Device
-
-
-class _Open:
-    """A window on its way: `step` adds a frame to it."""
-
-    def __init__(self, start: int, length: int, queries: Queries) -> None:
-        points = len(queries)
-        self.start, self.label, self.frames = start, queries.label, 0
-        self._xyz = np.full((length, points, 3), np.nan, np.float32)
-        self._uv = np.full((length, points, 2), np.nan, np.float32)
-        self._visible = np.zeros((length, points), bool)
-        self._valid = np.zeros((length, points), bool)
-        self.uv_px: NDArray[np.float32] = queries.uv_px
-
-    def step(
-        self,
-        T_camera_world: Float,
-        uv_px: NDArray[np.float32],
-        trusted: NDArray[np.bool_],
-        xyz_camera: Float,
-        valid: NDArray[np.bool_],
-    ) -> None:
-        i = self.frames
-        T_cam0_camk = T_camera_world[self.start] @ invert_pose(T_camera_world[self.start + i])
-        self._xyz[i] = transform(T_cam0_camk, xyz_camera)
-        self._valid[i] = valid & bool(np.isfinite(T_cam0_camk).all())
-        self._visible[i] = trusted & self._visible[i - 1] if i else trusted
-        self._uv[i], self.uv_px, self.frames = uv_px, uv_px, i + 1
-
-    def window(self, flow: DenseFlow, backward: Sequence[NDArray[np.float32]]) -> Window:
-        missed = flow.turn_back(backward, self._uv, self._visible)
-        median_px = float(np.median(missed)) if len(missed) else math.nan
-        arrays = self._xyz, self._uv, self._visible, self._valid
-        return Window(self.start, self.frames, *arrays, self.label, forward_backward_px=median_px)
 
 
 def track_windows(
@@ -75,33 +43,58 @@ def track_windows(
         scene: what points are lifted with.
         queries: a window's query points by its first frame.
     """
-    waiting, opened = list(reversed(starts)), list[_Open]()
-    previous: NDArray[np.uint8] | None = None
-    backward: deque[NDArray[np.float32]] = deque(maxlen=length - 1)
-    k = starts[0] if starts else 0
-    while waiting or opened:
-        grey = flow.grey(np.asarray(frames[k]))
-        uv_px, trusted = np.zeros((0, 2), np.float32), np.zeros(0, bool)
-        if opened and previous is not None:
-            pair = flow.between(previous, grey)
-            backward.append(pair.backward)
-            uv_px, trusted = flow.follow(pair, np.concatenate([window.uv_px for window in opened]))
-        if waiting and waiting[-1] == k:
-            opened.append(_Open(waiting.pop(), length, queries(k)))
-            uv_px = np.concatenate([uv_px, opened[-1].uv_px])
-            trusted = np.concatenate([trusted, np.ones(len(opened[-1].label), bool)])
-        _step(opened, scene, k, uv_px, trusted)
-        if opened[0].frames == length:
-            yield opened.pop(0).window(flow, backward)
-        previous, k = (grey, k + 1) if opened or not waiting else (None, waiting[-1])
+    grey: dict[int, NDArray[np.uint8]] = {}
+    depth: dict[int, Float] = {}
+    pairs: dict[int, FlowPair] = {}
+    for start in starts:
+        steps = range(start, start + length)
+        for k in steps:
+            if k not in grey:
+                grey[k] = flow.grey(np.asarray(frames[k]))
+                if scene.depth is not None:
+                    depth[k] = np.asarray(scene.depth[k])
+            if k > start and k not in pairs:
+                pairs[k] = flow.between(grey[k - 1], grey[k])
+        yield _track(
+            WindowFrames(
+                flow,
+                [grey[k] for k in steps],
+                [pairs[k] for k in steps[1:]],
+                [depth[k] for k in steps if k in depth],
+                scene.K,
+                scene.T_camera_world[start : start + length],
+            ),
+            start,
+            queries(start),
+        )
+        for k in range(start, start + starts.step):
+            grey.pop(k, None)
+            depth.pop(k, None)
+            pairs.pop(k, None)
+        pairs.pop(start + starts.step, None)  # from before the next window
 
 
-def _step(windows: list[_Open], scene: LiftingScene, k: int, uv_px: NDArray[np.float32], trusted: NDArray[np.bool_]) -> None:
-    """Gives every window its part of the points of all of them, (N, 2) back to back, in frame ``k``."""
-    arrays = (uv_px, trusted, *scene.lift(uv_px, k))
-    cuts = np.cumsum([len(window.label) for window in windows])[:-1]
-    for window, *parts in zip(windows, *(np.split(array, cuts) for array in arrays), strict=True):
-        window.step(scene.T_camera_world, *parts)
+def _track(frames: WindowFrames, start: int, queries: Queries) -> Window:
+    """Points that stand by the camera, points that move with their neighbours, the rest by flow alone."""
+    paths = follow_flow(frames, queries.uv_px)
+    missed = frames.flow.turn_back([pair.backward for pair in frames.pairs], paths.uv_px, paths.visible)
+    measured = np.flatnonzero(paths.valid[0])
+    if len(measured) and np.isfinite(frames.T_camera_world).all():
+        xyz_cam0 = paths.xyz_cam0[0, measured]
+        standing, stands = stand_still(frames, xyz_cam0, paths.uv_px[:, measured], paths.visible[:, measured])
+        paths.replace(measured, standing)
+        if not stands.all():
+            paths.replace(measured[~stands], follow_moving(frames, xyz_cam0[~stands], queries.uv_px[measured[~stands]]))
+    return Window(
+        start,
+        len(frames),
+        paths.xyz_cam0.astype(np.float32),
+        paths.uv_px,
+        paths.visible,
+        paths.valid,
+        queries.label,
+        forward_backward_px=float(np.median(missed)) if len(missed) else math.nan,
+    )
 
 
 class FlowTracks(Backend):
@@ -110,7 +103,7 @@ class FlowTracks(Backend):
     name: ClassVar[str] = "flow"
     settings_model: ClassVar[type[FlowSettings]] = FlowSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.tracks import path_shares
 from stages.backend import Inputs
+from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from stages.settings import stage_block
 from stages.tracks.chain import DenseFlow, FlowPair, FlowSettings
@@ -55,6 +57,12 @@ def orbit_windows(orbit_truth):
 
 
 @pytest.fixture(scope="module")
+def tripod_truth():
+    """The first 12 frames of the tripod clip, small."""
+    return render("tripod_rgbd", frames=12, width=144, height=192)
+
+
+@pytest.fixture(scope="module")
 def files(tmp_path_factory, small_truth):
     folder = tmp_path_factory.mktemp("small")
     write_truth_artifacts(folder, "clip", small_truth, grid_px=48)
@@ -88,7 +96,7 @@ def test_points_of_an_rgbd_clip_are_within_a_centimetre(orbit_truth, orbit_windo
 def test_right_flow_returns_to_where_it_began_and_flow_that_drifts_does_not(small_truth, monkeypatch):
     starts = range(4, 14, 3)
     right_px = [window.forward_backward_px for window in windows_of(small_truth, starts, points=800)]
-    assert max(right_px) < 0.3
+    assert max(right_px) < 0.5
     between, drift_px = DenseFlow.between, 0.4  # too little for any single step to be mistrusted
 
     def drifting(self, first, second):
@@ -140,10 +148,42 @@ def test_point_n_is_the_same_point_at_every_step(small_truth):
     assert np.median(near[seen]) < 0.5
 
 
-def test_what_is_lost_stays_lost(orbit_windows):
+def test_a_standing_point_is_right_while_it_is_hidden_and_visible_again_afterwards(orbit_truth, orbit_windows):
+    right, back = [], []
     for window in orbit_windows:
         assert window.visible[0].all()
-        assert not (window.visible[1:] & ~window.visible[:-1]).any()
+        xyz, _, seen = orbit_truth.tracks(window.start, window.uv_px[0].astype(float), L)
+        stands = ~np.isin(window.label, orbit_truth.moving_ids)
+        hidden = (~seen[1:-1]).any(0) & seen[0] & seen[-1] & stands
+        right.append(np.linalg.norm(window.xyz_cam0[:, hidden] - xyz[:, hidden], axis=-1).max(0))
+        back.append(window.visible[-1, hidden])
+    assert len(np.concatenate(back)) > 20
+    assert np.mean(np.concatenate(right) < 0.01) > 0.9
+    assert np.mean(np.concatenate(back)) > 0.9
+
+
+def test_whole_paths_are_right_and_say_where_they_are_seen(orbit_truth, orbit_windows):
+    """Shares of points, by the worst step of their window, as `benchmarks.tracks --unseen` prints them."""
+    standing, moving = path_shares(orbit_truth, orbit_windows)
+    assert standing.where_seen >= 0.95
+    assert standing.where_flagged >= 0.97
+    assert standing.flag_right >= 0.97
+    assert moving.where_seen >= 0.80
+    assert moving.where_flagged >= 0.93
+    assert moving.flag_right >= 0.85
+
+
+def test_depth_that_jumps_while_the_image_stands_still_is_not_seen_and_moves_nothing(tripod_truth):
+    depth = tripod_truth.depth_m[:12].copy()
+    depth[4, 20:70, 20:70] += 3.0  # the sensor sees through the table for one frame
+    window, flickering = (windows_of(tripod_truth, range(1), points=800, depth=z)[0] for z in (tripod_truth.depth_m, depth))
+    u, v = window.uv_px[0].T
+    hit = (u > 22) & (u < 68) & (v > 22) & (v < 68) & ~np.isin(window.label, tripod_truth.moving_ids)
+    assert hit.sum() > 30
+    assert window.visible[:, hit].all()
+    assert not flickering.visible[4, hit].any()
+    assert flickering.visible[[0, 1, 2, 3, 5, 6, 7, 8, 9]][:, hit].all()
+    assert np.abs(flickering.xyz_cam0[:, hit] - window.xyz_cam0[:, hit]).max() < 1e-3
 
 
 @pytest.mark.parametrize(
