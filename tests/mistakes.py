@@ -309,7 +309,7 @@ MISTAKES: dict[str, Mistake] = {
         "depth mixed across an edge",
         (OWN + "test_depth_edges_are_filtered_before_the_model_sees_them",),
         "stages/tracks/tapip3d_worker.py",
-        'return rgb, without_edges(depth, frames["K"])',
+        "return rgb, without_edges(depth, K_model)",
         "return rgb, depth",
         also=(CHAIN + "test_depth_is_not_mixed_across_an_edge",),
     ),

@@ -178,7 +178,7 @@ def test_depth_edges_are_filtered_before_the_model_sees_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "videolift_child", isolation_child)
     monkeypatch.setitem(sys.modules, "videolift_checkpoints", checkpoints)
     worker = importlib.import_module("stages.tracks.tapip3d_worker")
-    monkeypatch.setattr(worker, "frames", {"K": np.eye(3)})
+    monkeypatch.setattr(worker, "K_model", np.eye(3))
     monkeypatch.setattr(worker, "without_edges", lambda depth, K: np.where(depth == 1.5, 1.0, depth))
     depth = np.ones((4, 4), np.float32)
     depth[:, 2], depth[:, 3] = 1.5, 2.0

@@ -4,18 +4,49 @@ Upstream: ``MoGeModel.from_pretrained(file).infer(image, fov_x=degrees)``. Its m
 lie at (i + 0.5) / W, so a principal point of 0.5 W is (W - 1) / 2 of ours.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from videolift_checkpoints import check_archive
 from videolift_child import require_arguments
 
-model = None
+if TYPE_CHECKING:
+    from moge.model.v2 import MoGeModel
+
+
+class Files(TypedDict):
+    """What `load` is given: folders for sys.path, the checkpoint, torch's device."""
+
+    paths: list[str]
+    weights: str
+    device: str
+
+
+class Mask(TypedDict, total=False):
+    """``mask`` False keeps what the model masks out."""
+
+    mask: bool
+
+
+class Task(Mask):
+    """What `call` is given beside frames; a field of view, or None to estimate it."""
+
+    hfov_deg: float | None
+    resolution_level: int
+    batch_frames: int
+
+
+model: MoGeModel
 device = "cpu"
 
 
-def load(meta):
-    """Meta: paths (put on sys.path), weights (file), device."""
+def load(meta: Files) -> dict[str, str]:
+    """Reads the model onto its device."""
     global model, device
     sys.path[:0] = meta["paths"]
     import torch
@@ -29,11 +60,10 @@ def load(meta):
     return {"torch": torch.__version__}
 
 
-def call(meta, arrays, progress):
-    """Depth f32 (n, H, W), 0 invalid, and hfov_deg f64 (n) of ``rgb`` u8 (n, H, W, 3).
-
-    Meta: hfov_deg (fixed field of view, or None), resolution_level, batch_frames, mask (False keeps what the model masks out).
-    """
+def call(
+    meta: Task, arrays: dict[str, NDArray[np.uint8]], progress: Callable[[int, int], None]
+) -> tuple[dict[str, str], dict[str, NDArray[np.floating]]]:
+    """Depth f32 (n, H, W), 0 invalid, and hfov_deg f64 (n) of ``rgb`` u8 (n, H, W, 3)."""
     import torch
 
     depth, hfov = [], []

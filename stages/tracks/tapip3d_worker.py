@@ -5,14 +5,19 @@ own ``streaming_forward``. Everything else is upstream's code, called as its ``i
 ours: RGB 0 to 1, z-depth with 0 invalid, integer pixel = pixel centre, extrinsics world to camera, OpenCV axes.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib.util
 import sys
 import types
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from videolift_checkpoints import read_checkpoint
 from videolift_child import require_arguments
 
@@ -32,16 +37,63 @@ CONFIG_CLASSES = {
 }
 """What upstream's checkpoint holds besides tensors: its configuration, an OmegaConf tree."""
 
-model = None
+if TYPE_CHECKING:
+    from models import PointTracker3D
+    from torch import Tensor
+
+Arrays = dict[str, NDArray[np.generic]]
+Reply = tuple[dict[str, str], Arrays]
+Prepared = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""A frame as the model is fed: RGB and depth of its size."""
+
+
+class Files(TypedDict):
+    """What `load` is given: folders for sys.path, the checkpoint, torch's device, auto | fp32 | bf16."""
+
+    paths: list[str]
+    weights: str
+    device: str
+    precision: str
+
+
+class VideoTask(TypedDict):
+    """A new video: size [H, W] that frames are brought to, K (3, 3) at that size."""
+
+    do: str
+    size: list[int]
+    K: list[list[float]]
+
+
+class FramesTask(TypedDict):
+    """Frames from ``first`` on; those before ``keep_from`` are forgotten. The encoder always sees ``batch`` of them, the last
+    repeated: its rounding depends on their number."""
+
+    do: str
+    first: int
+    keep_from: int
+    batch: int
+
+
+class TrackTask(TypedDict):
+    """A window: indices of its frames, the last repeated as often as the model needs."""
+
+    do: str
+    indices: list[int]
+    iterations: int
+    support_grid: int
+
+
+model: PointTracker3D
 device = "cpu"
-autocast = contextlib.nullcontext
-threads = None
-frames = {}
-waiting = []
+autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+threads: ThreadPoolExecutor
+K_model = np.eye(3)
+frames: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+waiting: list[tuple[int, int, list[Future[Prepared]]]] = []
 
 
-def load(meta):
-    """Meta: paths (put on sys.path), weights, device, precision (auto | fp32 | bf16). Returns what was chosen, and seq_len."""
+def load(meta: Files) -> dict[str, int | str | list[int]]:
+    """Reads the model onto its device. Returns what was chosen, and what the model looks at."""
     global model, device, autocast, threads
     sys.path[:0] = meta["paths"]
     import torch
@@ -62,7 +114,7 @@ def load(meta):
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
     threads = ThreadPoolExecutor(torch.get_num_threads())
-    bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16(torch))
+    bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16())
     if bf16:
         autocast = lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)  # noqa: E731
     return {
@@ -75,7 +127,7 @@ def load(meta):
     }
 
 
-def _read_model(path):
+def _read_model(path: str) -> PointTracker3D:
     checkpoint = read_checkpoint(path, CONFIG_CLASSES)
     import models
 
@@ -85,33 +137,33 @@ def _read_model(path):
     return found
 
 
-def call(meta, arrays, progress):
-    """Meta ``do``: begin | frames | track; see the functions of that name."""
-    return {"begin": begin, "frames": add_frames, "track": track}[meta["do"]](meta, arrays)
+def call(meta: VideoTask | FramesTask | TrackTask, arrays: Arrays, progress: Callable[[int, int], None]) -> Reply:
+    """``do``: begin | frames | track; see the functions of that name."""
+    functions: dict[str, Callable[..., Reply]] = {"begin": begin, "frames": add_frames, "track": track}
+    return functions[meta["do"]](meta, arrays)
 
 
-def begin(meta, arrays):
-    """A new video. Meta: size [H, W] that frames are brought to, K (3, 3) at that size."""
+def begin(meta: VideoTask, arrays: Arrays) -> Reply:
+    """Forgets the last video's frames."""
+    global K_model
     frames.clear()
     waiting.clear()
     model.set_image_size(tuple(meta["size"]))
-    frames["K"] = np.array(meta["K"], np.float64)
+    K_model = np.array(meta["K"], np.float64)
     return {}, {}
 
 
-def add_frames(meta, arrays):
-    """Takes frames and prepares them beside what the card does. Meta: first (index of the first one), keep_from (older ones are
-    forgotten), batch (the encoder always sees this many, the last repeated: its rounding depends on their number). Arrays: rgb
-    u8 (n, H, W, 3), depth f32 (n, H, W)."""
+def add_frames(meta: FramesTask, arrays: Arrays) -> Reply:
+    """Takes frames and prepares them beside what the card does: rgb u8 (n, H, W, 3), depth f32 (n, H, W)."""
     size = tuple(reversed(model.image_size))
-    for index in [k for k in frames if isinstance(k, int) and k < meta["keep_from"]]:
+    for index in [k for k in frames if k < meta["keep_from"]]:
         del frames[index]
     prepared = [threads.submit(prepare, rgb, depth, size) for rgb, depth in zip(arrays["rgb"], arrays["depth"])]
     waiting.append((meta["first"], meta["batch"], prepared))
     return {}, {}
 
 
-def encode_up_to(last):
+def encode_up_to(last: int) -> None:
     """Encodes what waits, batch by batch, up to frame ``last``."""
     import torch
 
@@ -126,9 +178,8 @@ def encode_up_to(last):
             frames[first + i] = (video[0, i], torch.from_numpy(depth).to(device), features[i])
 
 
-def track(meta, arrays):
-    """Tracks one window. Meta: indices (frames of the window, the last repeated as often as the model needs), iterations,
-    support_grid. Arrays: uv_px f64 (N, 2) in the window's first frame at the model's size, T_camk_cam0 f64 (F, 4, 4).
+def track(meta: TrackTask, arrays: Arrays) -> Reply:
+    """Tracks one window: uv_px f64 (N, 2) in its first frame at the model's size, T_camk_cam0 f64 (F, 4, 4).
 
     Returns kept bool (N): the query point has depth; for those xyz_cam0 f32 (F, n, 3), logit f32 (F, n).
     """
@@ -138,9 +189,9 @@ def track(meta, arrays):
     encode_up_to(max(meta["indices"]))
     rgb, depth, features = (torch.stack(part) for part in zip(*(frames[i] for i in meta["indices"])))
     length = len(meta["indices"])
-    K = torch.tensor(frames["K"], dtype=torch.float32, device=device).repeat(length, 1, 1)
+    K = torch.tensor(K_model, dtype=torch.float32, device=device).repeat(length, 1, 1)
     extrinsics = torch.from_numpy(arrays["T_camk_cam0"]).float().to(device)
-    query, kept = query_points(arrays["uv_px"], depth[0].cpu().numpy(), frames["K"])
+    query, kept = query_points(arrays["uv_px"].astype(np.float64), depth[0].cpu().numpy(), K_model)
     if not kept.any():
         empty = np.zeros((length, 0, 3), np.float32)
         return {}, {"kept": kept, "xyz_cam0": empty, "logit": empty[..., 0]}
@@ -166,30 +217,33 @@ def track(meta, arrays):
     return {}, {"kept": kept, "xyz_cam0": xyz.cpu().numpy(), "logit": logit.cpu().numpy()}
 
 
-def prepare(rgb, depth, size):
+def prepare(rgb: NDArray[np.uint8], depth: NDArray[np.float32], size: tuple[int, int]) -> Prepared:
     """One frame as the model is fed: of its size, silhouettes filled."""
     rgb, depth = resized(rgb, np.asarray(depth, np.float32), size)
-    return rgb, without_edges(depth, frames["K"])
+    return rgb, without_edges(depth, K_model)
 
 
-def resized(rgb, depth, size):
+def resized(rgb: NDArray[np.uint8], depth: NDArray[np.float32], size: tuple[int, int]) -> Prepared:
     """One frame at (W, H) = ``size``, as upstream resizes; untouched where it has that size."""
     if (rgb.shape[1], rgb.shape[0]) == tuple(size):
         return rgb, depth
     import cv2
     from utils.inference_utils import resize_depth_bilinear
 
-    return cv2.resize(rgb, tuple(size), interpolation=cv2.INTER_LINEAR), resize_depth_bilinear(depth, tuple(size))
+    image = np.asarray(cv2.resize(rgb, tuple(size), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image, resize_depth_bilinear(depth, tuple(size))
 
 
-def without_edges(depth, K):
+def without_edges(depth: NDArray[np.float32], K: NDArray[np.float64]) -> NDArray[np.float32]:
     """Depth (H, W) whose silhouettes take the nearest value beside them, by upstream's filter."""
     from datasets.data_ops import _filter_one_depth
 
     return _filter_one_depth(depth, EDGE_RTOL, EDGE_NORMAL_DEG, K).astype(np.float32) if (depth > 0).any() else depth
 
 
-def query_points(uv_px, depth, K):
+def query_points(
+    uv_px: NDArray[np.float64], depth: NDArray[np.float32], K: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Query points f32 (n, 4) as (t, x, y, z) in the first camera, and which of ``uv_px`` (N, 2) have depth there."""
     rows, columns = np.rint(uv_px[:, 1]).astype(int), np.rint(uv_px[:, 0]).astype(int)
     z = depth[rows, columns].astype(np.float64)
@@ -199,7 +253,7 @@ def query_points(uv_px, depth, K):
     return points[kept].astype(np.float32), kept
 
 
-def depth_roi(depth):
+def depth_roi(depth: Tensor) -> Tensor:
     """The depth range that normalises a window, [1e-7, q75 + 1.5 IQR] of its valid depth, as upstream's ``inference``."""
     import torch
 
@@ -208,7 +262,7 @@ def depth_roi(depth):
     return torch.tensor([1e-7, (q75 + 1.5 * (q75 - q25)).item()], dtype=torch.float32, device=depth.device)
 
 
-def knnquery(nsample, xyz, new_xyz, offset, new_offset):
+def knnquery(nsample: int, xyz: Tensor, new_xyz: Tensor, offset: Tensor, new_offset: Tensor) -> tuple[Tensor, Tensor]:
     """The one CUDA function upstream needs of pointops2, in torch: nearest ``nsample`` of each batch of packed points.
 
     Args: xyz (n, 3), new_xyz (m, 3), offsets int32 (b), the cumulative ends of batches.
@@ -235,10 +289,10 @@ def knnquery(nsample, xyz, new_xyz, offset, new_offset):
     return index, distance
 
 
-def _equal_runs(ends, query_ends):
+def _equal_runs(ends: list[int], query_ends: list[int]) -> list[tuple[int, int, int]]:
     """Runs of neighbouring batches of equal sizes, as (batches, points, queries): one torch call each."""
     sizes = list(zip(np.diff([0, *ends]).tolist(), np.diff([0, *query_ends]).tolist()))
-    run = []
+    run: list[tuple[int, int, int]] = []
     for size in sizes:
         if run and run[-1][1:] == size:
             run[-1] = (run[-1][0] + 1, *size)
@@ -247,14 +301,14 @@ def _equal_runs(ends, query_ends):
     return run
 
 
-def _provide_knn():
+def _provide_knn() -> str:
     """pointops2 where it is built, else `knnquery` under its name; which one."""
     if importlib.util.find_spec("pointops2_cuda") is not None and device != "cpu":
         return "pointops2"
     pointops = types.ModuleType("third_party.pointops2.functions.pointops")
-    pointops.knnquery = knnquery
+    vars(pointops)["knnquery"] = knnquery
     functions = types.ModuleType("third_party.pointops2.functions")
-    functions.__path__, functions.pointops = [], pointops
+    vars(functions).update(__path__=[], pointops=pointops)
     sys.modules[functions.__name__], sys.modules[pointops.__name__] = functions, pointops
     import third_party.pointops2
 
@@ -262,12 +316,14 @@ def _provide_knn():
     return "torch"
 
 
-def _provide_sophus():
+def _provide_sophus() -> None:
     """upstream's file with the edge filter imports sophuspy, for training only; it needs not be there."""
     if importlib.util.find_spec("sophuspy") is None:
         sys.modules["sophuspy"] = types.ModuleType("sophuspy")
 
 
-def _has_bf16(torch):
+def _has_bf16() -> bool:
     """Cards from sm_80 on; torch.cuda.is_bf16_supported() also says yes where it is emulated."""
-    return torch.cuda.get_device_capability()[0] >= 8
+    import torch
+
+    return bool(torch.cuda.get_device_capability()[0] >= 8)
