@@ -94,9 +94,9 @@ MISTAKES: dict[str, Mistake] = {
     "m1 tracks by flow composed in the wrong order": Mistake(
         "the same for points that are lifted frame by frame",
         (FLOW + "test_extrinsics_are_composed_on_the_right", FLOW + "test_a_static_point_stands_still_in_the_first_camera"),
-        "stages/tracks/flow.py",
-        "T_camera_world[self.start] @ invert_pose(T_camera_world[self.start + i])",
-        "invert_pose(T_camera_world[self.start]) @ T_camera_world[self.start + i]",
+        "stages/tracks/point_paths.py",
+        "self.T_camera_world[b] @ invert_pose(self.T_camera_world[a])",
+        "invert_pose(self.T_camera_world[a]) @ self.T_camera_world[b]",
     ),
     "m2 windows linked by poses in the wrong order": Mistake(
         "no such link is stored: T_camera_world is; relative poses do not depend on the world",

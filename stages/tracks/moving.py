@@ -26,7 +26,9 @@ _FITS = 0.017
 """Depth measured where the neighbours go that is the point's."""
 _SURE, _SURE_TRUSTED = 0.009, 0.036
 """Still visible that close to where the neighbours go."""
-_MAX_STRETCH = 0.007
+_MIN_CARRIERS = 6
+"""A point that goes with that many neighbours to where its depth is measured is still seen."""
+_MAX_STRETCH = 0.0065
 """Distances to the neighbours that change by more, in the median, tell that the point has slid along the surface."""
 
 
@@ -61,7 +63,8 @@ def follow_moving(frames: WindowFrames, points_cam0: Float, uv_px: NDArray[np.fl
         at = np.where(own[:, None], flowed, np.where(np.isfinite(uv_others), uv_others, at)).astype(np.float32)
         velocity, seen = here - unmoved, own | fits
         with np.errstate(invalid="ignore"):
-            sure = sure & own & ((apart < _SURE) | (trusted & (apart < _SURE_TRUSTED)) | alone)
+            follows = own & ((apart < _SURE) | (trusted & (apart < _SURE_TRUSTED)) | alone)
+            sure = sure & (follows | (~own & fits & (heard >= _MIN_CARRIERS)))
             sure = sure & ~(neighbours.stretch(here) > _MAX_STRETCH * z_others)
         uv.append(at)
         visible.append(sure & inside_image(at, frames.flow.clip_size_px))

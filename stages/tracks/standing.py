@@ -17,7 +17,7 @@ AGREES = 0.0155
 """Measured depth may differ from the predicted one by this share of it: 1 % and the steepness of a surface within a pixel."""
 _AWAY_PX, _AWAY_PX_PER_STEP = 1.5, 0.05
 """A point that flow carries farther than this from where it would stand has moved, if the image says so too."""
-_PATCH_FAVOUR = 1.3
+_PATCH_FAVOUR = 2.5
 """The image shows a point where it would stand unless it differs there by this much more than where flow has carried it."""
 
 
