@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.unseen import CAMERAS, render_unseen
 from stages.sample import CLIPS, Truth, render
 from stages.tracks import TracksSettings
-from stages.tracks.chain import DenseFlow, FlowPair
+from stages.tracks.chain import DenseFlow, FlowPair, FlowSettings
 from stages.tracks.flow import track_windows
 from stages.tracks.queries import Queries, window_queries
 from stages.tracks.windowed import LiftingScene, tracked_starts
@@ -56,11 +56,11 @@ class Bench:
         return window_queries(self.settings, video="bench", window_start=start, size_px=self.size_px, mask=mask)
 
     def ours(self) -> list[Window]:
-        flow = DenseFlow(self.settings.flow, self.size_px)
+        flow = DenseFlow(FlowSettings(), self.size_px)
         return list(track_windows(self.truth.rgb, self.starts, LENGTH, flow, self.scene, self.queries))
 
     def per_window(self, *, chained: bool) -> list[Window]:
-        flow = DenseFlow(self.settings.flow, self.size_px)
+        flow = DenseFlow(FlowSettings(), self.size_px)
         return [self._window(flow, start, chained) for start in self.subset]
 
     def _window(self, flow: DenseFlow, start: int, chained: bool) -> Window:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moge.model.v2 import MoGeModel
 
 
-class Files(TypedDict):
+class MogeFiles(TypedDict):
     """What `load` is given: folders for sys.path, the checkpoint, torch's device."""
 
     paths: list[str]
@@ -27,13 +27,13 @@ class Files(TypedDict):
     device: str
 
 
-class Mask(TypedDict, total=False):
+class MogeMask(TypedDict, total=False):
     """``mask`` False keeps what the model masks out."""
 
     mask: bool
 
 
-class Task(Mask):
+class MogeTask(MogeMask):
     """What `call` is given beside frames; a field of view, or None to estimate it."""
 
     hfov_deg: float | None
@@ -45,7 +45,7 @@ model: MoGeModel
 device = "cpu"
 
 
-def load(meta: Files) -> dict[str, str]:
+def load(meta: MogeFiles) -> dict[str, str]:
     """Reads the model onto its device."""
     global model, device
     sys.path[:0] = meta["paths"]
@@ -61,7 +61,7 @@ def load(meta: Files) -> dict[str, str]:
 
 
 def call(
-    meta: Task, arrays: dict[str, NDArray[np.uint8]], progress: Callable[[int, int], None]
+    meta: MogeTask, arrays: dict[str, NDArray[np.uint8]], progress: Callable[[int, int], None]
 ) -> tuple[dict[str, str], dict[str, NDArray[np.floating]]]:
     """Depth f32 (n, H, W), 0 invalid, and hfov_deg f64 (n) of ``rgb`` u8 (n, H, W, 3)."""
     import torch

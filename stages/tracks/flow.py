@@ -115,7 +115,7 @@ class FlowTracks(Backend):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result."""
-        return self._settings.model_dump(mode="json", include={*WINDOW_SETTINGS, "flow"})
+        return dict(self._settings.model_dump(mode="json", include={*WINDOW_SETTINGS, "flow"}))
 
     def load(self, device: Device) -> None:
         """Nothing to load."""

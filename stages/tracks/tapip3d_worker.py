@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from models import PointTracker3D
     from torch import Tensor
 
-Arrays = dict[str, NDArray[np.generic]]
-Reply = tuple[dict[str, str], Arrays]
+TrackerArrays = dict[str, NDArray[np.generic]]
+TrackerReply = tuple[dict[str, str], TrackerArrays]
 Prepared = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A frame as the model is fed: RGB and depth of its size."""
 
 
-class Files(TypedDict):
+class TrackerFiles(TypedDict):
     """What `load` is given: folders for sys.path, the checkpoint, torch's device, auto | fp32 | bf16."""
 
     paths: list[str]
@@ -92,7 +92,7 @@ frames: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 waiting: list[tuple[int, int, list[Future[Prepared]]]] = []
 
 
-def load(meta: Files) -> dict[str, int | str | list[int]]:
+def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     """Reads the model onto its device. Returns what was chosen, and what the model looks at."""
     global model, device, autocast, threads
     sys.path[:0] = meta["paths"]
@@ -137,13 +137,13 @@ def _read_model(path: str) -> PointTracker3D:
     return found
 
 
-def call(meta: VideoTask | FramesTask | TrackTask, arrays: Arrays, progress: Callable[[int, int], None]) -> Reply:
+def call(meta: VideoTask | FramesTask | TrackTask, arrays: TrackerArrays, progress: Callable[[int, int], None]) -> TrackerReply:
     """``do``: begin | frames | track; see the functions of that name."""
-    functions: dict[str, Callable[..., Reply]] = {"begin": begin, "frames": add_frames, "track": track}
+    functions: dict[str, Callable[..., TrackerReply]] = {"begin": begin, "frames": add_frames, "track": track}
     return functions[meta["do"]](meta, arrays)
 
 
-def begin(meta: VideoTask, arrays: Arrays) -> Reply:
+def begin(meta: VideoTask, arrays: TrackerArrays) -> TrackerReply:
     """Forgets the last video's frames."""
     global K_model
     frames.clear()
@@ -153,7 +153,7 @@ def begin(meta: VideoTask, arrays: Arrays) -> Reply:
     return {}, {}
 
 
-def add_frames(meta: FramesTask, arrays: Arrays) -> Reply:
+def add_frames(meta: FramesTask, arrays: TrackerArrays) -> TrackerReply:
     """Takes frames and prepares them beside what the card does: rgb u8 (n, H, W, 3), depth f32 (n, H, W)."""
     size = tuple(reversed(model.image_size))
     for index in [k for k in frames if k < meta["keep_from"]]:
@@ -178,7 +178,7 @@ def encode_up_to(last: int) -> None:
             frames[first + i] = (video[0, i], torch.from_numpy(depth).to(device), features[i])
 
 
-def track(meta: TrackTask, arrays: Arrays) -> Reply:
+def track(meta: TrackTask, arrays: TrackerArrays) -> TrackerReply:
     """Tracks one window: uv_px f64 (N, 2) in its first frame at the model's size, T_camk_cam0 f64 (F, 4, 4).
 
     Returns kept bool (N): the query point has depth; for those xyz_cam0 f32 (F, n, 3), logit f32 (F, n).
