@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import h5py
 import numpy as np
@@ -35,6 +35,9 @@ from videolift.store import (
     temporary_beside,
     write_attribute,
 )
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11; trainers may have 3.10
 
 _COPY_BYTES = 64 << 20
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from videolift.dataset.profiles import PROFILES
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11; trainers may have 3.10
 
 FrameIndex = slice | NDArray[np.integer]
 Value = TypeVar("Value")

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -190,6 +189,8 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
 
 def encode_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One frame (3, S, S) as JPEG bytes."""
+    import cv2  # tiny alone needs it, and a trainer may do without
+
     full_chroma = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full_chroma]
     bgr = np.ascontiguousarray(rgb[::-1].transpose(1, 2, 0))
@@ -207,6 +208,8 @@ def decode_jpeg(code: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """
     if _jpeg_shape(code.tobytes()) != (size, size):
         raise CorruptFile(f"it is not a JPEG of {size} x {size} pixels")
+    import cv2
+
     bgr = cv2.imdecode(code, cv2.IMREAD_COLOR)
     if bgr is None or bgr.shape != (size, size, 3):
         raise CorruptFile("its JPEG cannot be decoded")

@@ -34,6 +34,11 @@ _OWN_LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
 """Not virtual, which reads other files."""
 
 
+_NO_CHUNK_CACHE = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+_NO_CHUNK_CACHE.set_chunk_cache(1, 0, 1.0)
+"""HDF5's own is 8 MB per array, 10 MB per open file: a trainer has hundreds open, and reads no chunk twice in a row."""
+
+
 class StoredArrays:
     """Random access to the arrays of one file. Not for use in two threads at once.
 
@@ -51,6 +56,7 @@ class StoredArrays:
         self.fields: dict[str, Field] = {}
         """Arrays that the file may hold; set by whoever knows its profile."""
         self._file = open_hdf5(path, file_format, version)
+        self._attributes: dict[str, Any] = {}
         self._datasets: dict[str, h5py.Dataset | None] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._groups: set[bytes] = set()
@@ -63,10 +69,13 @@ class StoredArrays:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute of the file, decoded; ``default`` where there is none."""
-        value = read_attribute(self._file, name, default)
-        if isinstance(value, np.ndarray):
-            raise CorruptFile(f"{self.path}: attribute {name} is an array")
-        return value
+        if name not in self._attributes:
+            value = read_attribute(self._file, name, None)
+            if isinstance(value, np.ndarray):
+                raise CorruptFile(f"{self.path}: attribute {name} is an array")
+            self._attributes[name] = value
+        known = self._attributes[name]
+        return default if known is None else known
 
     def attributes(self) -> dict[str, Any]:
         """All attributes of the file, decoded."""
@@ -166,7 +175,7 @@ class StoredArrays:
                     raise CorruptFile(f"{self.path}: {step.decode()} is a link; only what lies in the file itself is read")
                 self._groups.add(step)
         # Half the cost of asking the file for it; read-only, or h5py looks shape and dtype up at every read.
-        dataset = h5py.Dataset(h5py.h5d.open(self._file.id, key), readonly=True)
+        dataset = h5py.Dataset(h5py.h5d.open(self._file.id, key, _NO_CHUNK_CACHE), readonly=True)
         problem = self._problem(dataset, self.fields.get(name))
         if problem is None and self.checked and dataset.chunks is None and not self._matches_crc32(dataset):
             problem = "does not match its checksum"

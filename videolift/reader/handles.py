@@ -17,10 +17,10 @@ class Handles:
     opened is opened again.
 
     Args:
-        limit: most files open at once; each is one descriptor and some 0.2 MB.
+        limit: most files open at once; each is one descriptor and some 1.3 MB.
     """
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(self, limit: int = 128) -> None:
         if limit < 1:
             raise ValueError(f"limit is {limit}, at least one file must be open to be read")
         self.limit = limit

@@ -12,13 +12,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.errors import CorruptFile
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11; trainers may have 3.10
 
 ValueKind = Literal["u8", "f16", "f32"]
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -215,6 +217,8 @@ def _binned(units: NDArray[Any]) -> NDArray[np.int64]:
 
 def histogram(codes: NDArray[Any]) -> NDArray[np.int64]:
     """Counts (256 or 65,536) of u8 or u16 codes. OpenCV's is several times as fast as bincount, and exact below 2^24."""
+    import cv2  # statistics are made and not read by trainers, who may do without
+
     bins, counts = 1 << 8 * codes.itemsize, np.zeros(1 << 8 * codes.itemsize, np.int64)
     flat = np.ascontiguousarray(codes).reshape(1, -1)
     for start in range(0, flat.size, 1 << 23):

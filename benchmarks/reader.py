@@ -1,0 +1,125 @@
+"""What the reader costs: opening large datasets, and normalized samples from more files than are kept open.
+
+``python -m benchmarks.reader DATASET [--files 40] [--reads 200]``. Each layout holds the same windows, read in one random order,
+interleaved, with the same number of open files; CPU time of this process, medians over rounds. The mp4 layout is what LeRobot's
+video datasets are, read by PyAV; LeRobot's own loader adds its own cost to that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.dataset import arrays_of, make_artifacts, pack, sources
+from benchmarks.dataset_stores import Mp4Parquet, Npy, Y2r
+from videolift.reader import Handles, Normalization, Selection, WindowDataset, open_dataset
+from videolift.reader.opening import DatasetFile
+
+SELECTION = Selection(points=64, camera=False, hand_windows=False)
+FRAMES = 40
+
+
+def synthetic_index(dataset: Path, videos: int, out: Path) -> None:
+    """An index of ``videos`` files, whose files need not be there."""
+    content = json.loads((dataset / "dataset.json").read_text())
+    entry = next(e for e in content["files"] if f"{e['tier']}-{e['scale']}" == content["statistics_group"])
+    rows = ({**entry, "video": f"v{i:06d}", "file": f"v{i:06d}.hdf5"} for i in range(videos))
+    out.mkdir()
+    with (out / "dataset.json").open("w") as file:
+        head = {key: value for key, value in content.items() if key != "files"}
+        file.write(json.dumps(head)[:-1] + ', "files": [')
+        file.writelines((", " if i else "") + json.dumps(row) for i, row in enumerate(rows))
+        file.write("]}")
+
+
+def opening(dataset: Path, work: Path) -> None:
+    for videos in (5_000, 100_000):
+        folder = work / f"index{videos}"
+        synthetic_index(dataset, videos, folder)
+        wall, cpu = time.perf_counter(), time.process_time()
+        windows = open_dataset(folder, selection=SELECTION)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(f"open {videos:>7} videos: {wall:6.2f} s wall, {cpu:6.2f} s CPU, {len(windows)} windows")
+
+
+class Layout:
+    """Files of one layout behind the same number of handles as ours; samples normalized by the same figures."""
+
+    def __init__(self, store: Y2r | Npy | Mp4Parquet, paths: list[Path], limit: int, table: Normalization) -> None:
+        self.store, self.paths, self.limit, self.table = store, paths, limit, table
+        self.open: OrderedDict[int, object] = OrderedDict()
+
+    def read(self, number: int, window: int) -> None:
+        if number not in self.open:
+            if len(self.open) >= self.limit:
+                _, handle = self.open.popitem(last=False)
+                getattr(handle, "close", lambda: None)()
+            self.open[number] = self.store.open(self.paths[number])
+        self.open.move_to_end(number)
+        rgb, depth, query, displacement, pose, *_ = self.store.sample(self.open[number], window, 64)
+        rgb = rgb if rgb.shape[0] == 3 else rgb.transpose(2, 0, 1)
+        names = ("rgb", "depth", "query", "displacement", "pose9d")
+        self.table.apply(
+            dict(zip(names, (rgb, np.asarray(depth, np.float32), query, displacement, pose.reshape(-1, 9)), strict=True))
+        )
+
+
+def samples(dataset: Path, work: Path, files: int, reads: int, limit: int) -> None:
+    make_artifacts(work, FRAMES, None)
+    parts, table = sources(work), Normalization.load(dataset)
+    readers: dict[str, Callable[[int, int], object]] = {}
+    for name in ("default", "fast"):
+        paths = copies(pack(parts, work / f"{name}.hdf5", name), files)
+        windows = WindowDataset([DatasetFile.look(p) for p in paths], SELECTION, Handles(limit=limit))
+        per = len(windows) // files
+        readers[f"videolift {name}"] = lambda n, w, d=windows, per=per: table.apply(d.open(n * per + w, epoch=w))
+    arrays = arrays_of(work / "default.hdf5")
+    for store in (Y2r(), Npy(), Mp4Parquet()):
+        first = work / f"{type(store).__name__}0"
+        store.write(first, arrays)
+        readers[store.name] = Layout(store, copies(first, files), limit, table).read
+    rng, times = np.random.default_rng(0), {name: [] for name in readers}
+    order = [(int(rng.integers(files)), int(rng.integers(per))) for _ in range(reads)]
+    for round_of in np.array_split(np.array(order), 10):
+        for name in rng.permutation(list(readers)):
+            began = time.process_time()
+            for number, window in round_of:
+                readers[name](int(number), int(window))
+            times[name].append((time.process_time() - began) / len(round_of))
+    base = np.median(times["videolift default"])
+    for name, taken in times.items():
+        print(f"{name:34} {1e3 * np.median(taken):8.2f} ms CPU per sample, {base / np.median(taken):5.2f} x the speed of default")
+
+
+def copies(first: Path, count: int) -> list[Path]:
+    """The first and copies of it: HDF5 would open links to one file only once."""
+    paths = [first]
+    for i in range(1, count):
+        path = first.with_name(f"{first.stem}-{i}{first.suffix}")
+        (shutil.copytree if first.is_dir() else shutil.copyfile)(first, path)
+        paths.append(path)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--files", type=int, default=40)
+    parser.add_argument("--reads", type=int, default=400)
+    parser.add_argument("--open-files", type=int, default=16)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        opening(given.dataset, Path(work))
+        samples(given.dataset, Path(work), given.files, given.reads, given.open_files)
+
+
+if __name__ == "__main__":
+    main()
