@@ -40,13 +40,14 @@ def register(app: typer.Typer) -> None:
 def verify(
     path: Annotated[Path, typer.Argument(help="A packaged file, or the folder of a dataset.")],
     public: Annotated[bool, typer.Option("--public", help="Also prove that no path, host, user or source name is inside.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also hold labels against images; names what is wrong with them.")] = False,
     as_json: Json = False,
 ) -> None:
     """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
     from videolift.dataset.verify import as_json as rows
     from videolift.dataset.verify import check_public, verify_path
 
-    found = verify_path(path)
+    found = verify_path(path, deep=deep)
     if public:
         report = check_public(path)
         found += report.findings

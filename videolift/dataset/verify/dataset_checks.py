@@ -21,6 +21,7 @@ from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, MergedVideos, add_file
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.verify.file_checks import CHECKS, FileCheck, FileUnderCheck, Finding
+from videolift.dataset.verify.image_checks import check_images
 from videolift.errors import ConfigError, CorruptFile
 from videolift.store import sha256_file
 
@@ -29,21 +30,24 @@ _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 """What a check may stumble over in a file that nobody of ours wrote. It is that file's finding, and not the end of a folder."""
 
 
-def verify_path(path: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
-    """Findings about a packaged file, or about a dataset's folder and every file in it."""
+def verify_path(
+    path: Path, *, deep: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Finding]:
+    """Findings about a packaged file, or about a dataset's folder and every file in it; ``deep`` as `verify_file`."""
     if path.is_dir():
-        return verify_dataset(path, progress=progress)
-    findings = verify_file(path)
+        return verify_dataset(path, deep=deep, progress=progress)
+    findings = verify_file(path, deep=deep)
     progress(1, 1)
     return findings
 
 
-def verify_file(path: Path, *, sha256: str | None = None) -> list[Finding]:
+def verify_file(path: Path, *, sha256: str | None = None, deep: bool = False) -> list[Finding]:
     """Findings about one packaged file.
 
     Args:
         path: the file.
         sha256: what its bytes should hash to, where that is known.
+        deep: also hold its labels against its images, where nothing else is wrong with it.
     """
     if not path.is_file():
         return [Finding(path.name, "file", "is not there", "Run the same command again, or publish the dataset without it.")]
@@ -54,6 +58,8 @@ def verify_file(path: Path, *, sha256: str | None = None) -> list[Finding]:
         with FileUnderCheck(path) as file:
             for check in CHECKS:
                 findings += _run_check(check, file)
+            if deep and not findings:
+                findings += _run_check(check_images, file)
     except CorruptFile as error:
         findings.append(Finding(path.name, "file", _without_folder(error, path)))
     return findings
@@ -69,7 +75,9 @@ def _run_check(check: FileCheck, file: FileUnderCheck) -> Iterator[Finding]:
         yield file.finding("malformed", f"{check.__name__} cannot make sense of it: {type(error).__name__}: {error}")
 
 
-def verify_dataset(folder: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
+def verify_dataset(
+    folder: Path, *, deep: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Finding]:
     """Findings about a published dataset: its files, its index, its statistics."""
     try:
         index = read_index(folder)
@@ -77,7 +85,7 @@ def verify_dataset(folder: Path, *, progress: Callable[[int, int], None] = lambd
         return [Finding("dataset.json", "index", str(error).replace(str(folder), folder.name), _PUBLISH)]
     findings: list[Finding] = []
     for done, entry in enumerate(index.entries, 1):
-        findings += verify_file(folder / entry.file, sha256=entry.sha256)
+        findings += verify_file(folder / entry.file, sha256=entry.sha256, deep=deep)
         progress(done, len(index.entries))
     listed = {folder / entry.file for entry in index.entries}
     for stray in sorted(set(folder.glob(f"*{SUFFIX}")) - listed):

@@ -1,0 +1,161 @@
+"""Hands against images: do keypoints move with the picture, lie on the hand's own depth, belong to the hand they are said to be?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolift.artifacts import JOINTS, SIDES
+from videolift.dataset.verify.evidence import Evidence, depth_at, sample
+from videolift.geometry import Float, invert_pose, project, transform
+
+_WRIST, _THUMB, _INDEX, _MIDDLE, _PINKY = (JOINTS.index(name) for name in ("wrist", "thumb_1", "index_1", "middle_1", "pinky_1"))
+_KNUCKLES = [JOINTS.index(f"{finger}_1") for finger in ("index", "middle", "ring", "pinky")]
+_TIPS = [JOINTS.index(f"{finger}_4") for finger in ("index", "middle", "ring", "pinky")]
+_MIN_FRAMES = 8
+_FLESH_M = (-0.012, 0.04)
+"""A joint lies this far behind the surface that is seen."""
+_OFF_SHARE = 0.04
+_MORE_ON_HAND = 0.15
+_BETTER, _BETTER_PX = 0.82, 0.1
+_AHEAD = 0.8
+"""Share of the palm that lies along the fingers' axis of the wrist."""
+_PALM_M = (0.05, 0.14)
+_RIGID_M, _APART_M = 0.03, 0.035
+"""Twice what noise of a real depth camera gives."""
+_SHIFTS = ((1, "late by one frame"), (-1, "early by one frame"), (2, "late by two frames"), (-2, "early by two frames"))
+
+
+def hand_faults(evidence: Evidence, *, measured: bool) -> Iterator[tuple[str, str]]:
+    """Kind and figures of what is wrong with the hands.
+
+    Args:
+        evidence: images and depth.
+        measured: depth and hands are both in measured metres, so that they can be compared.
+    """
+    file = evidence.file
+    valid = (file.array("hands/valid") & ~file.array("hands/interpolated"))[: evidence.frames]
+    for side, name in enumerate(SIDES):
+        frames = np.flatnonzero(valid[:, side])
+        if len(frames) < _MIN_FRAMES:
+            continue
+        keypoints = file.array("hands/keypoints_px")[:, side].astype(np.float64)
+        joints = file.array("hands/joints_camera")[:, side].astype(np.float64)
+        wrist = file.array("hands/T_camera_wrist")[:, side].astype(np.float64)
+        yield from _time_faults(evidence, keypoints, frames)
+        if measured:
+            yield from _place_faults(evidence, keypoints, joints, frames)
+        off = np.linalg.norm(project(joints, evidence.K) - keypoints, axis=-1)[frames] if measured else np.empty(0)
+        if np.isfinite(off).any() and np.nanmedian(off) > _OFF_SHARE * file.size:
+            yield "joints off their keypoints", f"they project {np.nanmedian(off):.0f} px from them"
+        yield from _shape_faults(joints[frames], wrist[frames], name)
+        yield from _colour_faults(evidence, keypoints, frames)
+
+
+def _time_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    still = np.array([np.array_equal(keypoints[t], keypoints[t - 1]) for t in frames if t > 0])
+    if still.mean() > 0.3:
+        yield "hands frozen", f"{still.mean():.0%} of the hands are those of the frame before"
+        return
+    stated = _motion_gap_px(evidence, keypoints, frames, 0)
+    tried = {name: _motion_gap_px(evidence, keypoints, frames, shift) for shift, name in _SHIFTS}
+    best = min(tried, key=lambda name: np.nan_to_num(tried[name], nan=1e9))
+    if tried[best] < _BETTER * stated and tried[best] < stated - _BETTER_PX:
+        yield (
+            f"hands {best}",
+            f"keypoints miss the motion of the images by {stated:.2f} px, {tried[best]:.2f} px if they were moved",
+        )
+
+
+def _motion_gap_px(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64], shift: int) -> float:
+    """Median distance between the keypoints' step and the image's at the same place, with labels taken ``shift`` frames ahead."""
+    gaps = []
+    known = set(frames.tolist())
+    for t in frames:
+        image = t
+        label = t + shift
+        if image + 1 >= evidence.frames or label not in known or label + 1 not in known:
+            continue
+        step = keypoints[label + 1] - keypoints[label]
+        at = keypoints[label]
+        inside = (np.isfinite(at) & (at > 3) & (at < evidence.file.size - 4)).all(1) & np.isfinite(step).all(1)
+        if inside.sum() > 4:
+            seen = sample(evidence.flow(int(image), int(image) + 1), at[inside])
+            gaps.append(np.median(np.linalg.norm(seen - step[inside], axis=1)))
+    return float(np.mean(gaps)) if len(gaps) >= _MIN_FRAMES // 2 else float("nan")
+
+
+def _place_faults(evidence: Evidence, keypoints: Float, joints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    size = evidence.file.size
+    stated = _share_on_hand(evidence, keypoints, joints, frames)
+    mirrored, flipped = keypoints.copy(), keypoints.copy()
+    mirrored[..., 0], flipped[..., 1] = size - 1 - keypoints[..., 0], size - 1 - keypoints[..., 1]
+    tried = {"hands mirrored": _share_on_hand(evidence, mirrored, joints, frames)}
+    tried["hands upside down"] = _share_on_hand(evidence, flipped, joints, frames)
+    tried["keypoints with x and y swapped"] = _share_on_hand(evidence, keypoints[..., ::-1], joints, frames)
+    shifts = [(dx, dy) for dx in (-12, -6, 0, 6, 12) for dy in (-12, -6, 0, 6, 12) if dx or dy]
+    tried["keypoints shifted"] = max(_share_on_hand(evidence, keypoints + shift, joints, frames) for shift in shifts)
+    for scale in (0.5, 0.7, 0.77, 0.87, 1.15, 1.3, 1.43, 2.0, 0.001, 1000.0):
+        share = _share_on_hand(evidence, keypoints, joints * scale, frames)
+        tried["hands and depth differ in scale"] = max(share, tried.get("hands and depth differ in scale", 0.0))
+    best = max(tried, key=lambda name: np.nan_to_num(tried[name]))
+    if tried[best] > 0.4 and tried[best] > stated + _MORE_ON_HAND:
+        yield best, f"{stated:.0%} of the joints lie just behind the surface that is seen, {tried[best]:.0%} would"
+
+
+def _share_on_hand(evidence: Evidence, keypoints: Float, joints: Float, frames: NDArray[np.int64]) -> float:
+    """Share of joints that lie just behind the depth at their keypoint."""
+    count = hits = 0
+    for t in frames:
+        at = keypoints[t]
+        inside = (np.isfinite(at) & (at >= 0) & (at <= evidence.file.size - 1)).all(1) & np.isfinite(joints[t, :, 2])
+        z = depth_at(evidence.z[t], at[inside])
+        behind = (joints[t, inside, 2] - z)[z > 0]
+        count += len(at)
+        hits += int(((behind > _FLESH_M[0]) & (behind < _FLESH_M[1])).sum())
+    return hits / count if count else float("nan")
+
+
+def _shape_faults(joints: Float, wrist: Float, side: str) -> Iterator[tuple[str, str]]:
+    known = np.isfinite(joints).all((1, 2)) & np.isfinite(wrist).all((1, 2))
+    if known.sum() < _MIN_FRAMES:
+        return
+    joints, wrist = joints[known], wrist[known]
+    palm_m = float(np.median(np.linalg.norm(joints[:, _MIDDLE] - joints[:, _WRIST], axis=1)))
+    if not _PALM_M[0] < palm_m < _PALM_M[1]:
+        yield "size of the hand", f"from wrist to knuckle it measures {palm_m:.3f} m"
+    local = transform(invert_pose(wrist), joints)
+    apart_m = float(np.median(np.linalg.norm(local[:, _WRIST], axis=1)))
+    if apart_m > _APART_M:
+        yield "wrist and joints apart", f"they lie {1000 * apart_m:.0f} mm from each other"
+    palm = local[:, [_WRIST, *_KNUCKLES]] - local[:, [_WRIST]]
+    spread_m = float(np.median(np.linalg.norm(palm - np.median(palm, 0), axis=-1)))
+    if spread_m > _RIGID_M:
+        yield "wrist rotation", f"the palm moves by {1000 * spread_m:.0f} mm in the wrist's own frame"
+        return
+    ahead = float(np.median(local[:, _MIDDLE, 0] - local[:, _WRIST, 0])) / palm_m
+    thumb = float(np.median(local[:, _THUMB, 2] - local[:, _PINKY, 2])) / palm_m
+    handed = -1.0 if side == "right" else 1.0
+    if ahead * handed < -0.5:
+        across = np.cross(joints[:, _INDEX] - joints[:, _WRIST], joints[:, _PINKY] - joints[:, _WRIST])
+        curl = (joints[:, _TIPS] - joints[:, _KNUCKLES]).mean(1)
+        chirality = float(np.median((across * curl).sum(-1))) * handed
+        kind = "sides swapped" if chirality > 0 else "a left hand is not mirrored"
+        yield kind, f"in the frame of the {side} wrist the fingers point to {'+' if ahead > 0 else '-'}x"
+    elif ahead * handed < _AHEAD or thumb < 0.1:
+        yield "axes of the wrist", f"fingers lie {ahead:.2f} along x, the thumb {thumb:.2f} along z (palm lengths)"
+
+
+def _colour_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    """Skin is redder than blue, whoever's it is; gloves are not skin, so only a whole hand that is clearly blue counts."""
+    colours = []
+    for t in frames:
+        at = keypoints[t]
+        inside = (np.isfinite(at) & (at >= 0) & (at <= evidence.file.size - 1)).all(1)
+        x, y = np.rint(at[inside]).astype(int).T
+        colours.append(evidence.rgb[t][y, x].astype(np.float64))
+    pooled = np.concatenate(colours)
+    if len(pooled) and np.median(pooled[:, 0] - pooled[:, 2]) < -25:
+        yield "colours swapped", f"the hand is {np.median(pooled[:, 2] - pooled[:, 0]):.0f} of 255 bluer than red"
