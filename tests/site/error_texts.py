@@ -1,6 +1,6 @@
 """Every error text that the program can print, read from the source: class, code, text with its blanks, remedy.
 
-``python -m tests.site.error_texts`` writes docs/errors.md anew.
+The site takes them in when it is built (``hooks.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "errors.md"
 KINDS = {
     "BadInput": "A video is quarantined. The others go on; after mending, `videolift retry VIDEO` and the same run again.",
     "ConfigError": "The configuration or the command line is wrong; nothing was done. Exit code 2.",
@@ -22,11 +21,8 @@ KINDS = {
     "Transient": "Disk, quota or I/O. Make room or mend the disk, then run the same command again. Exit code 4.",
     "LeaseHeld": "Another run works on this batch. Wait for it, or stop it. Exit code 5.",
 }
-INTRO = """# Error texts
-
-Every error text that the program can print, by kind. Words in braces are filled in. Where to begin:
-[troubleshooting](troubleshooting.md). Written by `python -m tests.site.error_texts`.
-"""
+MARK = "<!-- error texts -->"
+"""Where the page takes them in, when the site is built: a copy in the repository would fall behind with every new error."""
 
 
 @dataclass(frozen=True, order=True)
@@ -108,8 +104,8 @@ def _blank(node: ast.expr) -> str:
 
 
 def render(texts: list[ErrorText]) -> str:
-    """The page."""
-    parts = [INTRO]
+    """The list, as markdown."""
+    parts = []
     for kind, meaning in KINDS.items():
         mine = [one for one in texts if one.kind == kind]
         if not mine:
@@ -127,7 +123,3 @@ def render(texts: list[ErrorText]) -> str:
 def _cell(text: str) -> str:
     plain = " ".join(text.split())
     return plain.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render(error_texts()), encoding="utf-8")
