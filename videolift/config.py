@@ -144,7 +144,9 @@ class Config(Block):
 
     videos: str = Field("sample", description="a folder (recursive), a CSV, or `sample` for the rendered clips")
     output: str = Field("output", description="folder of everything a run writes")
-    preset: Literal["cpu", "gpu"] = Field("cpu", description="switches all backends at once")
+    preset: Literal["cpu", "gpu", "permissive"] = Field(
+        "cpu", description="switches all backends at once; permissive: models on a card, all free for commercial use"
+    )
     batch_size: Count | None = Field(
         None, description="videos per job, models are loaded once per job; none: 64, more where that would make over 500 batches"
     )

@@ -31,7 +31,7 @@ class Hdf5Backend(Backend):
     """Packages one video; CPU only, a few chunks of frames in memory."""
 
     name: ClassVar[str] = "hdf5"
-    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

@@ -6,11 +6,13 @@ poses and scale from depth, so that an overlap in which the camera stands still 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from videolift.artifacts import ArtifactWriter
 from videolift.errors import BadInput
 from videolift.geometry import Float
 
@@ -92,6 +94,39 @@ class DepthStretch:
     def last(self, frames: int) -> DepthStretch:
         """Its last frames."""
         return DepthStretch(self.depth[-frames:], self.T_world_camera[-frames:], self.K)
+
+
+class StretchWalk:
+    """A clip, stretch by stretch: each is estimated alone and put into the world of the one before, also after a kill in between.
+
+    Args:
+        out: keeps the frames that the next stretch joins.
+        frames: of the clip.
+        estimate: the frames [start, end) in a world of their own; told the frames before them, None for the first.
+    """
+
+    def __init__(self, out: ArtifactWriter, frames: int, estimate: Callable[[int, int, DepthStretch | None], DepthStretch]) -> None:
+        self._out, self._frames, self._estimate = out, frames, estimate
+        self._tail: DepthStretch | None = None
+
+    def joined(self, start: int, end: int) -> DepthStretch:
+        """The frames [start, end), in the first stretch's world."""
+        before = self._before(start)
+        stretch = self._estimate(max(0, start - OVERLAP_FRAMES), end, before)
+        if before is not None:
+            stretch = stretch.onto(before)
+        self._tail = stretch.last(OVERLAP_FRAMES)
+        if end < self._frames:
+            self._out.save_part(f"tail-{end:09d}", **vars(self._tail))
+        return stretch
+
+    def _before(self, start: int) -> DepthStretch | None:
+        """The frames before ``start``; of this attempt or a killed one."""
+        if start == 0 or self._tail is not None:
+            return self._tail
+        saved = self._out.load_part(f"tail-{start:09d}")
+        assert saved is not None
+        return DepthStretch(**saved)
 
 
 def stretches(frames: int, length: int, longest: int, *, done: int = 0) -> list[tuple[int, int]]:

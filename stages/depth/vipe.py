@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth import DepthSettings
-from stages.depth.joining import OVERLAP_FRAMES, DepthStretch, stretches
+from stages.depth.joining import DepthStretch, StretchWalk, stretches
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.vipe_checks import check_field_of_view, check_motion, check_relief, stretch_figures
 from stages.depth.vipe_settings import VipeSettings
@@ -107,7 +107,7 @@ class _VipeClip:
         self.call, self.clip, self.out, self.settings, self.progress = call, clip, out, settings, progress
         self.length = round(settings.segment_s * clip.fps * shrink)
         self.metric = settings.of(VipeSettings).pipeline in METRIC
-        self.tail: DepthStretch | None = None
+        self.walk = StretchWalk(out, len(clip), self._estimate)
 
     def run(self) -> Quality:
         own = self.settings.of(VipeSettings)
@@ -146,23 +146,7 @@ class _VipeClip:
         return resumable(self.out, "stretch", remaining, self._stretch, commits=self.metric)
 
     def _stretch(self, start: int, end: int) -> SavedArrays:
-        before = self._before(start)
-        looks_from = max(0, start - OVERLAP_FRAMES)
-        given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
-        meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.of(VipeSettings).hfov_deg}
-        total = len(self.clip)
-
-        def report(done: int, of: int) -> None:
-            self.progress(min(total, looks_from + (end - looks_from) * done // max(of, 1)), total)
-
-        stretch = stretch_of(self.call(meta, {"rgb": self.clip[looks_from:end]}, report))
-        if before is None:
-            check_field_of_view(stretch.K, self.clip.width, self.settings.of(VipeSettings))
-        else:
-            stretch = stretch.onto(before)
-        self.tail = stretch.last(OVERLAP_FRAMES)
-        if end < total:
-            self.out.save_part(_tail(end), **vars(self.tail))
+        stretch = self.walk.joined(start, end)
         medians, relief = stretch_figures(stretch.depth)
         found = {"T_world_camera": stretch.T_world_camera, "medians": medians, "relief": relief, "K": stretch.K}
         if not self.metric:
@@ -170,13 +154,19 @@ class _VipeClip:
         self.out.append_frames(stretch.depth, invert_pose(stretch.T_world_camera), np.ones(len(stretch.depth), bool))
         return found
 
-    def _before(self, start: int) -> DepthStretch | None:
-        """The frames before ``start``, for the next stretch to join; of this attempt or a killed one."""
-        if start == 0 or self.tail is not None:
-            return self.tail
-        saved = self.out.load_part(_tail(start))
-        assert saved is not None
-        return DepthStretch(**saved)
+    def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
+        """Frames [start, end) in a world of their own; with the camera of those before, if any."""
+        given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
+        meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.of(VipeSettings).hfov_deg}
+        total = len(self.clip)
+
+        def report(done: int, of: int) -> None:
+            self.progress(min(total, start + (end - start) * done // max(of, 1)), total)
+
+        stretch = stretch_of(self.call(meta, {"rgb": self.clip[start:end]}, report))
+        if before is None:
+            check_field_of_view(stretch.K, self.clip.width, self.settings.of(VipeSettings))
+        return stretch
 
     def _write_unscaled(self, path: CameraPath, unit: float) -> None:
         """All depth, in the unit in which the clip's median is 1."""
@@ -185,10 +175,6 @@ class _VipeClip:
             frames = slice(start, start + len(part["depth"]))
             self.out.append_frames(part["depth"] / unit, path.T_camera_world[frames], path.valid[frames])
             start = frames.stop
-
-
-def _tail(end: int) -> str:
-    return f"tail-{end:09d}"
 
 
 def stretch_of(reply: dict[str, NDArray[Any]]) -> DepthStretch:

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from videolift.config import Block, Positive
+from stages.models.model_process import ModelSettings
+from videolift.config import Positive
 
 
-class VipeSettings(Block):
+class VipeSettings(ModelSettings):
     """ViPE: metric depth and camera pose."""
 
     pipeline: Literal["default", "no_vda", "lyra", "static_vda"] = Field(
@@ -22,4 +23,3 @@ class VipeSettings(Block):
     min_relative_relief: Positive = Field(0.02, description="std/median of depth below this: flat depth, quarantined")
     torch_home: str | None = Field(None, description="a TORCH_HOME of yours that holds its weights, instead of models_dir")
     hf_home: str | None = Field(None, description="an HF_HOME of yours, likewise")
-    python: str | None = Field(None, description="an interpreter of yours instead of the built environment")

@@ -73,7 +73,7 @@ class MediapipeHands(ModelBackend):
     name: ClassVar[str] = "mediapipe"
     builds_env: ClassVar[bool] = True
     settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
-    presets: ClassVar[tuple[str, ...]] = ("cpu",)
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "permissive")
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

@@ -61,7 +61,7 @@ class PyavIngest(Backend):
     """The ingest backend; see the module."""
 
     name: ClassVar[str] = "pyav"
-    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

@@ -55,7 +55,7 @@ def test_config_yaml_fits_a_screen():
         ({"depth": {"sfm": {"feature": 3}}}, "unknown setting depth.sfm.feature: did you mean depth.sfm.features?"),
         ({"window_length": 3}, "unknown setting window_length: did you mean tracks.window_length?"),
         ({"qqqq": 3}, "unknown setting qqqq: see config.yaml for all of them"),
-        ({"preset": "tpu"}, "preset is 'tpu': Input should be 'cpu' or 'gpu'"),
+        ({"preset": "tpu"}, "preset is 'tpu': Input should be 'cpu', 'gpu' or 'permissive'"),
         ({"batch_size": 0}, "batch_size is 0: Input should be greater than or equal to 1"),
         ({"batch_size": "many"}, "batch_size is 'many': Input should be a valid integer"),
         ({"tracks": 5}, "tracks is 5: "),
@@ -112,7 +112,7 @@ def test_deep_merge_replaces_lists_and_leaves_its_arguments_alone():
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
 
 
-@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "permissive"])
 def test_the_preset_switches_all_backends_at_once(preset):
     blocks = blocks_of(preset=preset)
     assert {stage: block.backend for stage, block in blocks.items()} == preset_backends(preset)

@@ -25,5 +25,13 @@ def test_wilors_non_commercial_licence_is_the_one_that_binds():
     assert "NC-ND" in strictest(row["licence"] for row in facts["licences"])
 
 
+def test_preset_permissive_owes_nothing_but_permissive_licences():
+    chosen = [("depth", "mapanything"), ("tracks", "flow"), ("hands", "mediapipe")]
+    facts = licences_for_card([(stage, {"name": name, "version": 1}) for stage, name in chosen])
+    assert [row["name"] for row in facts["models"]] == ["mapanything", "mediapipe"]
+    first_words = {row["licence"].split()[0].rstrip(",") for row in facts["licences"]}
+    assert first_words == {"Apache-2.0"}
+
+
 def test_our_own_backends_owe_nobody():
     assert licences_for_card([("depth", {"name": "sfm", "version": 1})]) == {"licences": [], "models": []}
