@@ -21,6 +21,8 @@ for head in ("points_head", "normal_head", "mask_head"):
 config["scale_head"]["dims"] = [D, D, D, 1]
 config["num_tokens_range"] = [48, 64]  # small, for a CPU
 torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, folder / "moge.pt")
+plain_config = {name: value for name, value in config.items() if name != "normal_head"}
+torch.save({"model_config": plain_config, "model": MoGeModel(**plain_config).state_dict()}, folder / "plain.pt")
 
 model = MoGeModel.from_pretrained(folder / "moge.pt").eval()
 rgb = np.load(folder / "rgb.npy")
@@ -28,8 +30,11 @@ images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
 outputs = [model.infer(image, resolution_level=0, use_fp16=False, apply_mask=False) for image in images]
 fixed = [model.infer(image, resolution_level=0, use_fp16=False, apply_mask=False, fov_x=60.0) for image in images]
 masked = [torch.where(o["mask"], o["depth"], torch.inf) for o in fixed]  # what apply_mask=True returns
+plain = MoGeModel.from_pretrained(folder / "plain.pt").eval()
+without_normals = [plain.infer(image, resolution_level=0, use_fp16=False, apply_mask=False, fov_x=60.0) for image in images]
 np.savez(
     folder / "direct.npz",
+    depth_plain=torch.stack([o["depth"] for o in without_normals]).numpy(),
     depth=torch.stack([o["depth"] for o in outputs]).numpy(),
     depth_fixed=torch.stack([o["depth"] for o in fixed]).numpy(),
     depth_masked=torch.stack(masked).numpy(),

@@ -83,9 +83,9 @@ data = np.load(folder / "input.npz")
 rgb, depth, K, E, uv = (data[name] for name in ("rgb", "depth", "K", "T_camera_world", "uv_px"))
 depth = np.stack([_filter_one_depth(d, 0.08, 15, K) for d in depth])
 out = {}
-for start in data["starts"]:
-    real = np.arange(start, min(start + 16, len(rgb)))
-    k = np.concatenate([real, np.repeat(real[-1], 16 - len(real))])
+for start, length in [(start, 16) for start in data["starts"]] + [(0, 24)]:
+    real = np.arange(start, min(start + length, len(rgb)))
+    k = np.concatenate([real, np.repeat(real[-1], length - len(real))])
     extrinsics = E[k] @ np.linalg.inv(E[start])
     z = depth[start][uv[:, 1].astype(int), uv[:, 0].astype(int)]
     rays = np.concatenate([(uv - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones((len(uv), 1))], 1)
@@ -94,13 +94,14 @@ for start in data["starts"]:
         "model": model,
         "video": torch.from_numpy(rgb[k]).permute(0, 3, 1, 2).float() / 255,
         "depths": torch.from_numpy(depth[k]).float(),
-        "intrinsics": torch.from_numpy(K).float().repeat(16, 1, 1),
+        "intrinsics": torch.from_numpy(K).float().repeat(length, 1, 1),
         "extrinsics": torch.from_numpy(extrinsics).float(),
         "query_point": torch.from_numpy(query).float(),
         "num_iters": 2,
         "vis_threshold": 0.5,
     }
-    for grid in (0, 3) if start == 0 else (0,):
+    for grid in (0, 3) if (start, length) == (0, 16) else (0,):
         coords, visible = inference(**arguments, grid_size=grid)
-        out[f"xyz_{start}_{grid}"], out[f"visible_{start}_{grid}"] = coords.numpy(), visible.numpy()
+        name = f"{start}_{grid}" if length == 16 else f"long_{grid}"
+        out[f"xyz_{name}"], out[f"visible_{name}"] = coords.numpy(), visible.numpy()
 np.savez(folder / "direct.npz", **out)

@@ -41,6 +41,15 @@ def test_the_worker_returns_what_upstream_returns(worker, direct):
     assert fixed["hfov_deg"] == pytest.approx(60.0, abs=1e-4)
 
 
+def test_the_releases_without_normals_are_read_by_the_same_worker(start, direct, upstream):
+    folder, wanted = direct
+    paths = [str(upstream / "MoGe"), str(upstream / "utils3d")]
+    plain = start("depth/moge_worker.py", {"paths": paths, "weights": str(folder / "plain.pt"), "device": "cpu"})
+    _, out = plain.call({**META, "hfov_deg": 60.0, "mask": False}, {"rgb": np.load(folder / "rgb.npy")})
+    scale = np.abs(wanted["depth_plain"]).max()
+    assert np.abs(out["depth"] - _positive(wanted["depth_plain"])).max() <= 1e-4 * scale
+
+
 def test_masked_depth_is_zero_and_never_infinite(worker, direct):
     folder, wanted = direct
     _, out = worker.call({**META, "hfov_deg": 60.0}, {"rgb": np.load(folder / "rgb.npy")})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.tracks.tapip3d import BATCH
+from stages.tracks.tapip3d import BATCH_FRAMES
 from videolift.geometry import T_camk_cam0
 
 STARTS = (0, 3, 10)
@@ -49,11 +49,11 @@ def test_frames_encoded_once_give_what_upstream_gives_window_by_window(worker, d
     worst, moved, sent = 0.0, 0.0, 0
     for first in STARTS:
         end = min(first + 16, 20)
-        for a in range(sent, end, BATCH):
-            new = slice(a, min(a + BATCH, 20))
-            meta = {"do": "frames", "first": a, "keep_from": first, "batch": BATCH}
+        for a in range(sent, end, BATCH_FRAMES):
+            new = slice(a, min(a + BATCH_FRAMES, 20))
+            meta = {"do": "frames", "first": a, "keep_from": first, "batch": BATCH_FRAMES}
             worker.call(meta, {"rgb": scene["rgb"][new], "depth": scene["depth"][new]})
-            sent = a + BATCH
+            sent = a + BATCH_FRAMES
         real = np.arange(first, end)
         indices = np.concatenate([real, np.repeat(real[-1], 16 - len(real))])
         E = T_camk_cam0(scene["T_camera_world"][indices])
@@ -71,11 +71,27 @@ def test_frames_encoded_once_give_what_upstream_gives_window_by_window(worker, d
     assert worst <= 1e-4
 
 
+def test_a_window_longer_than_16_frames_differs_by_rounding_alone(worker, direct):
+    """Upstream encodes its last 8 frames in a batch of 8, ours in one of 16; docs/models.md states how far tracks may differ."""
+    wanted, scene = direct[1]["xyz_long_0"], _scene()
+    worker.call({"do": "begin", "size": [96, 128], "K": scene["K"].tolist()}, {})
+    for a in range(0, 20, BATCH_FRAMES):
+        meta = {"do": "frames", "first": a, "keep_from": 0, "batch": BATCH_FRAMES}
+        worker.call(meta, {"rgb": scene["rgb"][a : a + BATCH_FRAMES], "depth": scene["depth"][a : a + BATCH_FRAMES]})
+    indices = np.concatenate([np.arange(20), np.full(4, 19)])
+    meta = {"do": "track", "indices": indices.tolist(), "iterations": 2, "support_grid": 0}
+    E = T_camk_cam0(scene["T_camera_world"][indices])
+    off = np.abs(worker.call(meta, {"uv_px": scene["uv_px"], "T_camk_cam0": E})[1]["xyz_cam0"] - wanted).max()
+    print(f"TAPIP3D, a window of 24 frames: max difference {off:.1e} m")
+    assert off <= 1e-3
+
+
 def test_points_without_depth_are_not_tracked(worker):
     scene = _scene()
     worker.call({"do": "begin", "size": [96, 128], "K": scene["K"].tolist()}, {})
     worker.call(
-        {"do": "frames", "first": 0, "keep_from": 0, "batch": BATCH}, {"rgb": scene["rgb"][:16], "depth": scene["depth"][:16]}
+        {"do": "frames", "first": 0, "keep_from": 0, "batch": BATCH_FRAMES},
+        {"rgb": scene["rgb"][:16], "depth": scene["depth"][:16]},
     )
     meta = {"do": "track", "indices": list(range(16)), "iterations": 1, "support_grid": 0}
     _, out = worker.call(meta, {"uv_px": np.array([[4.0, 4.0]]), "T_camk_cam0": np.tile(np.eye(4), (16, 1, 1))})

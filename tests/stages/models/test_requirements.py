@@ -20,7 +20,7 @@ GOOD = Machine(
     system_eigen=False,
     reaches_eigen=True,
 )
-ALL = ("mediapipe", "moge", "tapip3d", "vipe", "wilor")
+ALL = ("mapanything", "mediapipe", "moge", "tapip3d", "vipe", "wilor")
 
 
 def sentences(name, **changes):
