@@ -31,7 +31,7 @@ from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.dataset import PackagedVideo, publish_dataset
-from videolift.dataset.layout import HAND_WINDOW_FIELDS, SquareView
+from videolift.dataset.layout import HAND_WINDOW_FIELDS, PackagedView
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.statistics.accumulators import Accumulators
@@ -111,7 +111,7 @@ class NpzDepth:
 
 def pack_as_y2r(png: PngClip, depth: NpzDepth, tracks: Tracks, path: Path, size: int = 256) -> None:
     """The predecessor's packaging from its description: the whole video in memory, float32 statistics; no hands, no torch.load."""
-    view = SquareView.of(png.width, png.height, size)
+    view = PackagedView.of((png.width, png.height), size)
     K, square = view.intrinsics(depth.K), slice(view.left_px, view.left_px + view.side_px)
     rows = slice(view.top_px, view.top_px + view.side_px)
     images = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)[rows, square] for file in png.files]

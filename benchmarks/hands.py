@@ -1,9 +1,9 @@
-"""How far off hands are on rendered clips, from true keypoints and from MediaPipe's, with metric depth and without.
+"""How far off MediaPipe's hands are on rendered clips, with metric depth and without.
 
     python -m benchmarks.hands                   # about two minutes of CPU; builds MediaPipe's environment on first use
 
 Angles are between estimated and true wrist rotation, distances between wrists, over the frames of a clip in which the hand is
-valid. MediaPipe never saw rendered hands, so real ones should do better, which is not measured: there is no real clip with truth.
+valid. MediaPipe never saw rendered hands; for real ones see benchmarks/hands_real.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.backend import Inputs
-from stages.hands.clip_camera import ClipCamera
-from stages.hands.identity import Detection
-from stages.hands.mediapipe import BACKEND, measure_hands
+from stages.hands.mediapipe import BACKEND
 from stages.models.environments import build
 from stages.registry import ROOT
 from stages.sample import CLIPS, Truth, render
@@ -41,15 +39,6 @@ def figures(name: str, T_camera_wrist: np.ndarray, valid: np.ndarray, truth: Tru
         f"  {name:34} {valid.mean():4.0%} valid, turned {angles[0]:4.1f} (p90 {angles[1]:4.1f}) degrees,"
         f" off {distances[0]:4.1f} (p90 {distances[1]:4.1f}) cm, distance x {np.median(far):.2f}"
     )
-
-
-def with_true_keypoints(truth: Truth) -> None:
-    side = SIDES.index(truth.side)
-    hands = [Detection(k, truth.keypoints_px[k], 1.0, float(side)) for k in range(len(truth.rgb))]
-    sides = (hands, []) if side == 0 else ([], hands)
-    for depth, name in ((truth.depth_m, "true keypoints, metric depth"), (None, "true keypoints, no depth")):
-        found = measure_hands(len(truth.rgb), sides, ClipCamera(truth.K, "depth", depth), fingers_away=True).series
-        print(figures(name, found.T_camera_wrist[:, side], found.valid[:, side], truth))
 
 
 def with_mediapipe(backend: BACKEND, truth: Truth, folder: Path) -> None:
@@ -76,7 +65,6 @@ def main() -> None:
         for name in parser.parse_args().clips:
             truth = render(name)
             print(f"{name}, {truth.side} hand, {len(truth.rgb)} frames")
-            with_true_keypoints(truth)
             with tempfile.TemporaryDirectory() as folder:
                 with_mediapipe(backend, truth, Path(folder))
     finally:

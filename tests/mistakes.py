@@ -16,6 +16,7 @@ PACKAGE = "tests/stages/create_h5/test_hdf5.py::"
 DEPTH = "tests/stages/depth/test_geometry_of_depth.py::"
 SENSOR = "tests/stages/depth/test_rgbd.py::"
 WRIST = "tests/stages/hands/test_wrist.py::"
+HAND_DEPTH = "tests/stages/hands/test_hand_depth.py::"
 TEMPORAL = "tests/stages/hands/test_temporal.py::"
 FROZEN = "tests/stages/test_frozen_truth.py::"
 FLOW = "tests/stages/tracks/test_flow.py::"
@@ -118,7 +119,7 @@ MISTAKES: dict[str, Mistake] = {
         "stages/hands/wilor.py",
         "joints[n] + wrist, pose.mano_pose[n]",
         "joints[n] @ pose.R_camera_wrist[n].T + wrist, pose.mano_pose[n]",
-        also=(WRIST + "test_joints_are_where_the_depth_is_and_not_turned_again",),
+        also=(HAND_DEPTH + "test_joints_are_where_the_depth_is_and_not_turned_again",),
     ),
     "m5 left hands not mirrored": Mistake(
         "the joints mirrored, the global rotation not",
@@ -137,9 +138,9 @@ MISTAKES: dict[str, Mistake] = {
     "m5 the palm of a left hand is that of a right one": Mistake(
         "the template that wrists are fitted with",
         (WRIST + "test_left_hand_rotation_is_mirrored",),
-        "stages/hands/wrist.py",
-        'return PALM_RIGHT_M.copy() if side == "right" else mirror_points(PALM_RIGHT_M)',
-        "return PALM_RIGHT_M.copy()",
+        "stages/hands/palm.py",
+        'return cls(seen, TRUE_PALM_M.copy()) if side == "right" else cls(mirror_points(seen), mirror_points(TRUE_PALM_M))',
+        "return cls(seen, TRUE_PALM_M.copy())",
     ),
     "m6 wrists interpolated entry by entry": Mistake(
         "matrices in between that are no rotations",
@@ -171,24 +172,24 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "m7 a wrist outside the image clamped to its border": Mistake(
         "back-projected from there: centimetres off",
-        (WRIST + "test_a_keypoint_outside_the_image_has_no_depth_instead_of_the_borders",),
-        "stages/hands/wrist.py",
-        "            continue  # a keypoint outside has no pixel; clamping it would move the hand by centimetres",
-        "            u, v = np.clip(u, 0, width - 1), np.clip(v, 0, height - 1)",
+        (HAND_DEPTH + "test_a_keypoint_outside_the_image_has_no_depth_instead_of_the_borders",),
+        "stages/hands/hand_depth.py",
+        "        return np.zeros(0)  # a keypoint outside has no pixel; clamping it would move the hand by centimetres",
+        "        u, v = np.clip(u, 0, width - 1), np.clip(v, 0, height - 1)",
     ),
     "m8 infinite depth taken for depth": Mistake(
         "a positive number is not enough",
-        (WRIST + "test_depth_that_is_none_is_not_taken_for_depth",),
-        "stages/hands/wrist.py",
+        (HAND_DEPTH + "test_depth_that_is_none_is_not_taken_for_depth",),
+        "stages/hands/hand_depth.py",
         "patch[np.isfinite(patch) & (patch > 0)]",
         "patch[patch > 0]",
     ),
     "m9 the wrist's depth is the background's": Mistake(
         "one pixel's depth, whatever lies there",
-        (WRIST + "test_depth_behind_the_hand_is_not_the_hands",),
-        "stages/hands/wrist.py",
-        "near = np.abs(z - np.nanmedian(palm)) <= PALM_DEPTH_SPREAD_M",
-        "near = np.isfinite(z)",
+        (HAND_DEPTH + "test_depth_behind_the_hand_is_not_the_hands",),
+        "stages/hands/hand_depth.py",
+        "near = np.sort(z[np.abs(z - expected[i]) <= reach_m])",
+        "near = np.sort(z)",
         also=(FROZEN + "test_wilor_takes_the_wrist_from_metric_depth_over_the_whole_hand",),
     ),
     "m10 hands off the centre turned by the ray to them": Mistake(

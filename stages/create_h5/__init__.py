@@ -18,7 +18,10 @@ else:
 class CreateH5Settings(StageBlock):
     """The packaged file."""
 
-    size: Count = Field(256, le=4096, description="pixels, square")
+    size: Count = Field(256, le=4096, description="pixels of the shorter side")
+    view: Literal["square", "full"] = Field(
+        "square", description="square: the clip's centre, of a padded clip all of it with bars; full: the whole clip, not square"
+    )
     depth_min_m: Positive = Field(0.1, description="metres; nearer query points are dropped, statistics and readers clip")
     depth_max_m: Positive = Field(2.5, description="metres; likewise for farther ones")
     profile: ProfileName = Field("default", description="default: lossless; fast: read by memory map; tiny: lossy, errors stated")

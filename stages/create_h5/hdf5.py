@@ -32,7 +32,7 @@ class Hdf5Backend(Backend):
 
     name: ClassVar[str] = "hdf5"
     presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -43,6 +43,7 @@ class Hdf5Backend(Backend):
         self.settings = settings
         self.packaging = Packaging(
             size=settings.size,
+            view=settings.view,
             window_length=settings.window_length or Packaging.window_length,
             stride=settings.stride or Packaging.stride,
             seed=settings.seed or 0,

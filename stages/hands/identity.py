@@ -1,12 +1,14 @@
 """Which detection is which hand: tracks through time, and their sides.
 
-Detections of all frames become two lists, of the left and of the right hand. Shared by every hands backend; knows no model.
+A track is continued only where there is no doubt who continues it: where two hands meet, or one vanishes behind the other, tracks
+end and new ones begin. Then all tracks of a video get their sides at once, by what their frames say, where their arms come from,
+what happens at the same time (two hands have two sides) and what was there before. Shared by every hands backend; knows no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +20,26 @@ LINK_REACH = 1.5
 """A hand moves by at most this many of its sizes between frames that are linked."""
 LINK_GAP = 5
 """Frames without a detection that a track survives."""
+CLEARLY_NEARER = 0.5
+"""A track continues with a detection only if no other pair of theirs is nearer than its distance over this."""
+
+_JOIN_FRAMES = 15
+"""After so many frames nothing tells any more that what appears is the hand that left."""
+_JOIN_WEIGHT = 6.0
+"""Weight of being where a hand was just before, in frames of full belief; falls with distance and time."""
+_MAX_VOTE = 8.0
+"""A detector can be wrong about a hand for as long as it is held still: beyond so many frames' worth its votes count no more."""
+_ARM_WEIGHT = 1.0
+_TWO_HANDS = 0.7
+"""Nearer than this, in sizes, two detections of one frame may be one hand seen twice, badly."""
+_SAME_SIDE_COST = 4.0
+"""Per frame in which two tracks of one side exist at once."""
+_LEFT_OUT_COST = 1.0
+"""Per detection that is neither of the two hands."""
+_MIN_CERTAINTY = 0.1
+"""Of a group of tracks that hang together, the belief per detection below which its sides are not known."""
+_BEAM = 512
+_LEFT, _RIGHT, _NEITHER = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -26,15 +48,19 @@ class Detection:
 
     Attributes:
         frame: index in the clip.
-        keypoints_px: (21, 2).
+        keypoints_px: (21, 2); of a detector that has none the corners of its box (4, 2).
         score: 0 to 1.
         right: 0 to 1, the detector's belief that this is a right hand, in a camera's true (not mirrored) image.
+        spread: how far several looks at it disagree, as a share of its size; NaN after one look.
+        side_known: False where nothing tells which of the two hands it is.
     """
 
     frame: int
     keypoints_px: Float
     score: float
     right: float
+    spread: float = float("nan")
+    side_known: bool = True
 
     @property
     def centre_px(self) -> Float:
@@ -45,6 +71,17 @@ class Detection:
     def size_px(self) -> float:
         """Longer side of the box around the keypoints."""
         return float(np.ptp(self.keypoints_px, axis=0).max())
+
+    @property
+    def arm(self) -> float:
+        """-1 to 1: how far the forearm comes from the image's left (-1) or right (1); 0 for a box."""
+        if len(self.keypoints_px) != 21:
+            return 0.0
+        to_wrist = self.keypoints_px[0] - self.keypoints_px[[5, 9, 13, 17]].mean(0)
+        return float(to_wrist[0] / max(np.linalg.norm(to_wrist), 1.0))
+
+
+Track = list[Detection]
 
 
 def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
@@ -57,53 +94,166 @@ def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
     return kept
 
 
-def link(detections: Sequence[Detection]) -> list[list[Detection]]:
-    """Tracks: detections of one hand through time, each in order of frames. Nearest pairs are linked first."""
-    tracks: list[list[Detection]] = []
-    alive: list[list[Detection]] = []
+def link(detections: Sequence[Detection]) -> list[Track]:
+    """Tracks: detections of one hand through time, each in order of frames, ended wherever it is not clear who continues."""
+    tracks: list[Track] = []
+    alive: list[Track] = []
     by_frame: dict[int, list[Detection]] = {}
     for detection in detections:
         by_frame.setdefault(detection.frame, []).append(detection)
     for frame in sorted(by_frame):
-        free = dict(enumerate(by_frame[frame]))
-        waiting = {i: track for i, track in enumerate(alive) if frame - track[-1].frame <= LINK_GAP + 1}
-        alive = list(waiting.values())
-        pairs = sorted((_apart(track[-1], d), i, j) for i, track in waiting.items() for j, d in free.items())
-        for distance, i, j in pairs:
-            if distance <= LINK_REACH and i in waiting and j in free:
-                waiting.pop(i).append(free.pop(j))
-        new = [[d] for d in free.values()]
+        here = by_frame[frame]
+        alive = [track for track in alive if frame - track[-1].frame <= LINK_GAP + 1]
+        apart = np.array([[_apart(track, d) for d in here] for track in alive]).reshape(len(alive), len(here))
+        continued = set()
+        for i, j in zip(*np.nonzero(apart <= LINK_REACH), strict=True):
+            others = np.concatenate([np.delete(apart[i], j), np.delete(apart[:, j], i)])
+            if not (others < apart[i, j] / CLEARLY_NEARER).any():
+                alive[i].append(here[j])
+                continued.add(int(j))
+        new = [[d] for j, d in enumerate(here) if j not in continued]
         tracks += new
-        alive += new
+        # one that could have been continued by another's detection is not alive any more: it would be taken up beyond the meeting
+        doubtful = {i for i, track in enumerate(alive) if track[-1].frame < frame and (apart[i] <= LINK_REACH).any()}
+        alive = [track for i, track in enumerate(alive) if i not in doubtful] + new
     return tracks
 
 
-def assign_sides(tracks: Sequence[list[Detection]]) -> tuple[list[Detection], list[Detection]]:
-    """Detections of the left and of the right hand, at most one per frame and side.
+def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track, Track]:
+    """Detections of the left and of the right hand, at most one per frame and side; those whose side nothing tells are marked.
 
-    Every track votes with all its frames, weighted by score, because a single frame's label is often wrong. The surest track
-    is placed first; one that would sit on an occupied side for most of its frames takes the other; what then still collides
-    belongs to a third hand and is left out.
+    Every track votes with its frames, weighted by score, because a single frame's label is often wrong; where the arms come from
+    tells the sides apart as far as it agrees with the votes over the whole video. Two tracks at once are two sides, a track that
+    begins where one has ended is the same hand. Of three hands the least sure is left out.
+
+    Args:
+        tracks: of `link`.
+        min_frames: tracks that follow each other and have fewer frames than this in all are taken for chance.
     """
+    ordered = sorted(tracks, key=lambda t: (t[0].frame, tuple(t[0].centre_px)))
+    votes, bonds = _votes(ordered), _bonds(ordered)
+    labels = _best_labels(ordered, votes, bonds)
+    one_hand = _groups(len(ordered), [pair for pair, bond in bonds.items() if bond >= 1.0 and labels[pair[0]] == labels[pair[1]]])
+    frames = {group: sum(len(t) for t, g in zip(ordered, one_hand, strict=True) if g == group) for group in set(one_hand)}
+    labels = [label if frames[group] >= min_frames else _NEITHER for label, group in zip(labels, one_hand, strict=True)]
+    known = _known(ordered, votes, bonds, labels)
     sides: tuple[dict[int, Detection], dict[int, Detection]] = ({}, {})
-    for track in sorted(tracks, key=lambda t: (-abs(_vote(t)), t[0].frame, tuple(t[0].centre_px))):
-        wanted = int(_vote(track) >= 0)
-        for side in (wanted, 1 - wanted):
-            free = [d for d in track if d.frame not in sides[side]]
-            if len(free) * 2 > len(track):
-                sides[side].update((d.frame, d) for d in free)
-                break
+    for i in sorted(range(len(ordered)), key=lambda i: -abs(votes[i])):
+        if labels[i] != _NEITHER:
+            side = sides[labels[i]]
+            side.update((d.frame, replace(d, side_known=known[i])) for d in ordered[i] if d.frame not in side)
     left, right = ([side[frame] for frame in sorted(side)] for side in sides)
     return left, right
 
 
-def _vote(track: list[Detection]) -> float:
-    return sum(d.score * (2 * d.right - 1) for d in track)
+def _votes(tracks: Sequence[Track]) -> list[float]:
+    """Belief in a right hand per track, in frames of full belief; negative for a left one."""
+    every = [d for track in tracks for d in track]
+    belief = np.array([d.score * (2 * d.right - 1) for d in every])
+    arms = np.array([d.arm for d in every])
+    scale = np.sqrt((belief**2).sum() * (arms**2).sum())
+    agreement = float(belief @ arms / scale) if scale > 0 else 0.0  # > 0 seen along the arms, < 0 face to face
+    out = []
+    for track in tracks:
+        own = sum(d.score * (2 * d.right - 1) for d in track)
+        by_arm = _ARM_WEIGHT * agreement * sum(d.arm for d in track)
+        out.append(float(np.clip(own, -_MAX_VOTE, _MAX_VOTE) + by_arm))
+    return out
+
+
+def _bonds(tracks: Sequence[Track]) -> dict[tuple[int, int], float]:
+    """For pairs (i < j) of tracks what speaks for one hand (positive) or for two (negative)."""
+    bonds: dict[tuple[int, int], float] = {}
+    for j, later in enumerate(tracks):
+        by_frame = {d.frame: d for d in later}
+        for i, earlier in enumerate(tracks[:j]):
+            if later[0].frame - earlier[-1].frame > _JOIN_FRAMES:
+                continue
+            pairs = [(d, by_frame[d.frame]) for d in earlier if d.frame in by_frame]
+            together = sum(_apart([a], b) > _TWO_HANDS for a, b in pairs)
+            if pairs:
+                bonds[i, j] = -_SAME_SIDE_COST * together
+            elif earlier[-1].frame < later[0].frame:
+                gap = later[0].frame - earlier[-1].frame
+                bonds[i, j] = _JOIN_WEIGHT * float(np.exp(-(_apart(earlier, later[0]) ** 2) - gap / LINK_GAP))
+    return bonds
+
+
+def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tuple[int, int], float]) -> list[int]:
+    """Left, right or neither per track, at the least cost over the whole video: a sweep over time, the cheapest histories kept."""
+    near: list[list[int]] = [[] for _ in tracks]
+    last_use = list(range(len(tracks)))
+    for i, j in bonds:
+        near[j].append(i)
+        last_use[i] = max(last_use[i], j)
+    histories: list[tuple[float, list[int]]] = [(0.0, [])]
+    for j, track in enumerate(tracks):
+        best: dict[tuple[int, ...], tuple[float, list[int]]] = {}
+        alive = [i for i in range(j + 1) if last_use[i] > j]
+        for cost, labels in histories:
+            for label in (_RIGHT, _LEFT, _NEITHER):
+                grown = cost + _label_cost(track, votes[j], label)
+                grown += sum(_bond_cost(bonds[i, j], labels[i], label) for i in near[j])
+                now = [*labels, label]
+                key = tuple(now[i] for i in alive)
+                if key not in best or grown < best[key][0]:
+                    best[key] = (grown, now)
+        histories = sorted(best.values(), key=lambda history: history[0])[:_BEAM]
+    return histories[0][1]
+
+
+def _label_cost(track: Track, vote: float, label: int) -> float:
+    if label == _NEITHER:
+        return abs(vote) + _LEFT_OUT_COST * len(track)
+    return max(0.0, -vote if label == _RIGHT else vote)
+
+
+def _bond_cost(bond: float, a: int, b: int) -> float:
+    if _NEITHER in (a, b):
+        return 0.0
+    return abs(bond) if (a == b) == (bond < 0) else 0.0
+
+
+def _known(
+    tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tuple[int, int], float], labels: Sequence[int]
+) -> list[bool]:
+    """Whether a track's side is known: groups that hang together stand or fall by their votes, and each by what ties it to them."""
+    strong = [pair for pair, bond in bonds.items() if abs(bond) >= 1.0 and _NEITHER not in (labels[pair[0]], labels[pair[1]])]
+    group = _groups(len(tracks), strong)
+    signed = [vote if label == _RIGHT else -vote for vote, label in zip(votes, labels, strict=True)]
+    belief: dict[int, float] = {}
+    size: dict[int, int] = {}
+    for i, track in enumerate(tracks):
+        belief[group[i]] = belief.get(group[i], 0.0) + signed[i]
+        size[group[i]] = size.get(group[i], 0) + len(track)
+    tied = list(signed)
+    for (i, j), bond in bonds.items():
+        agrees = (labels[i] == labels[j]) == (bond > 0)
+        for k in (i, j):
+            tied[k] += abs(bond) if agrees else -abs(bond)
+    return [belief[group[i]] >= _MIN_CERTAINTY * size[group[i]] and tied[i] > 0 for i in range(len(tracks))]
+
+
+def _groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Number of the group that each of ``count`` tracks is in, when those of each pair are in one."""
+    group = list(range(count))
+    for i, j in pairs:
+        old, new = group[j], group[i]
+        group = [new if g == old else g for g in group]
+    return group
 
 
 def _mean_distance(a: Detection, b: Detection) -> float:
     return float(np.linalg.norm(a.keypoints_px - b.keypoints_px, axis=1).mean())
 
 
-def _apart(old: Detection, new: Detection) -> float:
-    return float(np.linalg.norm(old.centre_px - new.centre_px)) / max(old.size_px, new.size_px, 1.0)
+def _apart(track: Track, new: Detection) -> float:
+    """Distance of a detection from where a track's last ones lead, in hand sizes; from where it was, if that is nearer."""
+    old = track[-1]
+    size = max(old.size_px, new.size_px, 1.0)
+    stayed = float(np.linalg.norm(old.centre_px - new.centre_px)) / size
+    if len(track) < 2 or new.frame - old.frame > 2:
+        return stayed
+    velocity = (old.centre_px - track[-2].centre_px) / (old.frame - track[-2].frame)
+    moved = float(np.linalg.norm(old.centre_px + velocity * (new.frame - old.frame) - new.centre_px)) / size
+    return min(stayed, moved)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.hands.wrist import PALM_DEPTH_SPREAD_M, SKIN_TO_JOINT_M, depth_under
+from stages.hands.hand_depth import HAND_REACH_M, SKIN_TO_JOINT_M, depth_under
 from videolift.geometry import Float
 
 _MIN_JOINTS = 6
@@ -95,5 +95,5 @@ def _depth_of_wrist(joints_m: Float, keypoints_px: Float, depth_m: NDArray[np.fl
     implied = implied[np.isfinite(implied)]
     if len(implied) < _MIN_JOINTS:
         return float("nan")
-    near = implied[np.abs(implied - np.median(implied)) <= PALM_DEPTH_SPREAD_M]
+    near = implied[np.abs(implied - np.median(implied)) <= HAND_REACH_M]
     return float(np.median(near)) if len(near) >= _MIN_JOINTS else float("nan")

@@ -31,6 +31,8 @@ class Series:
         T_camera_wrist: (T, 2, 4, 4), metres.
         joints_camera: (T, 2, 21, 3).
         mano_pose: (T, 2, 15, 3, 3).
+        method: u8 (T, 2), index into `METHODS`.
+        side_known: bool (T, 2).
     """
 
     valid: NDArray[np.bool_]
@@ -40,13 +42,16 @@ class Series:
     T_camera_wrist: Float
     joints_camera: Float
     mano_pose: Float
+    method: NDArray[np.uint8]
+    side_known: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, frames: int) -> Series:
         """No hand in any of ``frames``."""
         off = np.zeros((frames, 2), bool)
         shapes = {"score": (), "keypoints_px": (21, 2), "T_camera_wrist": (4, 4), "joints_camera": (21, 3), "mano_pose": (15, 3, 3)}
-        return cls(off, off.copy(), **{name: np.full((frames, 2, *shape), np.nan) for name, shape in shapes.items()})
+        floats = {name: np.full((frames, 2, *shape), np.nan) for name, shape in shapes.items()}
+        return cls(off, off.copy(), **floats, method=np.zeros((frames, 2), np.uint8), side_known=np.ones((frames, 2), bool))
 
     def copy(self) -> Series:
         """A series with arrays of its own."""
@@ -155,6 +160,8 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
 
 def _forget(out: Series, frames: NDArray[np.integer], side: int) -> None:
     out.valid[frames, side] = False
+    out.method[frames, side] = 0
+    out.side_known[frames, side] = True
     for array in (out.score, out.keypoints_px, out.T_camera_wrist, out.joints_camera, out.mano_pose):
         array[frames, side] = np.nan
 

@@ -25,7 +25,7 @@ from stages.hands.placement import locate_wrist, wrists_by_one_method
 from stages.hands.temporal import Series, median_betas, steady, write_series
 from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
 from stages.segments import even_segments, resumable
-from videolift.artifacts import SIDES, ArtifactWriter, Clip, HandsWriter
+from videolift.artifacts import METHODS, SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import Count, Positive, Share
 from videolift.geometry import Float, mirror_points, mirror_rotation
 from videolift.isolation import Arrays
@@ -44,11 +44,13 @@ class HandBoxes:
         frame: (n).
         box: (n, 4) x1 y1 x2 y2, pixels.
         score: (n).
+        side_known: (n).
     """
 
     frame: NDArray[np.int64]
     box: NDArray[np.float64]
     score: NDArray[np.float64]
+    side_known: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class WilorHands(ModelBackend):
     name: ClassVar[str] = "wilor"
     settings_model: ClassVar[type[WilorSettings]] = WilorSettings
     presets: ClassVar[tuple[str, ...]] = ("gpu",)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = "wilor"
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
     deterministic: ClassVar[bool] = False
@@ -220,7 +222,10 @@ def boxes_by_side(found: Arrays) -> tuple[HandBoxes, HandBoxes]:
 def _boxes(hands: list[Detection]) -> HandBoxes:
     corners = np.array([np.concatenate([hand.keypoints_px.min(0), hand.keypoints_px.max(0)]) for hand in hands]).reshape(-1, 4)
     return HandBoxes(
-        np.array([hand.frame for hand in hands], np.int64), corners, np.array([hand.score for hand in hands], np.float64)
+        np.array([hand.frame for hand in hands], np.int64),
+        corners,
+        np.array([hand.score for hand in hands], np.float64),
+        np.array([hand.side_known for hand in hands], bool),
     )
 
 
@@ -238,11 +243,13 @@ def place_hands(
         methods[SIDES[i]] = method if len(joints) else None
         for n, (k, wrist) in enumerate(zip(boxes.frame, wrists, strict=True)):
             series.score[k, i], series.keypoints_px[k, i] = boxes.score[n], uv[n]
+            series.side_known[k, i] = boxes.side_known[n]
             if wrist is None:
                 continue
             T = np.eye(4)
             T[:3, :3], T[:3, 3] = pose.R_camera_wrist[n], wrist
             series.T_camera_wrist[k, i], series.valid[k, i] = T, True
+            series.method[k, i] = METHODS.index(method)
             series.joints_camera[k, i], series.mano_pose[k, i] = joints[n] + wrist, pose.mano_pose[n]
             betas[k, i] = pose.betas[n]
     return series, betas, methods

@@ -1,8 +1,7 @@
-"""Wrist: from 21 keypoints, and depth where it is in metres, to the pose of the hand frame in the camera.
+"""Wrist: from a palm's keypoints, and measured depth where there is any, to the pose of the hand frame in the camera.
 
-The palm is taken as rigid: wrist, thumb root and four knuckles, in the hand frame of `videolift.artifacts.hands` (origin wrist,
-right hand fingers -x, back +y, thumb side +z, left hand the mirror in x). Metric depth gives the pose by Kabsch; without it
-the palm's size gives it by PnP, which fits with two tilts, told apart by `choose_tilts`. Time otherwise belongs to `temporal`.
+Six points of known shape give the pose by their pixels alone (PnP), up to two tilts that fit a nearly flat palm; `choose_tilts`
+takes the path through time. Depth enters the same fit: it decides the distance, and the tilt where it is steady over the palm.
 
 A detector's own depth-less 3D ("world landmarks") is never used: seen from the wrist it has the fingers pointing backwards
 (98 to 118 degrees off, measured).
@@ -16,32 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stages.hands.palm import PALM_WEIGHTS, Palm
 from videolift.artifacts import PALM_JOINTS
-from videolift.geometry import invert_pose, kabsch, mirror_points, project, rotation_angle, transform, unproject
+from videolift.geometry import Float, invert_pose, project, rotation_angle, transform
 
-PALM_RIGHT_M = np.array(
-    [
-        [0.000, 0.000, 0.000],
-        [-0.025, -0.014, 0.027],
-        [-0.090, -0.006, 0.021],
-        [-0.094, -0.002, -0.002],
-        [-0.086, -0.005, -0.023],
-        [-0.073, -0.010, -0.040],
-    ]
-)
-"""A grown-up's right palm in metres (an 18 to 19 cm hand), rounded; our own numbers."""
-
-SKIN_TO_JOINT_M = 0.010
-"""A camera sees the skin; joints lie about this far behind it."""
-PALM_DEPTH_SPREAD_M = 0.10
-"""Depth this far from the palm's median belongs to something else: the table, the held object."""
-PATCH_PX = 2
-"""Depth under a keypoint is the median of valid pixels this far around it."""
-MIN_PALM_POINTS = 4
-_FINGERS_BACK_COST = 2.0
+_KEYPOINT_SIGMA = 0.025
+"""Error of a keypoint as a share of the hand's size, for weighing pixels against metres."""
+_SIZE_SIGMA = 0.15
+"""Spread of the palm's size in a detector's eyes, natural logarithm; only depth can move it."""
+_FINGERS_BACK_COST = 1.0
 _TURN_COST_PER_RAD = 2.0
 _MISFIT_COST = 50.0
-"""Weights of `choose_tilts`: fingers pointing back weighs as much as a turn of 60 degrees or a misfit of 4 % of the hand."""
+"""Weights of `choose_tilts`: fingers pointing back weighs as much as a turn of 30 degrees or a misfit of 2 % of the hand."""
 
 
 @dataclass(frozen=True)
@@ -50,107 +35,110 @@ class WristFit:
 
     Attributes:
         T_camera_wrist: (4, 4), translation in metres.
+        palm_size: the palm's size as a multiple of the template's.
         residual_px: rms distance of the projected palm to its keypoints.
-        method: ``depth_kabsch`` or ``palm_pnp``.
+        depth_rms_m: likewise of its points to measured depth; NaN where no depth was used.
     """
 
-    T_camera_wrist: NDArray[np.floating]
+    T_camera_wrist: Float
+    palm_size: float
     residual_px: float
-    method: str
+    depth_rms_m: float = float("nan")
 
 
-def palm_template(side: str) -> NDArray[np.floating]:
-    """The six palm points (6, 3) in metres in the hand frame; ``side`` is left or right."""
-    return PALM_RIGHT_M.copy() if side == "right" else mirror_points(PALM_RIGHT_M)
-
-
-def finger_direction(T_camera_wrist: ArrayLike, side: str) -> NDArray[np.floating]:
+def finger_direction(T_camera_wrist: ArrayLike, side: str) -> Float:
     """Unit vector (..., 3) from the wrist along the fingers, in the camera."""
     x_axis = np.asarray(T_camera_wrist)[..., :3, 0]
     return -x_axis if side == "right" else x_axis
 
 
-def hand_size_px(keypoints_px: ArrayLike) -> NDArray[np.floating]:
+def hand_size_px(keypoints_px: ArrayLike) -> Float:
     """Longer side of the box around keypoints (..., 21, 2), pixels; the measure for residuals."""
     return np.asarray(np.ptp(np.asarray(keypoints_px, np.float64), axis=-2).max(-1))
 
 
-def palm_residual_px(T_camera_wrist: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, side: str) -> float:
-    """Rms distance in pixels of the projected palm template to the palm's keypoints; infinite behind the camera."""
-    seen = project(transform(T_camera_wrist, palm_template(side)), K)
-    error = np.sqrt(((seen - np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]) ** 2).sum(1).mean())
-    return float(error) if np.isfinite(error) else float("inf")
+def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, palm: Palm) -> list[WristFit]:
+    """Poses from the palm's six pixels and its size, best fit first: a nearly flat palm fits with two tilts.
 
-
-def depth_under(depth_m: NDArray[np.floating], uv_px: ArrayLike) -> NDArray[np.floating]:
-    """Median valid depth (n) around pixels (n, 2) of one frame (H, W); NaN outside the image or without valid depth."""
-    height, width = depth_m.shape
-    out = np.full(len(np.asarray(uv_px)), np.nan)
-    for i, (u, v) in enumerate(np.asarray(uv_px, np.float64)):
-        if not (-0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5):
-            continue  # a keypoint outside has no pixel; clamping it would move the hand by centimetres
-        column, row = int(np.rint(u)), int(np.rint(v))
-        patch = depth_m[max(row - PATCH_PX, 0) : row + PATCH_PX + 1, max(column - PATCH_PX, 0) : column + PATCH_PX + 1]
-        valid = patch[np.isfinite(patch) & (patch > 0)]
-        if valid.size:
-            out[i] = np.median(valid.astype(np.float64))
-    return out
-
-
-def joints_on_depth(keypoints_px: ArrayLike, depth_m: NDArray[np.floating], K: ArrayLike) -> NDArray[np.floating]:
-    """Joints (21, 3) in the camera, in metres, where the depth under them is the hand's; NaN elsewhere.
-
-    All are NaN when fewer than `MIN_PALM_POINTS` palm points have valid depth within 10 cm of their median.
-    """
-    uv = np.asarray(keypoints_px, np.float64)
-    z = depth_under(depth_m, uv)
-    palm = z[list(PALM_JOINTS)]
-    if np.isfinite(palm).sum() < MIN_PALM_POINTS:
-        return np.full((21, 3), np.nan)
-    near = np.abs(z - np.nanmedian(palm)) <= PALM_DEPTH_SPREAD_M
-    if near[list(PALM_JOINTS)].sum() < MIN_PALM_POINTS:
-        return np.full((21, 3), np.nan)
-    return unproject(uv, np.where(near, z + SKIN_TO_JOINT_M, np.nan), K)
-
-
-def fit_on_depth(joints_camera: ArrayLike, keypoints_px: ArrayLike, K: ArrayLike, side: str) -> WristFit | None:
-    """The pose by Kabsch from `joints_on_depth`; None without enough palm points."""
-    palm = np.asarray(joints_camera, np.float64)[list(PALM_JOINTS)]
-    found = np.isfinite(palm).all(1)
-    if found.sum() < MIN_PALM_POINTS:
-        return None
-    T, _ = kabsch(palm_template(side)[found], palm[found])
-    return WristFit(T, palm_residual_px(T, keypoints_px, K, side), "depth_kabsch")
-
-
-def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, side: str) -> list[WristFit]:
-    """Poses from the palm's six pixels and its known size, best fit first: a nearly flat palm fits with two tilts.
-
-    Starts from the two solutions for the flattened palm (IPPE), each refined on the true template. Empty for pixels that no
+    Starts from the two solutions for the flattened palm (IPPE), each refined on the true points. Empty for pixels that no
     palm can give (all in one place, behind the camera).
+
+    Args:
+        keypoints_px: (21, 2).
+        K: (3, 3).
+        palm: of the hand's side.
     """
-    points = palm_template(side)
+    palm_m = palm.points_m()
     pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
-    camera = np.asarray(K, np.float64)
     if not np.isfinite(pixels).all() or np.ptp(pixels, axis=0).max() < 1.0:
         return []
-    T_flat_wrist = _flattening(points)
-    flat = transform(T_flat_wrist, points) * [1.0, 1.0, 0.0]
-    _, rotations, translations, _ = cv2.solvePnPGeneric(flat, pixels, camera, None, flags=cv2.SOLVEPNP_IPPE)
+    T_flat_wrist = _flattening(palm_m)
+    flat = transform(T_flat_wrist, palm_m) * [1.0, 1.0, 0.0]
+    _, rotations, translations, _ = cv2.solvePnPGeneric(
+        flat, pixels, np.asarray(K, np.float64), np.zeros(0), flags=cv2.SOLVEPNP_IPPE
+    )
     fits = []
     for rotation, translation in zip(rotations, translations, strict=True):
         start = _pose(rotation, translation) @ T_flat_wrist
-        turn, _ = cv2.Rodrigues(start[:3, :3])
-        refined = cv2.solvePnPRefineLM(points, pixels, camera, None, turn, start[:3, 3:].copy())
-        T = _pose(*refined)
-        residual = palm_residual_px(T, keypoints_px, camera, side)
-        if np.isfinite(T).all() and np.isfinite(residual):
-            fits.append(WristFit(T, residual, "palm_pnp"))
-    return sorted(fits, key=lambda fit: fit.residual_px)
+        if (transform(start, palm_m)[:, 2] > 0).all():
+            fits.append(refined(WristFit(start, 1.0, 0.0), keypoints_px, K, palm))
+    return sorted((fit for fit in fits if np.isfinite(fit.residual_px)), key=lambda fit: fit.residual_px)
 
 
-def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *, fingers_away: bool) -> list[WristFit]:
-    """One pose per frame out of the candidates of each: the cheapest path through time.
+def refined(
+    fit: WristFit,
+    keypoints_px: ArrayLike,
+    K: ArrayLike,
+    palm: Palm,
+    depth_z_m: Float | None = None,
+    depth_sigma_m: float = 0.008,
+) -> WristFit:
+    """The pose near ``fit`` that best agrees with the palm's pixels and, where given, with the depth of its points.
+
+    Args:
+        fit: where to start; its ``palm_size`` is what the size is expected to be.
+        keypoints_px: (21, 2).
+        K: (3, 3).
+        palm: of the hand's side.
+        depth_z_m: (6) distances of the points along the view, NaN where not measured; None for pixels alone.
+        depth_sigma_m: error of those distances.
+    """
+    from scipy.optimize import least_squares  # a second to import
+    from scipy.spatial.transform import Rotation
+
+    camera = np.asarray(K, np.float64)
+    pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
+    pixel_weights = (PALM_WEIGHTS / (_KEYPOINT_SIGMA * hand_size_px(keypoints_px)))[:, None]
+    z_m = np.full(len(PALM_JOINTS), np.nan) if depth_z_m is None else np.asarray(depth_z_m, np.float64)
+    measured = np.isfinite(z_m)
+    start = fit.T_camera_wrist
+
+    def pose(x: Float) -> Float:
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = Rotation.from_rotvec(x[:3]).as_matrix() @ start[:3, :3], x[3:6]
+        return T
+
+    def points(x: Float) -> Float:
+        return transform(pose(x), palm.points_m(fit.palm_size * float(np.exp(x[6]))))
+
+    def misfit(x: Float) -> Float:
+        at = points(x)
+        ahead = np.maximum(at[:, 2], 1e-3)  # a step behind the camera is turned back, not divided by zero
+        uv = at[:, :2] / ahead[:, None] * camera[[0, 1], [0, 1]] + camera[:2, 2]
+        return np.concatenate(
+            [((uv - pixels) * pixel_weights).ravel(), (at[measured, 2] - z_m[measured]) / depth_sigma_m, [x[6] / _SIZE_SIGMA]]
+        )
+
+    x = least_squares(misfit, np.array([0.0, 0, 0, *start[:3, 3], 0]), method="lm", max_nfev=200).x
+    at = points(x)
+    with np.errstate(invalid="ignore"):
+        residual = float(np.sqrt(((project(at, camera) - pixels) ** 2).sum(1).mean()))
+    rms = float(np.sqrt(np.mean((at[measured, 2] - z_m[measured]) ** 2))) if measured.any() else float("nan")
+    return WristFit(pose(x), float(fit.palm_size * np.exp(x[6])), residual, rms)
+
+
+def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *, fingers_away: bool) -> list[int]:
+    """Index of one pose per frame out of the candidates of each: the cheapest path through time.
 
     Args:
         frames: candidates per frame of one hand in order of time, none of them empty.
@@ -170,11 +158,9 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
         total = cost
     if not frames:
         return []
-    index = int(total.argmin())
-    chosen = [frames[-1][index]]
-    for candidates, back in zip(reversed(frames[:-1]), reversed(came_from), strict=True):
-        index = int(back[index])
-        chosen.append(candidates[index])
+    chosen = [int(total.argmin())]
+    for back in reversed(came_from):
+        chosen.append(int(back[chosen[-1]]))
     return chosen[::-1]
 
 
@@ -183,7 +169,7 @@ def _tilt_cost(fit: WristFit, size_px: float, side: str, fingers_away: bool) -> 
     return _MISFIT_COST * fit.residual_px / max(size_px, 1.0) + _FINGERS_BACK_COST * back
 
 
-def _flattening(points: NDArray[np.floating]) -> NDArray[np.floating]:
+def _flattening(points: Float) -> Float:
     """``T_flat_wrist`` (4, 4): the frame at the points' mean whose z axis is their direction of least spread."""
     centre = points.mean(0)
     _, _, axes = np.linalg.svd(points - centre)
@@ -193,11 +179,11 @@ def _flattening(points: NDArray[np.floating]) -> NDArray[np.floating]:
     return invert_pose(T_wrist_flat)
 
 
-def _pose(rotation_vector: ArrayLike, translation: ArrayLike) -> NDArray[np.floating]:
+def _pose(rotation_vector: ArrayLike, translation: ArrayLike) -> Float:
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = cv2.Rodrigues(np.ravel(np.asarray(rotation_vector, np.float64)))[0], np.ravel(translation)
     return T
 
 
-def _R(fit: WristFit) -> NDArray[np.floating]:
+def _R(fit: WristFit) -> Float:
     return fit.T_camera_wrist[:3, :3]

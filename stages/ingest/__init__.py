@@ -15,8 +15,10 @@ class IngestSettings(StageBlock):
     fps: Positive = Field(10.0, le=1000, description="frames per second kept, resampled by true timestamps")
     width: Count = Field(512, le=8192, description="pixels; swapped with height for portrait videos when fit is auto")
     height: Count = Field(384, le=8192, description="pixels")
-    fit: Literal["auto", "crop", "stretch"] = Field(
-        "auto", description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop"
+    fit: Literal["auto", "crop", "stretch", "pad"] = Field(
+        "auto",
+        description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop; "
+        "pad: the whole picture at the scale of auto, padded where a square is packaged",
     )
     black_below: Share = Field(0.02, description="a clip whose brightest frame's mean is below this share is refused as black")
 

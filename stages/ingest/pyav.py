@@ -202,6 +202,8 @@ class _Ingest:
                 "clock_start_s": source.start_s,
             },
         )
+        if self.settings.fit == "pad":
+            self.out.describe(fit="pad")
         if view.K_given is not None:
             self.out.describe(K_given=view.K_given.tolist())
 

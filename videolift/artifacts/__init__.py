@@ -3,12 +3,13 @@
 from videolift.artifacts.base import Artifact, ArtifactWriter, Published
 from videolift.artifacts.clip import Clip, ClipWriter
 from videolift.artifacts.depth import Depth, DepthWriter
-from videolift.artifacts.hands import JOINTS, MANO_JOINTS, PALM_JOINTS, SIDES, Hands, HandsWriter
+from videolift.artifacts.hands import JOINTS, MANO_JOINTS, METHODS, PALM_JOINTS, SIDES, Hands, HandsWriter
 from videolift.artifacts.tracks import Tracks, TracksWriter
 
 __all__ = [
     "JOINTS",
     "MANO_JOINTS",
+    "METHODS",
     "PALM_JOINTS",
     "SIDES",
     "Artifact",

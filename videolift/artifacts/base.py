@@ -299,7 +299,7 @@ class Artifact:
         try:
             self.attrs: Mapping[str, Any] = read_attributes(self._file)
             """Attributes as written by `ArtifactWriter.describe`."""
-            missing = [field.name for field in self.FIELDS if field.name not in self._file]
+            missing = [field.name for field in self.FIELDS if not field.optional and field.name not in self]
             self._require(not missing, f"without {', '.join(missing)}")
             self._validate()
         except CorruptFile:
@@ -312,6 +312,12 @@ class Artifact:
     def _require(self, condition: bool, text: str) -> None:
         if not condition:
             raise CorruptFile(f"{self.path}: {text}")
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            return name in self._file
+        except (OSError, RuntimeError, KeyError) as error:
+            raise CorruptFile(f"{self.path}: {name} cannot be looked up: {error}") from error
 
     def array(self, name: str) -> h5py.Dataset:
         """The stored dataset, unread; `read` reads from it with its checks.

@@ -27,6 +27,7 @@ class Field:
         shape: per axis a length, None where only the clip decides, -1 on the one axis that grows.
         chunk: rows per chunk along the growing axis.
         codec: a filter of hdf5plugin, None for no compression.
+        optional: files may lack it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Field:
     shape: tuple[int | None, ...]
     chunk: int = 128
     codec: Any = None
+    optional: bool = False
 
     @property
     def axis(self) -> int | None:

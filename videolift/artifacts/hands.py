@@ -24,6 +24,10 @@ degrees worse."""
 MANO_JOINTS = tuple(f"{finger}_{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in range(1, 4))
 """Order of the 15 rotations in ``mano_pose``."""
 
+METHODS = ("none", "depth", "palm_pnp", "hand_depth", "hand_size")
+"""How a frame's wrist was placed, by the number in ``method``: measured depth on the palm, the palm's size in pixels; for a hand
+model depth over the whole hand, its size. Frames without a measured wrist have none."""
+
 _FIELDS = (
     Field("valid", "?", (-1, 2)),
     Field("interpolated", "?", (-1, 2)),
@@ -32,8 +36,13 @@ _FIELDS = (
     Field("T_camera_wrist", "f4", (-1, 2, 4, 4), chunk=64, codec=BITSHUFFLE),
     Field("joints_camera", "f4", (-1, 2, 21, 3), chunk=64, codec=BITSHUFFLE),
     Field("mano_pose", "f4", (-1, 2, 15, 3, 3), chunk=64, codec=BITSHUFFLE),
+    Field("method", "u1", (-1, 2), optional=True),
+    Field("side_known", "?", (-1, 2), optional=True),
     Field("betas", "f4", (2, 10)),
 )
+
+
+_OPTIONAL = {field.name for field in _FIELDS if field.optional}
 
 
 class HandsWriter(ArtifactWriter):
@@ -44,7 +53,7 @@ class HandsWriter(ArtifactWriter):
     def append_frames(self, **arrays: ArrayLike) -> None:
         """Adds frames; every field except ``betas`` (which `put` takes), named as in `Hands`."""
         expected = {field.name for field in _FIELDS if field.axis is not None}
-        if set(arrays) != expected:
+        if not expected - _OPTIONAL <= set(arrays) <= expected:
             raise ValueError(f"append_frames takes {sorted(expected)}, got {sorted(arrays)}")
         self.append(**arrays)
 
@@ -55,7 +64,8 @@ class Hands(Artifact):
     FORMAT, VERSION, FIELDS = "videolift.hands", 1, _FIELDS
 
     def _validate(self) -> None:
-        lengths = {self.array(field.name).shape[0] for field in _FIELDS if field.axis is not None}
+        grows = [field.name for field in _FIELDS if field.axis is not None and field.name in self]
+        lengths = {self.array(name).shape[0] for name in grows}
         self._require(len(lengths) == 1, f"fields differ in length: {sorted(lengths)}")
         rotations = self.T_camera_wrist[self.valid][:, :3, :3]
         self._require(bool(is_rotation(rotations, 1e-3).all()), "T_camera_wrist holds what is no rotation")
@@ -97,6 +107,16 @@ class Hands(Artifact):
     def mano_pose(self) -> NDArray[np.float32]:
         """(T, 2, 15, 3, 3) joint rotations relative to their parents."""
         return self.read("mano_pose")
+
+    @property
+    def method(self) -> NDArray[np.uint8]:
+        """(T, 2) index into `METHODS`; 0 throughout in files that did not record it."""
+        return self.read("method") if "method" in self else np.zeros((len(self), 2), np.uint8)
+
+    @property
+    def side_known(self) -> NDArray[np.bool_]:
+        """(T, 2) False where a hand is seen but nothing tells which of the two it is; True in files that did not record it."""
+        return self.read("side_known") if "side_known" in self else np.ones((len(self), 2), bool)
 
     @property
     def betas(self) -> NDArray[np.float32]:

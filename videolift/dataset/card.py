@@ -32,7 +32,7 @@ _SCALES = {
     "arbitrary": "one unknown unit per video (median depth 1)",
     "none": "no lengths",
 }
-_COUNTED = {"fps": "frames per second", "size": "pixels, square", "window_length": "frames per window"}
+_COUNTED = {"fps": "frames per second", "size": "pixels of the shorter side", "window_length": "frames per window"}
 _MAX_LISTED = 200
 
 

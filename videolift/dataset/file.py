@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts.depth import FLOAT16_MAX
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, METRE_SCALES, PER_POINT, expected_shape, promised_arrays
-from videolift.dataset.profiles import PROFILES
+from videolift.dataset.profiles import PROFILES, image_size_px
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
@@ -108,9 +108,9 @@ class PackagedFile:
         return near_m, far_m
 
     @cached_property
-    def size(self) -> int:
-        """Pixels of a side of its images."""
-        return self._count("size")
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) of its images."""
+        return image_size_px(self.stored)
 
     @cached_property
     def window_length(self) -> int:
@@ -183,7 +183,7 @@ class PackagedFile:
             return self.profile.read(self.stored, name, where)
         except KeyError:
             parts = [str(part) for part in self.attribute_of_type("parts", list)]
-            if name in promised_arrays(parts):
+            if name in promised_arrays(parts, older=self.attribute("size_px") is None):
                 raise CorruptFile(f"{self.path}: it holds no {name}, its parts are {parts}") from None
             raise KeyError(f"{self.path.name} holds no {name}; its parts are {parts}") from None
 
@@ -212,7 +212,7 @@ class PackagedFile:
         if shape is None or name.startswith("stats/"):
             return
         points = int(self.offsets[-1]) if name in PER_POINT else 0
-        expected = expected_shape(name, len(self), len(self.window_start), points, self.size, self.window_length)
+        expected = expected_shape(name, len(self), len(self.window_start), points, self.size_px, self.window_length)
         if shape != expected:
             raise CorruptFile(f"{self.path}: {name} is {shape}, expected {expected}")
 

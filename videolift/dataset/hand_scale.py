@@ -18,7 +18,7 @@ from videolift.artifacts import PALM_JOINTS, Depth, Hands
 
 MIN_OBSERVATIONS = 10
 """Fewer measured hands than this give no scale."""
-MAX_SPREAD = 0.5
+MAX_SPREAD = 0.25
 """Ratios that scatter more than this share of their median give no scale."""
 MIN_PIXELS = 30
 """Valid depth pixels that a palm, or its surroundings, must show."""

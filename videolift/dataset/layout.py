@@ -1,4 +1,4 @@
-"""Names, dtypes and shapes of the packaged file ``h5_dataset/{video}.hdf5``, and of its square view of a clip.
+"""Names, dtypes and shapes of the packaged file ``h5_dataset/{video}.hdf5``, and of its view of a clip.
 
 The one place that knows where something is stored; writer, reader, verify and exports take it from here. How values come about is
 in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics.accumulators` (accumulators).
@@ -6,9 +6,9 @@ in `videolift.dataset.windows` (geometry) and `videolift.dataset.statistics.accu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,10 @@ SUFFIX = ".hdf5"
 
 HAND_FRAME_FIELDS = ("valid", "interpolated", "score", "keypoints_px", "T_camera_wrist", "joints_camera", "mano_pose")
 """Per-frame arrays of `videolift.artifacts.Hands`, stored under ``hands/`` by the same names."""
+HAND_ORIGIN_FIELDS = ("method", "side_known")
+"""Likewise, how each wrist was placed and whether its side is known; files of older releases lack them."""
+HAND_WORLD_FIELDS = ("T_world_wrist", "world_valid")
+"""Wrists with the camera's motion taken out; likewise."""
 HAND_WINDOW_FIELDS = ("window_query_uvd", "window_displacement_uvd", "window_query_rot6d", "window_displacement_rot6d")
 
 FIELDS: tuple[Field, ...] = (
@@ -46,6 +50,10 @@ FIELDS: tuple[Field, ...] = (
     Field("hands/joints_camera", "f4", (-1, 2, 21, 3), chunk=64, codec=BITSHUFFLE),
     Field("hands/mano_pose", "f4", (-1, 2, 15, 3, 3), chunk=64, codec=BITSHUFFLE),
     Field("hands/betas", "f4", (2, 10)),
+    Field("hands/method", "u1", (-1, 2), chunk=1024),
+    Field("hands/side_known", "?", (-1, 2), chunk=1024),
+    Field("hands/T_world_wrist", "f4", (-1, 2, 4, 4), chunk=64, codec=BITSHUFFLE),
+    Field("hands/world_valid", "?", (-1, 2), chunk=1024),
     Field("hands/window_query_uvd", "f4", (-1, 2, 3), chunk=256),
     Field("hands/window_displacement_uvd", "f4", (-1, 2, None, 3), chunk=64, codec=BITSHUFFLE),
     Field("hands/window_query_rot6d", "f4", (-1, 2, 6), chunk=256),
@@ -69,14 +77,22 @@ METRE_SCALES = ("metric", "hand", "assumed")
 """Values of ``scale`` under which lengths are metres."""
 
 
-def promised_arrays(parts: Iterable[str]) -> set[str]:
-    """Arrays of `FIELDS` that a file with these parts holds; scores under ``quality/`` depend on what could be measured."""
+def promised_arrays(parts: Iterable[str], *, older: bool = False) -> set[str]:
+    """Arrays of `FIELDS` that a file with these parts holds; scores under ``quality/`` depend on what could be measured.
+
+    An ``older`` file, one that names no ``size_px``, says neither how wrists were placed nor where they are in the world.
+    """
     groups = {"rgb", "timestamps", "stats"}.union(*(_GROUPS_OF_PART.get(part, set()) for part in parts))
     names = {field.name for field in FIELDS if field.name.partition("/")[0] in groups}
-    return names if "camera" in groups else names - {f"hands/{name}" for name in HAND_WINDOW_FIELDS}
+    absent: tuple[str, ...] = (*HAND_ORIGIN_FIELDS, *HAND_WORLD_FIELDS) if older else ()
+    if "camera" not in groups:
+        absent += (*HAND_WINDOW_FIELDS, *HAND_WORLD_FIELDS)
+    return names - {f"hands/{name}" for name in absent}
 
 
-def expected_shape(name: str, frames: int, windows: int, points: int, size: int, window_length: int) -> tuple[int, ...]:
+def expected_shape(
+    name: str, frames: int, windows: int, points: int, size_px: tuple[int, int], window_length: int
+) -> tuple[int, ...]:
     """Shape of an array of `FIELDS`, those under ``stats/`` aside, in a file of so many frames, windows and points."""
     if name in PER_POINT:
         length = points
@@ -84,41 +100,71 @@ def expected_shape(name: str, frames: int, windows: int, points: int, size: int,
         length = windows + (name == "tracks/offsets")
     else:
         length = frames
-    free = size if name in _IMAGES else window_length
-    return tuple(length if n == -1 else free if n is None else n for n in _SHAPES[name])
+    free = iter(size_px[::-1] if name in _IMAGES else (window_length,))
+    return tuple(length if n == -1 else next(free) if n is None else n for n in _SHAPES[name])
 
 
 @dataclass(frozen=True)
-class SquareView:
-    """The centred square of a clip's image, resized to ``size`` x ``size`` pixels.
+class PackagedView:
+    """The part of a clip's image that is packaged, resized. Where it reaches beyond the image it is padded with zeros.
 
     Attributes:
-        left_px, top_px, side_px: the square in the clip's image.
-        size: pixels of the packaged image.
+        left_px, top_px, width_px, height_px: the part, in the clip's image; left_px or top_px below 0 where it is padded.
+        size_px: (width, height) of the packaged image.
     """
 
     left_px: int
     top_px: int
-    side_px: int
-    size: int
+    width_px: int
+    height_px: int
+    size_px: tuple[int, int]
 
     @classmethod
-    def of(cls, width_px: int, height_px: int, size: int) -> SquareView:
-        """The largest centred square of a ``width_px`` x ``height_px`` image."""
-        side = min(width_px, height_px)
-        return cls((width_px - side) // 2, (height_px - side) // 2, side, size)
+    def of(
+        cls, clip_px: tuple[int, int], size: int, view: Literal["square", "full"] = "square", *, padded: bool = False
+    ) -> PackagedView:
+        """The view of a clip of ``clip_px`` (width, height) whose shorter side becomes ``size`` pixels.
+
+        Args:
+            clip_px: the clip's image.
+            size: pixels.
+            view: ``full`` is the whole image; ``square`` its largest centred square.
+            padded: the square holds the whole image instead, with bars.
+        """
+        width, height = clip_px
+        if view == "full":
+            scale = size / min(clip_px)
+            return cls(0, 0, width, height, (round(width * scale), round(height * scale)))
+        side = max(clip_px) if padded else min(clip_px)
+        return cls((width - side) // 2, (height - side) // 2, side, side, (size, size))
+
+    @classmethod
+    def from_attribute(cls, stored: Mapping[str, Any]) -> PackagedView:
+        """From a file's attribute ``view``; files of older releases hold a square's side and size."""
+        if "side_px" in stored:
+            side, size = int(stored["side_px"]), int(stored["size"])
+            return cls(int(stored["left_px"]), int(stored["top_px"]), side, side, (size, size))
+        left, top, width, height = (int(stored[name]) for name in ("left_px", "top_px", "width_px", "height_px"))
+        return cls(left, top, width, height, (int(stored["size_px"][0]), int(stored["size_px"][1])))
 
     def intrinsics(self, K: ArrayLike) -> Float:
         """``K`` (3, 3) of the clip's image as that of the packaged one, f64."""
         cropped = crop_intrinsics(K, self.left_px, self.top_px)
-        return resize_intrinsics(cropped, (self.side_px, self.side_px), (self.size, self.size))
+        return resize_intrinsics(cropped, (self.width_px, self.height_px), self.size_px)
 
     def pixels(self, uv_px: ArrayLike) -> Float:
         """Pixels (..., 2) of the clip's image as those of the packaged one, f64."""
-        scale = self.size / self.side_px
+        scale = np.array(self.size_px) / [self.width_px, self.height_px]
         offset = (0.5 - np.array([self.left_px, self.top_px])) * scale - 0.5
-        return np.asarray(uv_px, np.float64) * scale + offset
+        return np.asarray(np.asarray(uv_px, np.float64) * scale + offset)
 
     def cut(self, images: NDArray[Any]) -> NDArray[Any]:
-        """The square out of images (n, H, W, ...), a view."""
-        return images[:, self.top_px : self.top_px + self.side_px, self.left_px : self.left_px + self.side_px]
+        """The part out of images (n, H, W, ...); a view of them unless it is padded."""
+        low = max(self.top_px, 0), max(self.left_px, 0)
+        high = self.top_px + self.height_px, self.left_px + self.width_px
+        inside = images[:, low[0] : high[0], low[1] : high[1]]
+        before = -min(self.top_px, 0), -min(self.left_px, 0)
+        bars = [(before[i], high[i] - low[i] - inside.shape[1 + i]) for i in (0, 1)]
+        if not any(map(any, bars)):
+            return inside
+        return np.pad(inside, [(0, 0), *bars, *[(0, 0)] * (images.ndim - 3)])

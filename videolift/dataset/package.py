@@ -1,4 +1,4 @@
-"""One video's artifacts as one packaged file: `package` streams them through the square view into a `DatasetWriter`.
+"""One video's artifacts as one packaged file: `package` streams them through the view into a `DatasetWriter`.
 
 What is written follows `videolift.dataset.layout`; the geometry is `videolift.dataset.windows`. Whether a video is good enough to
 be packaged is the caller's decision.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -17,14 +17,25 @@ from numpy.typing import NDArray
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
 from videolift.dataset.hand_scale import HandScale, hand_scale
-from videolift.dataset.layout import HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, SquareView
+from videolift.dataset.layout import HAND_FRAME_FIELDS, HAND_ORIGIN_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, PackagedView
 from videolift.dataset.quality import QualityMeter
-from videolift.dataset.windows import displacements, hand_windows, kept_points, point_order, to_uvd, window_poses, window_starts
+from videolift.dataset.windows import (
+    displacements,
+    hand_windows,
+    kept_points,
+    point_order,
+    to_uvd,
+    window_poses,
+    window_starts,
+    world_wrists,
+)
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import CorruptFile
 from videolift.geometry import Float, project
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
+MAX_CUT_AWAY = 0.1
+"""Share of a clip's wrists that the view may cut away before packaging says so."""
 
 
 class MaskFrames(Protocol):
@@ -39,6 +50,7 @@ class Packaging:
     """Settings of `package`; see `videolift.config.CreateH5Settings`."""
 
     size: int = 256
+    view: Literal["square", "full"] = "square"
     window_length: int = 10
     stride: int = 1
     seed: int = 0
@@ -71,7 +83,7 @@ class Sources:
 class _Geometry:
     """The packaged camera: its view, K (3, 3), poses (T, 4, 4) and metres per unit of the depth artifact."""
 
-    view: SquareView
+    view: PackagedView
     K: Float
     T_camera_world: Float
     factor: float
@@ -99,7 +111,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     _check_lengths(sources, settings)
     starts = window_starts(len(clip), settings.window_length, settings.stride)
     steps = _Steps(progress, len(clip) + (len(starts) if sources.tracks is not None else 0))
-    view = SquareView.of(clip.width, clip.height, settings.size)
+    view = PackagedView.of((clip.width, clip.height), settings.size, settings.view, padded=clip.attrs.get("fit") == "pad")
     found = hand_scale(depth, hands) if depth is not None and hands is not None and depth.scale == "arbitrary" else None
     scale = "hand" if found is not None and found.factor is not None else depth.scale if depth is not None else "none"
     out.profile = settings.profile
@@ -122,11 +134,16 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         points = _write_tracks(sources.tracks, settings, geometry, out, meter, steps)
     if in_view is not None:
         _write_hands(in_view, settings, geometry, starts, out)
-        meter.hands(in_view.arrays, settings.size, sources.known_length_m)
+        meter.hands(in_view.arrays | in_view.origin, view.size_px, sources.known_length_m)
+        meter.agreement(sources.hands.attrs if sources.hands is not None else {})
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
     out.describe(quality=meter.table())
-    checks = () if found is None or found.factor is not None else (f"hand translations are unknown: no scale, {found.reason}",)
-    return PackageCounts(len(clip), len(starts), points, scale, checks)
+    checks = [] if found is None or found.factor is not None else [f"hand translations are unknown: no scale, {found.reason}"]
+    cut_away = meter.per_video.get("lost_wrists", 0.0)
+    if cut_away > MAX_CUT_AWAY:
+        remedy = "create_h5.view: full keeps them" if settings.view == "square" else "ingest.fit: pad may keep them"
+        checks.append(f"{cut_away:.0%} of the wrists found in the clip lie outside the packaged image: {remedy}")
+    return PackageCounts(len(clip), len(starts), points, scale, tuple(checks))
 
 
 class _Steps:
@@ -159,11 +176,11 @@ def _scaled_poses(depth: Depth, factor: float) -> Float:
     return poses
 
 
-def _attributes(sources: Sources, settings: Packaging, view: SquareView, scale: str, found: HandScale | None) -> dict[str, Any]:
+def _attributes(sources: Sources, settings: Packaging, view: PackagedView, scale: str, found: HandScale | None) -> dict[str, Any]:
     clip, depth, tracks, hands = sources.clip, sources.depth, sources.tracks, sources.hands
     parts = [name for name in ("depth", "tracks", "hands", "mask") if getattr(sources, name) is not None]
     values: dict[str, Any] = asdict(settings) | {"parts": parts, "missing": dict(sources.missing), **sources.about}
-    values |= {"view": asdict(view), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
+    values |= {"view": asdict(view), "size_px": list(view.size_px), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
     values |= {
         "source": clip.attrs.get("source", {}),
         "framing": clip.attrs.get("framing"),
@@ -188,7 +205,7 @@ def _attributes(sources: Sources, settings: Packaging, view: SquareView, scale: 
 def _write_frames(
     sources: Sources,
     settings: Packaging,
-    view: SquareView,
+    view: PackagedView,
     geometry: _Geometry | None,
     hands: _HandArrays | None,
     out: DatasetWriter,
@@ -197,11 +214,11 @@ def _write_frames(
 ) -> None:
     frames = len(sources.clip)
     for part in _slices(frames, FRAMES_PER_CHUNK):
-        rgb = _resized_rgb(view.cut(sources.clip[part]), view.size)
+        rgb = _resized_rgb(view.cut(sources.clip[part]), view.size_px)
         out.append(rgb=rgb)
         out.statistics.add_rgb(rgb)
         if geometry is not None and sources.depth is not None:
-            depth = resize_nearest(view.cut(sources.depth[part]), view.size)
+            depth = resize_nearest(view.cut(sources.depth[part]), view.size_px)
             if geometry.factor != 1.0:
                 depth = _multiplied(depth, geometry.factor)
             out.append(depth=depth)
@@ -213,7 +230,7 @@ def _write_frames(
                     meter.wrist(frame, wrist[:, 2], z, project(wrist, geometry.K))
         if sources.mask is not None:
             masks = np.stack([sources.mask[frame] for frame in range(part.start, part.stop)])
-            out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size)})
+            out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size_px)})
         steps.advance(part.stop - part.start)
 
 
@@ -221,22 +238,22 @@ def _slices(count: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
-def _resized_rgb(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Images (n, side, side, 3) as planes (n, 3, size, size)."""
-    out = np.empty((len(rgb), 3, size, size), np.uint8)
+def _resized_rgb(rgb: NDArray[np.uint8], size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Images (n, h, w, 3) as planes (n, 3, H, W) of ``size_px`` (W, H)."""
+    out = np.empty((len(rgb), 3, *size_px[::-1]), np.uint8)
     for i, image in enumerate(rgb):
-        resized = cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_LANCZOS4)
+        resized = cv2.resize(np.ascontiguousarray(image), size_px, interpolation=cv2.INTER_LANCZOS4)
         out[i] = resized.transpose(2, 0, 1)
     return out
 
 
-def resize_nearest(images: NDArray[Any], size: int) -> NDArray[Any]:
-    """Depth or ids (n, side, side) at ``size``, each pixel taken from the source pixel nearest its centre."""
+def resize_nearest(images: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:
+    """Depth or ids (n, h, w) at ``size_px`` (W, H), each pixel taken from the source pixel nearest its centre."""
     codes = {1: np.uint8, 2: np.int16}[images.dtype.itemsize]  # OpenCV moves f16 as the integers of the same bits
-    out = np.empty((len(images), size, size), images.dtype)
+    out = np.empty((len(images), *size_px[::-1]), images.dtype)
     for i, image in enumerate(images):
         bits = np.ascontiguousarray(image).view(codes)
-        out[i] = cv2.resize(bits, (size, size), interpolation=cv2.INTER_NEAREST_EXACT).view(images.dtype)
+        out[i] = cv2.resize(bits, size_px, interpolation=cv2.INTER_NEAREST_EXACT).view(images.dtype)
     return out
 
 
@@ -254,9 +271,9 @@ def _write_tracks(
     out.append(**{"tracks/window_start": tracks.window_start, "tracks/offsets": np.zeros(1)})
     for part in _slices(len(tracks), WINDOWS_PER_CHUNK):
         windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
-        missed = tracks.forward_backward_px[part] * (settings.size / geometry.view.side_px)
+        missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
         for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
-            meter.window(int(start), window["displacement"], window["visible"], settings.size, missed_px)
+            meter.window(int(start), window["displacement"], window["visible"], geometry.view.size_px, missed_px)
         joined = {name: _joined([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
         ends = total + np.cumsum([len(w["query"]) for w in windows])
         frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
@@ -294,9 +311,11 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     visible, valid3d = window.visible[:length], window.valid3d[:length]
     candidates = np.flatnonzero(visible[0] & valid3d.all(0))  # the cheap part of the rule first
     xyz_cam0, uv_clip = (np.take(array[:length], candidates, 1) for array in (window.xyz_cam0, window.uv_px))
-    uvd = to_uvd(xyz_cam0 if geometry.factor == 1.0 else xyz_cam0.astype(np.float64) * geometry.factor, geometry.K, settings.size)
+    uvd = to_uvd(
+        xyz_cam0 if geometry.factor == 1.0 else xyz_cam0.astype(np.float64) * geometry.factor, geometry.K, geometry.view.size_px
+    )
     passed = np.ones((1, len(candidates)), bool)
-    kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, settings.size, geometry.depth_range_m)
+    kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, geometry.view.size_px, geometry.depth_range_m)
     chosen = np.flatnonzero(kept)
     chosen = chosen[point_order(settings.seed, window.start, len(chosen))]
     uvd, chosen = np.take(uvd, chosen, 1), candidates[chosen]
@@ -313,32 +332,38 @@ class _HandArrays:
     """Hands as they are packaged: keypoints in packaged pixels, translations NaN where the file's lengths are not metres."""
 
     arrays: dict[str, NDArray[Any]]
+    origin: dict[str, NDArray[Any]]
     betas: NDArray[np.float32]
 
     @classmethod
-    def of(cls, hands: Hands, view: SquareView, scale: str) -> _HandArrays:
+    def of(cls, hands: Hands, view: PackagedView, scale: str) -> _HandArrays:
         arrays: dict[str, NDArray[Any]] = {name: getattr(hands, name) for name in HAND_FRAME_FIELDS}
         arrays["keypoints_px"] = view.pixels(arrays["keypoints_px"])
         if scale == "arbitrary":  # metres of the hand and units of the depth cannot stand in one frame
             arrays["joints_camera"] = np.full_like(arrays["joints_camera"], np.nan)
             arrays["T_camera_wrist"] = arrays["T_camera_wrist"].copy()
             arrays["T_camera_wrist"][..., :3, 3] = np.nan
-        return cls(arrays, hands.betas)
+        return cls(arrays, {name: getattr(hands, name) for name in HAND_ORIGIN_FIELDS}, hands.betas)
 
 
 def _write_hands(
     hands: _HandArrays, settings: Packaging, geometry: _Geometry | None, starts: NDArray[np.int64], out: DatasetWriter
 ) -> None:
     arrays = hands.arrays
-    out.append(**{f"hands/{name}": array for name, array in arrays.items()})
+    out.append(**{f"hands/{name}": array for name, array in (arrays | hands.origin).items()})
     out.put(**{"hands/betas": hands.betas})
     out.statistics.add("hand_frames", arrays["interpolated"][arrays["valid"]].astype(np.uint8)[:, None])
     if geometry is None:
         return
+    T_world_wrist = world_wrists(arrays["T_camera_wrist"], arrays["valid"], geometry.T_camera_world)
+    known = np.isfinite(T_world_wrist).all((-2, -1))
+    out.append(**{"hands/T_world_wrist": T_world_wrist, "hands/world_valid": known})
     for part in _slices(len(starts), HAND_WINDOWS_PER_CHUNK):
         frames = starts[part][None, :] + np.arange(settings.window_length)[:, None]
         T_cam0_camk, _ = window_poses(geometry.T_camera_world[frames])
-        seen = hand_windows(arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, geometry.K, settings.size)
+        seen = hand_windows(
+            arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, geometry.K, geometry.view.size_px
+        )
         out.append(**{f"hands/{name}": getattr(seen, name.removeprefix("window_")) for name in HAND_WINDOW_FIELDS})
         for name, rows in (("uvd", seen.displacement_uvd), ("rot", seen.displacement_rot6d)):
             out.statistics.add(f"hand_{name}_displacement", rows[np.isfinite(rows).all((-2, -1))])

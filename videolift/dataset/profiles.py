@@ -114,7 +114,7 @@ class TinyProfile(Profile):
         if name != "rgb":
             return stored.shape(name)
         offsets = stored.shape(JPEG_OFFSETS)
-        return None if offsets is None else (offsets[0] - 1, 3, *2 * (_size_of(stored),))
+        return None if offsets is None else (offsets[0] - 1, 3, *image_size_px(stored)[::-1])
 
     def read(self, stored: StoredArrays, name: str, where: Any = ...) -> NDArray[Any]:
         """As `Profile.read`."""
@@ -128,16 +128,16 @@ class TinyProfile(Profile):
         return float(_unit_of(stored).max()) if name == _DISPLACEMENT else 0.0
 
     def _decode_frames(self, stored: StoredArrays, where: Any) -> NDArray[np.uint8]:
-        size, offsets = _size_of(stored), stored.read(JPEG_OFFSETS)
+        size_px, offsets = image_size_px(stored), stored.read(JPEG_OFFSETS)
         first, *rest = where if isinstance(where, tuple) else (where,)
         numbers = np.arange(len(offsets) - 1)[first]
-        frames = np.empty((numbers.size, 3, size, size), np.uint8)
+        frames = np.empty((numbers.size, 3, *size_px[::-1]), np.uint8)
         for frame, t in zip(frames, numbers.reshape(-1), strict=True):
             try:
-                frame[:] = decode_jpeg(stored.read(JPEG_BYTES, slice(offsets[t], offsets[t + 1])), size)
+                frame[:] = decode_jpeg(stored.read(JPEG_BYTES, slice(offsets[t], offsets[t + 1])), size_px)
             except CorruptFile as error:
                 raise CorruptFile(f"{stored.path}: frame {t} of {JPEG_BYTES}: {error}") from error
-        shaped = frames.reshape(*numbers.shape, 3, size, size)
+        shaped = frames.reshape(*numbers.shape, *frames.shape[1:])
         return shaped[(slice(None),) * numbers.ndim + tuple(rest)]
 
 
@@ -173,7 +173,7 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
     for t in range(frames):
         rgb = read_hdf5(dataset, t)
         code = encode_jpeg(rgb)
-        decoded = decode_jpeg(code, rgb.shape[-1])
+        decoded = decode_jpeg(code, rgb.shape[:0:-1])
         difference = decoded.astype(np.int32) - rgb
         worst, squares = max(worst, int(np.abs(difference).max())), squares + int((difference**2).sum())
         statistics.add_rgb(decoded[None])
@@ -200,18 +200,18 @@ def encode_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return code
 
 
-def decode_jpeg(code: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Inverse of `encode_jpeg`, up to JPEG's loss: u8 (3, size, size).
+def decode_jpeg(code: NDArray[np.uint8], size_px: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Inverse of `encode_jpeg`, up to JPEG's loss: u8 (3, H, W) of an image of ``size_px`` (W, H).
 
     Raises:
         CorruptFile: not a JPEG, or not of that size.
     """
-    if _jpeg_shape(code.tobytes()) != (size, size):
-        raise CorruptFile(f"it is not a JPEG of {size} x {size} pixels")
+    if _jpeg_shape(code.tobytes()) != size_px[::-1]:
+        raise CorruptFile(f"it is not a JPEG of {size_px[0]} x {size_px[1]} pixels")
     import cv2
 
     bgr = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    if bgr is None or bgr.shape != (size, size, 3):
+    if bgr is None or bgr.shape != (*size_px[::-1], 3):
         raise CorruptFile("its JPEG cannot be decoded")
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
 
@@ -267,8 +267,13 @@ def _unit_of(stored: StoredArrays) -> NDArray[np.float64]:
     return unit
 
 
-def _size_of(stored: StoredArrays) -> int:
-    size = stored.attribute("size")
-    if not isinstance(size, int) or not 0 < size <= MAX_SIZE_PX:
+def image_size_px(stored: StoredArrays) -> tuple[int, int]:
+    """(width, height) of a file's images; older releases wrote squares alone, and ``size``.
+
+    Raises:
+        CorruptFile: what it states is no size.
+    """
+    size = stored.attribute("size_px") or [stored.attribute("size")] * 2
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_SIZE_PX for n in size):
         raise CorruptFile(f"{stored.path}: size is {size!r}, expected 1 to {MAX_SIZE_PX} pixels")
-    return size
+    return size[0], size[1]

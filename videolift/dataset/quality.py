@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS
+from videolift.dataset.hand_scores import jitter_deg, jitter_px, side_changes
 from videolift.geometry import Float, Float32, invert_pose, project, transform, unproject
 
 _GRID = 32
@@ -65,6 +66,17 @@ SCORES: dict[str, Score] = {
     "keypoint_residual_px": Score("px", "mean distance of projected joints from the detected keypoints", 5.0),
     "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),
     "cut_hands": Score("share", "valid hands with a keypoint outside the packaged image", 0.3),
+    "lost_wrists": Score("share", "valid hands whose wrist lies outside the packaged image", 0.1, per_frame=False),
+    "wrist_keypoint_px": Score("px", "distance of the projected wrist from its detected keypoint", 4.0),
+    "hand_jitter_px": Score("px", "distance of the wrist's keypoint from a straight motion through its 11 frames", 4.0),
+    "hand_jitter_deg": Score("degrees", "angle of the wrist's rotation from a steady turn through its 11 frames", 25.0),
+    "side_changes": Score(
+        "share", "frames in which a hand is nearer to where the other was than to where it was itself", 0.02, per_frame=False
+    ),
+    "unknown_sides": Score("share", "detected hands of which nothing tells the side", 0.2, per_frame=False),
+    "wrist_methods_apart_deg": Score(
+        "degrees", "median angle between a wrist's rotation by depth and by its pixels alone", 25.0, per_frame=False
+    ),
     "interpolated_hands": Score("share", "valid hands that were filled between measured frames", 0.3, per_frame=False),
     "known_length_off": Score(
         "share",
@@ -103,14 +115,14 @@ class QualityMeter:
         E = self.T_camera_world[t : t + 2]
         if not np.isfinite(E).all():
             return
-        size = z.shape[0]
-        at = (np.arange(_GRID) * size) // _GRID + size // (2 * _GRID)
-        u, v = (a.ravel() for a in np.meshgrid(at, at))
+        size_px = np.array(z.shape[::-1])
+        at = [(np.arange(_GRID) * size) // _GRID + size // (2 * _GRID) for size in size_px]
+        u, v = (a.ravel() for a in np.meshgrid(*at))
         known = z[v, u] > 0
         here = unproject(np.stack([u, v], -1)[known], z[v, u][known].astype(np.float64), self.K)
         there = transform(E[1] @ invert_pose(E[0]), here)
         px = project(there, self.K)
-        inside = np.isfinite(px).all(-1) & (px >= -0.5).all(-1) & (px < size - 0.5).all(-1)
+        inside = np.isfinite(px).all(-1) & (px >= -0.5).all(-1) & (px < size_px - 0.5).all(-1)
         px = np.rint(px[inside]).astype(int)
         measured = z_next[px[:, 1], px[:, 0]].astype(np.float64)
         seen = measured > 0
@@ -119,18 +131,20 @@ class QualityMeter:
             self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
             self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
 
-    def window(self, start: int, displacement: Float32, visible: NDArray[np.bool_], size: int, forward_backward_px: float) -> None:
+    def window(
+        self, start: int, displacement: Float32, visible: NDArray[np.bool_], size_px: tuple[int, int], forward_backward_px: float
+    ) -> None:
         """Points of the window from ``start`` on: displacement (L, N, 3), visible (L, N); the tracker's own error, packaged px."""
         if np.isfinite(forward_backward_px):
             self._series("forward_backward_px")[start] = forward_backward_px
         if not displacement.shape[1]:
             return
-        moved = np.linalg.norm(displacement[-1, :, :2], axis=-1) * size
+        moved = np.linalg.norm(displacement[-1, :, :2] * size_px, axis=-1)
         self._series("static_residual_px")[start] = np.median(moved)
         self._series("static_residual")[start] = np.median(np.abs(displacement[-1, :, 2]))
         self._series("visible_at_end")[start] = visible[-1].mean()
 
-    def hands(self, arrays: Mapping[str, NDArray[Any]], size: int, known_length_m: float | None = None) -> None:
+    def hands(self, arrays: Mapping[str, NDArray[Any]], size_px: tuple[int, int], known_length_m: float | None = None) -> None:
         """Hands of the whole video by the names of `videolift.artifacts.Hands`, keypoints in packaged pixels.
 
         ``known_length_m``: from the wrist to the middle finger's knuckle, as measured on the person.
@@ -139,9 +153,21 @@ class QualityMeter:
         if not valid.any():
             return
         self.per_video["interpolated_hands"] = float(arrays["interpolated"][valid].mean())
-        cut = ((keypoints < -0.5) | (keypoints >= size - 0.5)).any((-2, -1))
+        cut = ((keypoints < -0.5) | (keypoints >= np.array(size_px) - 0.5)).any((-2, -1))
         self._put("cut_hands", np.where(valid, cut, np.nan))
+        wrist_px = keypoints[..., 0, :]
+        lost = np.asarray(((wrist_px < -0.5) | (wrist_px >= np.array(size_px) - 0.5)).any(-1))
+        self.per_video["lost_wrists"] = float(lost[valid].mean())
+        self.per_video["side_changes"] = float(side_changes(keypoints, valid).mean())
+        if "side_known" in arrays:
+            detected = np.isfinite(arrays["score"])
+            self.per_video["unknown_sides"] = float((~arrays["side_known"])[detected].mean()) if detected.any() else 0.0
+        own = valid & ~arrays["interpolated"]
+        self._put("hand_jitter_px", jitter_px(keypoints, own))
+        self._put("hand_jitter_deg", jitter_deg(arrays["T_camera_wrist"], own))
         if self.K is not None:
+            off_px = np.linalg.norm(project(arrays["T_camera_wrist"][..., :3, 3], self.K) - wrist_px, axis=-1)
+            self._put("wrist_keypoint_px", np.where(own, off_px, np.nan))
             off = np.linalg.norm(project(joints, self.K) - keypoints, axis=-1)
             self._put("keypoint_residual_px", np.where(valid, _mean(off, -1), np.nan))
         measured = joints[valid & ~arrays["interpolated"]]
@@ -157,6 +183,11 @@ class QualityMeter:
                 spreads.append(float(np.mean(lengths.std(0) / np.maximum(lengths.mean(0), 1e-9))))
         if spreads:
             self.per_video["bone_spread"] = max(spreads)
+
+    def agreement(self, attributes: Mapping[str, Any]) -> None:
+        """What the hands stage says of its own methods (attribute ``apart_deg``)."""
+        if attributes.get("apart_deg") is not None:
+            self.per_video["wrist_methods_apart_deg"] = float(attributes["apart_deg"])
 
     def wrist(self, frame: int, z_m: Float, depth: NDArray[np.float16], uv_px: Float) -> None:
         """Wrists (2) of one frame: their depth, the packaged depth map, their pixels (2, 2)."""

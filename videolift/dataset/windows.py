@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videolift.geometry import Float, Float32, T_cam0_camk, pose_9d, rotation_6d
+from videolift.geometry import Float, Float32, T_cam0_camk, invert_pose, pose_9d, rotation_6d
 
 Bools = NDArray[np.bool_]
+
+ImageSize = int | tuple[int, int]
+"""Pixels of an image: the side of a square, or (width, height)."""
 
 
 def window_starts(frames: int, window_length: int, stride: int) -> NDArray[np.int64]:
@@ -22,23 +25,28 @@ def window_starts(frames: int, window_length: int, stride: int) -> NDArray[np.in
     return np.arange(count, dtype=np.int64) * stride
 
 
-def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: int) -> Float32:
-    """(u, v, d) f32 of camera-frame points (..., 3) in an image of ``size`` x ``size`` pixels with ``K`` (3, 3).
+def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: ImageSize) -> Float32:
+    """(u, v, d) f32 of camera-frame points (..., 3) in an image of ``size`` pixels with ``K`` (3, 3).
 
-    u = (x + 0.5) / size for pixel x, v alike, d = z. u and v are NaN where z is not positive.
+    u = (x + 0.5) / width for pixel x, v alike with the height, d = z. u and v are NaN where z is not positive.
     """
     xyz, K = np.asarray(xyz_camera, np.float64), np.asarray(K, np.float64)
     out = np.empty(xyz.shape, np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1.0 / np.where(xyz[..., 2] > 0, xyz[..., 2], np.nan)
-    for axis in (0, 1):
-        out[..., axis] = xyz[..., axis] * inverse * (K[axis, axis] / size) + (K[axis, 2] + 0.5) / size
+    for axis, pixels in enumerate(_both(size)):
+        out[..., axis] = xyz[..., axis] * inverse * (K[axis, axis] / pixels) + (K[axis, 2] + 0.5) / pixels
     out[..., 2] = xyz[..., 2]
     return out
 
 
 def kept_points(
-    uvd: Float32, uv_px: ArrayLike, valid3d: ArrayLike, visible: ArrayLike, size: int, depth_range_m: tuple[float, float] | None
+    uvd: Float32,
+    uv_px: ArrayLike,
+    valid3d: ArrayLike,
+    visible: ArrayLike,
+    size: ImageSize,
+    depth_range_m: tuple[float, float] | None,
 ) -> Bools:
     """Which points (N) of a window are packaged; one decision for all its steps, so that identities never mix.
 
@@ -53,9 +61,9 @@ def kept_points(
     with np.errstate(invalid="ignore"):
         good = uvd[..., 2] > 0
         good &= np.asarray(valid3d)
-        for axis in (0, 1):  # column by column: reducing over an axis of 2 costs several times as much
+        for axis, pixels in enumerate(_both(size)):  # column by column: reducing over an axis of 2 costs several times as much
             u, x = uvd[..., axis], uv_px[..., axis]
-            good &= (u >= 0) & (u < 1) & (x >= -0.5) & (x < size - 0.5)
+            good &= (u >= 0) & (u < 1) & (x >= -0.5) & (x < pixels - 0.5)
         kept: Bools = good.all(0) & np.asarray(visible)[0]
         if depth_range_m is not None:
             kept &= (uvd[0, :, 2] >= depth_range_m[0]) & (uvd[0, :, 2] <= depth_range_m[1])
@@ -96,7 +104,7 @@ class HandWindows:
     """(..., 2, L, 6) of R_k R_0^T"""
 
 
-def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float, K: ArrayLike, size: int) -> HandWindows:
+def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float, K: ArrayLike, size: ImageSize) -> HandWindows:
     """Hands seen from their window's first camera, so that a still hand stays still when the camera moves.
 
     Args:
@@ -113,3 +121,20 @@ def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float
     turned = rotation_6d(R @ np.swapaxes(R[:1], -1, -2)).astype(np.float32)
     moved = displacements(uvd)
     return HandWindows(uvd[0], np.moveaxis(moved, 0, -2), rotation_6d(R[0]).astype(np.float32), np.moveaxis(turned, 0, -2))
+
+
+def world_wrists(T_camera_wrist: ArrayLike, valid: ArrayLike, T_camera_world: ArrayLike) -> Float32:
+    """``T_world_wrist`` f32 (T, 2, 4, 4): wrists with the camera's motion taken out; NaN where wrist or camera is not known.
+
+    Args:
+        T_camera_wrist: (T, 2, 4, 4) in each frame's own camera.
+        valid: (T, 2).
+        T_camera_world: (T, 4, 4), NaN where not known.
+    """
+    T = invert_pose(np.asarray(T_camera_world, np.float64))[:, None] @ np.asarray(T_camera_wrist, np.float64)
+    T[~(np.asarray(valid, bool) & np.isfinite(T).all((-2, -1)))] = np.nan
+    return T.astype(np.float32)
+
+
+def _both(size: ImageSize) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

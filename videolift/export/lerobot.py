@@ -45,15 +45,15 @@ Columns = dict[str, NDArray[Any]]
 
 def features_of(plan: ExportPlan, export: PolicyExport, extras: bool, points: int) -> dict[str, Feature]:
     """Names, types and shapes of the columns; ``extras`` are those of the parts that every video has."""
-    sides, size, length = list(SIDES), plan.size, plan.window_length
+    sides, image, length = list(SIDES), plan.size_px[::-1], plan.window_length
     table: dict[str, tuple[str, tuple[int, ...], list[str] | None]] = {
-        RGB: ("image", (size, size, 3), ["height", "width", "channels"]),
+        RGB: ("image", (*image, 3), ["height", "width", "channels"]),
         STATE: ("float32", (len(export.state_names),), export.state_names),
         ACTION: ("float32", (len(export.action_names),), export.action_names),
         "source.seconds": ("float64", (1,), None),
     }
     if extras:
-        table["depth"] = ("float32", (size, size), ["height", "width"])
+        table["depth"] = ("float32", image, ["height", "width"])
         table["camera.intrinsics"] = ("float32", (3, 3), None)
         table["camera.T_camera_world"] = ("float32", (4, 4), None)
         table["hands.valid"] = ("bool", (2,), sides)

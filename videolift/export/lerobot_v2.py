@@ -64,8 +64,8 @@ def export_lerobot_v2(
         raise ConfigError(f"{out} holds a dataset already: name a new folder, or remove it")
     export = export or PolicyExport()
     plan = plan_export(folder, export)
-    if plan.size % 2:
-        raise ConfigError(f"images are {plan.size} pixels wide; H.264 needs an even number")
+    if any(side % 2 for side in plan.size_px):
+        raise ConfigError("images are {} x {} pixels; H.264 needs even numbers".format(*plan.size_px))
     statistics, index, per_episode, files = FeatureStatistics(), 0, [], []
     for number, episode in enumerate(plan.episodes):
         with PackagedFile(episode.path) as file:
@@ -127,7 +127,7 @@ def _fields(names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def _write_video(file: PackagedFile, episode: ExportEpisode, fps: float, path: Path) -> None:
-    with atomic_file(path) as temporary, H264Writer(temporary, (file.size, file.size), fps, crf=_CRF) as video:
+    with atomic_file(path) as temporary, H264Writer(temporary, file.size_px, fps, crf=_CRF) as video:
         for frame in range(episode.start, episode.stop):
             video.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
 
@@ -170,8 +170,8 @@ def _write_meta(
         "video.is_depth_map": False,
         "has_audio": False,
     }
-    info |= {"video.height": plan.size, "video.width": plan.size, "video.channels": 3}
-    shape = {"shape": [plan.size, plan.size, 3], "names": ["height", "width", "channels"]}
+    info |= {"video.height": plan.size_px[1], "video.width": plan.size_px[0], "video.channels": 3}
+    shape = {"shape": [*plan.size_px[::-1], 3], "names": ["height", "width", "channels"]}
     features[VIDEO_KEY] = {"dtype": "video", **shape, "info": info}
     write_json(
         meta / "info.json",

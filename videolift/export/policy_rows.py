@@ -6,7 +6,7 @@ changes, so that no number in it is made up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +72,12 @@ class ExportEpisode:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """Episodes in the order of their splits, and why videos have none; ``fps`` and ``size`` are those of every video."""
+    """Episodes in the order of their splits, and why videos have none; ``fps`` and ``size_px`` (W, H) are those of all."""
 
     episodes: tuple[ExportEpisode, ...]
     left_out: dict[str, str]
     fps: float
-    size: int
+    size_px: tuple[int, int]
     window_length: int
     parts: frozenset[str]
     """Parts that every video has."""
@@ -111,9 +111,10 @@ def plan_export(folder: Path, export: PolicyExport) -> ExportPlan:
             left_out[entry.video] = f"no {export.min_frames} frames in a row in which the hands' state is known"
     if not episodes:
         raise ConfigError(f"nothing to export: {left_out or 'there is no video'}")
-    fps, size, length = (_common(entries, name) for name in ("fps", "size", "window_length"))
+    fps, length = (_common(entries, name) for name in ("fps", "window_length"))
+    size_px = _image_size(entries)
     parts = frozenset.intersection(*(frozenset(entry.about["parts"]) for entry in entries))
-    return ExportPlan(tuple(episodes), left_out, fps, int(size), int(length), parts)
+    return ExportPlan(tuple(episodes), left_out, fps, size_px, int(length), parts)
 
 
 def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
@@ -159,6 +160,15 @@ def state_action_rows(
 
 def _split_rank(split: str) -> tuple[int, str]:
     return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)), split
+
+
+def _image_size(entries: Sequence[IndexEntry]) -> tuple[int, int]:
+    sizes = {tuple(entry.about.get("size_px") or [entry.about["size"]] * 2) for entry in entries}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
+        raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
+    width, height = sizes.pop()
+    return int(width), int(height)
 
 
 def _common(entries: list[IndexEntry], name: str) -> float:

@@ -43,22 +43,26 @@ class Framing:
 
     @classmethod
     def fit(
-        cls, source_px: Size, clip_px: Size, fit: Literal["auto", "crop", "stretch"], pixel_aspect: Fraction = Fraction(1)
+        cls, source_px: Size, clip_px: Size, fit: Literal["auto", "crop", "stretch", "pad"], pixel_aspect: Fraction = Fraction(1)
     ) -> Framing:
         """The framing of a video without lens correction.
 
         Args:
             source_px: upright image.
             clip_px: the size asked for. ``auto`` swaps it where the video stands and this lies, or the reverse.
-            fit: ``auto`` and ``crop`` cover the clip and cut the rest away evenly; ``stretch`` cuts nothing.
+            fit: ``auto`` and ``crop`` cover the clip and cut the rest away evenly; ``stretch`` cuts nothing; nor does
+                ``pad``: at the scale of ``auto`` the clip has the video's shape, and packaging pads it to a square.
             pixel_aspect: width / height of one pixel of the upright image.
         """
         shown_w, shown_h = source_px[0] * pixel_aspect, Fraction(source_px[1])
-        if fit == "auto" and (shown_w - shown_h) * (clip_px[0] - clip_px[1]) < 0:
+        if fit in ("auto", "pad") and (shown_w - shown_h) * (clip_px[0] - clip_px[1]) < 0:
             clip_px = (clip_px[1], clip_px[0])
         if fit == "stretch":
             return cls(source_px, clip_px, (0, 0), clip_px)
         scale = max(clip_px[0] / shown_w, clip_px[1] / shown_h)
+        if fit == "pad":
+            whole_px = (round(shown_w * scale), round(shown_h * scale))
+            return cls(source_px, whole_px, (0, 0), whole_px)
         resized = (max(clip_px[0], round(shown_w * scale)), max(clip_px[1], round(shown_h * scale)))
         return cls(source_px, resized, ((resized[0] - clip_px[0]) // 2, (resized[1] - clip_px[1]) // 2), clip_px)
 

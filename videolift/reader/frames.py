@@ -34,13 +34,13 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
     Raises:
         CorruptFile: the file cannot be read.
     """
-    size, count = file.size, len(frames)
+    image, count = file.size_px[::-1], len(frames)
     rows = slice(int(frames[0]), int(frames[-1]) + 1) if (np.diff(frames) == 1).all() else frames
     sample: Sample = {"seconds": _rows(file, "timestamps", frames)}
     if selection.rgb:
         sample["rgb"] = file.rgb(rows)
     if selection.depth:
-        depth = file.depth(rows) if file.has("depth") else np.zeros((count, size, size), np.float32)
+        depth = file.depth(rows) if file.has("depth") else np.zeros((count, *image), np.float32)
         sample |= {"depth": depth, "depth_valid": depth > 0}
     if selection.camera:
         sample |= _camera(file, frames)
@@ -52,7 +52,7 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
         sample["hand_interpolated"] = _rows(file, "hands/interpolated", frames) if known else np.zeros((count, 2), bool)
     if selection.masks:
         known = file.has("masks/instance")
-        sample["instance"] = _rows(file, "masks/instance", frames) if known else np.zeros((count, size, size), np.uint8)
+        sample["instance"] = _rows(file, "masks/instance", frames) if known else np.zeros((count, *image), np.uint8)
         sample["instance_valid"] = np.array(known)
     if selection.quality:
         sample |= _quality(file, frames, selection.quality)

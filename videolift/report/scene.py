@@ -140,7 +140,7 @@ def open_scene(output: Path, video: str) -> Scene:
 
 @dataclass
 class PackagedScene(Scene):
-    """A scene from a packaged file: square images, only the points that are packaged."""
+    """A scene from a packaged file: only the points that are packaged."""
 
     file: PackagedFile = field(kw_only=True)
 
@@ -149,12 +149,12 @@ class PackagedScene(Scene):
         """Opens a packaged file; raises CorruptFile."""
         with ExitStack() as stack:
             file = stack.enter_context(PackagedFile(path))
-            side, has_depth = int(file.attribute("size")), file.has("depth")
+            has_depth = file.has("depth")
             lineage: Mapping[str, Mapping[str, Mapping[str, str]]] = file.attribute("lineage", {})
             names = ("tier", "scale", "pose", "intrinsics")
             return cls(
                 video=path.stem,
-                size_px=(side, side),
+                size_px=file.size_px,
                 pts_seconds=file.array("timestamps"),
                 fps=float(file.attribute("fps")),
                 K=file.array("camera/intrinsics").astype(np.float64) if has_depth else None,
@@ -181,10 +181,10 @@ class PackagedScene(Scene):
         """The tracks of one window, from (u, v, d) in its first image."""
         assert self.K is not None
         assert self.T_camera_world is not None
-        start, side = int(self.window_start[number]), self.size_px[0]
+        start = int(self.window_start[number])
         query, displacement, visible = self.file.tracks(number)
         uvd = (query + displacement).astype(np.float64)
-        xyz_cam0 = unproject(uvd[..., :2] * side - 0.5, uvd[..., 2], self.K)
+        xyz_cam0 = unproject(uvd[..., :2] * self.size_px - 0.5, uvd[..., 2], self.K)
         poses = self.T_camera_world[start : start + len(uvd)]
         T_camk_cam0 = poses @ invert_pose(poses[0])
         uv_px = np.stack([project(transform(T, xyz), self.K) for T, xyz in zip(T_camk_cam0, xyz_cam0, strict=True)])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from videolift.artifacts import SIDES, Depth
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import IndexEntry, read_index
-from videolift.dataset.layout import METRE_SCALES, SquareView
+from videolift.dataset.layout import METRE_SCALES, PackagedView
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, merge_sidecars
 from videolift.dataset.statistics.normalization_table import normalization_table
@@ -100,9 +100,9 @@ def export_y2r(
 def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str | None, poses: Accumulators) -> None:
     frames = len(file)
     with HDF5Output(path, ("earliest", "v110")) as target:
-        size = int(file.attribute("size"))
-        video = target.create_dataset("root/video", (frames, 3, size, size), "u1")
-        depth = target.create_dataset("root/depth", (frames, size, size), "f4")
+        width, height = file.size_px
+        video = target.create_dataset("root/video", (frames, 3, height, width), "u1")
+        depth = target.create_dataset("root/depth", (frames, height, width), "f4")
         for start in range(0, frames, _FRAMES):
             part = slice(start, min(start + _FRAMES, frames))
             video[part] = file.rgb(part)
@@ -134,13 +134,11 @@ def _write_window(file: PackagedFile, group: h5py.Group, window: int, poses: Acc
 
 
 def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.float32]:
-    view = SquareView(**file.attribute("view"))
+    view = PackagedView.from_attribute(file.attribute("view"))
     with Depth(artifact) as depth:
         square = view.cut(depth[part]).astype(np.float32)
     scale = (file.attribute("hand_scale") or {}).get("factor") or 1.0
-    z = np.stack([cv2.resize(image, (view.size, view.size), interpolation=cv2.INTER_NEAREST) for image in square]) * np.float32(
-        scale
-    )
+    z = np.stack([cv2.resize(image, view.size_px, interpolation=cv2.INTER_NEAREST) for image in square]) * np.float32(scale)
     if file.depth_range_m is not None:
         np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)
     return z

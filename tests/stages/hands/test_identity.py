@@ -65,3 +65,71 @@ def test_a_hand_that_comes_back_after_another_left_takes_its_own_side():
     left, right = assign_sides([early, late])
     assert left == []
     assert frames_of(right) == list(range(12))
+
+
+FINGERS_UP = np.array([[0.0, 60.0], *[[dx, dy] for dx in (-20, -10, 0, 10, 20) for dy in (10, -10, -25, -40)]])
+"""A hand's keypoints with the wrist below."""
+
+
+def along_arm(frame, at, arm, right, score=0.9):
+    """A hand whose forearm comes from the left (-1) or the right (1) of the image."""
+    leaning = FINGERS_UP + np.clip(FINGERS_UP[:, 1:], 0, None) * [arm, 0]
+    return Detection(frame, leaning + np.asarray(at, float), score, right)
+
+
+def crossing(frames=40, wrong_labels=()):
+    """Face to face: the right hand comes from the image's left and passes behind the left one, which hides it for five frames."""
+    detections, truth = [], {}
+    for k in range(frames):
+        right_at, left_at = (100 + 8 * k, 200), (420 - 8 * k, 200)
+        hidden = 17 <= k <= 21
+        for side, at, arm in (("right", right_at, -1), ("left", left_at, 1)):
+            if side == "right" and hidden:
+                continue
+            belief = 0.9 if side == "right" else 0.1
+            hand = along_arm(k, at, arm, 1 - belief if k in wrong_labels else belief)
+            detections.append(hand)
+            truth[k, round(float(hand.centre_px[0]))] = side
+    return detections, truth
+
+
+def wrong_sides(sides, truth):
+    return [
+        (name, d.frame)
+        for name, hands in zip(("left", "right"), sides, strict=True)
+        for d in hands
+        if d.side_known and truth[d.frame, round(float(d.centre_px[0]))] != name
+    ]
+
+
+def test_no_track_goes_over_from_one_hand_to_the_other_where_they_meet():
+    detections, truth = crossing()
+    for track in link(detections):
+        assert len({truth[d.frame, round(float(d.centre_px[0]))] for d in track}) == 1
+
+
+def test_sides_do_not_swap_when_hands_cross_and_one_is_hidden():
+    detections, truth = crossing()
+    sides = assign_sides(link(detections), 3)
+    assert wrong_sides(sides, truth) == []
+    assert len(sides[0]) == 40
+    assert len(sides[1]) == 35
+
+
+def test_sides_survive_a_detector_that_is_wrong_for_a_while_after_the_crossing():
+    detections, truth = crossing(wrong_labels=range(22, 30))
+    assert wrong_sides(assign_sides(link(detections), 3), truth) == []
+
+
+def test_a_hand_of_which_nothing_tells_the_side_is_marked():
+    left, right = assign_sides(link([hand(k, (100, 100), right=0.5) for k in range(10)]))
+    assert len(left) + len(right) == 10
+    assert not any(d.side_known for d in left + right)
+    _, sure = assign_sides(link([hand(k, (100, 100), right=0.9) for k in range(10)]))
+    assert all(d.side_known for d in sure)
+
+
+def test_a_hand_seen_for_less_than_the_least_is_left_out_but_its_pieces_count_together():
+    pieces = [hand(k, (100, 100)) for k in (0, 1, 2, 9, 10)]
+    assert sum(map(len, assign_sides(link(pieces), 5))) == 5
+    assert sum(map(len, assign_sides(link(pieces[:2]), 3))) == 0

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.hands.hand_depth import SKIN_TO_JOINT_M
 from stages.hands.placement import locate_wrist, wrist_translation, wrists_by_one_method
-from stages.hands.wrist import SKIN_TO_JOINT_M
 from videolift.geometry import pinhole, project
 
 K = pinhole(400.0, 512, 384)

@@ -76,6 +76,8 @@ def _fill_hands(out: ArtifactWriter, start: int, stop: int) -> None:
             T_camera_wrist=np.broadcast_to(np.eye(4), (1, 2, 4, 4)),
             joints_camera=_numbers(k, 1, 2, 21, 3),
             mano_pose=np.broadcast_to(np.eye(3), (1, 2, 15, 3, 3)),
+            method=[[1, 2]],
+            side_known=[[True, k != 2]],
         )
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from videolift.dataset.layout import SquareView
-from videolift.dataset.windows import displacements, hand_windows, kept_points, point_order, to_uvd, window_poses, window_starts
+from videolift.dataset.layout import PackagedView
+from videolift.dataset.windows import (
+    displacements,
+    hand_windows,
+    kept_points,
+    point_order,
+    to_uvd,
+    window_poses,
+    window_starts,
+    world_wrists,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -191,13 +203,57 @@ def test_stored_order_is_seeded_and_a_permutation():
 
 @given(st.integers(2, 900), st.integers(2, 900), st.sampled_from([64, 224, 256]))
 def test_intrinsics_and_pixels_of_the_square_view_agree(width, height, size):
-    view = SquareView.of(width, height, size)
+    view = PackagedView.of((width, height), size)
     K = np.array([[400.0, 0, width / 3], [0, 410, height / 2.5], [0, 0, 1]])
     point = np.array([0.2, -0.1, 1.3])
     before, after = K @ point, view.intrinsics(K) @ point
     np.testing.assert_allclose(view.pixels(before[:2] / before[2]), after[:2] / after[2], atol=1e-9)
     corners = (
         view.pixels(np.array([view.left_px - 0.5, view.top_px - 0.5])),
-        view.pixels(np.array([view.left_px + view.side_px - 0.5, view.top_px + view.side_px - 0.5])),
+        view.pixels(np.array([view.left_px + view.width_px - 0.5, view.top_px + view.height_px - 0.5])),
     )
     np.testing.assert_allclose(corners, [[-0.5, -0.5], [size - 0.5, size - 0.5]], atol=1e-9)
+
+
+@pytest.mark.parametrize("clip_px", [(683, 384), (384, 683), (512, 384), (300, 300)])
+@pytest.mark.parametrize(("kind", "padded"), [("full", False), ("full", True), ("square", True)])
+def test_a_view_that_keeps_the_whole_clip_has_every_pixel_in_it_and_one_camera(clip_px, kind, padded):
+    view = PackagedView.of(clip_px, 256, kind, padded=padded)
+    corners = np.array([[-0.5, -0.5], [clip_px[0] - 0.5, clip_px[1] - 0.5]])
+    low, high = view.pixels(corners)
+    assert (low >= -0.5 - 1e-9).all()
+    assert (high <= np.array(view.size_px) - 0.5 + 1e-9).all()
+    assert min(view.size_px) == 256
+    K = np.array([[400.0, 0, 250.0], [0, 410, 180], [0, 0, 1]])
+    point = np.array([0.2, -0.1, 1.3])
+    before, after = K @ point, view.intrinsics(K) @ point
+    np.testing.assert_allclose(view.pixels(before[:2] / before[2]), after[:2] / after[2], atol=1e-9)
+    images = np.full((2, clip_px[1], clip_px[0], 3), 7, np.uint8)
+    cut = view.cut(images)
+    assert cut.shape[1:3] == (view.height_px, view.width_px)
+    assert (cut == 7).sum() == images.size  # nothing is lost, and bars are 0
+
+
+def test_a_view_of_an_older_release_is_read_as_the_square_it_was():
+    view = PackagedView.from_attribute({"left_px": 64, "top_px": 0, "side_px": 384, "size": 256})
+    assert view == PackagedView.of((512, 384), 256)
+    assert PackagedView.from_attribute(asdict(PackagedView.of((683, 384), 256, "full"))).size_px == (455, 256)
+
+
+def test_points_are_measured_in_units_of_either_side_of_an_image_that_is_not_square():
+    K = np.array([[100.0, 0, 49.5], [0, 100, 24.5], [0, 0, 1]])
+    np.testing.assert_allclose(to_uvd([[0.0, 0.0, 1.0]], K, (100, 50))[0], [0.5, 0.5, 1.0])
+    np.testing.assert_allclose(to_uvd([[0.495, 0.0, 1.0]], K, (100, 50))[0], [0.995, 0.5, 1.0], atol=1e-6)
+
+
+def test_a_still_wrist_stays_where_it_is_in_the_world_while_the_camera_moves():
+    E = np.tile(np.eye(4), (4, 1, 1))
+    E[:, 0, 3] = [0.0, -0.1, -0.2, np.nan]  # the camera moves to the right; the last pose is not known
+    in_world = np.eye(4)
+    in_world[:3, 3] = [0.1, 0.0, 0.5]
+    T = np.tile(np.nan_to_num(E) @ in_world, (2, 1, 1, 1)).transpose(1, 0, 2, 3)
+    valid = np.array([[True, True], [True, False], [True, True], [True, True]])
+    found = world_wrists(T, valid, E)
+    np.testing.assert_allclose(found[:3, 0], np.tile(in_world, (3, 1, 1)), atol=1e-6)
+    assert np.isnan(found[1, 1]).all()
+    assert np.isnan(found[3]).all()

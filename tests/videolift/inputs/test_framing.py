@@ -21,7 +21,7 @@ CLIPS = st.integers(16, 640)
 def framings(draw) -> Framing:
     source = draw(SIDES), draw(SIDES)
     aspect = Fraction(draw(st.integers(1, 40)), draw(st.integers(10, 40)))
-    return Framing.fit(source, (draw(CLIPS), draw(CLIPS)), draw(st.sampled_from(["auto", "crop", "stretch"])), aspect)
+    return Framing.fit(source, (draw(CLIPS), draw(CLIPS)), draw(st.sampled_from(["auto", "crop", "stretch", "pad"])), aspect)
 
 
 @given(framings())
@@ -103,3 +103,13 @@ def test_a_lens_moves_depth_and_points_alike():
     again = Framing.from_attrs({"framing": json.loads(json.dumps(framing.to_attrs()))})
     assert np.array_equal(again.map_nearest(x), columns)
     assert framing.map_intrinsics(np.eye(3)) == pytest.approx(framing.K_clip)
+
+
+@pytest.mark.parametrize(("source", "clip_px"), [((1920, 1080), (683, 384)), ((1080, 1920), (384, 683)), ((640, 480), (512, 384))])
+def test_pad_keeps_the_whole_picture_at_the_scale_of_auto(source, clip_px):
+    framing = Framing.fit(source, (512, 384), "pad")
+    assert framing.clip_px == framing.resized_px == clip_px
+    assert framing.offset_px == (0, 0)
+    assert framing.visible_px() == (0, 0, *source)
+    cut = Framing.fit(source, (512, 384), "auto")
+    assert cut.resized_px == framing.resized_px

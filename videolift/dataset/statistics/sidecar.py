@@ -24,7 +24,7 @@ from videolift.store import atomic_file
 _PACKED = ("moments", "counts", "extrema", "bins", "layout")
 """In the order of their items' sizes, so that back to back each is aligned."""
 _SUMMARY_ATTRIBUTES = (
-    *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "fps", "window_length", "stride"),
+    *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "size_px", "fps", "window_length", "stride"),
     *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit"),
 )
 

@@ -108,13 +108,14 @@ class Evidence:
         return moved, good & self._inside(moved) & self._inside(uv_px)
 
     def _inside(self, uv_px: Float) -> NDArray[np.bool_]:
-        return np.asarray(((uv_px >= _BORDER_PX) & (uv_px <= self.file.size - 1 - _BORDER_PX)).all(-1), bool)
+        last = np.array(self.file.size_px) - 1 - _BORDER_PX
+        return np.asarray(((uv_px >= _BORDER_PX) & (uv_px <= last)).all(-1), np.bool_)
 
     @cached_property
     def grid(self) -> Float:
         """(n, 2) pixels that are looked at."""
-        at = np.arange(_BORDER_PX, self.file.size - _BORDER_PX, _GRID_PX, dtype=np.float64)
-        return np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
+        at = [np.arange(_BORDER_PX, side - _BORDER_PX, _GRID_PX, dtype=np.float64) for side in self.file.size_px]
+        return np.stack(np.meshgrid(*at), -1).reshape(-1, 2)
 
     @cached_property
     def pairs(self) -> list[ImagePair]:

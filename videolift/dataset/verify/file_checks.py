@@ -114,11 +114,12 @@ def check_shapes(file: FileUnderCheck) -> Iterator[Finding]:
         if not file.has(field.name) or field.name.startswith("stats/"):
             continue
         shape = file.shape(field.name)
-        expected = expected_shape(field.name, len(file), len(file.window_start), points, file.size, file.window_length)
+        expected = expected_shape(field.name, len(file), len(file.window_start), points, file.size_px, file.window_length)
         if shape != expected:
             file.broken.add(field.name)
             yield file.finding("shape", f"{field.name} is {shape}, expected {expected}")
-    promised = promised_arrays(str(part) for part in file.attribute_of_type("parts", list))
+    parts = [str(part) for part in file.attribute_of_type("parts", list)]
+    promised = promised_arrays(parts, older=file.attribute("size_px") is None)
     scores = file.attribute("quality", {})
     for name, score in scores.items() if isinstance(scores, dict) else ():
         if name in SCORES and SCORES[name].per_frame and isinstance(score, dict) and score.get("value") is not None:
@@ -202,7 +203,7 @@ def check_hands(file: FileUnderCheck) -> Iterator[Finding]:
         return
     frames, K = file.window_frames, file.array("camera/intrinsics")
     T_cam0_camk, _ = window_poses(file.array("camera/T_camera_world")[frames])
-    computed = hand_windows(T[frames], valid[frames], T_cam0_camk, K, file.size)
+    computed = hand_windows(T[frames], valid[frames], T_cam0_camk, K, file.size_px)
     for name in HAND_WINDOW_FIELDS:
         expected = getattr(computed, name.removeprefix("window_"))
         if not np.allclose(file.array(f"hands/{name}"), expected, rtol=1e-3, atol=1e-4, equal_nan=True):
@@ -216,15 +217,15 @@ def _check_wrists(file: FileUnderCheck, T: NDArray[Any], valid: NDArray[np.bool_
     wrist_px = project(wrist, K)
     off_px = np.linalg.norm(wrist_px - file.array("hands/keypoints_px")[..., 0, :], axis=-1)[where]
     off_px = off_px[np.isfinite(off_px)]
-    if len(off_px) and np.median(off_px) > WRIST_KEYPOINT_SHARE * file.size:
+    if len(off_px) and np.median(off_px) > WRIST_KEYPOINT_SHARE * min(file.size_px):
         text = f"wrists project {np.median(off_px):.0f} px from their keypoints (median)"
-        yield file.finding("wrist_keypoint", f"{text}, {WRIST_KEYPOINT_SHARE * file.size:.0f} are allowed", LOOK)
+        yield file.finding("wrist_keypoint", f"{text}, {WRIST_KEYPOINT_SHARE * min(file.size_px):.0f} are allowed", LOOK)
     if not file.has("depth") or file.scale not in MEASURED_SCALES:
         return
     gaps_m = []
     for t, side in np.argwhere(where & (np.abs(np.nan_to_num(wrist_px, nan=-1e6)) < 1e6).all(-1)):
         u, v = np.rint(wrist_px[t, side])
-        if 0 <= u < file.size and 0 <= v < file.size:
+        if 0 <= u < file.size_px[0] and 0 <= v < file.size_px[1]:
             z = float(file.array("depth", (int(t), int(v), int(u))))
             gaps_m += [abs(z - float(wrist[t, side, 2]))] if z > 0 else []
     if gaps_m and np.median(gaps_m) > WRIST_DEPTH_M:

@@ -48,7 +48,7 @@ def hand_faults(evidence: Evidence, *, measured: bool) -> Iterator[tuple[str, st
         if measured:
             yield from _place_faults(evidence, keypoints, joints, frames)
         off = np.linalg.norm(project(joints, evidence.K) - keypoints, axis=-1)[frames] if measured else np.empty(0)
-        if np.isfinite(off).any() and np.nanmedian(off) > _OFF_SHARE * file.size:
+        if np.isfinite(off).any() and np.nanmedian(off) > _OFF_SHARE * min(file.size_px):
             yield "joints off their keypoints", f"they project {np.nanmedian(off):.0f} px from them"
         yield from _shape_faults(joints[frames], wrist[frames], name)
         yield from _colour_faults(evidence, keypoints, frames)
@@ -80,7 +80,7 @@ def _motion_gap_px(evidence: Evidence, keypoints: Float, frames: NDArray[np.int6
             continue
         step = keypoints[label + 1] - keypoints[label]
         at = keypoints[label]
-        inside = (np.isfinite(at) & (at > 3) & (at < evidence.file.size - 4)).all(1) & np.isfinite(step).all(1)
+        inside = (np.isfinite(at) & (at > 3) & (at < np.array(evidence.file.size_px) - 4)).all(1) & np.isfinite(step).all(1)
         if inside.sum() > 4:
             seen = sample(evidence.flow(int(image), int(image) + 1), at[inside])
             gaps.append(np.median(np.linalg.norm(seen - step[inside], axis=1)))
@@ -88,10 +88,10 @@ def _motion_gap_px(evidence: Evidence, keypoints: Float, frames: NDArray[np.int6
 
 
 def _place_faults(evidence: Evidence, keypoints: Float, joints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-    size = evidence.file.size
+    width, height = evidence.file.size_px
     stated = _share_on_hand(evidence, keypoints, joints, frames)
     mirrored, flipped = keypoints.copy(), keypoints.copy()
-    mirrored[..., 0], flipped[..., 1] = size - 1 - keypoints[..., 0], size - 1 - keypoints[..., 1]
+    mirrored[..., 0], flipped[..., 1] = width - 1 - keypoints[..., 0], height - 1 - keypoints[..., 1]
     tried = {"hands mirrored": _share_on_hand(evidence, mirrored, joints, frames)}
     tried["hands upside down"] = _share_on_hand(evidence, flipped, joints, frames)
     tried["keypoints with x and y swapped"] = _share_on_hand(evidence, keypoints[..., ::-1], joints, frames)
@@ -110,7 +110,7 @@ def _share_on_hand(evidence: Evidence, keypoints: Float, joints: Float, frames: 
     count = hits = 0
     for t in frames:
         at = keypoints[t]
-        inside = (np.isfinite(at) & (at >= 0) & (at <= evidence.file.size - 1)).all(1) & np.isfinite(joints[t, :, 2])
+        inside = (np.isfinite(at) & (at >= 0) & (at <= np.array(evidence.file.size_px) - 1)).all(1) & np.isfinite(joints[t, :, 2])
         z = depth_at(evidence.z[t], at[inside])
         behind = (joints[t, inside, 2] - z)[z > 0]
         count += len(at)
@@ -153,7 +153,7 @@ def _colour_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int6
     colours = []
     for t in frames:
         at = keypoints[t]
-        inside = (np.isfinite(at) & (at >= 0) & (at <= evidence.file.size - 1)).all(1)
+        inside = (np.isfinite(at) & (at >= 0) & (at <= np.array(evidence.file.size_px) - 1)).all(1)
         x, y = np.rint(at[inside]).astype(int).T
         colours.append(evidence.rgb[t][y, x].astype(np.float64))
     pooled = np.concatenate(colours)

@@ -179,16 +179,17 @@ def _intrinsics_hypotheses(K: Float) -> Iterator[tuple[str, Float]]:
 
 
 def _depth_hypotheses(evidence: Evidence) -> Iterator[tuple[str, Float]]:
-    z, K, size = evidence.z, evidence.K, evidence.file.size
+    z, K, (width, height) = evidence.z, evidence.K, evidence.file.size_px
     middle = float(np.median(z[z > 0])) if (z > 0).any() else 1.0
     yield "depth mirrored", z[:, :, ::-1]
     yield "depth upside down", z[:, ::-1]
-    yield "depth transposed", z.transpose(0, 2, 1)
+    if width == height:
+        yield "depth transposed", z.transpose(0, 2, 1)
     for offset in middle * np.array([-0.4, -0.3, -0.25, -0.2, -0.1, 0.1, 0.2, 0.25, 0.3, 0.4]):
         yield f"depth with an offset, by {offset:.2f}", np.where(z > 0, np.maximum(z + offset, 1e-3), 0)
     for number in (1.0, middle, middle**2):
         yield f"inverse depth, by {number:g}", np.where(z > 0, number / np.maximum(z, 1e-3), 0)
-    v, u = np.mgrid[:size, :size]
+    v, u = np.mgrid[:height, :width]
     yield "depth along the ray", z / np.sqrt(((u - K[0, 2]) / K[0, 0]) ** 2 + ((v - K[1, 2]) / K[1, 1]) ** 2 + 1)
 
 
@@ -212,7 +213,8 @@ def depth_faults(evidence: Evidence) -> Iterator[Fault]:
 def _edge_hypotheses(z: Float) -> Iterator[tuple[str, Float]]:
     yield "depth mirrored", z[:, :, ::-1]
     yield "depth upside down", z[:, ::-1]
-    yield "depth transposed", z.transpose(0, 2, 1)
+    if z.shape[1] == z.shape[2]:
+        yield "depth transposed", z.transpose(0, 2, 1)
     yield "depth turned by half", z[:, ::-1, ::-1]
     yield "depth backward in time", z[::-1]
     for frames, name in SHIFTS:

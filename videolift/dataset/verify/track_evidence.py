@@ -45,7 +45,7 @@ def _windows(evidence: Evidence) -> Iterator[WindowPoints]:
 
 def _pixels(evidence: Evidence, points: WindowPoints, step: int, start: int) -> tuple[Float, Float]:
     """Where the points of a step lie in its own image (n, 2), and their depth there (n)."""
-    size = evidence.file.size
+    size = evidence.file.size_px
     xyz = unproject(points.uvd[step, :, :2] * size - 0.5, points.uvd[step, :, 2], evidence.K)
     E = evidence.E
     there = transform(E[start + step] @ invert_pose(E[start]), xyz)
@@ -60,7 +60,8 @@ def _miss_px(evidence: Evidence, windows: list[WindowPoints], change: Callable[[
         length = len(points.uvd)
         if points.start < 0 or points.start + length > evidence.frames:
             continue
-        moves = np.linalg.norm(window.uvd[:, :, :2] - window.uvd[:1, :, :2], axis=-1).max(0) * evidence.file.size > _MOVES_PX
+        moved_px = (window.uvd[:, :, :2] - window.uvd[:1, :, :2]) * evidence.file.size_px
+        moves = np.linalg.norm(moved_px, axis=-1).max(0) > _MOVES_PX
         for step in sorted({2, length // 2} & set(range(1, length))):
             start_px, _ = _pixels(evidence, points, 0, points.start)
             end_px, _ = _pixels(evidence, points, step, points.start)
@@ -111,7 +112,7 @@ def _scale_displacement(factor: float, uvd: Float) -> Float:
 def _query_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
     gaps = []
     for window in windows:
-        z = depth_at(evidence.z[window.start], window.uvd[0, :, :2] * evidence.file.size - 0.5)
+        z = depth_at(evidence.z[window.start], window.uvd[0, :, :2] * evidence.file.size_px - 0.5)
         gaps.append((window.uvd[0, :, 2] / np.where(z > 0, z, np.nan) - 1)[z > 0])
     pooled = np.concatenate([*gaps, np.empty(0)])
     if len(pooled) >= 50 and np.median(np.abs(pooled)) > _QUERY_DEPTH_SHARE:
