@@ -19,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -54,7 +56,8 @@ def make_artifacts(folder: Path, frames: int, video: Path | None) -> None:
 
 
 def _pictures(video: Path, frames: int, height: int, width: int) -> np.ndarray:
-    capture, found = cv2.VideoCapture(str(video)), []
+    capture = cv2.VideoCapture(str(video))
+    found: list[np.ndarray] = []
     while len(found) < frames and (read := capture.read())[0]:
         found.append(cv2.resize(read[1][..., ::-1], (width, height), interpolation=cv2.INTER_AREA))
     return np.stack([found[i % len(found)] for i in range(frames)])
@@ -75,6 +78,12 @@ def pack(parts: Sources, path: Path, profile: str = "default") -> Path:
     return out.publish().path
 
 
+def _picture(file: Path) -> np.ndarray:
+    picture = cv2.imread(str(file))
+    assert picture is not None, f"{file} cannot be read"
+    return picture
+
+
 class PngClip:
     """The predecessor's input instead of ours: a PNG per frame."""
 
@@ -88,7 +97,7 @@ class PngClip:
         return len(self.files)
 
     def __getitem__(self, frames: slice) -> np.ndarray:
-        return np.stack([cv2.imread(str(file))[..., ::-1] for file in self.files[frames]])
+        return np.stack([_picture(file)[..., ::-1] for file in self.files[frames]])
 
 
 class NpzDepth:
@@ -114,13 +123,13 @@ def pack_as_y2r(png: PngClip, depth: NpzDepth, tracks: Tracks, path: Path, size:
     view = PackagedView.of((png.width, png.height), size)
     K, square = view.intrinsics(depth.K), slice(view.left_px, view.left_px + view.side_px)
     rows = slice(view.top_px, view.top_px + view.side_px)
-    images = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)[rows, square] for file in png.files]
+    images = [cv2.cvtColor(_picture(file), cv2.COLOR_BGR2RGB)[rows, square] for file in png.files]
     video = np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_LANCZOS4) for i in images]).transpose(0, 3, 1, 2)
-    z = [
+    near = [
         cv2.resize(d[rows, square], (size, size), interpolation=cv2.INTER_NEAREST)
         for d in np.load(depth.path)["depths"].astype("f4")
     ]
-    z = np.stack([np.where(d > 0, np.clip(d, 0.1, 2.5), 0) for d in z]).astype(np.float32)
+    z = np.stack([np.where(d > 0, np.clip(d, 0.1, 2.5), 0) for d in near]).astype(np.float32)
     moved, seen = [], [d[d > 0] for d in z]
     with h5py.File(path, "w") as file:
         file["root/video"], file["root/depth"], file["root/intrinsics"] = video, z, K.astype(np.float32)
@@ -161,14 +170,18 @@ def packaging(folder: Path, frames: int) -> None:
     """Ours from our artifacts, ours and the predecessor's from PNG and npz."""
     (folder / "png").mkdir()
     parts = sources(folder)
+    assert parts.depth is not None
+    assert parts.tracks is not None
+    tracks = parts.tracks
     png, npz = PngClip(parts.clip, folder / "png"), NpzDepth(parts.depth, folder / "depth.npz")
+    from_png: Any = {"clip": png, "depth": npz}  # they read like ours, and are not ours
 
     def from_theirs() -> None:
         npz._loaded = None
-        pack(replace(parts, clip=png, depth=npz, hands=None), folder / "from_png.hdf5")
+        pack(replace(parts, **from_png, hands=None), folder / "from_png.hdf5")
 
-    tasks = {
-        "y2r from PNG + npz": lambda: pack_as_y2r(png, npz, parts.tracks, folder / "y2r_timed.hdf5"),
+    tasks: dict[str, Callable[[], object]] = {
+        "y2r from PNG + npz": lambda: pack_as_y2r(png, npz, tracks, folder / "y2r_timed.hdf5"),
         "videolift from its artifacts": lambda: pack(replace(parts, hands=None), folder / "timed.hdf5"),
         "videolift from PNG + npz": from_theirs,
         "videolift from its artifacts, with hands": lambda: pack(parts, folder / "timed.hdf5"),
@@ -212,18 +225,18 @@ def layouts(folder: Path) -> None:
     print("\n| | MB | of y2r | arrays both hold, of y2r |\n|---|---|---|---|")
     for name in paths:
         print(f"| {name} | {size[name] / 1e6:.2f} | {size[name] / size[base]:.3f} | {shared[name] / shared[base]:.3f} |")
-    index = {name: (lambda store=store, path=path: store.index(path)) for name, (store, path) in paths.items()}
+    index: dict[str, Callable[[], object]] = {name: partial(store.index, path) for name, (store, path) in paths.items()}
     table("Index of a video", "CPU ms", interleaved(index, 1), base)
     handles = {name: store.open(path) for name, (store, path) in paths.items()}
     for points, title in ((None, "Random sample, every point of the window"), (64, "Random sample, 64 points")):
         rng = np.random.default_rng(0)
         windows = [int(w) for w in rng.integers(0, len(arrays["offsets"]) - 1, SAMPLES)]
 
-        def draw(store: Store | Ours, handle: object, points: int | None = points, windows: list[int] = windows) -> None:
+        def draw(store: Store | Ours, handle: Any, points: int | None = points, windows: list[int] = windows) -> None:
             for window in windows:
                 store.sample(handle, window, points)
 
-        tasks = {name: (lambda s=store, h=handles[name]: draw(s, h)) for name, (store, _) in paths.items()}
+        tasks: dict[str, Callable[[], object]] = {name: partial(draw, store, handles[name]) for name, (store, _) in paths.items()}
         table(title, "CPU ms per sample", interleaved(tasks, SAMPLES), base)
     if importlib.util.find_spec("torch"):
         loaders(
@@ -246,14 +259,15 @@ def loaders(paths: dict[str, tuple[Store | Ours, Path]], windows: int) -> None:
         "ignore", "The given NumPy array is not writable"
     )  # samples share what a file keeps; the copy is torch's
 
-    class Samples(Dataset):
+    class Samples(Dataset):  # type: ignore[misc]  # torch is not in the environment that checks types
         def __init__(self, store: Store | Ours, path: Path) -> None:
-            self.store, self.path, self.handle = store, path, None
+            self.store, self.path = store, path
+            self.handle: Any = None
 
         def __len__(self) -> int:
             return 2 * windows
 
-        def __getitem__(self, index: int) -> tuple:
+        def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
             self.handle = self.handle or self.store.open(self.path)
             return self.store.sample(self.handle, index % windows, 64)
 

@@ -89,7 +89,7 @@ class Ours:
         with PackagedFile(path) as file:
             return np.stack([file.points, *file.hands_whole.T])
 
-    def sample(self, handle: tuple[WindowDataset, WindowDataset], window: int, points: int | None) -> tuple[np.ndarray, ...]:
+    def sample(self, handle: Any, window: int, points: int | None) -> tuple[np.ndarray, ...]:
         sample = handle[points is not None][window]
         return tuple(value for value in sample.values() if isinstance(value, np.ndarray))
 
@@ -109,7 +109,7 @@ class Npy:
     def index(self, path: Path) -> np.ndarray:
         return np.diff(np.load(path / "offsets.npy"))
 
-    def sample(self, handle: dict[str, np.ndarray], window: int, points: int | None) -> tuple[np.ndarray, ...]:
+    def sample(self, handle: Any, window: int, points: int | None) -> tuple[np.ndarray, ...]:
         start, stop = handle["offsets"][window : window + 2]
         run = run_of(np.random.default_rng(window), stop - start, points)
         query, displacement = handle["query"][start:stop][run], handle["displacement"][:, start:stop][:, run]
@@ -164,7 +164,8 @@ class Mp4Parquet:
         path.mkdir()
         with av.open(str(path / "rgb.mp4"), "w") as file:
             stream = file.add_stream("libx264", rate=10, options={"crf": "18", "g": "2"})
-            stream.height, stream.width, stream.pix_fmt = *arrays["rgb"].shape[2:], "yuv420p"
+            height, width = arrays["rgb"].shape[2:]
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             for rgb in arrays["rgb"]:
                 image = np.ascontiguousarray(rgb.transpose(1, 2, 0))
                 file.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
@@ -190,7 +191,7 @@ class Mp4Parquet:
         meta = pq.ParquetFile(path / "tracks.parquet").metadata
         return np.array([meta.row_group(i).column(0).num_values // 3 for i in range(meta.num_row_groups)])
 
-    def sample(self, handle: tuple[Any, Any, Any], window: int, points: int | None) -> tuple[np.ndarray, ...]:
+    def sample(self, handle: Any, window: int, points: int | None) -> tuple[np.ndarray, ...]:
         video, depths, tracks = handle
         stream = video.streams.video[0]
         wanted = round(window / 10 / stream.time_base)

@@ -52,7 +52,7 @@ def write_long_video(path: Path, minutes: float, width: int = 1920, height: int 
             for packet in packets:
                 copy = av.Packet(bytes(packet))
                 copy.stream, copy.time_base, copy.is_keyframe = stream, packet.time_base, packet.is_keyframe
-                copy.pts, copy.dts = packet.pts + repeat * loop, packet.dts + repeat * loop
+                copy.pts, copy.dts = (packet.pts or 0) + repeat * loop, (packet.dts or 0) + repeat * loop
                 copy.duration = round(Fraction(1, fps) / packet.time_base)
                 file.mux(copy)
 

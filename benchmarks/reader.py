@@ -80,13 +80,18 @@ def samples(dataset: Path, work: Path, files: int, reads: int, limit: int) -> No
         paths = copies(pack(parts, work / f"{name}.hdf5", name), files)
         windows = WindowDataset([DatasetFile.look(p) for p in paths], SELECTION, Handles(limit=limit))
         per = len(windows) // files
-        readers[f"videolift {name}"] = lambda n, w, d=windows, per=per: table.apply(d.open(n * per + w, epoch=w))
+
+        def read(number: int, window: int, windows: WindowDataset = windows, per: int = per) -> object:
+            return table.apply(windows.open(number * per + window, epoch=window))
+
+        readers[f"videolift {name}"] = read
     arrays = arrays_of(work / "default.hdf5")
     for store in (Y2r(), Npy(), Mp4Parquet()):
         first = work / f"{type(store).__name__}0"
         store.write(first, arrays)
         readers[store.name] = Layout(store, copies(first, files), limit, table).read
-    rng, times = np.random.default_rng(0), {name: [] for name in readers}
+    rng = np.random.default_rng(0)
+    times: dict[str, list[float]] = {name: [] for name in readers}
     order = [(int(rng.integers(files)), int(rng.integers(per))) for _ in range(reads)]
     for round_of in np.array_split(np.array(order), 10):
         for name in rng.permutation(list(readers)):

@@ -23,8 +23,9 @@ import yaml
 
 from stages.engine.plan import ALL, ENDING, Plan, make_plan
 from stages.settings import load_config
-from videolift.records import manifests, receipts
+from videolift.records import manifests
 from videolift.records.freshness import Variant
+from videolift.records.journal import Journal
 from videolift.records.manifests import Manifest, Row
 from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
 from videolift.records.runs import Entry
@@ -65,17 +66,19 @@ def finish(folder: Path) -> None:
     """Makes everything done, as if all stages had run."""
     plan = make_plan(load_config(folder / "config.yaml"), folder)
     plan.write(cores=2, with_minutes=False)
-    rows: dict[tuple[str, str], dict[str, Row]] = {}
+    done: dict[tuple[str, str], list[Receipt]] = {}
     for stage in STAGES:
-        plan.layout.receipts(stage).mkdir(parents=True)
         plan.layout.artifact(stage, "x").parent.mkdir(parents=True)
         plan.layout.manifests(stage).mkdir(parents=True)
     for entry in plan.entries:
-        for stage, row in finish_video(plan, entry, plan.variants[entry.variant]).items():
-            rows.setdefault((stage, entry.batch), {})[entry.video.id] = row
-    for (stage, batch), found in rows.items():
+        for receipt in finish_video(plan, entry, plan.variants[entry.variant]):
+            done.setdefault((receipt.stage, entry.batch), []).append(receipt)
+    for (stage, batch), receipts in done.items():
+        with Journal.take_over(plan.layout.journals(stage), batch, handed_over=receipts) as journal:
+            path = journal.path
         target = plan.targets[stage][batch]
-        manifest = Manifest(stage, batch, target.token, target.generation, found)
+        found = {receipt.video: Row("done", receipt.artifact) for receipt in receipts}
+        manifest = Manifest(stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output))
         write(plan.manifest(stage, batch), manifests.MANIFEST_FORMAT, manifest)
     for stage in ENDING:
         target = plan.targets[stage][ALL]
@@ -83,8 +86,9 @@ def finish(folder: Path) -> None:
         write(plan.manifest(stage, ALL), manifests.MANIFEST_FORMAT, Manifest(stage, ALL, target.token, target.generation, {}))
 
 
-def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
-    video, hashes, rows = entry.video, {}, {}
+def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
+    video, receipts = entry.video, []
+    hashes: dict[str, str] = {}
     for stage in STAGES:
         inputs = {name: hashes[name] for name in SPECS[stage].reads}
         files = {"path": (video.bytes, video.mtime_ns)} if stage == "ingest" else {}
@@ -97,7 +101,7 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
         hashes[stage] = sha256_of([stage, video.id])
         stat = path.stat()
         record = ArtifactRecord(path.relative_to(plan.layout.output).as_posix(), 0, stat.st_mtime_ns, hashes[stage])
-        identity = variant.identities[stage]
+        identity = variant.identities[stage] or {}
         receipt = Receipt(
             video=video.id,
             stage=stage,
@@ -111,12 +115,11 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> dict[str, Row]:
             frames=600,
             source=str(video.path),
         )
-        write(plan.layout.receipt(stage, video.id), receipts.RECEIPT_FORMAT, receipt)
-        rows[stage] = Row("done", record)
-    return rows
+        receipts.append(receipt)
+    return receipts
 
 
-def write(path: Path, file_format: str, value: object) -> None:
+def write(path: Path, file_format: str, value: Manifest) -> None:
     """As `videolift.store.write_json`, without waiting for the disk a million times."""
     path.write_text(json.dumps({"format": file_format, **asdict(value)}, indent=1, sort_keys=True))
 

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +50,8 @@ class Bench:
         self.scene = LiftingScene(truth.depth_m.astype(np.float16), truth.K, truth.T_camera_world)
         self.starts = tracked_starts(len(truth.rgb), LENGTH, 1)
         self.subset = self.starts[2 :: max(1, len(self.starts) // SUBSET)]
-        self._medium = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        # OpenCV's types do not know that it allocates the result where it is given None.
+        self._medium: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def queries(self, start: int) -> Queries:
         mask = self.truth.instance[start]
@@ -171,7 +173,7 @@ def _row(shares: PathShares) -> str:
 def at_pixels(image: NDArray[np.uint8], uv_px: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Values of an image (H, W) at the pixels nearest to points (N, 2)."""
     u, v = np.rint(uv_px).astype(int).T
-    return image[v.clip(0, image.shape[0] - 1), u.clip(0, image.shape[1] - 1)]
+    return np.asarray(image[v.clip(0, image.shape[0] - 1), u.clip(0, image.shape[1] - 1)])
 
 
 def interleaved(ways: dict[str, Callable[[], list[Window]]]) -> tuple[dict[str, list[float]], dict[str, list[Window]]]:
@@ -206,7 +208,11 @@ def main() -> None:
         unseen(arguments.unseen, arguments.speed)
         return
     bench = Bench(render(clip))
-    ways = {OURS: bench.ours, DIRECT: lambda: bench.per_window(chained=False), CHAINED: lambda: bench.per_window(chained=True)}
+    ways: dict[str, Callable[[], list[Window]]] = {
+        OURS: bench.ours,
+        DIRECT: lambda: bench.per_window(chained=False),
+        CHAINED: lambda: bench.per_window(chained=True),
+    }
     for way in ways.values():
         way()  # first calls allocate
     seconds, found = interleaved(ways)

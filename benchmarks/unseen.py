@@ -70,4 +70,4 @@ def _blobs(rng: np.random.Generator) -> Float:
         frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(SIZE_PX), np.fft.fftfreq(SIZE_PX)))
         smooth = np.fft.ifft2(noise * np.exp(-2 * (np.pi * sigma_px * frequency) ** 2)).real
         out += (0.5 * smooth / smooth.std())[..., None].astype(np.float32)
-    return cv2.GaussianBlur(out - out.mean(), (0, 0), 0.5)
+    return np.asarray(cv2.GaussianBlur(out - out.mean(), (0, 0), 0.5))

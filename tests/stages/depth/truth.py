@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stages.sample import Truth
 from stages.sample.raycast import cast_rays
 from videolift.geometry import invert_pose, transform, unproject
 
 
-def moving_now(truth, frame, *, within=10, more_than_m=3e-3, step_px=4):
+def moving_now(truth: Truth, frame: int, *, within: int = 10, more_than_m: float = 3e-3, step_px: int = 4) -> NDArray[np.bool_]:
     """(H / step, W / step): surfaces that move by more than 3 mm in the world within a second before or after ``frame``."""
     height, width = truth.depth_m.shape[1:]
     v, u = np.mgrid[0:height:step_px, 0:width:step_px]
