@@ -121,8 +121,8 @@ class NpzDepth:
 def pack_as_y2r(png: PngClip, depth: NpzDepth, tracks: Tracks, path: Path, size: int = 256) -> None:
     """The predecessor's packaging from its description: the whole video in memory, float32 statistics; no hands, no torch.load."""
     view = PackagedView.of((png.width, png.height), size)
-    K, square = view.intrinsics(depth.K), slice(view.left_px, view.left_px + view.side_px)
-    rows = slice(view.top_px, view.top_px + view.side_px)
+    K, square = view.intrinsics(depth.K), slice(view.left_px, view.left_px + view.width_px)
+    rows = slice(view.top_px, view.top_px + view.height_px)
     images = [cv2.cvtColor(_picture(file), cv2.COLOR_BGR2RGB)[rows, square] for file in png.files]
     video = np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_LANCZOS4) for i in images]).transpose(0, 3, 1, 2)
     near = [

@@ -78,13 +78,13 @@ def tracked_wrists(truth: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray
     hands = truth["world_from_joint"][rows][:, [names.index("leftHand"), names.index("rightHand")]]
     T = invert_pose(truth["world_from_camera"][rows])[:, None] @ hands
     T[:, 0, :3, 1:3] *= -1  # a tracker's left hand has the back and the thumb the other way
-    return T
+    return np.asarray(T)
 
 
 def against_truth(clip: Clip, hands: Hands, true: np.ndarray) -> list[SideErrors]:
     K, out = np.array(hands.attrs["K"]), []
     uv_true = project(true[:, :, :3, 3], K)
-    inside = (
+    inside = np.asarray(
         np.isfinite(uv_true).all(-1) & (uv_true >= -0.5).all(-1) & (uv_true < np.array([clip.width, clip.height]) - 0.5).all(-1)
     )
     uv = project(hands.T_camera_wrist[:, :, :3, 3], K)
@@ -190,7 +190,9 @@ def against_labels(hands: Hands, clip: Clip, labels: Path) -> None:
 def rows_of(clip: Clip, rows: int) -> np.ndarray:
     """Rows of the truth that belong to the clip's frames."""
     fps = float(clip.attrs["source"]["fps_measured"])
-    return np.clip(np.rint((clip.pts_seconds - float(clip.attrs["source"]["clock_start_s"])) * fps).astype(int), 0, rows - 1)
+    return np.asarray(
+        np.clip(np.rint((clip.pts_seconds - float(clip.attrs["source"]["clock_start_s"])) * fps).astype(int), 0, rows - 1)
+    )
 
 
 def main() -> None:

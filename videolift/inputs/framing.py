@@ -89,8 +89,16 @@ class Framing:
             return self.K_clip.copy()
         return crop_intrinsics(resize_intrinsics(K, size_px or self.source_px, self.resized_px), *self.offset_px)
 
+    def map_pixels(self, uv_px: ArrayLike, size_px: Size | None = None) -> Float:
+        """Pixels (..., 2) of an image of ``size_px`` (None: `source_px`) of the same view as the clip's pixels (..., 2)."""
+        resized = resize_pixels(uv_px, size_px or self.source_px, self.resized_px)
+        if self.lens is not None and self.K_clip is not None:
+            return self.lens.undistort(resized, self.K_clip)
+        mapped: Float = resized - np.array(self.offset_px)
+        return mapped
+
     def unmap_pixels(self, uv_px: ArrayLike, size_px: Size | None = None) -> Float:
-        """The clip's pixels (..., 2) as those of an image of ``size_px`` (None: `source_px`) of the same view."""
+        """Inverse of `map_pixels`: the clip's pixels (..., 2) as those of an image of ``size_px`` of the same view."""
         return resize_pixels(self.resized_pixels(uv_px), self.resized_px, size_px or self.source_px)
 
     def resized_pixels(self, uv_px: ArrayLike) -> Float:

@@ -113,3 +113,16 @@ def test_pad_keeps_the_whole_picture_at_the_scale_of_auto(source, clip_px):
     assert framing.visible_px() == (0, 0, *source)
     cut = Framing.fit(source, (512, 384), "auto")
     assert cut.resized_px == framing.resized_px
+
+
+@pytest.mark.parametrize("fit", ["auto", "crop", "stretch", "pad"])
+@pytest.mark.parametrize("with_lens", [False, True])
+def test_pixels_of_the_source_and_of_the_clip_map_both_ways(fit, with_lens):
+    framing = Framing.fit((640, 360), (320, 240), fit)
+    if with_lens:
+        framing = framing.corrected(
+            Lens(np.array([[300.0, 0, 319.5], [0, 300, 179.5], [0, 0, 1]]), (640, 360), (-0.2, 0.04, 0, 0, 0))
+        )
+    uv = np.stack(np.meshgrid(np.linspace(20, framing.clip_px[0] - 20, 5), np.linspace(20, framing.clip_px[1] - 20, 5)), -1)
+    assert framing.map_pixels(framing.unmap_pixels(uv)) == pytest.approx(uv, abs=1e-4)
+    assert framing.map_pixels(framing.unmap_pixels(uv, (1280, 720)), (1280, 720)) == pytest.approx(uv, abs=1e-4)
