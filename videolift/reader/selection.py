@@ -14,6 +14,7 @@ _REQUIRED_HANDS = ("left", "right", "either", "both")
 _TIERS = ("A", "B", "C", "D")
 
 QUALITY_SCORES = (
+    *("wrist_keypoint_px", "hand_jitter_px", "hand_jitter_deg"),
     *("valid_depth", "depth_residual", "scale_flicker", "static_residual_px", "static_residual", "visible_at_end"),
     *("forward_backward_px", "keypoint_residual_px", "wrist_depth_gap", "cut_hands"),
 )
