@@ -32,7 +32,7 @@ class Hdf5Backend(Backend):
 
     name: ClassVar[str] = "hdf5"
     presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

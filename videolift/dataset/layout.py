@@ -73,6 +73,8 @@ _SHAPES = {field.name: field.shape for field in FIELDS}
 PER_POINT = ("tracks/query", "tracks/displacement", "tracks/visible", "tracks/label")
 """Arrays that grow with the points of all windows."""
 _IMAGES = ("rgb", "depth", "masks/instance")
+STATISTICS_OF = "visible steps"
+"""Attribute ``statistics_of``: what the statistics of displacements count. Files without it counted hidden steps too."""
 METRE_SCALES = ("metric", "hand", "assumed")
 """Values of ``scale`` under which lengths are metres."""
 

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
 from videolift.dataset.hand_scale import HandScale, hand_scale
-from videolift.dataset.layout import HAND_FRAME_FIELDS, HAND_ORIGIN_FIELDS, HAND_WINDOW_FIELDS, METRE_SCALES, PackagedView
+from videolift.dataset.layout import (
+    HAND_FRAME_FIELDS,
+    HAND_ORIGIN_FIELDS,
+    HAND_WINDOW_FIELDS,
+    METRE_SCALES,
+    STATISTICS_OF,
+    PackagedView,
+)
 from videolift.dataset.quality import QualityMeter
 from videolift.dataset.windows import (
     displacements,
@@ -187,6 +194,7 @@ def _attributes(sources: Sources, settings: Packaging, view: PackagedView, scale
         "scale": scale,
         "tier": "none" if depth is None else depth.tier,
     }
+    values["statistics_of"] = STATISTICS_OF
     values["length_unit"] = "metre" if scale in METRE_SCALES else "median depth of the clip"
     if depth is not None:
         values |= {name: depth.attrs[name] for name in ("pose", "intrinsics")}
@@ -281,7 +289,8 @@ def _write_tracks(
         out.append(**{f"tracks/{name}": array for name, array in joined.items()})
         out.append(**{"tracks/pose9d": pose9d})
         out.append(**{"tracks/offsets": ends})
-        out.statistics.add("displacement", joined["displacement"])
+        # Where a point is hidden its place is a guess; guesses would set the deviation that motion is normalized with.
+        out.statistics.add("displacement", joined["displacement"][joined["visible"]])
         out.statistics.add("query_depth", joined["query"][:, 2:])
         out.statistics.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
         total = int(ends[-1])

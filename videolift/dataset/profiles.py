@@ -236,13 +236,13 @@ def _store_in_16_bits(dataset: h5py.Dataset, target: h5py.File, field: Field, st
     unit = np.maximum(2.0**-14, 2.0 ** np.ceil(np.log2(np.maximum(largest, 2.0**-30) / 32767)))
     copy = target.create_dataset(dataset.name, dataset.shape, "i2", **_zstd(dataset))
     copy.attrs[UNIT] = unit
-    worst = np.zeros(3)
+    worst, visible = np.zeros(3), dataset.parent["visible"]
     statistics.parts.pop("displacement", None)
     for where, part in _parts(dataset, field):
         codes = np.rint(part / unit).astype(np.int16)
         copy[where] = codes
         decoded = _decode_16_bits(codes, unit)
-        statistics.add("displacement", decoded)
+        statistics.add("displacement", decoded[read_hdf5(visible, where)])
         if part.size:
             worst = np.maximum(worst, np.abs(decoded - part).max((0, 1)))
     return {"displacement_codec": {"name": "int16", "unit": unit.tolist(), "max_error": worst.tolist()}}

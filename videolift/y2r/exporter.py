@@ -81,23 +81,23 @@ def export_y2r(
         raise ConfigError("nearest is floor, which needs the depth at its own resolution: name the output folder's depth/")
     index = read_index(folder)
     entries, chosen = index.select(split=split, group=group)
-    written, left_out, poses = [], {}, Accumulators()
+    written, left_out, counted = [], {}, Accumulators()
     for done, entry in enumerate(entries, 1):
         if {"depth", "tracks"} <= set(entry.about["parts"]):
             target = out / f"{entry.video}.hdf5"
             with PackagedFile(folder / entry.file) as file, atomic_file(target) as temporary:
                 floor = None if depth_artifacts is None or nearest == "exact" else depth_artifacts / f"{entry.video}.h5"
-                _write_video(file, temporary, floor, entry.about.get("text"), poses)
+                _write_video(file, temporary, floor, entry.about.get("text"), counted)
             written.append(target)
         else:
             left_out[entry.video] = f"it has only {', '.join(entry.about['parts']) or 'RGB'}"
         progress(done, len(entries))
     exported = [entry for entry in entries if entry.video not in left_out]
-    write_text(out / "normalization_stats.yaml", _table(folder, exported, chosen, poses))
+    write_text(out / "normalization_stats.yaml", _table(folder, exported, chosen, counted))
     return Exported(tuple(written), left_out)
 
 
-def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str | None, poses: Accumulators) -> None:
+def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str | None, counted: Accumulators) -> None:
     frames = len(file)
     with HDF5Output(path, ("earliest", "v110")) as target:
         width, height = file.size_px
@@ -111,19 +111,22 @@ def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str |
         K[:2, 2] += 0.5
         target["root/intrinsics"] = K.astype(np.float32)
         for window, start in enumerate(file.window_start):
-            _write_window(file, target.create_group(f"root/tracks/frame_{start:04d}"), window, poses)
+            _write_window(file, target.create_group(f"root/tracks/frame_{start:04d}"), window, counted)
         target["root/num_frames"], target["root/num_track_ts"], target["root/track_type"] = frames, file.window_length, "3d"
         if text:
             target.create_dataset("root/text", data=text, dtype=h5py.string_dtype())
 
 
-def _write_window(file: PackagedFile, group: h5py.Group, window: int, poses: Accumulators) -> None:
-    group["query_coords"], group["displacements"], _ = file.tracks(window)
+def _write_window(file: PackagedFile, group: h5py.Group, window: int, counted: Accumulators) -> None:
+    query, displacement, _ = file.tracks(window)
+    group["query_coords"], group["displacements"] = query, displacement
     start = int(file.window_start[window])
     E = file.array("camera/T_camera_world", slice(start, start + file.window_length))
     pose9d = pose_9d(invert_pose(window_poses(E)[0])).astype(np.float32)
     group["poses"] = pose9d
-    poses.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
+    # Of what its readers find: inverse poses, and every step, since its layout does not say which are visible.
+    counted.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
+    counted.add("displacement", displacement)
     if not file.has("hands/window_query_uvd"):
         return
     for side, name in enumerate(SIDES):
@@ -144,11 +147,12 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
     return z
 
 
-def _table(folder: Path, entries: list[IndexEntry], group: str, poses: Accumulators) -> str:
+def _table(folder: Path, entries: list[IndexEntry], group: str, counted: Accumulators) -> str:
     members = [Member(e.video, folder / e.file, e.sha256, given_split="all") for e in entries]
     statistics = merge_sidecars(members).part(group, "all")
-    statistics.parts.pop("pose", None)
-    statistics.merge(poses)
+    for name in ("pose", "displacement"):
+        statistics.parts.pop(name, None)
+    statistics.merge(counted)
     table = normalization_table(statistics, {}, group=group, videos=[], left_out={})
     wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
     if group.partition("-")[2] not in METRE_SCALES:

@@ -152,7 +152,7 @@ def test_statistics_in_the_file_equal_those_of_its_own_arrays(packaged):
     again.add_rgb(packaged["rgb"][...])
     again.add_depth(packaged["depth"][...], (0.1, 2.5))
     again.add("query_depth", packaged["tracks/query"][:, 2:])
-    again.add("displacement", packaged["tracks/displacement"][...])
+    again.add("displacement", packaged["tracks/displacement"][...][packaged["tracks/visible"][...]])
     again.add("pose", packaged["tracks/pose9d"][...])
     again.add("hand_uvd_displacement", packaged["hands/window_displacement_uvd"][:, 0])
     again.add("hand_rot_displacement", packaged["hands/window_displacement_rot6d"][:, 0])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from videolift.dataset.file import PackagedFile
 from videolift.geometry import Float, project, transform, unproject
 
-GAP = 3
+FRAME_GAP = 3
 """Frames between the two images of a pair: far enough to move, near enough to be followed."""
 MAX_PAIRS, MAX_FRAMES = 24, 300
 _GRID_PX, _BORDER_PX = 5, 3
@@ -120,12 +120,12 @@ class Evidence:
     @cached_property
     def pairs(self) -> list[ImagePair]:
         """Pairs over the whole video, evenly."""
-        last = self.frames - GAP
+        last = self.frames - FRAME_GAP
         starts = np.unique(np.linspace(1, last - 2, MAX_PAIRS).astype(int)) if last > 4 else np.arange(max(last, 0))
         found = []
         for start in starts:
-            moved, good = self.follow(int(start), int(start) + GAP, self.grid)
-            found.append(ImagePair(int(start), int(start) + GAP, self.grid[good], moved[good]))
+            moved, good = self.follow(int(start), int(start) + FRAME_GAP, self.grid)
+            found.append(ImagePair(int(start), int(start) + FRAME_GAP, self.grid[good], moved[good]))
         return found
 
     @cached_property

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.layout import FIELDS, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, expected_shape, promised_arrays
+from videolift.dataset.layout import FIELDS, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, STATISTICS_OF, expected_shape, promised_arrays
 from videolift.dataset.quality import SCORES
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.sidecar import packed_statistics
@@ -249,10 +249,12 @@ def recount(file: FileUnderCheck) -> Accumulators:
         out.add_rgb(rgb)
     for _, depth in file.by_frames("depth"):
         out.add_depth(depth, file.depth_range_m)
-    if file.has_all("tracks/query", "tracks/displacement", "tracks/pose9d"):
+    if file.has_all("tracks/query", "tracks/displacement", "tracks/visible", "tracks/pose9d"):
         out.add("query_depth", file.array("tracks/query")[:, 2:])
-        for _, displacement in file.displacement():
-            out.add("displacement", displacement)
+        only_visible = file.attribute("statistics_of") == STATISTICS_OF
+        for part, displacement in file.displacement():
+            visible = file.array("tracks/visible", (slice(None), part))
+            out.add("displacement", displacement[visible] if only_visible else displacement)
         pose9d = file.array("tracks/pose9d")
         out.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
     if file.has_all("hands/valid", "hands/interpolated"):

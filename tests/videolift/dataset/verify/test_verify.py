@@ -16,6 +16,8 @@ from tests.videolift.dataset.conftest import write_packaged
 from tests.videolift.reader.conftest import artifacts, package_truth, profiles  # noqa: F401
 from videolift.dataset import publish_dataset
 from videolift.dataset.profiles import PROFILES
+from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.sidecar import packed_statistics
 from videolift.dataset.verify import verify_path
 from videolift.errors import CorruptFile
 from videolift.reader import PackagedFile, WindowDataset
@@ -79,6 +81,14 @@ def test_every_harm_is_found_by_its_check(profiles, tmp_path, check):  # noqa: F
     with h5py.File(path, "r+") as file:
         HARMS[check](file)
     assert check in {finding.check for finding in verify_path(path)}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_hidden_steps_do_not_count_in_the_statistics(profiles, profile):  # noqa: F811
+    with PackagedFile(profiles[profile]) as file:
+        visible = file.array("tracks/visible")
+        counted = Accumulators.unpack(packed_statistics(file)).parts["displacement"].samples
+    assert counted == visible.sum() < visible.size
 
 
 def test_hands_are_not_judged_by_a_depth_that_is_assumed(profiles, tmp_path):  # noqa: F811
