@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def doctor_command(arguments: Sequence[str] | None = None) -> int:
-    """``videolift doctor``; the exit code (CONTRACTS E)."""
+    """``videolift doctor``; the exit code."""
     options = _parser().parse_args(arguments)
     try:
         config = config_of(options)

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def models_command(arguments: Sequence[str] | None = None) -> int:
-    """``python -m stages.models``; the exit code (CONTRACTS E)."""
+    """``python -m stages.models``; the exit code."""
     options = _parser().parse_args(arguments)
     try:
         config = config_of(options)

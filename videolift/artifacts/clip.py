@@ -16,7 +16,7 @@ _FIELDS = (
 
 
 class ClipWriter(ArtifactWriter):
-    """Writes a `Clip`; attributes ``source``, ``fps`` and others as CONTRACTS A."""
+    """Writes a `Clip`; attributes ``source``, ``fps`` and others."""
 
     FORMAT, VERSION, FIELDS, ROWS = "videolift.clip", 1, _FIELDS, "pts_seconds"
 

@@ -22,7 +22,7 @@ class Field:
     """One dataset of an artifact.
 
     Attributes:
-        name: dataset name, the field name of CONTRACTS A.
+        name: the name of its dataset.
         dtype: as stored.
         shape: per axis a length, None where only the clip decides, -1 on the one axis that grows.
         chunk: rows per chunk along the growing axis.

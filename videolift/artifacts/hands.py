@@ -46,7 +46,7 @@ _OPTIONAL = {field.name for field in _FIELDS if field.optional}
 
 
 class HandsWriter(ArtifactWriter):
-    """Writes `Hands`; attributes ``backend, wrist_method, has_mano, has_joints`` and others as CONTRACTS A."""
+    """Writes `Hands`; attributes ``backend, wrist_method, has_mano, has_joints`` and others."""
 
     FORMAT, VERSION, FIELDS, ROWS = "videolift.hands", 1, _FIELDS, "valid"
 

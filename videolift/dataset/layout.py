@@ -66,7 +66,7 @@ FIELDS: tuple[Field, ...] = (
     Field("stats/bins", "u4", (None,)),
     Field("stats/counts", "i8", (None,)),
 )
-"""Every dataset of the ``default`` profile (CONTRACTS C). A part that a video does not have leaves its group out."""
+"""Every dataset of the ``default`` profile. A part that a video does not have leaves its group out."""
 
 _GROUPS_OF_PART = {"depth": {"depth", "camera"}, "tracks": {"tracks"}, "hands": {"hands"}, "mask": {"masks"}}
 _SHAPES = {field.name: field.shape for field in FIELDS}

@@ -1,4 +1,4 @@
-"""Windows against slow references written from CONTRACTS B, point by point and step by step."""
+"""Windows against slow references, point by point and step by step."""
 
 from __future__ import annotations
 
