@@ -65,7 +65,8 @@ class Cluster:
             for node in NODES:
                 self._start("slurmd", "-D", "-N", node)
             self._wait(
-                "slurmd", lambda: self.command("sinfo", "-h", "-N", "-o", "%t", check=False).split() == ["idle"] * len(NODES)
+                "slurmd",
+                lambda: self.command("sinfo", "-h", "-N", "-p", "lab", "-o", "%t", check=False).split() == ["idle"] * len(NODES),
             )
         except BaseException:
             self.__exit__()

@@ -143,6 +143,7 @@ def test_a_second_head_on_one_output_stops_before_it_submits_anything(cluster, t
     assert one.results() == undisturbed.results()
 
 
+@pytest.mark.slow
 def test_a_job_that_would_ask_for_more_than_its_partition_allows_asks_for_what_fits(cluster, tmp_path, undisturbed):
     """Nothing has been measured, so a job asks for four hours; the partition `short` allows one."""
     project = slurm_project(tmp_path / "project")
