@@ -1,1 +1,1 @@
-"""What the workflow runs: one folder per stage, one file per backend. Run from the checkout, never installed."""
+"""What the workflow runs: one folder per stage, one file per backend. Run from the checkout, or as data of the package."""

@@ -69,6 +69,8 @@ class Backend(ABC):
     """Column of the table of videos; under `preset`, a video whose row names such a file is done by this backend."""
     env: ClassVar[str | None] = None
     """Name of the environment under envs/ that it needs, None for ours."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What it imports of ours that some platform has no wheel of."""
     builds_env: ClassVar[bool] = False
     """The workflow builds ``env`` before its first job: it needs neither a licence nor a compiler."""
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -82,7 +84,7 @@ class Backend(ABC):
     """What a loaded model says of itself, for `videolift doctor`."""
 
     def __init__(self, settings: Any, *, root: Path) -> None:
-        """Takes its stage's settings as they are for a video (`stages.settings.settings_for`) and the checkout's root."""
+        """Takes its stage's settings as they are for a video (`stages.settings.settings_for`) and the models' root."""
         self._settings = settings
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,10 @@ if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names b
     from stages.backend import Backend
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The checkout."""
+"""Where the workflow's own files lie: the checkout, or ``videolift/_workflow`` of an installed wheel."""
+INSTALLED = ROOT.name == "_workflow"
+MODELS_ROOT = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "videolift" if INSTALLED else ROOT
+"""What the folders of models and of their environments are relative to; a wheel's own folder may be read-only, and is replaced."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -69,7 +73,7 @@ def _checked(stage: str, name: str, module: ModuleType) -> type[Backend]:
 
 def make_backend(stage: str, block: StageBlock) -> Backend:
     """The backend that a stage's settings for a video name, not loaded."""
-    return backend_class(stage, block.backend)(block, root=ROOT)
+    return backend_class(stage, block.backend)(block, root=MODELS_ROOT)
 
 
 def identity(stage: str, block: StageBlock) -> dict[str, Any] | None:

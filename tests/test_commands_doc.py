@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import argparse
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import typer
 
+from stages.engine.plan_report import plan_parser
+from stages.engine.snakemake_command import run_parser
+from stages.models.doctor import doctor_parser
+from stages.models.install import models_parser
 from videolift.cli import app
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 INTRO = """# Commands
 
-`snakemake --cores N` runs everything; these look at a run and tend it. Those that need the backends (plan, doctor, models) run in a
-checkout. Exit codes are in [design.md](design.md). This page is written by `python tests/test_commands_doc.py`.
+`videolift run` makes a dataset, as `snakemake` does in a checkout; the others look at a run and tend it. In a checkout run, plan,
+doctor and models use what lies there, elsewhere what was installed. Exit codes are in [design.md](design.md). This page is written
+by `python tests/test_commands_doc.py`.
 """
+
+
+HANDED_OVER = {"run": run_parser, "plan": plan_parser, "doctor": doctor_parser, "models": models_parser}
+
+
+def options_of(parser: argparse.ArgumentParser) -> str:
+    """An argparse command in the form of the others; its own format differs between versions of Python."""
+    subcommands = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    places = [a.metavar or a.dest for a in parser._actions if not a.option_strings and a is not subcommands]
+    usage = ["Usage:", parser.prog, "[OPTIONS]", *places]
+    lines = [" ".join(usage), "", *textwrap.wrap(parser.description or "", 98, initial_indent="  ", subsequent_indent="  ")]
+    lines += _described([a for a in parser._actions if a is not subcommands])
+    for action in subcommands._choices_actions if subcommands else ():
+        lines += ["", f"{parser.prog} {action.dest}: {action.help}", *_described(subcommands.choices[action.dest]._actions)]
+    return "\n".join(lines)
+
+
+def _described(actions: list[argparse.Action]) -> Iterator[str]:
+    shown = [action for action in actions if not isinstance(action, argparse._HelpAction)]
+    yield from ["", "Options:"] if shown else []
+    for action in shown:
+        takes = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar or action.dest.upper()}"
+        name = (", ".join(action.option_strings) or action.metavar or action.dest) + takes
+        first, *rest = textwrap.wrap(action.help or "", 68) or [""]
+        yield f"  {name:29} {first}".rstrip()
+        yield from (" " * 32 + line for line in rest)
 
 
 def render() -> str:
@@ -23,7 +57,8 @@ def render() -> str:
     sections = [INTRO]
     for name, command in group.commands.items():
         with click.Context(command, info_name=f"videolift {name}", terminal_width=100, max_content_width=100) as context:
-            sections.append(f"## {name}\n\n```\n{command.get_help(context).strip()}\n```\n")
+            text = options_of(HANDED_OVER[name]()) if name in HANDED_OVER else command.get_help(context).strip()
+            sections.append(f"## {name}\n\n```\n{text}\n```\n")
     return "\n".join(sections)
 
 

@@ -16,12 +16,12 @@ PINNED = [Requirement(line) for line in LINES if line and not line.startswith("#
 def listed(*extras: str) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = project["dependencies"] + [text for extra in extras for text in project["optional-dependencies"][extra]]
-    return [Requirement(text) for text in texts]
+    return [wanted for text in texts if (wanted := Requirement(text)).name != project["name"]]
 
 
 def test_every_dependency_is_pinned_within_its_range():
     pins = {canonicalize_name(pin.name): pin for pin in PINNED if pin.marker is None or pin.marker.evaluate()}
-    for wanted in listed("test", "slurm", "view"):
+    for wanted in listed("run", "test", "slurm", "view"):
         pin = pins.get(canonicalize_name(wanted.name))
         assert pin is not None, f"{wanted.name} is not in requirements.lock"
         (version,) = (part.version for part in pin.specifier)

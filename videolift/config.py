@@ -85,12 +85,12 @@ class StageBlock(Block):
 
     @property
     def models_dir(self) -> str:
-        """The run's folder of weights, relative to the checkout."""
+        """The run's folder of weights, relative to the checkout, or to ~/.cache/videolift of an installed videolift."""
         return self._folders[0]
 
     @property
     def envs_dir(self) -> str:
-        """The run's folder of the models' environments, relative to the checkout."""
+        """The run's folder of the models' environments, relative like `models_dir`."""
         return self._folders[1]
 
 
@@ -170,8 +170,10 @@ class Config(Block):
     )
     disk_budget_gb: Positive | None = Field(None, description="stop starting videos when output grows beyond this; none: no limit")
     seed: int = Field(0, ge=0, description="of everything drawn at random; splits have their own")
-    models_dir: str = Field("thirdparty/weights", description="weights; relative to the checkout")
-    envs_dir: str = Field("thirdparty/envs", description="the models' own environments; relative to the checkout")
+    models_dir: str = Field(
+        "thirdparty/weights", description="weights; relative to the checkout, of an installed one to ~/.cache/videolift"
+    )
+    envs_dir: str = Field("thirdparty/envs", description="the models' own environments; relative likewise")
     accept_licences: tuple[str, ...] = Field((), description="models whose licence you accept without being asked")
     statistics: StatisticsSettings = StatisticsSettings()
     pool: PoolSettings = PoolSettings()

@@ -61,6 +61,7 @@ class MogeDepth(ModelBackend):
     settings_model: ClassVar[type[MogeSettings]] = MogeSettings
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = "moge"
+    packages: ClassVar[tuple[str, ...]] = ("pycolmap",)
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
     deterministic: ClassVar[bool] = False
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5, 0.25, 0.125)

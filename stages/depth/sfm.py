@@ -41,6 +41,7 @@ class SfmDepth(Backend):
     presets: ClassVar[tuple[str, ...]] = ("cpu",)
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
+    packages: ClassVar[tuple[str, ...]] = ("pycolmap",)
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
     shrinks: ClassVar[tuple[float, ...]] = (1,)

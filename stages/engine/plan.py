@@ -126,6 +126,7 @@ def make_plan(config: Config, root: Path) -> Plan:
         ConfigError: no videos, unknown backends, too many sources vanished.
     """
     layout = Layout(root / user_path(config.output))
+    _refuse_file(layout.output)
     excluded = read_exclusions(layout.excluded)
     listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)
@@ -152,6 +153,13 @@ def make_plan(config: Config, root: Path) -> Plan:
         gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
         blocks=tuple(variants.blocks),
     )
+
+
+def _refuse_file(output: Path) -> None:
+    """Refuses an output folder of which a part is a file; the records in it could not even be looked for."""
+    there = next(path for path in (output, *output.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"output is {output}, but {there} is no folder: choose another one")
 
 
 def judge_all(

@@ -169,13 +169,13 @@ def _reasons(redo: Mapping[str, str]) -> str:
     return "; ".join(why for why, _ in common)
 
 
-def plan_command(arguments: list[str] | None = None) -> int:
-    """`videolift plan`: what a run with a configuration would do, without Snakemake."""
+def plan_parser() -> argparse.ArgumentParser:
+    """The options of ``videolift plan``."""
     parser = argparse.ArgumentParser(
         prog="videolift plan", description="What a run would do and cost, and which videos it would refuse."
     )
     add_config_options(parser)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     parser.add_argument(
         "--what-if",
         nargs="+",
@@ -183,7 +183,12 @@ def plan_command(arguments: list[str] | None = None) -> int:
         metavar="NAME=N",
         help="price another number: videos=N from the start, on cards=M; from what has been measured in this output folder",
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def plan_command(arguments: list[str] | None = None) -> int:
+    """`videolift plan`: what a run with a configuration would do, without Snakemake."""
+    options = plan_parser().parse_args(arguments)
     try:
         config = config_of(options)
         report = PlanReport.of(make_plan(config, Path.cwd()))

@@ -19,9 +19,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stages.registry import ROOT
+from stages.registry import MODELS_ROOT, ROOT
 from videolift.config import Config, user_path
-from videolift.errors import BackendUnavailable, ExitCode, VideoliftError
+from videolift.errors import BackendUnavailable, ConfigError, ExitCode, VideoliftError
 from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
@@ -131,6 +131,7 @@ class Session:
                     refuse_unnamed(self.cluster.names)
                 self._refuse_missing(self.plan)
                 self._report_at_start.refuse()
+                _make_output(self.layout.output)
                 atexit.register(_take_the_head(self.layout).release)
                 if self.cluster is not None:
                     self._watch_queue()
@@ -265,7 +266,7 @@ class Session:
     @property
     def envs_dir(self) -> Path:
         """Where the models' environments are."""
-        return ROOT / user_path(self.config.envs_dir)
+        return MODELS_ROOT / user_path(self.config.envs_dir)
 
     def python(self, module: str, *arguments: object) -> str:
         """``python -m MODULE ...`` of this checkout and interpreter, for a shell."""
@@ -282,18 +283,32 @@ def _nearest(stage: str, active: frozenset[str]) -> tuple[str, ...]:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turns our errors into Snakemake's, which it prints without a traceback."""
+    """Ends with the sentence alone: under an error of its own Snakemake prints the lines of code that it came through."""
     try:
         yield
     except VideoliftError as error:
-        from snakemake.exceptions import WorkflowError
-
-        raise WorkflowError(str(error)) from None
+        print(f"videolift: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _stop_before_the_start(signum: int, frame: object) -> NoReturn:
     print("interrupted before anything was started; run the same command again", file=sys.stderr)
     raise SystemExit(ExitCode.INTERRUPTED)
+
+
+def _make_output(output: Path) -> None:
+    """Makes the output folder.
+
+    Raises:
+        ConfigError: it cannot be made or written in.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(output, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigError(f"output {output} cannot be made ({error.strerror}): choose another folder") from error
+    if not is_writable:
+        raise ConfigError(f"output {output} cannot be written in: change its permissions, or choose another folder")
 
 
 def _take_the_head(layout: Layout) -> Lease:

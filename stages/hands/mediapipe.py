@@ -69,7 +69,7 @@ class MediapipeHands(ModelBackend):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change a result, and MediaPipe's version: its models come with it."""
-        pins = dict(pin.split("==") for pin in read_environment("mediapipe", self._root / "envs").pins)
+        pins = dict(pin.split("==") for pin in read_environment("mediapipe").pins)
         own = self._settings.of(MediapipeSettings).model_dump(mode="json", exclude={"python"})
         return {**own, "max_gap": self._settings.max_gap, "max_speed_m_s": self._settings.max_speed_m_s, "model": pins["mediapipe"]}
 

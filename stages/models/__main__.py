@@ -1,4 +1,4 @@
-"""``python -m stages.models list | install NAME | check``."""
+"""``videolift models list | install NAME | check``."""
 
 import sys
 

@@ -22,7 +22,7 @@ from stages.backend import Backend
 from stages.models.options import add_config_options, config_of
 from stages.models.preflight import machine_problems, no_card, of_backend
 from stages.models.weights import WeightStore
-from stages.registry import ROOT, make_backend
+from stages.registry import MODELS_ROOT, make_backend
 from stages.settings import settings_for
 from videolift.config import Config, StageBlock, user_path
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
@@ -52,12 +52,12 @@ class MachineCheck:
         return "\n".join([f"{mark}  {self.part:22}  {first}", *(" " * 33 + line for line in rest)])
 
 
-def check_machine(config: Config, root: Path = ROOT, *, load: bool = True) -> list[MachineCheck]:
+def check_machine(config: Config, root: Path = MODELS_ROOT, *, load: bool = True) -> list[MachineCheck]:
     """Looks at the machine and at the backends of the chosen preset.
 
     Args:
         config: whose preset, backends and folders.
-        root: the checkout.
+        root: what the folders of models are relative to.
         load: also start the models' interpreters and load their weights.
     """
     checks = list(_machine(config))
@@ -142,7 +142,8 @@ def _loads(part: str, backend: Backend, device: Device) -> MachineCheck:
         backend.close()
 
 
-def _parser() -> argparse.ArgumentParser:
+def doctor_parser() -> argparse.ArgumentParser:
+    """The options of ``videolift doctor``."""
     parser = argparse.ArgumentParser(prog="videolift doctor", description="What this machine can run, and what is missing.")
     add_config_options(parser)
     parser.add_argument("--run", action="store_true", help="also work on the rendered sample and compare with its truth")
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def doctor_command(arguments: Sequence[str] | None = None) -> int:
     """``videolift doctor``; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = doctor_parser().parse_args(arguments)
     try:
         config = config_of(options)
         checks = check_machine(config)

@@ -1,6 +1,6 @@
 """The models' own Python environments: turns ``envs/NAME.yaml`` into ``{envs_dir}/NAME-{sha12 of the file}``.
 
-Built by hand or by the workflow's local rule (``python -m stages.models.environments NAME``), never by a job. The files are valid
+Built by hand (``videolift models build NAME``) or by the workflow's local rule, never by a job. The files are valid
 conda files with a complete pinned pip list; here uv installs that list as it stands, without resolving. ``.ok`` is written last,
 so a folder without it is half-made and is built again. What an environment is for, and the checkouts beside it, are not known here.
 """
@@ -22,13 +22,14 @@ from pathlib import Path
 import uv
 import yaml
 
-from stages.registry import ROOT
+from stages.registry import MODELS_ROOT, ROOT
 from videolift.config import user_path
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 from videolift.records.leases import Lease
 from videolift.store import read_json, write_json
 
 ENVS = ROOT / "envs"
+DEFAULT_ENVS_DIR = MODELS_ROOT / "thirdparty" / "envs"
 FROM_SOURCE = "VIDEOLIFT_FROM_SOURCE"
 """Variable of an environment file: packages that compile against those installed before them, built last, without isolation."""
 _PIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+$")
@@ -88,8 +89,8 @@ def read_environment(name: str, envs: Path = ENVS) -> Environment:
 
 def build_command(name: str, envs_dir: Path) -> str:
     """What a user types to build an environment."""
-    where = "" if envs_dir.resolve() == (ROOT / "thirdparty" / "envs").resolve() else f" --envs-dir {envs_dir}"
-    return f"python -m stages.models.environments {name}{where}"
+    where = "" if envs_dir.resolve() == DEFAULT_ENVS_DIR.resolve() else f" --config envs_dir={envs_dir}"
+    return f"videolift models build {name}{where}"
 
 
 def interpreter(name: str, *, envs_dir: Path, override: str | None = None) -> Path:
@@ -173,12 +174,12 @@ def _uv(arguments: Sequence[str], environment: Environment) -> None:
 
 
 def environments_command(arguments: Sequence[str] | None = None) -> int:
-    """``python -m stages.models.environments NAME...``; the exit code of the first that failed."""
+    """``videolift models build NAME...``; the exit code of the first that failed."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.models.environments", description="Builds the models' own environments."
     )
     parser.add_argument("names", nargs="+", choices=sorted(p.stem for p in ENVS.glob("*.yaml")), metavar="NAME")
-    parser.add_argument("--envs-dir", type=Path, default=ROOT / "thirdparty" / "envs")
+    parser.add_argument("--envs-dir", type=Path, default=DEFAULT_ENVS_DIR)
     options = parser.parse_args(arguments)
     for name in options.names:
         try:

@@ -1,6 +1,6 @@
 """Installing the models: environment, checkouts and weights of `thirdparty/models.yaml`, licences asked for once.
 
-Run where the user sits, as ``python -m stages.models list | install NAME | check``. What is there is known to
+Run where the user sits, as ``videolift models list | install NAME | build NAME | check``. What is there is known to
 `stages.models.weights`, fetching is `stages.models.downloads`, environments are `stages.models.environments`.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from stages.models.acceptance import accept, is_accepted, licence_text
 from stages.models.downloads import fetch_checkout, fetch_weight
-from stages.models.environments import build, build_command, is_built, read_environment
+from stages.models.environments import ENVS, build, build_command, is_built, read_environment
 from stages.models.options import add_config_options, config_of
 from stages.models.weights import ModelEntry, WeightStore
-from stages.registry import ROOT
+from stages.registry import MODELS_ROOT
 from videolift.config import Config, user_path
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
@@ -113,7 +113,8 @@ def _show(store: WeightStore, envs_dir: Path, *, every: bool) -> int:
     return 3 if any(part.problem for part in found) else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def models_parser() -> argparse.ArgumentParser:
+    """The options of ``videolift models``."""
     common = argparse.ArgumentParser(add_help=False)
     add_config_options(common)
     parser = argparse.ArgumentParser(prog="videolift models", description="The models' code, weights and environments.")
@@ -121,18 +122,26 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", parents=[common], help="licences, and what is there")
     actions.add_parser("check", parents=[common], help="what is missing or changed; exit code 3 if anything is")
     installing = actions.add_parser("install", parents=[common], help="fetch what models need; asks for the licence once")
-    installing.add_argument("names", nargs="+", metavar="NAME")
-    installing.add_argument("--weight", action="append", default=[], help="this weight instead of the default ones")
+    installing.add_argument("names", nargs="+", metavar="NAME", help="models")
+    building = actions.add_parser("build", parents=[common], help="build environments alone, without weights")
+    building.add_argument(
+        "names", nargs="+", choices=sorted(p.stem for p in ENVS.glob("*.yaml")), metavar="NAME", help="environments"
+    )
+    installing.add_argument("--weight", action="append", default=[], metavar="NAME", help="this weight instead of the default ones")
     return parser
 
 
 def models_command(arguments: Sequence[str] | None = None) -> int:
     """``python -m stages.models``; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = models_parser().parse_args(arguments)
     try:
         config = config_of(options)
-        store = WeightStore(ROOT, config.models_dir)
-        envs_dir = ROOT / user_path(config.envs_dir)
+        store = WeightStore(MODELS_ROOT, config.models_dir)
+        envs_dir = MODELS_ROOT / user_path(config.envs_dir)
+        if options.action == "build":
+            for name in options.names:
+                print(build(name, envs_dir=envs_dir))
+            return 0
         if options.action == "install":
             return _install_all(options.names, options.weight, config, store, envs_dir)
         if options.action == "list":

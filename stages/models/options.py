@@ -15,7 +15,7 @@ from videolift.plain_yaml import read_yaml
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config-file`` and ``--config``."""
-    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--config-file", type=Path, default=Path("config.yaml"), metavar="FILE", help="by default config.yaml")
     parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake --config; values are YAML")
 
 

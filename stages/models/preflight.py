@@ -8,26 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from stages.backend import Backend
 from stages.models.environments import interpreter, is_built, read_environment
 from stages.models.requirements import build_problems, card_problems, this_machine
 from stages.models.weights import WeightStore
-from stages.registry import ROOT, make_backend
+from stages.registry import MODELS_ROOT, make_backend
 from videolift.config import StageBlock, user_path
 from videolift.errors import BackendUnavailable
 from videolift.pool import find_devices
 
 
 def missing(
-    blocks: Iterable[tuple[str, StageBlock]], *, root: Path = ROOT, cards: bool = True, built_later: bool = False
+    blocks: Iterable[tuple[str, StageBlock]], *, root: Path = MODELS_ROOT, cards: bool = True, built_later: bool = False
 ) -> list[str]:
     """What is missing, one line each, in the order of the stages; empty if everything is there.
 
     Args:
         blocks: stage and its settings as `stages.settings.settings_for` resolves them; repeated ones are asked once.
-        root: the checkout.
+        root: what the folders of models are relative to.
         cards: whether a card must be visible here; False on a cluster's head node.
         built_later: environments that the workflow itself builds before its jobs may be missing.
     """
@@ -48,7 +49,11 @@ def missing(
 
 def of_backend(backend: Backend, block: StageBlock, root: Path, *, built_later: bool = False) -> list[str]:
     """What one backend lacks besides a card."""
-    lines = []
+    lines = [
+        f"{name} is not installed: pip install {name}, or choose another backend where it has no wheel (Linux on ARM)"
+        for name in backend.packages
+        if find_spec(name) is None
+    ]
     if backend.env is not None and not (built_later and backend.builds_env):
         lines += _refusal(partial(interpreter, backend.env, envs_dir=_envs_dir(block, root), override=backend.python))
     store = WeightStore(root, block.models_dir)

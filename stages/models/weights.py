@@ -78,8 +78,11 @@ class ModelEntry:
     weights: dict[str, Weight]
 
 
+MANIFEST = ROOT / "thirdparty" / "models.yaml"
+
+
 @cache
-def read_models(path: Path = ROOT / "thirdparty" / "models.yaml") -> dict[str, ModelEntry]:
+def read_models(path: Path = MANIFEST) -> dict[str, ModelEntry]:
     """The models by name."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
     return {name: _model(name, entry) for name, entry in tree.items()}
@@ -96,10 +99,10 @@ def _model(name: str, entry: dict[str, Any]) -> ModelEntry:
 
 @dataclass(frozen=True)
 class WeightStore:
-    """Where weights and checkouts lie for one checkout of videolift.
+    """Where weights and checkouts of models lie.
 
     Attributes:
-        root: the checkout of videolift.
+        root: the checkout of videolift, or the cache of an installed one (`stages.registry.MODELS_ROOT`).
         models_dir: weights, as the configuration says: absolute, or relative to ``root``.
     """
 
@@ -122,7 +125,8 @@ class WeightStore:
 
     def models(self) -> dict[str, ModelEntry]:
         """The models by name."""
-        return read_models(self.root / "thirdparty" / "models.yaml")
+        own = self.root / "thirdparty" / "models.yaml"
+        return read_models(own if own.is_file() else MANIFEST)  # a wheel keeps what it downloads elsewhere than its manifest
 
     def path(self, name: str) -> Path:
         """Where a weight lies: by the manifest, or the user's own file or folder (relative ones from ``root``)."""
@@ -180,7 +184,7 @@ class WeightStore:
             return None if path.exists() else f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
         if not weight.is_at(path):
             steps = f" {weight.steps.format(path=path)} Then type" if weight.via == "manual" else " Type"
-            return f"{name} is not installed.{steps}: python -m stages.models install {weight.model}"
+            return f"{name} is not installed.{steps}: videolift models install {weight.model}"
         digest, expected = self.sha256(name), self.expected(weight)
         return self._changed(weight, digest, expected) if expected is not None and digest != expected else None
 
@@ -197,7 +201,7 @@ class WeightStore:
             return path
         folder = self.checkout_folder(self.models()[model].checkouts[name])
         if read_json(folder / ".ok") is None:
-            raise BackendUnavailable(f"{name} is not checked out. Type: python -m stages.models install {model}")
+            raise BackendUnavailable(f"{name} is not checked out. Type: videolift models install {model}")
         return folder
 
     def checkout_folder(self, checkout: Checkout) -> Path:
@@ -207,7 +211,7 @@ class WeightStore:
     def _changed(self, weight: Weight, digest: str | None, expected: str) -> str:
         return (
             f"{self.path(weight.name)} has sha256 {digest}, expected {expected}: not the file first downloaded. "
-            f"Delete it (or, to trust it, its entry in {self.lock_file}), then type: python -m stages.models install {weight.model}"
+            f"Delete it (or, to trust it, its entry in {self.lock_file}), then type: videolift models install {weight.model}"
         )
 
     def _write_lock(self, lock: dict[str, Any]) -> None:

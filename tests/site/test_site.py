@@ -119,7 +119,7 @@ def test_every_videolift_command_in_a_block_exists_with_its_options(text):
             assert rest[0] in command.commands, f"no command {rest[0]!r} in: {line}"
             command, rest = command.commands[rest[0]], rest[1:]
         if command.context_settings.get("ignore_unknown_options"):
-            continue  # plan, doctor and models hand their options on
+            continue  # run, plan, doctor and models hand their options on
         known = {option for parameter in command.params for option in parameter.opts}
         unknown = {word.split("=")[0] for word in rest if word.startswith("-") and word != "-"} - known - {"--help"}
         assert not unknown, line

@@ -25,7 +25,7 @@ def test_the_gpu_preset_without_a_gpu_stops_before_any_work_but_shows_its_plan(t
     assert project.run() == 1
     text = project.terminal()
     assert "this run cannot start" in text
-    assert "python -m stages.models install tapip3d" in text
+    assert "videolift models install tapip3d" in text
     assert not project.output.exists()
 
 

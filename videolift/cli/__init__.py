@@ -1,7 +1,7 @@
 """The command ``videolift``: thin wrappers around functions of the library.
 
-What needs the backends (plan, doctor, models) is handed to the checkout the command stands in. Errors become exit codes here and
-nowhere else (`videolift.errors.ExitCode`).
+What needs the backends (run, plan, doctor, models) is handed to the checkout the command stands in, else to the installed workflow.
+Errors become exit codes here and nowhere else (`videolift.errors.ExitCode`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from videolift.errors import VideoliftError
 
 app = typer.Typer(
     name="videolift",
-    help="From videos of hands at work to a checked HDF5 training dataset. To run it: snakemake --cores N",
+    help="From videos of hands at work to a checked HDF5 training dataset. To make one: videolift run FOLDER",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (videos, previews, data, checkout):
+for part in (checkout, videos, previews, data):
     part.register(app)
 
 

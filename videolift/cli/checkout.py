@@ -1,11 +1,11 @@
-"""Commands that need the backends; they run in the checkout this command stands in, else in the one it was installed from."""
+"""Commands that need the backends: they run in the checkout this command stands in, else in what was installed with it."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -16,9 +16,15 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
+    app.command("run", context_settings=_PASS_ON)(run)
     app.command("plan", context_settings=_PASS_ON)(plan)
     app.command("doctor", context_settings=_PASS_ON)(doctor)
     app.command("models", context_settings=_PASS_ON)(models)
+
+
+def run(context: typer.Context) -> None:
+    """Lifts a folder of videos into a dataset, or goes on where it stopped; the same as snakemake in a checkout."""
+    hand_over("stages.engine.snakemake_command", context.args)
 
 
 def plan(context: typer.Context) -> None:
@@ -36,17 +42,16 @@ def models(context: typer.Context) -> None:
     hand_over("stages.models", context.args)
 
 
-def hand_over(module: str, arguments: list[str]) -> None:
-    """Runs ``python -m MODULE`` of the checkout, in this folder, and ends with its exit code.
+def hand_over(module: str, arguments: list[str]) -> NoReturn:
+    """Becomes ``python -m MODULE`` of the workflow, in this folder: signals and the exit code are that one's.
 
     Raises:
-        ConfigError: this folder is in no checkout of videolift, and neither is this package.
+        ConfigError: this folder is in no checkout of videolift, and this package came without the workflow.
     """
-    here = Path.cwd()
-    installed_from = Path(__file__).resolve().parents[2]
-    root = next((folder for folder in (here, *here.parents, installed_from) if (folder / "stages" / "registry.py").is_file()), None)
+    here, package = Path.cwd(), Path(__file__).resolve().parents[1]
+    roots = (here, *here.parents, package.parent, package / "_workflow")
+    root = next((folder for folder in roots if (folder / "stages" / "registry.py").is_file()), None)
     if root is None:
-        raise ConfigError(f"this command needs the backends: run it in a checkout of videolift ({here} is in none)")
+        raise ConfigError(f"this command needs the backends, which are not beside {package}: install videolift again")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": path}, check=False)
-    raise typer.Exit(done.returncode)
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, "PYTHONPATH": path})

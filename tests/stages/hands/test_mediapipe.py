@@ -266,7 +266,7 @@ def test_settings_that_change_no_result_are_not_part_of_the_identity():
 
 def test_an_environment_that_is_not_built_is_named_with_the_command(tmp_path):
     block = blocks_of(envs_dir=str(tmp_path))["hands"]
-    with pytest.raises(BackendUnavailable, match="python -m stages.models.environments mediapipe"):
+    with pytest.raises(BackendUnavailable, match="videolift models build mediapipe"):
         BACKEND(block, root=ROOT).load(CPU)
 
 

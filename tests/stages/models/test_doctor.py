@@ -73,6 +73,13 @@ def test_preset_cpu_lacks_only_an_environment_that_the_workflow_builds(no_card, 
     assert missing(wanted, built_later=["mediapipe"]) == []
 
 
+def test_structure_from_motion_says_where_its_package_is_missing(no_card, empty, monkeypatch):
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    (line,) = [line for line in missing(blocks({"preset": "cpu", **empty})) if "pycolmap" in line]
+    assert line.startswith("depth (sfm): pycolmap is not installed")
+    assert "Linux on ARM" in line
+
+
 def test_a_stage_set_to_none_lacks_nothing(no_card, empty):
     assert missing(blocks({"preset": "cpu", "hands": {"backend": "none"}, **empty})) == []
 

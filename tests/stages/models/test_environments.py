@@ -176,12 +176,12 @@ def test_a_builder_whose_lease_was_taken_over_marks_nothing_as_built(envs, tmp_p
 
 
 def test_an_unbuilt_environment_names_the_command_to_type(tmp_path):
-    with pytest.raises(BackendUnavailable, match=f"Type: python -m stages.models.environments mediapipe --envs-dir {tmp_path}"):
+    with pytest.raises(BackendUnavailable, match=f"Type: videolift models build mediapipe --config envs_dir={tmp_path}"):
         interpreter("mediapipe", envs_dir=tmp_path)
 
 
 def test_the_usual_place_needs_no_option():
-    assert build_command("moge", ENVS.parent / "thirdparty" / "envs") == "python -m stages.models.environments moge"
+    assert build_command("moge", ENVS.parent / "thirdparty" / "envs") == "videolift models build moge"
 
 
 def test_an_interpreter_of_the_users_is_taken_as_it_is(tmp_path):

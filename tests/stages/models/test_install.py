@@ -171,7 +171,7 @@ def test_the_first_hash_is_recorded_and_enforced_from_then_on(root):
     assert known.problem("toy") is None
     path.write_bytes(BODY + b"x")
     assert "not the file first downloaded" in known.problem("toy")
-    with pytest.raises(BackendUnavailable, match="python -m stages.models install toy"):
+    with pytest.raises(BackendUnavailable, match="videolift models install toy"):
         known.record(known.weight("toy"))
 
 
@@ -183,7 +183,7 @@ def test_a_hash_of_the_manifest_outranks_the_lock(root):
 
 
 def test_a_missing_weight_names_the_command_and_a_manual_one_its_steps(root):
-    assert _manifest(root).problem("toy").endswith("Type: python -m stages.models install toy")
+    assert _manifest(root).problem("toy").endswith("Type: videolift models install toy")
     by_hand = _manifest(root, via="manual", steps="Register first, then put it at {path}.").problem("toy")
     assert "Register first" in by_hand
     assert str(root / "thirdparty" / "weights" / "toy" / "toy.pt") in by_hand
@@ -326,4 +326,4 @@ def test_the_command_lists_licences_and_checks_with_exit_code_3(root, capsys, tm
     assert models.models_command(["list", "--config-file", str(config)]) == 0
     assert "CC-BY-NC-ND-4.0" in capsys.readouterr().out
     assert models.models_command(["check", "--config-file", str(config)]) == 3
-    assert "python -m stages.models install wilor" in capsys.readouterr().out
+    assert "videolift models install wilor" in capsys.readouterr().out

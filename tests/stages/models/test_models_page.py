@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.models import doctor
-from stages.models import install as models
+from stages.models.doctor import doctor_parser
 from stages.models.environments import ENVS
+from stages.models.install import models_parser
 from stages.models.weights import read_models
 from stages.settings import config_model, known_keys
 
@@ -22,7 +22,7 @@ COMMANDS = [
 def test_every_command_of_the_page_exists(command):
     program, name, *arguments = command
     assert program == "videolift"
-    options = {"models": models, "doctor": doctor}[name]._parser().parse_args(arguments)
+    options = {"models": models_parser, "doctor": doctor_parser}[name]().parse_args(arguments)
     assert set(getattr(options, "names", [])) <= set(read_models())
 
 

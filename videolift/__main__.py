@@ -1,0 +1,18 @@
+"""The command ``videolift``, also where only the reader is installed: then it says what else to install."""
+
+import sys
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        from videolift.cli import main as command
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("videolift"):
+            raise
+        sys.exit(f"videolift: {error.name} is missing, this is the reader alone. Type: pip install 'videolift[run]'")
+    command()
+
+
+if __name__ == "__main__":
+    main()
