@@ -8,7 +8,6 @@ video datasets are, read by PyAV; LeRobot's own loader adds its own cost to that
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -20,6 +19,9 @@ import numpy as np
 
 from benchmarks.dataset import arrays_of, make_artifacts, pack, sources
 from benchmarks.dataset_stores import Mp4Parquet, Npy, Y2r
+from videolift.dataset.index import read_index
+from videolift.dataset.index.index_reader import read_rows
+from videolift.dataset.index.index_writer import draft_index
 from videolift.reader import Handles, Normalization, Selection, WindowDataset, open_dataset
 from videolift.reader.opening import DatasetFile
 
@@ -29,15 +31,12 @@ FRAMES = 40
 
 def synthetic_index(dataset: Path, videos: int, out: Path) -> None:
     """An index of ``videos`` files, whose files need not be there."""
-    content = json.loads((dataset / "dataset.json").read_text())
-    entry = next(e for e in content["files"] if f"{e['tier']}-{e['scale']}" == content["statistics_group"])
-    rows = ({**entry, "video": f"v{i:06d}", "file": f"v{i:06d}.hdf5"} for i in range(videos))
-    out.mkdir()
-    with (out / "dataset.json").open("w") as file:
-        head = {key: value for key, value in content.items() if key != "files"}
-        file.write(json.dumps(head)[:-1] + ', "files": [')
-        file.writelines((", " if i else "") + json.dumps(row) for i, row in enumerate(rows))
-        file.write("]}")
+    summary = read_index(dataset).summary
+    row = next(row for row in read_rows(dataset) if f"{row.text('tier')}-{row.text('scale')}" == summary["statistics_group"])
+    names = (f"v{i:08d}" for i in range(videos))
+    with draft_index(out) as draft:
+        draft.add_videos(row.with_values({"video": name, "file": f"{name}.hdf5"}) for name in names)
+        draft.describe(summary)
 
 
 def opening(dataset: Path, work: Path) -> None:

@@ -51,13 +51,8 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         settings, card = run.config.statistics, licences_for_card(backends.values())
         rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
         summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
-        log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), len(summary.left_out))
-        files = [
-            layout.dataset / "dataset.json",
-            layout.dataset / "README.md",
-            *sorted(layout.dataset.glob("normalization_stats*.yaml")),
-        ]
-        rows = {path.name: Row("done", _record(path, layout.output)) for path in files}
+        log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), summary.left_out)
+        rows = {path.name: Row("done", _record(path, layout.output)) for path in summary.files}
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK

@@ -32,19 +32,18 @@ def run_verification(run: Run, target: Target, manifest: Path) -> ExitCode:
     """
     layout, read = run.layout, RecordReader(run.layout)
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
-        entries = read_index(layout.dataset).content["files"]
+        entries = read_index(layout.dataset).entries
         verified = _verified_before(manifest.parent)
-        verified |= {sha for entry in entries if (sha := read.record(PACKAGING, entry["video"]).verified_sha256)}
-        new = [entry for entry in entries if entry["sha256"] not in verified]
-        findings = [found for entry in new for found in verify_file(layout.dataset / entry["file"], sha256=entry["sha256"])]
+        verified |= {sha for entry in entries if (sha := read.record(PACKAGING, entry.video).verified_sha256)}
+        new = [entry for entry in entries if entry.sha256 not in verified]
+        findings = [found for entry in new for found in verify_file(layout.dataset / entry.path, sha256=entry.sha256)]
         for found in findings:
             log.error("%s: %s: %s. %s", found.file, found.check, found.text, found.remedy)
         log.info("verified %d new files of %d: %d findings", len(new), len(entries), len(findings))
         if findings:
             return ExitCode.LOST
         rows = {
-            entry["video"]: Row("verified", _record(layout.dataset / entry["file"], layout.output, entry["sha256"]))
-            for entry in entries
+            entry.video: Row("verified", _record(layout.dataset / entry.path, layout.output, entry.sha256)) for entry in entries
         }
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)

@@ -17,6 +17,7 @@ from stages.sample import render
 from stages.settings import load_config
 from tests.videolift.y2r.test_importer import FRAMES, LENGTH, packaged_with_its_mistakes
 from videolift.cli import app
+from videolift.dataset.index import read_index
 
 IMPORTED = {"lift": ("ingest", "depth", "tracks", "hands"), "only frames": ("ingest", "depth")}
 IDS = {"lift": "lift", "only frames": "only-frames-f541e840"}
@@ -61,12 +62,13 @@ def test_imported_artifacts_are_done_and_what_was_not_there_is_computed(project)
     receipt = project.receipt("tracks", "lift")
     assert receipt.backend == {"name": "imported_y2r", "version": 1}
     assert "window poses" in " ".join(receipt.checks) or "first camera" in " ".join(receipt.checks)
-    index = json.loads((project.output / "h5_dataset/dataset.json").read_text())
-    assert [file["video"] for file in index["files"]] == sorted(IDS.values())
-    lift = index["files"][0]
+    index = read_index(project.output / "h5_dataset").descriptions()
+    backends = json.loads((project.output / "h5_dataset/dataset.json").read_text())["backends"]
+    assert list(index) == sorted(IDS.values())
+    lift, other = list(index.values())[:2]
     assert (lift["window_length"], lift["size"], lift["tier"], lift["text"]) == (LENGTH, 96, "B", "lift")
-    assert {index["backends"][facts["backend"]]["name"] for facts in lift["lineage"].values()} == {"imported_y2r"}
-    made_by = {stage: index["backends"][facts["backend"]]["name"] for stage, facts in index["files"][1]["lineage"].items()}
+    assert {backends[facts["backend"]]["name"] for facts in lift["lineage"].values()} == {"imported_y2r"}
+    made_by = {stage: backends[facts["backend"]]["name"] for stage, facts in other["lineage"].items()}
     assert made_by == {"ingest": "imported_y2r", "depth": "imported_y2r", "tracks": "flow", "hands": "quick_hands"}
     plan = make_plan(
         load_config(project.output / "imported.yaml", yaml.safe_load((project.folder / "config.yaml").read_text())), project.folder

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from harness import Project, make_project
 
+from videolift.dataset.index import read_index
+
 KINDS = ("truncated", "flipped", "emptied", "swapped", "removed", "wrong shape", "a folder")
 
 
@@ -32,7 +34,7 @@ def state_files(project: Project) -> list[Path]:
     """Every file that says what is done, decided or assigned; none of the results."""
     folders = ("journals", "batches", "runs")
     files = [path for name in folders for path in sorted((project.output / name).rglob("*")) if path.is_file()]
-    return [*files, project.output / "excluded.json", project.output / "h5_dataset" / "dataset.json"]
+    return [*files, project.output / "excluded.json", project.output / "h5_dataset" / "index.sqlite"]
 
 
 def damage(path: Path, kind: str, rng: random.Random, others: list[Path]) -> None:
@@ -103,11 +105,11 @@ def test_journals_and_index_lost_with_a_new_video_shrink_nothing(done, tmp_path)
     project = copy_of(done, tmp_path / "project")
     begun = len(project.begun())
     shutil.rmtree(project.output / "journals" / "create_h5")
-    (project.output / "h5_dataset" / "dataset.json").unlink()
+    (project.output / "h5_dataset" / "index.sqlite").unlink()
     (project.folder / "videos" / "new.mp4").write_bytes(b"another video" * 300)
     assert project.run() == 0, project.terminal()
-    index = json.loads((project.output / "h5_dataset" / "dataset.json").read_text())
-    assert [file["video"] for file in index["files"]] == ["clip0", "clip1", "clip2", "new"]
+    index = read_index(project.output / "h5_dataset")
+    assert [entry.video for entry in index.entries] == ["clip0", "clip1", "clip2", "new"]
     assert {video for _, video in project.begun()[begun:]} == {"new"}
 
 

@@ -113,13 +113,13 @@ def plan_export(folder: Path, export: PolicyExport) -> ExportPlan:
         raise ConfigError(f"nothing to export: {left_out or 'there is no video'}")
     fps, length = (_common(entries, name) for name in ("fps", "window_length"))
     size_px = _image_size(entries)
-    parts = frozenset.intersection(*(frozenset(entry.about["parts"]) for entry in entries))
+    parts = frozenset.intersection(*(frozenset(entry.parts) for entry in entries))
     return ExportPlan(tuple(episodes), left_out, fps, size_px, int(length), parts)
 
 
 def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
     out = []
-    with PackagedFile(folder / entry.file) as file:
+    with PackagedFile(folder / entry.path) as file:
         track = HandTrack.of(file)
         if track is None:
             return []
@@ -128,7 +128,7 @@ def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[Exp
             for start, stop in _steady_runs(known[episode.start : episode.stop]):
                 if stop - start >= export.min_frames:
                     first, last = episode.start + start, episode.start + stop - 1
-                    out.append(ExportEpisode(entry.video, folder / entry.file, entry.split, episode.text or NO_TEXT, first, last))
+                    out.append(ExportEpisode(entry.video, folder / entry.path, entry.split, episode.text or NO_TEXT, first, last))
     return out
 
 
@@ -163,7 +163,7 @@ def _split_rank(split: str) -> tuple[int, str]:
 
 
 def _image_size(entries: Sequence[IndexEntry]) -> tuple[int, int]:
-    sizes = {tuple(entry.about.get("size_px") or [entry.about["size"]] * 2) for entry in entries}
+    sizes = {(entry.width_px, entry.height_px) for entry in entries}
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
@@ -172,7 +172,7 @@ def _image_size(entries: Sequence[IndexEntry]) -> tuple[int, int]:
 
 
 def _common(entries: list[IndexEntry], name: str) -> float:
-    values = {entry.about[name] for entry in entries}
+    values = {getattr(entry, name) for entry in entries}
     if len(values) > 1:
         listed = ", ".join(f"{value:g}" for value in sorted(values))
         raise ConfigError(f"{name} differs between videos ({listed}); an export holds one: export splits or groups apart")

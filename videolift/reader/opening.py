@@ -57,7 +57,7 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
     """Files of a published dataset.
 
     Args:
-        folder: holds ``dataset.json``.
+        folder: holds ``index.sqlite``.
         selection: its tiers count, and tracks are asked for where it draws points.
         split: only videos of it.
         group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml``
@@ -80,24 +80,21 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         if group is None and not selection.tiers:
             _warn_of_other_groups([entry for entry in index.entries if split in (None, entry.split)], name)
     wanted = [entry for entry in entries if _fits(entry, selection)]
-    files = tuple(
-        DatasetFile(Path(folder) / e.file, int(e.about["frames"]), int(e.about["window_length"]), int(e.about["stride"]))
-        for e in wanted
-    )
+    files = tuple(DatasetFile(Path(folder) / e.path, e.frames, e.window_length, e.stride) for e in wanted)
     return ChosenFiles(Path(folder), name, files, tuple(wanted))
 
 
 def _fits(entry: IndexEntry, selection: Selection) -> bool:
-    if selection.tiers and entry.about["tier"] not in selection.tiers:
+    if selection.tiers and entry.tier not in selection.tiers:
         return False
-    return not (selection.tracks and selection.points) or "tracks" in entry.about["parts"]
+    return not (selection.tracks and selection.points) or "tracks" in entry.parts
 
 
 def _warn_of_other_groups(entries: list[IndexEntry], group: str) -> None:
     others: dict[str, int] = {}
     for entry in entries:
         if entry.group != group:
-            others[entry.group] = others.get(entry.group, 0) + int(entry.about.get("windows", 0))
+            others[entry.group] = others.get(entry.group, 0) + (entry.windows or 0)
     if others:
         named = ", ".join(f"{name} ({windows} windows)" for name, windows in sorted(others.items()))
         _log.warning("only videos of %s are read; left out are %s: name group=..., or group='all' for every one", group, named)

@@ -35,7 +35,7 @@ def open_dataset(
     """The windows of a published dataset. Opens no file, unless the selection asks for what only the files know.
 
     Args:
-        folder: holds ``dataset.json``.
+        folder: holds ``index.sqlite``.
         split: only videos of it.
         group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml`` holds.
         selection: see `Selection`.

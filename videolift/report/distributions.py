@@ -51,9 +51,9 @@ def distributions(index: Index) -> dict[str, list[dict[str, object]]]:
     Raises:
         CorruptFile: a packaged file cannot be read.
     """
-    members = [Member(e.video, index.folder / e.file, e.sha256, given_split=e.split) for e in index.entries]
+    members = [Member(e.video, index.folder / e.path, e.sha256, e.split) for e in index.entries]
     groups: dict[str, Accumulators] = {}
-    for (group, _), statistics in merge_sidecars(members).statistics.items():
+    for (group, _), statistics in merge_sidecars(members).parts.items():
         groups.setdefault(group, Accumulators()).merge(statistics)
     return {group: [asdict(one) for one in _channels(statistics)] for group, statistics in sorted(groups.items())}
 

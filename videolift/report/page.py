@@ -62,7 +62,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     """Everything the page shows, as JSON can hold it; equal runs give equal content. Arguments as `write_report`."""
     layout = run.layout
     status, index = collect(run), _index(layout)
-    by_video = {entry.video: entry for entry in index.entries} if index else {}
+    by_video = index.descriptions() if index else {}
     rows = video_rows(layout, status.videos, by_video, RecordReader(layout))
     _draw_missing(layout, rows, draw)
     _add_media(layout, rows)
@@ -75,7 +75,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "stage_states": _stage_states(status),
         "verified": len(_verified(layout, index)) if index else 0,
         "packaged": len(by_video),
-        "totals": index.content["totals"] if index else {},
+        "totals": index.summary["totals"] if index else {},
         "stages": list(STAGES),
         "scores": {
             name: {"unit": s.unit, "what": s.definition, "limit": s.threshold, "above": s.above} for name, s in SCORES.items()
@@ -84,8 +84,8 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "timeline": asdict(timeline),
         "distributions": distributions(index) if index else {},
         "statistics_group": index.statistics_group if index else None,
-        "left_out": index.content["left_out"] if index else {},
-        "licences": index.content.get("licences", []) if index else [],
+        "left_out": index.left_out if index else {},
+        "licences": index.summary.get("licences", []) if index else [],
         "identities": _identities(run),
         "settings": run.plan.get("changed", {}),
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from videolift.dataset.index import IndexEntry
 from videolift.dataset.quality import SCORES
 from videolift.paths import Layout
 from videolift.records.receipts import Receipt
@@ -44,13 +44,13 @@ class Rows:
     backends: list[dict[str, str]] = field(default_factory=list)
 
 
-def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, IndexEntry], read: RecordReader) -> Rows:
+def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, Mapping[str, Any]], read: RecordReader) -> Rows:
     """Rows for ``videos``: what is lost first, then what waits, then what is done by its worst score, then what is excluded.
 
     Args:
         layout: of the output folder, for links to logs.
         videos: every video's status.
-        index: the dataset's files by video.
+        index: what the dataset's index says, by video.
         read: receipts by stage and video.
     """
     out = Rows()
@@ -80,13 +80,13 @@ def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str
     return out
 
 
-def _worth(entry: IndexEntry | None) -> dict[str, object]:
+def _worth(entry: Mapping[str, Any] | None) -> dict[str, object]:
     """What the dataset's index says of a packaged video; empty for one that is not packaged."""
     if entry is None:
         return {}
-    row: dict[str, object] = {name: value for name in _COPIED if (value := entry.about.get(name)) not in (None, "")}
-    row["split"] = entry.split
-    quality: Mapping[str, float] = entry.about.get("quality", {})
+    row: dict[str, object] = {name: value for name in _COPIED if (value := entry.get(name)) not in (None, "")}
+    row["split"] = entry["split"]
+    quality: Mapping[str, float] = entry.get("quality", {})
     scores: list[float | None] = []
     worst_score, worst_excess = -1, 0.0
     for number, name in enumerate(SCORES):

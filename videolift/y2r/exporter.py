@@ -83,14 +83,14 @@ def export_y2r(
     entries, chosen = index.select(split=split, group=group)
     written, left_out, counted = [], {}, Accumulators()
     for done, entry in enumerate(entries, 1):
-        if {"depth", "tracks"} <= set(entry.about["parts"]):
+        if {"depth", "tracks"} <= set(entry.parts):
             target = out / f"{entry.video}.hdf5"
-            with PackagedFile(folder / entry.file) as file, atomic_file(target) as temporary:
+            with PackagedFile(folder / entry.path) as file, atomic_file(target) as temporary:
                 floor = None if depth_artifacts is None or nearest == "exact" else depth_artifacts / f"{entry.video}.h5"
-                _write_video(file, temporary, floor, entry.about.get("text"), counted)
+                _write_video(file, temporary, floor, entry.text, counted)
             written.append(target)
         else:
-            left_out[entry.video] = f"it has only {', '.join(entry.about['parts']) or 'RGB'}"
+            left_out[entry.video] = f"it has only {', '.join(entry.parts) or 'RGB'}"
         progress(done, len(entries))
     exported = [entry for entry in entries if entry.video not in left_out]
     write_text(out / "normalization_stats.yaml", _table(folder, exported, chosen, counted))
@@ -148,12 +148,12 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
 
 
 def _table(folder: Path, entries: list[IndexEntry], group: str, counted: Accumulators) -> str:
-    members = [Member(e.video, folder / e.file, e.sha256, given_split="all") for e in entries]
+    members = [Member(e.video, folder / e.path, e.sha256, "all") for e in entries]
     statistics = merge_sidecars(members).part(group, "all")
     for name in ("pose", "displacement"):
         statistics.parts.pop(name, None)
     statistics.merge(counted)
-    table = normalization_table(statistics, {}, group=group, videos=[], left_out={})
+    table = normalization_table(statistics, {}, group=group, videos=0, left_out=0)
     wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
     if group.partition("-")[2] not in METRE_SCALES:
         wanted["depth_unit"] = "median depth of each clip"

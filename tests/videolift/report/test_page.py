@@ -4,12 +4,15 @@ import base64
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 
+from videolift.dataset.index import read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
@@ -69,9 +72,8 @@ def test_a_done_video_shows_its_worth_scores_figures_and_notes(content):
 def test_done_videos_are_ordered_by_how_far_their_worst_score_lies_beyond_its_limit(run_output, tmp_path):
     mine = tmp_path / "output"
     shutil.copytree(run_output, mine)
-    index = json.loads((mine / "h5_dataset" / "dataset.json").read_text())
-    index["files"][0]["quality"] |= {"valid_depth": 0.1, "depth_residual": 0.05}
-    (mine / "h5_dataset" / "dataset.json").write_text(json.dumps(index))
+    with closing(sqlite3.connect(mine / "h5_dataset" / "index.sqlite")) as index, index:
+        index.execute("UPDATE video SET quality_valid_depth = 0.1, quality_depth_residual = 0.05")
     pick = row(report_content(latest_run(mine)), "pick")
     assert (pick["worst"], pick["excess"]) == (list(SCORES).index("valid_depth"), pytest.approx(3.0))
 
@@ -87,7 +89,7 @@ def test_files_count_as_verified_only_with_the_bytes_that_were_checked(run_outpu
     assert (content["verified"], content["packaged"]) == (0, 1)
     mine = tmp_path / "output"
     shutil.copytree(run_output, mine)
-    sha256 = json.loads((mine / "h5_dataset" / "dataset.json").read_text())["files"][0]["sha256"]
+    sha256 = read_index(mine / "h5_dataset").entries[0].sha256
     folder = Layout(mine).manifests("verification")
     folder.mkdir(parents=True)
     for name, checked, expected in (("old", "0" * 64, 0), ("new", sha256, 1)):
@@ -150,7 +152,7 @@ def test_equal_runs_give_equal_pages(run_output, page):
 def test_a_run_without_a_dataset_has_a_report_too(run_output, tmp_path):
     mine = tmp_path / "output"
     shutil.copytree(run_output, mine)
-    (mine / "h5_dataset" / "dataset.json").unlink()
+    (mine / "h5_dataset" / "index.sqlite").unlink()
     content = report_content(latest_run(mine))
     assert (content["packaged"], content["distributions"]) == (0, {})
     assert "videolift report" in render(content)

@@ -1,7 +1,8 @@
-"""Statistics of thousands of videos merged, cheaply when few of them changed.
+"""Statistics of many videos merged, cheaply when few of them changed.
 
-Videos fall into buckets by a hash of their id. A bucket's merged statistics are kept on disk under a key made of its videos and
-the SHA-256 of their files; a bucket whose key is unchanged is read in one piece. Deleting the cache changes no result.
+Videos fall into buckets by a hash of their id. A bucket's merged statistics are kept on disk with the list of what was counted:
+where nothing changed they are read in one piece, and where videos were only added those alone are read. Deleting the cache
+changes no result.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,76 +18,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.file import PackagedFile
-from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.sidecar import describe_file, packed_statistics, read_sidecar
-from videolift.store import atomic_file, sha256_of
+from videolift.dataset.statistics.sidecar import read_sidecar
+from videolift.store import atomic_file
 
 BUCKETS = 256
 CACHE = Path("stats/.merged")
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
+_PACKED = ("layout", "moments", "extrema", "bins", "counts")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One packaged file that counts, and what decides its split."""
+    """One packaged file that counts, and the split it counts for."""
 
     video: str
     path: Path
     sha256: str
-    subject: str | None = None
-    given_split: str | None = None
-    rule: SplitRule = DEFAULT
-
-    def split(self, about: Mapping[str, Any]) -> str:
-        """Its split; ``about`` names the source it was cut from."""
-        source = about.get("source_sha256")
-        return assign_split(self.video, subject=self.subject, source=source, given=self.given_split, rule=self.rule)
+    split: str
 
 
 @dataclass
-class MergedVideos:
-    """Members merged.
+class GroupedStatistics:
+    """Statistics by (group, split), a group being tier-scale; ``read_again`` counts the sidecars that were read."""
 
-    Attributes:
-        statistics: (group, split) to its merged accumulators; a group is tier-scale.
-        about: member to what `describe_file` says of it; a backend in its lineage is a number, that of its place in ``backends``.
-        backends: every backend that a lineage names, once: thousands of videos are made by the same few.
-        read_again: members whose sidecars were read.
-    """
-
-    statistics: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
-    about: dict[Member, dict[str, Any]] = field(default_factory=dict)
-    backends: list[Any] = field(default_factory=list)
+    parts: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
     read_again: int = 0
-    _numbers: dict[str, int] = field(default_factory=dict)
 
     def part(self, group: str, split: str) -> Accumulators:
         """The accumulators of a group's split, made when first asked for."""
-        return self.statistics.setdefault((group, split), Accumulators())
+        return self.parts.setdefault((group, split), Accumulators())
 
-    def describe(self, member: Member, about: Mapping[str, Any], numbers: Sequence[int] | None = None) -> None:
-        """Takes in what is known of a member.
+    def of_group(self, group: str) -> Accumulators:
+        """All splits of a group together."""
+        return Accumulators.merged(statistics for (name, _), statistics in self.parts.items() if name == group)
 
-        Args:
-            member: which one.
-            about: what `describe_file` says.
-            numbers: here, of the backends that the lineage numbers in its own way; None where it holds the backends themselves.
-        """
-        lineage = {}
-        for stage, done in sorted(about.get("lineage", {}).items()):
-            number = self.number(done.get("backend", {})) if numbers is None else numbers[done["backend"]]
-            lineage[stage] = {**done, "backend": number}
-        self.about[member] = {**about, "lineage": lineage}
-
-    def number(self, backend: Any) -> int:
-        """The place of a backend in `backends`, where it is added if it is new."""
-        digest = sha256_of(backend)
-        if digest not in self._numbers:
-            self._numbers[digest] = len(self.backends)
-            self.backends.append(backend)
-        return self._numbers[digest]
+    def by_split(self, group: str) -> dict[str, Accumulators]:
+        """The splits of a group."""
+        return {split: statistics for (name, split), statistics in self.parts.items() if name == group}
 
 
 def group_of(about: Mapping[str, Any]) -> str:
@@ -95,86 +63,121 @@ def group_of(about: Mapping[str, Any]) -> str:
     return f"{about['tier']}-{about['scale']}"
 
 
-def merge_members(folder: Path, members: Sequence[Member]) -> MergedVideos:
-    """Statistics of all ``members``; the result does not depend on what was cached, nor on any order.
+def bucket_of(video: str) -> int:
+    """The bucket that a video falls into, in every dataset."""
+    return hashlib.sha256(video.encode()).digest()[0] % BUCKETS
+
+
+class BucketContents:
+    """What every bucket holds, as hashes, so that a hundred thousand videos need not be held to see which buckets changed."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, Any] = {}
+
+    def add(self, video: str, sha256: str, split: str) -> None:
+        """Counts a video in; they come in the order of their ids."""
+        number = bucket_of(video)
+        self._hashes.setdefault(number, hashlib.sha256()).update(f"{video}\n{sha256}\n{split}\n".encode())
+
+    def digests(self) -> dict[int, str]:
+        """Bucket number to the hash of its videos."""
+        return {number: found.hexdigest() for number, found in sorted(self._hashes.items())}
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A bucket from the cache: what was counted, as (video, sha256, split), and the packed statistics by (group, split)."""
+
+    counted: frozenset[tuple[str, str, str]]
+    packed: Mapping[tuple[str, str], Mapping[str, NDArray[Any]]]
+
+    @property
+    def digest(self) -> str:
+        contents = hashlib.sha256()
+        for row in sorted(self.counted):
+            contents.update("{}\n{}\n{}\n".format(*row).encode())
+        return contents.hexdigest()
+
+    def add_to(self, statistics: GroupedStatistics) -> None:
+        for part, arrays in self.packed.items():
+            statistics.part(*part).merge_packed(arrays)
+
+
+def merge_buckets(
+    folder: Path,
+    digests: Mapping[int, str],
+    members_of: Callable[[Collection[int]], Mapping[int, Sequence[Member]]],
+) -> GroupedStatistics:
+    """Statistics of all videos of a dataset; the result does not depend on what was cached, nor on any order.
+
+    Args:
+        folder: of the dataset.
+        digests: what is in every bucket, see `BucketContents`.
+        members_of: the videos in some buckets; asked for those that changed.
 
     Raises:
         CorruptFile: a packaged file cannot be read.
     """
-    buckets: dict[int, list[Member]] = defaultdict(list)
-    for member in members:
-        buckets[hashlib.sha256(member.video.encode()).digest()[0] % BUCKETS].append(member)
-    merged, cache = MergedVideos(), folder / CACHE
-    for number, bucket in sorted(buckets.items()):
-        bucket.sort(key=lambda member: member.video)
-        facts = [[m.video, m.sha256, m.subject, m.given_split, m.rule.seed, m.rule.shares] for m in bucket]
-        key, path = sha256_of([_CACHE_VERSION, facts]), cache / f"{number:03d}.npz"
-        if not _add_cached(path, key, bucket, merged):
-            fresh = merge_sidecars(bucket)
-            _save(path, key, fresh)
-            _add(merged, fresh)
-    used = {f"{number:03d}.npz" for number in buckets}
-    for path in cache.glob("[0-9]*.npz") if cache.is_dir() else ():
-        if path.name not in used:
+    merged, changed = GroupedStatistics(), []
+    for number, digest in digests.items():
+        known = _load(_cache_path(folder, number))
+        if known is not None and known.digest == digest:
+            known.add_to(merged)
+        else:
+            changed.append(number)
+    for number, members in members_of(changed).items() if changed else ():
+        fresh = _counted_again(members, _load(_cache_path(folder, number)))
+        _save(_cache_path(folder, number), members, fresh)
+        merged.read_again += fresh.read_again
+        for part, statistics in fresh.parts.items():
+            merged.part(*part).merge(statistics)
+    used = {_cache_path(folder, number) for number in digests}
+    for path in (folder / CACHE).glob("[0-9]*.npz"):
+        if path not in used:
             path.unlink()
     return merged
 
 
-def merge_sidecars(members: Iterable[Member]) -> MergedVideos:
-    """Statistics of some members, past the cache; raises as `merge_members`."""
-    merged = MergedVideos()
+def merge_sidecars(members: Iterable[Member]) -> GroupedStatistics:
+    """Statistics of some members, past the cache; raises as `merge_buckets`."""
+    merged = GroupedStatistics()
     for member in members:
         sidecar = read_sidecar(member.path, member.sha256)
-        merged.describe(member, sidecar.about)
-        merged.part(group_of(sidecar.about), member.split(sidecar.about)).merge_packed(sidecar.packed)
+        merged.part(group_of(sidecar.about), member.split).merge_packed(sidecar.packed)
         merged.read_again += 1
     return merged
 
 
-def add_file(merged: MergedVideos, member: Member, file: PackagedFile) -> None:
-    """Adds what an open packaged file itself says, past sidecars and caches.
-
-    Raises:
-        CorruptFile: it cannot be read.
-    """
-    about, packed = describe_file(file), packed_statistics(file)
-    merged.describe(member, about)
-    merged.part(group_of(about), member.split(about)).merge_packed(packed)
+def _counted_again(members: Sequence[Member], known: _Bucket | None) -> GroupedStatistics:
+    if known is None or not known.counted <= {(m.video, m.sha256, m.split) for m in members}:
+        return merge_sidecars(members)  # extrema cannot be taken back out, so what lost a video is counted anew
+    fresh = merge_sidecars(m for m in members if (m.video, m.sha256, m.split) not in known.counted)
+    known.add_to(fresh)
+    return fresh
 
 
-def _add(merged: MergedVideos, bucket: MergedVideos) -> None:
-    numbers = [merged.number(backend) for backend in bucket.backends]
-    for member, about in bucket.about.items():
-        merged.describe(member, about, numbers)
-    for part, statistics in bucket.statistics.items():
-        merged.part(*part).merge(statistics)
-    merged.read_again += bucket.read_again
+def _cache_path(folder: Path, number: int) -> Path:
+    return folder / CACHE / f"{number:03d}.npz"
 
 
-def _save(path: Path, key: str, bucket: MergedVideos) -> None:
-    about = {member.video: about for member, about in bucket.about.items()}
-    header = {"key": key, "parts": sorted(bucket.statistics), "about": about, "backends": bucket.backends}
+def _save(path: Path, members: Sequence[Member], bucket: GroupedStatistics) -> None:
+    counted = sorted((m.video, m.sha256, m.split) for m in members)
+    header = {"version": _CACHE_VERSION, "counted": counted, "parts": sorted(bucket.parts)}
     arrays: dict[str, NDArray[Any]] = {"header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)}
-    for i, (_, statistics) in enumerate(sorted(bucket.statistics.items())):
+    for i, (_, statistics) in enumerate(sorted(bucket.parts.items())):
         arrays |= {f"{i}/{name}": array for name, array in statistics.pack().items()}
     # Not durable: after a power cut a torn cache file is noticed by its zip checksums and made again.
     with atomic_file(path, durable=False) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _add_cached(path: Path, key: str, members: Sequence[Member], merged: MergedVideos) -> bool:
+def _load(path: Path) -> _Bucket | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
-            if header["key"] != key:
-                return False
-            names = ("layout", "moments", "extrema", "bins", "counts")
-            packed = [{name: arrays[f"{i}/{name}"] for name in names} for i in range(len(header["parts"]))]
+            if header["version"] != _CACHE_VERSION:
+                return None
+            packed = {tuple(part): {name: arrays[f"{i}/{name}"] for name in _PACKED} for i, part in enumerate(header["parts"])}
+            return _Bucket(frozenset(map(tuple, header["counted"])), packed)
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return False
-    for (group, split), arrays_ in zip(header["parts"], packed, strict=True):
-        merged.part(group, split).merge_packed(arrays_)
-    numbers = [merged.number(backend) for backend in header["backends"]]
-    for member in members:
-        merged.describe(member, header["about"][member.video], numbers)
-    return True
+        return None

@@ -22,16 +22,16 @@ def normalization_table(
     by_split: Mapping[str, Accumulators],
     *,
     group: str,
-    videos: Sequence[str],
-    left_out: Mapping[str, str],
+    videos: int,
+    left_out: int,
 ) -> dict[str, Any]:
-    """The table of one group.
+    """The table of one group of so many videos; ``left_out`` are not in it, for any reason.
 
     ``depth_mean`` and ``depth_std`` are of valid pixels and query points together; ``min``, ``max`` and ``quantiles`` keep them
     apart. ``splits`` repeats moments and counts per split.
     """
     table: dict[str, Any] = {"imagenet_mean": IMAGENET_MEAN, "imagenet_std": IMAGENET_STD, "track_type": "3d", "track_dim": 3}
-    table |= {"group": group, "videos": list(videos), "left_out": dict(left_out)}
+    table |= {"group": group, "videos": videos, "left_out": left_out}
     table |= _moment_keys(statistics)
     summaries = statistics.summaries()
     frames = summaries.pop("hand_frames", None)

@@ -40,7 +40,7 @@ def load_statistics(folder: Path, *, group: str | None = None, split: str | None
     entries, chosen = read_index(folder).select(split=split, group=group)
     if not entries:
         raise ConfigError(f"the dataset has no video of group {chosen} in split {split}")
-    members = [Member(e.video, folder / e.file, e.sha256, given_split="all") for e in entries]
+    members = [Member(e.video, folder / e.path, e.sha256, "all") for e in entries]
     return merge_sidecars(members).part(chosen, "all"), chosen
 
 

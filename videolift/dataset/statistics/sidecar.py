@@ -23,6 +23,8 @@ from videolift.store import atomic_file
 
 _PACKED = ("moments", "counts", "extrema", "bins", "layout")
 """In the order of their items' sizes, so that back to back each is aligned."""
+_UNREADABLE = (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""How a sidecar that is missing or torn shows."""
 _SUMMARY_ATTRIBUTES = (
     *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "size_px", "fps", "window_length", "stride"),
     *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit"),
@@ -102,12 +104,25 @@ def read_sidecar(packaged: Path, sha256: str) -> Sidecar:
             header = json.loads(arrays["header"].tobytes())
             if header["sha256"] == sha256:
                 return Sidecar(header["about"], _cut(arrays["data"], header["arrays"]))
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _UNREADABLE:
         pass
     with PackagedFile(packaged) as file:
         about, packed = describe_file(file), packed_statistics(file)
     write_sidecar(packaged, sha256, about, Accumulators.unpack(packed))
     return Sidecar(about, packed)
+
+
+def read_description(packaged: Path, sha256: str) -> dict[str, Any]:
+    """`Sidecar.about` alone, which takes a third of the time; raises as `read_sidecar`."""
+    try:
+        with np.load(sidecar_path(packaged), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            if header["sha256"] == sha256:
+                about: dict[str, Any] = header["about"]
+                return about
+    except _UNREADABLE:
+        pass
+    return read_sidecar(packaged, sha256).about
 
 
 def _cut(data: NDArray[np.uint8], shapes: dict[str, tuple[str, list[int]]]) -> dict[str, NDArray[Any]]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import Index, read_index
+from videolift.dataset.index import INDEX_FILE, Index, read_index
 from videolift.dataset.layout import SUFFIX
 from videolift.dataset.publish import MAIN_STATISTICS
-from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.merging import Member, MergedVideos, add_file
+from videolift.dataset.statistics.merging import GroupedStatistics, group_of
 from videolift.dataset.statistics.normalization_table import normalization_table
+from videolift.dataset.statistics.sidecar import describe_file, packed_statistics
 from videolift.dataset.verify.file_checks import CHECKS, FileCheck, FileUnderCheck, Finding
 from videolift.dataset.verify.image_checks import check_images
 from videolift.errors import ConfigError, CorruptFile
@@ -82,37 +81,37 @@ def verify_dataset(
     try:
         index = read_index(folder)
     except ConfigError as error:
-        return [Finding("dataset.json", "index", str(error).replace(str(folder), folder.name), _PUBLISH)]
+        return [Finding(INDEX_FILE, "index", str(error).replace(str(folder), folder.name), _PUBLISH)]
     findings: list[Finding] = []
     for done, entry in enumerate(index.entries, 1):
-        findings += verify_file(folder / entry.file, sha256=entry.sha256, deep=deep)
+        findings += verify_file(folder / entry.path, sha256=entry.sha256, deep=deep)
         progress(done, len(index.entries))
-    listed = {folder / entry.file for entry in index.entries}
+    listed = {folder / entry.path for entry in index.entries}
     for stray in sorted(set(folder.glob(f"*{SUFFIX}")) - listed):
-        findings.append(Finding(stray.name, "index", "is not in dataset.json", "Run the statistics stage, or remove the file."))
+        findings.append(Finding(stray.name, "index", "is not in the index", "Run the statistics stage, or remove the file."))
     if not findings:
         findings += _check_published(index)
     return findings
 
 
 def _check_published(index: Index) -> Iterator[Finding]:
-    merged, statistics = MergedVideos(), index.content["statistics"]
+    merged, statistics = GroupedStatistics(), index.summary["statistics"]
+    described = index.descriptions()
     for entry in index.entries:
-        member = Member(entry.video, index.folder / entry.file, entry.sha256, given_split=entry.split)
-        with PackagedFile(member.path) as file:
-            add_file(merged, member, file)
-        about = merged.about[member]
-        for name in ("frames", "windows", "points", "tier", "scale"):
-            if about.get(name) != entry.about.get(name):
-                text = f"dataset.json says {name} {entry.about.get(name)}, the file {about.get(name)}"
-                yield Finding(entry.file, "index", text, _PUBLISH)
+        with PackagedFile(index.folder / entry.path) as file:
+            about = describe_file(file)
+            merged.part(group_of(about), entry.split).merge_packed(packed_statistics(file))
+        for name, value in sorted(about.items()):
+            published = described[entry.video].get(name)
+            if name != "lineage" and published != value:  # lineages name backends by number or by id
+                yield Finding(entry.path, "index", f"the index says {name} {published}, the file {value}", _PUBLISH)
     for name in statistics:
-        yield from _check_statistics(index.folder / name, merged, index.content)
+        yield from _check_statistics(index.folder / name, merged, index.summary["groups"])
     if MAIN_STATISTICS not in statistics and index.entries:
         yield Finding(MAIN_STATISTICS, "statistics", "is not published", _PUBLISH)
 
 
-def _check_statistics(path: Path, merged: MergedVideos, index: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_statistics(path: Path, merged: GroupedStatistics, groups: Mapping[str, int]) -> Iterator[Finding]:
     try:
         published = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         if not isinstance(published, dict):
@@ -120,11 +119,10 @@ def _check_statistics(path: Path, merged: MergedVideos, index: Mapping[str, Any]
     except (OSError, ValueError, yaml.YAMLError) as error:
         yield Finding(path.name, "statistics", f"cannot be read: {type(error).__name__}", _PUBLISH)
         return
-    group = published.get("group")
-    of_group = Accumulators.merged(stats for (name, _), stats in merged.statistics.items() if name == group)
-    by_split = {split: stats for (name, split), stats in merged.statistics.items() if name == group}
-    videos = index["groups"].get(group, [])
-    expected = normalization_table(of_group, by_split, group=str(group), videos=videos, left_out=published.get("left_out") or {})
+    group = str(published.get("group"))
+    published |= {name: len(value) for name in ("videos", "left_out") if isinstance(value := published.get(name), (list, dict))}
+    counted = {"videos": groups.get(group, 0), "left_out": published.get("left_out") or 0}
+    expected = normalization_table(merged.of_group(group), merged.by_split(group), group=group, **counted)
     for key in sorted({*expected, *map(str, published)}):
         if expected.get(key) != published.get(key):
             yield Finding(path.name, "statistics", f"{key} differs from what the files give", _PUBLISH)

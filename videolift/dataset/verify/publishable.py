@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import read_index
+from videolift.dataset.index import INDEX_FILE, read_index
+from videolift.dataset.index.index_reader import read_rows
 from videolift.dataset.verify.file_checks import Finding
 
 _PATH = re.compile(r"(?<![\w:/.~-])(?:/(?:[\w.@+~-]+/)+[\w.@+~-]+|~/[\w./-]+|[A-Za-z]:\\\\?[\w\\. -]+|file://\S+)")
@@ -55,9 +56,10 @@ def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
     needles = [(what, name) for what, name in private.items() if len(name) > 2]
     needles += [("source", name) for name in sorted(set(names)) if len(name) > 2]
     findings: list[Finding] = []
-    for name, text in _texts(folder, [entry.file for entry in index.entries]):
+    findings += _search(INDEX_FILE, "\n".join(index.left_out.values()), needles)
+    for name, text in _texts(folder, [entry.path for entry in index.entries]):
         findings += _search(name, text, needles)
-    licences = tuple(index.content.get("licences", ()))
+    licences = tuple(index.summary.get("licences", ()))
     return PublicReport(tuple(findings), strictest(row["licence"] for row in licences), licences)
 
 
@@ -76,6 +78,8 @@ def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
             yield path.name, path.read_text(encoding="utf-8")
+    for row in read_rows(folder):
+        yield INDEX_FILE, "\n".join(value for value in (*row.video, *row.detail) if isinstance(value, str))
     for name in files:
         with PackagedFile(folder / name) as file:
             yield name, json.dumps(file.attributes(), ensure_ascii=False, default=str)

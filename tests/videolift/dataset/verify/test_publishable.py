@@ -54,7 +54,7 @@ def test_a_clean_dataset_has_no_findings_and_names_its_strictest_licence(publish
 def test_names_in_a_users_column_are_found(published, value, kind):
     findings = check_public(published(note=value), names=["GOPR0042"]).findings
     assert {finding.check for finding in findings} == {kind}
-    assert {finding.file for finding in findings} == {"dataset.json"}
+    assert {finding.file for finding in findings} == {"index.sqlite"}
 
 
 def test_ordinary_text_is_no_path(published):

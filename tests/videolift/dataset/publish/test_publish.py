@@ -14,6 +14,7 @@ import yaml
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
+from videolift.dataset.index import read_index
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ConfigError, CorruptFile
 
@@ -67,7 +68,7 @@ def test_adding_deleting_resuming_and_any_order_give_the_bytes_of_a_fresh_public
     again = [write_packaged(fresh / row.path.name, int(row.video[-1])) for row in wanted]
     publish_dataset(fresh, again, left_out={})
     assert published_bytes(fresh) == after
-    assert table(folder)["videos"] == sorted(row.video for row in wanted)
+    assert [entry.video for entry in read_index(folder).entries] == sorted(row.video for row in wanted)
 
 
 def test_statistics_are_not_those_of_this_run_s_videos_only(make_packaged, folder):
@@ -89,6 +90,8 @@ def test_only_changed_videos_are_read_again(make_packaged, folder):
     rows[7] = write_packaged(rows[7].path, 99)
     summary = publish_dataset(folder, rows, left_out={})
     assert 1 <= summary.read_again <= 3, "one changed video and those that share its bucket"
+    rows.append(write_packaged(rows[0].path.with_name("another.hdf5"), 100))
+    assert publish_dataset(folder, rows, left_out={}).read_again == 1, "an added video alone"
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "of other bytes"])
@@ -135,9 +138,9 @@ def test_groups_are_kept_apart_and_the_best_tier_is_the_main_one(folder):
     assert summary.group == "A-metric"
     assert dict(summary.groups) == {"A-metric": 2, "C-hand": 1, "C-arbitrary": 1, "D-assumed": 1}
     main = table(folder)
-    assert (main["group"], main["videos"]) == ("A-metric", ["v1", "v2"])
-    assert main["left_out"]["broken"] == "audio only"
-    assert "group C-hand" in main["left_out"]["v0"]
+    assert (main["group"], main["videos"], main["left_out"]) == ("A-metric", 2, 3 + 1)
+    assert read_index(folder).left_out == {"broken": "audio only"}
+    assert {entry.video: entry.group for entry in read_index(folder).entries}["v0"] == "C-hand"
     for group in summary.groups:
         assert table(folder, f"normalization_stats.{group}.yaml")["group"] == group
     assert {path.name for path in summary.files} >= {"dataset.json", "README.md", "normalization_stats.D-assumed.yaml"}
@@ -149,7 +152,7 @@ def test_groups_are_kept_apart_and_the_best_tier_is_the_main_one(folder):
 def test_a_named_group_becomes_the_main_one_and_an_absent_one_is_refused(folder):
     rows = [write_packaged(folder / f"v{i}.hdf5", i, tier=tier) for i, tier in enumerate("AC")]
     assert publish_dataset(folder, rows, left_out={}, group="C-metric").group == "C-metric"
-    assert table(folder)["videos"] == ["v1"]
+    assert (table(folder)["group"], table(folder)["videos"]) == ("C-metric", 1)
     with pytest.raises(ConfigError, match="'B-metric', the dataset holds A-metric, C-metric"):
         publish_dataset(folder, rows, left_out={}, group="B-metric")
 
@@ -165,14 +168,14 @@ def test_statistics_of_a_group_that_is_gone_are_removed(folder):
 def test_index_lists_files_splits_and_shared_backends_without_paths(make_packaged, folder, tmp_path):
     rows = [replace(row, metadata={"task": "lift", "split": "train", "note": None}) for row in make_packaged(6)]
     publish_dataset(folder, rows, left_out={}, card={"title": "Boxes", "license": "cc-by-4.0"})
-    index = json.loads((folder / "dataset.json").read_text())
-    assert [file["file"] for file in index["files"]] == [f"video{i}.hdf5" for i in range(6)]
-    assert sorted(video for videos in index["splits"].values() for video in videos) == sorted(row.video for row in rows)
-    assert index["files"][0]["metadata"] == {"task": "lift"}
-    assert index["backends"] == [{"name": "rgbd", "version": 1}]
-    assert index["files"][0]["lineage"]["depth"]["backend"] == 0
-    text = b"".join(published_bytes(folder).values()).decode()
-    assert str(tmp_path) not in text
+    summary, index = json.loads((folder / "dataset.json").read_text()), read_index(folder)
+    assert [entry.file for entry in index.entries] == [f"video{i}.hdf5" for i in range(6)]
+    assert summary["splits"] == {"train": 6}
+    first = index.descriptions()["video0"]
+    assert (first["metadata"], first["split"]) == ({"task": "lift"}, "train")
+    ((backend, identity),) = summary["backends"].items()
+    assert (first["lineage"]["depth"]["backend"], identity) == (backend, {"name": "rgbd", "version": 1})
+    assert str(tmp_path).encode() not in b"".join(published_bytes(folder).values())
     header = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
     assert header["license"] == "cc-by-4.0"
     assert header["size_categories"] == ["n<1K"]
@@ -183,7 +186,7 @@ def test_parts_of_one_source_and_videos_of_one_subject_share_a_split(folder):
     people = [write_packaged(folder / f"take{i}.hdf5", 10 + i) for i in range(6)]
     rows = parts + [replace(row, metadata={"subject": "p1"}) for row in people]
     publish_dataset(folder, rows, left_out={})
-    split = {file["video"]: file["split"] for file in json.loads((folder / "dataset.json").read_text())["files"]}
+    split = {entry.video: entry.split for entry in read_index(folder).entries}
     assert len({split[row.video] for row in parts}) == 1
     assert len({split[row.video] for row in people}) == 1
 
@@ -195,7 +198,7 @@ def test_another_seed_or_other_shares_draw_other_splits_and_the_old_ones_come_ba
     found = []
     for rule in rules:
         publish_dataset(folder, rows, left_out={}, splits=rule)
-        found.append({file["video"]: file["split"] for file in json.loads((folder / "dataset.json").read_text())["files"]})
+        found.append({entry.video: entry.split for entry in read_index(folder).entries})
     assert found[0] == found[3] != found[1]
     assert found[2] == {row.video: "test" for row in rows} | {"video0": "val"}
     assert sum(part["depth_num_samples"] for part in table(folder)["splits"].values()) == table(folder)["depth_num_samples"]
@@ -204,6 +207,7 @@ def test_another_seed_or_other_shares_draw_other_splits_and_the_old_ones_come_ba
 def test_an_empty_dataset_is_published_as_such(folder):
     folder.mkdir(parents=True)
     summary = publish_dataset(folder, [], left_out={"a": "broken"})
-    assert (summary.videos, summary.group, dict(summary.left_out)) == (0, None, {"a": "broken"})
+    assert (summary.videos, summary.group, summary.left_out) == (0, None, 1)
+    assert read_index(folder).left_out == {"a": "broken"}
     assert not list(folder.glob("*.yaml"))
     assert "`a`: broken" in (folder / "README.md").read_text()

@@ -1,0 +1,70 @@
+"""What the card counts over all videos of an index, in one pass over its rows."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from videolift.dataset.quality import SCORES
+
+COUNTED = {"fps": "frames per second", "size": "pixels of the shorter side", "window_length": "frames per window"}
+MAX_LISTED = 200
+"""Lines of each list on the card."""
+_COLUMNS = ("v.video", "parts", "hands_interpolated_share", "lineage", "missing", *COUNTED, *(f"quality_{name}" for name in SCORES))
+FACTS_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM video v JOIN detail d USING (video) ORDER BY v.video"
+"""The rows that `CardFacts.of` takes."""
+
+
+@dataclass
+class CardFacts:
+    """Counts over all videos.
+
+    Attributes:
+        parts: videos that have each part.
+        values: of `COUNTED`, value to number of videos.
+        interpolated: the largest share of interpolated hands in a video; None without hands.
+        backends: (stage, backend's id) to number of videos.
+        notes: (stage, note) to number of videos.
+        quality: values of every score.
+        missing: the first `MAX_LISTED` parts that a video is without, as lines; ``missing_count`` is how many there are.
+    """
+
+    parts: Counter[str] = field(default_factory=Counter)
+    values: dict[str, Counter[float]] = field(default_factory=lambda: {name: Counter() for name in COUNTED})
+    interpolated: float | None = None
+    backends: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    quality: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in SCORES})
+    missing: list[str] = field(default_factory=list)
+    missing_count: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Any, ...]]) -> CardFacts:
+        """Counts the rows of `FACTS_QUERY`."""
+        facts = cls()
+        for row in rows:
+            facts._add(dict(zip(_COLUMNS, row, strict=True)))
+        return facts
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self.parts.update(row["parts"].split(",") if row["parts"] else ())
+        for name, counter in self.values.items():
+            counter.update([row[name]] if row[name] is not None else [])
+        if (share := row["hands_interpolated_share"]) is not None:
+            self.interpolated = max(share, self.interpolated or 0.0)
+        for stage, done in json.loads(row["lineage"] or "{}").items():
+            self.backends[stage, done["backend"]] += 1
+            if done.get("shrink", 1.0) != 1.0:
+                self.notes[stage, f"worked on in smaller chunks for lack of memory ({done['shrink']:g})"] += 1
+            self.notes.update((stage, check) for check in done.get("checks", ()))
+        for name, values in self.quality.items():
+            if (value := row[f"quality_{name}"]) is not None:
+                values.append(value)
+        absent = json.loads(row["missing"] or "{}")
+        self.missing_count += len(absent)
+        if len(self.missing) < MAX_LISTED:
+            self.missing += [f"- `{row['v.video']}`: {part}: {why}" for part, why in sorted(absent.items())]

@@ -1,0 +1,128 @@
+"""Publishes packaged files as a dataset: statistics over all of them, the index and the card.
+
+`publish_dataset` may be called as often as one likes: it always speaks for exactly the files it is given, and reads again only
+what changed since the last time. Its output depends on the files, the card's text and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from videolift.dataset.index.columns import IndexRow, encode_video, from_table
+from videolift.dataset.index.index_reader import INDEX_FILE, open_index, read_rows
+from videolift.dataset.index.index_writer import draft_index
+from videolift.dataset.publish.publication import DatasetSummary, PublicationSettings, describe_draft
+from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
+from videolift.dataset.statistics.merging import CACHE
+from videolift.dataset.statistics.sidecar import read_description
+from videolift.errors import ConfigError
+from videolift.store import read_json, sha256_file, sha256_of, write_json
+
+_BACKEND_ID_DIGITS = 12
+_AS_PUBLISHED = CACHE / "index.json"
+"""The SHA-256 of the index that was published last."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedVideo:
+    """One packaged video, as the caller's records have it.
+
+    Attributes:
+        video: its id.
+        path: the packaged file, in the dataset's folder or below.
+        sha256, bytes: of its content, as its receipt states them.
+        metadata: ``subject``, ``split``, ``text`` and the user's own columns. All of it is published; never a path.
+    """
+
+    video: str
+    path: Path
+    sha256: str
+    bytes: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish_dataset(
+    folder: Path,
+    packaged: Sequence[PackagedVideo],
+    *,
+    left_out: Mapping[str, str],
+    group: str | None = None,
+    splits: SplitRule = DEFAULT,
+    card: Mapping[str, Any] | None = None,
+) -> DatasetSummary:
+    """Writes statistics, index and card of exactly ``packaged`` into ``folder``; for the rest see `PublicationSettings`.
+
+    Raises:
+        ConfigError: ``group`` is not among the groups present.
+        CorruptFile: a packaged file cannot be read.
+    """
+    settings = PublicationSettings(left_out, group, splits, card or {})
+    known, backends = _as_published(folder)
+    with draft_index(folder) as draft:
+        rows = _rows(folder, sorted(packaged, key=lambda row: row.video), splits, known, backends)
+        publication = describe_draft(folder, draft, rows, backends, settings)
+    summary = publication.write(folder)
+    write_json(folder / _AS_PUBLISHED, {"sha256": sha256_file(folder / INDEX_FILE)})
+    return summary
+
+
+def _as_published(folder: Path) -> tuple[Iterator[IndexRow], dict[str, Any]]:
+    """Rows of the index of ``folder`` and its backends by id; none unless its bytes are those that were published.
+
+    SQLite has no checksums, so a flipped bit would otherwise go on from index to index. Sidecars hold the same facts.
+    """
+    published = (read_json(folder / _AS_PUBLISHED) or {}).get("sha256")
+    try:
+        if published is not None and published == sha256_file(folder / INDEX_FILE):
+            return read_rows(folder), read_backends(folder)
+    except (FileNotFoundError, ConfigError):
+        pass
+    return iter(()), {}
+
+
+def read_backends(folder: Path) -> dict[str, Any]:
+    """Id to identity of the backends in the index of ``folder``.
+
+    Raises:
+        ConfigError: the index is damaged.
+    """
+    with open_index(folder) as index:
+        return {name: json.loads(identity) for name, identity in index.execute("SELECT id, identity FROM backend")}
+
+
+def _rows(
+    folder: Path,
+    packaged: Iterable[PackagedVideo],
+    splits: SplitRule,
+    known_rows: Iterator[IndexRow],
+    backends: dict[str, Any],
+) -> Iterator[IndexRow]:
+    """Rows in the order of ids: those known where the bytes are the same, else from the sidecars."""
+    known = next(known_rows, None)
+    for one in packaged:
+        while known is not None and known.text("video") < one.video:
+            known = next(known_rows, None)
+        own: dict[str, Any] = {"folder": "", "file": one.path.relative_to(folder).as_posix(), "bytes": one.bytes}
+        own |= from_table(one.metadata)
+        if known is not None and (known.text("video"), known.text("sha256")) == (one.video, one.sha256):
+            row = known.with_values(own)
+        else:
+            about = _with_backend_ids(read_description(one.path, one.sha256), backends)
+            row = encode_video(about, own | {"video": one.video, "sha256": one.sha256, "split": ""})
+        given, source = one.metadata.get, row.text("source_sha256")
+        split = assign_split(one.video, subject=given("subject"), source=source, given=given("split"), rule=splits)
+        yield row.with_values({"split": split})
+
+
+def _with_backend_ids(about: Mapping[str, Any], backends: dict[str, Any]) -> dict[str, Any]:
+    lineage = {}
+    for stage, done in about.get("lineage", {}).items():
+        identity = done.get("backend", {})
+        name = sha256_of(identity)[:_BACKEND_ID_DIGITS]
+        backends[name] = identity
+        lineage[stage] = {**done, "backend": name}
+    return {**about, "lineage": lineage or None}
