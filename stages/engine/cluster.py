@@ -71,6 +71,16 @@ class AskedOfCluster:
     defaults: Mapping[str, Any]
     by_rule: Mapping[str, Mapping[str, Any]]
 
+    @classmethod
+    def from_snakemake(cls, settings: Any) -> AskedOfCluster:
+        """From Snakemake's resource settings, with each value as the user typed it: there a text is a function of the job."""
+
+        def typed(resources: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: getattr(value, "raw", value) for name, value in resources.items()}
+
+        by_rule = {rule: typed(of) for rule, of in (settings.overwrite_resources or {}).items()}
+        return cls(typed(settings.default_resources or {}), by_rule)
+
     @property
     def names(self) -> frozenset[str]:
         """Resources set for all rules or for some."""

@@ -71,7 +71,7 @@ class Session:
 
     @classmethod
     def _head(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
-        from stages.engine.cluster import CORES
+        from stages.engine.cluster import CORES, AskedOfCluster
         from stages.engine.plan import make_plan
         from stages.engine.plan_report import PlanReport
         from stages.settings import parse_config, read_settings
@@ -98,7 +98,7 @@ class Session:
             cores=cores,
             minutes=lambda stage, batch: plan.minutes(stage, batch, cores),
             plan=plan,
-            cluster=_asked_of_cluster(asked) if asked.nodes is not None else None,
+            cluster=AskedOfCluster.from_snakemake(asked) if asked.nodes is not None else None,
         )
 
     @classmethod
@@ -320,14 +320,6 @@ def _take_the_head(layout: Layout) -> Lease:
         LeaseHeld: another one lives.
     """
     return Lease.acquire(layout.head_lease, wait_s=patience_s(layout.head_lease), what=f"output {layout.output}")
-
-
-def _asked_of_cluster(asked: Any) -> AskedOfCluster:
-    from stages.engine.cluster import AskedOfCluster
-
-    return AskedOfCluster(
-        dict(asked.default_resources or {}), {rule: dict(of) for rule, of in (asked.overwrite_resources or {}).items()}
-    )
 
 
 RUN = "VIDEOLIFT_RUN"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.resources import Resources
+from snakemake.settings.types import ResourceSettings
 
 from stages.engine import cluster
 from stages.engine.cost import PastWork, measure_past_work
@@ -65,6 +67,14 @@ def test_a_rule_goes_to_its_own_partition_before_the_default_one():
     assert (asked.partition("ingest_batch"), asked.partition("depth_batch")) == ("cpu", "gpu")
     assert asked.names == {"slurm_partition", "mem_mb"}
     assert cluster.AskedOfCluster({}, {}).partition("depth_batch") is None
+
+
+def test_a_partition_named_on_the_command_line_is_known_by_its_name():
+    """Snakemake hands a text over as a function; taken for its value, no limit of any partition was ever found."""
+    default = Resources.parse(["slurm_partition=short"], allow_expressions=True, defaults="full")
+    own = {"depth_batch": Resources.parse(["slurm_partition=cards"], allow_expressions=True)}
+    asked = cluster.AskedOfCluster.from_snakemake(ResourceSettings(default_resources=default, overwrite_resources=own))
+    assert (asked.partition("ingest_batch"), asked.partition("depth_batch")) == ("short", "cards")
 
 
 def test_before_anything_was_measured_a_job_gets_four_hours():
