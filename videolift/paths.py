@@ -1,16 +1,28 @@
-"""Where everything of a run lies in the output folder. The only module that spells these paths."""
+"""Where everything of a run lies in the output folder. The only module that spells these paths.
+
+An output folder of few videos is flat: ``depth/{video}.h5``. Many files make a folder slow, so above `FLAT_VIDEOS` videos the new
+ones go into 256 sub-folders, by a hash of their id: ``depth/3f/{video}.h5``. What lies flat by then stays where it is.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from videolift.errors import ConfigError
 from videolift.stage_table import PACKAGING, SPECS
 
+_SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 """A video's id; checked on every path join, so that no name a user gives can leave the output folder."""
+
+
+FLAT_VIDEOS = 8000
+"""Up to so many a folder stays flat, temporary files beside them included below ten thousand entries."""
 
 
 def checked_id(video: str) -> str:
@@ -35,12 +47,41 @@ class Layout:
         return self.output / SPECS[stage].folder
 
     def artifact(self, stage: str, video: str) -> Path:
-        """The artifact of one stage and video."""
-        return self.artifacts(stage) / (checked_id(video) + SPECS[stage].suffix)
+        """The artifact of one stage and video: where it is, or where it is to be."""
+        return self._spread(self.artifacts(stage), checked_id(video) + SPECS[stage].suffix, video)
+
+    def all_artifacts(self, stage: str) -> Iterator[Path]:
+        """What lies in the folder of one stage's artifacts and in its sub-folders, temporary files included."""
+        for path in self.artifacts(stage).iterdir() if self.artifacts(stage).is_dir() else ():
+            if _SUBFOLDER.fullmatch(path.name):
+                yield from path.iterdir()
+            else:
+                yield path
+
+    def _spread(self, folder: Path, name: str, video: str) -> Path:
+        """Flat or in a sub-folder. Only of a file that is in neither place the mark decides, so losing it loses no file."""
+        flat, below = folder / name, folder / hashlib.sha256(video.encode()).hexdigest()[:2] / name
+        if os.path.exists(flat):
+            return flat
+        return below if os.path.exists(self._spread_mark) or os.path.exists(below) else flat
+
+    def make_room(self, videos: int) -> None:
+        """Has new artifacts go into sub-folders where there are more than `FLAT_VIDEOS` videos; before any of them is made."""
+        if videos > FLAT_VIDEOS:
+            self._spread_mark.parent.mkdir(parents=True, exist_ok=True)
+            self._spread_mark.touch()
+
+    @property
+    def _spread_mark(self) -> Path:
+        return self.output / "batches" / "in_subfolders"
 
     def segments(self, stage: str, video: str, fingerprint: str) -> Path:
         """Folder of committed segments of one piece of work."""
-        return self.artifact(stage, video).parent / ".segments" / f"{video}-{fingerprint[:12]}"
+        return self.all_segments(stage) / f"{checked_id(video)}-{fingerprint[:12]}"
+
+    def all_segments(self, stage: str) -> Path:
+        """Folder of what is in work in one stage."""
+        return self.artifacts(stage) / ".segments"
 
     def journals(self, stage: str) -> Path:
         """Folder of one stage's journals, one per batch."""
@@ -78,7 +119,7 @@ class Layout:
 
     def video_log(self, stage: str, video: str) -> Path:
         """What one video's workers printed, and its tracebacks."""
-        return self.output / "logs" / stage / f"{checked_id(video)}.log"
+        return self._spread(self.output / "logs" / stage, f"{checked_id(video)}.log", video)
 
     def events(self, stage: str, batch: str) -> Path:
         """The pool's events of one batch, JSON lines."""

@@ -98,6 +98,7 @@ class Plan:
             cores: of a job.
             with_minutes: also how long a cluster's jobs may take.
         """
+        self.layout.make_room(len(self.assignment.batches))
         self.assignment.append_new(self.layout.assignment)
         targets = {
             stage: {batch: [target.token, target.generation] for batch, target in batches.items()}

@@ -165,15 +165,15 @@ def test_a_job_that_can_never_start_is_spoken_of_with_what_to_type(cluster, tmp_
 
 @pytest.mark.slow
 def test_a_limit_on_submissions_is_waited_out(cluster, tmp_path, undisturbed, monkeypatch):
-    """A cluster that holds one job of a user at a time, played by a wrapper around the real sbatch: limits take a database."""
+    """A cluster that holds two jobs of a user at a time, played by a wrapper around the real sbatch: limits take a database."""
     real, folder = shutil.which("sbatch"), tmp_path / "bin"
     folder.mkdir()
     refuse = 'echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1'
-    (folder / "sbatch").write_text(f'#!/bin/sh\n[ $(squeue --me -h | wc -l) -lt 1 ] || {{ {refuse}; }}\nexec {real} "$@"\n')
+    (folder / "sbatch").write_text(f'#!/bin/sh\n[ $(squeue --me -h | wc -l) -lt 2 ] || {{ {refuse}; }}\nexec {real} "$@"\n')
     (folder / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    project = slurm_project(tmp_path / "project", seconds=1.0, batch_size=1)
-    assert project.run("--retries", "0", timeout=PATIENCE_S) == 0, project.terminal()
+    project = slurm_project(tmp_path / "project", batch_size=1)
+    assert project.run("--retries", "0", timeout=2 * PATIENCE_S) == 0, project.terminal()
     assert "SLURM takes no more jobs for now" in project.terminal()
     assert project.results() == undisturbed.results()
 

@@ -1,4 +1,4 @@
-"""The writer of one packaged file: arrays as they come; at the end statistics, a sidecar and the storage profile asked for."""
+"""The writer of one packaged file: arrays as they come; at the end statistics and the storage profile asked for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from videolift.artifacts import ArtifactWriter, Published
-from videolift.dataset.file import PackagedFile
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION, FIELDS
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.sidecar import describe_file, write_sidecar
 from videolift.errors import storage_errors_are_transient
 
 
 class DatasetWriter(ArtifactWriter):
-    """Writes one packaged file and, beside it under ``stats/``, its accumulators as a sidecar."""
+    """Writes one packaged file, its accumulators in it under ``stats/``."""
 
     FORMAT, VERSION, FIELDS, ROWS = DATASET_FORMAT, DATASET_VERSION, FIELDS, "timestamps"
 
@@ -35,15 +33,12 @@ class DatasetWriter(ArtifactWriter):
         self.describe(facts=dict(facts))
 
     def publish(self) -> Published:
-        """As `ArtifactWriter.publish`; then writes the sidecar, which can be made again from the file."""
+        """As `ArtifactWriter.publish`, in the storage profile asked for."""
         if self.profile != "default":
             with storage_errors_are_transient(f"writing {self.final.name}"):
                 self._convert()
         self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
-        published = super().publish()
-        with PackagedFile(published.path) as file:
-            write_sidecar(published.path, published.sha256, describe_file(file), self.statistics)
-        return published
+        return super().publish()
 
     def _convert(self) -> None:
         plain, plain_path = self._open(), self._temporary

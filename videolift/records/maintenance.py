@@ -160,8 +160,7 @@ def everything_of(layout: Layout, videos: Sequence[str]) -> Deletion:
                 layout.receipt(stage, video),
                 layout.video_log(stage, video),
             ]
-            paths += (layout.artifact(stage, video).parent / ".segments").glob(f"{video}-*")
-    paths += [layout.dataset / "stats" / f"{video}.npz" for video in videos]
+            paths += layout.all_segments(stage).glob(f"{video}-*")
     return Deletion(tuple(path for path in paths if path.exists()), (layout, tuple(videos)))
 
 
@@ -176,7 +175,6 @@ def work_of(layout: Layout, stage: str) -> Deletion:
 def leftovers(layout: Layout) -> Deletion:
     """Temporary and damaged files, and segments of work that was not finished."""
     paths: list[Path] = []
-    for folder in map(layout.artifacts, STAGES):
-        if folder.is_dir():
-            paths += [path for path in folder.iterdir() if _LEFTOVER.search(path.name) or path.name == ".segments"]
+    for stage in STAGES:
+        paths += [path for path in layout.all_artifacts(stage) if _LEFTOVER.search(path.name) or path.name == ".segments"]
     return Deletion(tuple(paths))

@@ -119,6 +119,7 @@ def import_y2r(
     if not videos:
         raise ConfigError(f"{source} has no frames/ and no h5_dataset/: name the predecessor's data folder")
     report, rows, imported, layout = ImportReport(), [], [], Layout(out)
+    layout.make_room(len(videos))
     for done, name in enumerate(videos, 1):
         take = _import_video if name in folders else _import_packaged
         taken = _Taken(layout, video_id(f"{name}.mp4"), packaging or Packaging())

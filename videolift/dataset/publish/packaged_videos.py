@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.index.columns import IndexRow, encode_video, from_table
 from videolift.dataset.index.index_reader import INDEX_FILE, open_index, read_rows
 from videolift.dataset.index.index_writer import draft_index
 from videolift.dataset.publish.publication import DatasetSummary, PublicationSettings, describe_draft
 from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
+from videolift.dataset.statistics.file_summary import describe_file
 from videolift.dataset.statistics.merging import CACHE
-from videolift.dataset.statistics.sidecar import read_description
 from videolift.errors import ConfigError
 from videolift.store import read_json, sha256_file, sha256_of, write_json
 
@@ -73,7 +74,7 @@ def publish_dataset(
 def _as_published(folder: Path) -> tuple[Iterator[IndexRow], dict[str, Any]]:
     """Rows of the index of ``folder`` and its backends by id; none unless its bytes are those that were published.
 
-    SQLite has no checksums, so a flipped bit would otherwise go on from index to index. Sidecars hold the same facts.
+    SQLite has no checksums, so a flipped bit would otherwise go on from index to index. The packaged files hold the same facts.
     """
     published = (read_json(folder / _AS_PUBLISHED) or {}).get("sha256")
     try:
@@ -101,7 +102,7 @@ def _rows(
     known_rows: Iterator[IndexRow],
     backends: dict[str, Any],
 ) -> Iterator[IndexRow]:
-    """Rows in the order of ids: those known where the bytes are the same, else from the sidecars."""
+    """Rows in the order of ids: those known where the bytes are the same, else from the packaged file."""
     known = next(known_rows, None)
     for one in packaged:
         while known is not None and known.text("video") < one.video:
@@ -111,7 +112,8 @@ def _rows(
         if known is not None and (known.text("video"), known.text("sha256")) == (one.video, one.sha256):
             row = known.with_values(own)
         else:
-            about = _with_backend_ids(read_description(one.path, one.sha256), backends)
+            with PackagedFile(one.path) as file:
+                about = _with_backend_ids(describe_file(file), backends)
             row = encode_video(about, own | {"video": one.video, "sha256": one.sha256, "split": ""})
         given, source = one.metadata.get, row.text("source_sha256")
         split = assign_split(one.video, subject=given("subject"), source=source, given=given("split"), rule=splits)

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.dataset.file import PackagedFile
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.sidecar import read_sidecar
+from videolift.dataset.statistics.file_summary import packed_statistics
 from videolift.store import atomic_file
 
 BUCKETS = 256
@@ -40,7 +41,7 @@ class Member:
 
 @dataclass
 class GroupedStatistics:
-    """Statistics by (group, split), a group being tier-scale; ``read_again`` counts the sidecars that were read."""
+    """Statistics by (group, split), a group being tier-scale; ``read_again`` counts the packaged files that were read."""
 
     parts: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
     read_again: int = 0
@@ -135,23 +136,25 @@ def merge_buckets(
     for path in (folder / CACHE).glob("[0-9]*.npz"):
         if path not in used:
             path.unlink()
+    for sidecar in (folder / CACHE.parent).glob("*.npz"):  # older releases kept one per video, which file quotas count
+        sidecar.unlink()
     return merged
 
 
-def merge_sidecars(members: Iterable[Member]) -> GroupedStatistics:
-    """Statistics of some members, past the cache; raises as `merge_buckets`."""
+def merge_files(members: Iterable[Member]) -> GroupedStatistics:
+    """Statistics of some members, each read from its packaged file; raises as `merge_buckets`."""
     merged = GroupedStatistics()
     for member in members:
-        sidecar = read_sidecar(member.path, member.sha256)
-        merged.part(group_of(sidecar.about), member.split).merge_packed(sidecar.packed)
+        with PackagedFile(member.path) as file:
+            merged.part(group_of(file.attributes()), member.split).merge_packed(packed_statistics(file))
         merged.read_again += 1
     return merged
 
 
 def _counted_again(members: Sequence[Member], known: _Bucket | None) -> GroupedStatistics:
     if known is None or not known.counted <= {(m.video, m.sha256, m.split) for m in members}:
-        return merge_sidecars(members)  # extrema cannot be taken back out, so what lost a video is counted anew
-    fresh = merge_sidecars(m for m in members if (m.video, m.sha256, m.split) not in known.counted)
+        return merge_files(members)  # extrema cannot be taken back out, so what lost a video is counted anew
+    fresh = merge_files(m for m in members if (m.video, m.sha256, m.split) not in known.counted)
     known.add_to(fresh)
     return fresh
 

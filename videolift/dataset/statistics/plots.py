@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.index import read_index
 from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, ChannelSummary
-from videolift.dataset.statistics.merging import Member, merge_sidecars
+from videolift.dataset.statistics.merging import Member, merge_files
 from videolift.errors import ConfigError
 from videolift.store import atomic_file
 
@@ -41,7 +41,7 @@ def load_statistics(folder: Path, *, group: str | None = None, split: str | None
     if not entries:
         raise ConfigError(f"the dataset has no video of group {chosen} in split {split}")
     members = [Member(e.video, folder / e.path, e.sha256, "all") for e in entries]
-    return merge_sidecars(members).part(chosen, "all"), chosen
+    return merge_files(members).part(chosen, "all"), chosen
 
 
 def statistics_rows(statistics: Accumulators) -> Iterator[tuple[str, str, ChannelSummary]]:

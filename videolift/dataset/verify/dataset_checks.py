@@ -16,9 +16,9 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import INDEX_FILE, Index, read_index
 from videolift.dataset.layout import SUFFIX
 from videolift.dataset.publish import MAIN_STATISTICS
+from videolift.dataset.statistics.file_summary import describe_file, packed_statistics
 from videolift.dataset.statistics.merging import GroupedStatistics, group_of
 from videolift.dataset.statistics.normalization_table import normalization_table
-from videolift.dataset.statistics.sidecar import describe_file, packed_statistics
 from videolift.dataset.verify.file_checks import CHECKS, FileCheck, FileUnderCheck, Finding
 from videolift.dataset.verify.image_checks import check_images
 from videolift.errors import ConfigError, CorruptFile
@@ -87,8 +87,9 @@ def verify_dataset(
         findings += verify_file(folder / entry.path, sha256=entry.sha256, deep=deep)
         progress(done, len(index.entries))
     listed = {folder / entry.path for entry in index.entries}
-    for stray in sorted(set(folder.glob(f"*{SUFFIX}")) - listed):
-        findings.append(Finding(stray.name, "index", "is not in the index", "Run the statistics stage, or remove the file."))
+    for stray in sorted({*folder.glob(f"*{SUFFIX}"), *folder.glob(f"??/*{SUFFIX}")} - listed):
+        name = stray.relative_to(folder).as_posix()
+        findings.append(Finding(name, "index", "is not in the index", "Run the statistics stage, or remove the file."))
     if not findings:
         findings += _check_published(index)
     return findings

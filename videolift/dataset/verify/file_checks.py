@@ -19,7 +19,7 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.layout import FIELDS, HAND_FRAME_FIELDS, HAND_WINDOW_FIELDS, STATISTICS_OF, expected_shape, promised_arrays
 from videolift.dataset.quality import SCORES
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.sidecar import packed_statistics
+from videolift.dataset.statistics.file_summary import packed_statistics
 from videolift.dataset.windows import hand_windows, window_poses
 from videolift.errors import CorruptFile
 from videolift.geometry import is_rotation, project

@@ -76,10 +76,8 @@ def test_only_changed_videos_are_described_again(make_packaged, tmp_path, monkey
     publish_dataset(folder, rows, left_out={})
     import videolift.dataset.publish.packaged_videos as packaged_videos
 
-    inner = packaged_videos.read_description
-    monkeypatch.setattr(
-        packaged_videos, "read_description", lambda path, sha256: described.append(path.stem) or inner(path, sha256)
-    )
+    inner = packaged_videos.describe_file
+    monkeypatch.setattr(packaged_videos, "describe_file", lambda file: described.append(file.path.stem) or inner(file))
     publish_dataset(folder, [*rows[:5], write_packaged(rows[5].path, 99)], left_out={})
     assert described == ["video5"]
 

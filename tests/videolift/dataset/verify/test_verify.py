@@ -18,7 +18,7 @@ from tests.videolift.reader.conftest import artifacts, package_truth, profiles  
 from videolift.dataset import publish_dataset
 from videolift.dataset.profiles import PROFILES
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.sidecar import packed_statistics
+from videolift.dataset.statistics.file_summary import packed_statistics
 from videolift.dataset.verify import verify_path
 from videolift.errors import CorruptFile
 from videolift.reader import PackagedFile, WindowDataset
