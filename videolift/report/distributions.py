@@ -13,7 +13,7 @@ import numpy as np
 
 from videolift.dataset.index import Index
 from videolift.dataset.statistics.accumulators import Accumulator, Accumulators
-from videolift.dataset.statistics.merging import Member, merge_files
+from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.dataset.statistics.plots import CHANNEL_NAMES
 from videolift.report.rows import round_to_4_digits
 
@@ -53,7 +53,7 @@ def distributions(index: Index) -> dict[str, list[dict[str, object]]]:
     """
     members = [Member(e.video, index.folder / e.path, e.sha256, e.split) for e in index.entries]
     groups: dict[str, Accumulators] = {}
-    for (group, _), statistics in merge_files(members).parts.items():
+    for (group, _), statistics in merge_members(index.folder, members).parts.items():
         groups.setdefault(group, Accumulators()).merge(statistics)
     return {group: [asdict(one) for one in _channels(statistics)] for group, statistics in sorted(groups.items())}
 

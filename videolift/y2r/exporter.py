@@ -22,7 +22,7 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import IndexEntry, read_index
 from videolift.dataset.layout import METRE_SCALES, PackagedView
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.merging import Member, merge_files
+from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.windows import window_poses
 from videolift.errors import ConfigError
@@ -148,8 +148,8 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
 
 
 def _table(folder: Path, entries: list[IndexEntry], group: str, counted: Accumulators) -> str:
-    members = [Member(e.video, folder / e.path, e.sha256, "all") for e in entries]
-    statistics = merge_files(members).part(group, "all")
+    members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in entries]
+    statistics = merge_members(folder, members).of_group(group)
     for name in ("pose", "displacement"):
         statistics.parts.pop(name, None)
     statistics.merge(counted)

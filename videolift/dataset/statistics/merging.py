@@ -141,21 +141,35 @@ def merge_buckets(
     return merged
 
 
-def merge_files(members: Iterable[Member]) -> GroupedStatistics:
-    """Statistics of some members, each read from its packaged file; raises as `merge_buckets`."""
+def merge_members(folder: Path, members: Iterable[Member]) -> GroupedStatistics:
+    """Statistics of some videos of a dataset, cached ones where those are they; writes nothing, raises as `merge_buckets`."""
+    buckets: dict[int, list[Member]] = {}
+    for member in members:
+        buckets.setdefault(bucket_of(member.video), []).append(member)
     merged = GroupedStatistics()
+    for number, wanted in sorted(buckets.items()):
+        known = _load(_cache_path(folder, number))
+        if known is not None and known.counted == {(m.video, m.sha256, m.split) for m in wanted}:
+            known.add_to(merged)
+        else:
+            _read_files(wanted, merged)
+    return merged
+
+
+def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
     for member in members:
         with PackagedFile(member.path) as file:
             merged.part(group_of(file.attributes()), member.split).merge_packed(packed_statistics(file))
         merged.read_again += 1
-    return merged
 
 
 def _counted_again(members: Sequence[Member], known: _Bucket | None) -> GroupedStatistics:
-    if known is None or not known.counted <= {(m.video, m.sha256, m.split) for m in members}:
-        return merge_files(members)  # extrema cannot be taken back out, so what lost a video is counted anew
-    fresh = merge_files(m for m in members if (m.video, m.sha256, m.split) not in known.counted)
-    known.add_to(fresh)
+    fresh, counted = GroupedStatistics(), frozenset[tuple[str, str, str]]()
+    # Extrema cannot be taken back out, so a bucket that lost a video is counted anew.
+    if known is not None and known.counted <= {(m.video, m.sha256, m.split) for m in members}:
+        known.add_to(fresh)
+        counted = known.counted
+    _read_files((m for m in members if (m.video, m.sha256, m.split) not in counted), fresh)
     return fresh
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.index import read_index
 from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, ChannelSummary
-from videolift.dataset.statistics.merging import Member, merge_files
+from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.errors import ConfigError
 from videolift.store import atomic_file
 
@@ -40,8 +40,8 @@ def load_statistics(folder: Path, *, group: str | None = None, split: str | None
     entries, chosen = read_index(folder).select(split=split, group=group)
     if not entries:
         raise ConfigError(f"the dataset has no video of group {chosen} in split {split}")
-    members = [Member(e.video, folder / e.path, e.sha256, "all") for e in entries]
-    return merge_files(members).part(chosen, "all"), chosen
+    members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in entries]
+    return merge_members(folder, members).of_group(chosen), chosen
 
 
 def statistics_rows(statistics: Accumulators) -> Iterator[tuple[str, str, ChannelSummary]]:

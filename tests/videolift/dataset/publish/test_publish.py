@@ -16,6 +16,7 @@ from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
 from videolift.dataset.index import read_index
 from videolift.dataset.splits import SplitRule
+from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.errors import ConfigError, CorruptFile
 
 
@@ -92,6 +93,16 @@ def test_only_changed_videos_are_read_again(make_packaged, folder):
     assert 1 <= summary.read_again <= 3, "one changed video and those that share its bucket"
     rows.append(write_packaged(rows[0].path.with_name("another.hdf5"), 100))
     assert publish_dataset(folder, rows, left_out={}).read_again == 1, "an added video alone"
+
+
+def test_readers_take_statistics_from_the_cache_where_it_holds_and_else_from_files(make_packaged, folder):
+    rows = make_packaged(9)
+    publish_dataset(folder, rows, left_out={})
+    members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in read_index(folder).entries]
+    from_cache, from_files = merge_members(folder, members), merge_members(folder / "elsewhere", members)
+    assert (from_cache.read_again, from_files.read_again) == (0, 9)
+    assert from_cache.of_group("A-metric").summaries() == from_files.of_group("A-metric").summaries()
+    assert merge_members(folder, members[:4]).read_again <= 4
 
 
 def test_a_dataset_has_one_file_per_video_and_what_older_releases_kept_beside_them_goes(make_packaged, folder):
