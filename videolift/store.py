@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import hdf5plugin  # noqa: F401  importing it registers the filters that our files use
@@ -140,14 +140,19 @@ def complete_hdf5(file: HDF5Output) -> None:
     open_hdf5(path, attributes["format"], attributes["version"]).close()
 
 
-def open_hdf5(path: Path, file_format: str, version: int) -> h5py.File:
+def open_hdf5(path: Path, file_format: str, version: int, *, content: BinaryIO | None = None) -> h5py.File:
     """Opens a published file for reading, without locks (published files never change; clusters' file systems lack locks).
+
+    Args:
+        path: of the file.
+        file_format, version: what it must say of itself.
+        content: the file itself, already open, where another may lie under its path by now.
 
     Raises:
         CorruptFile: missing, truncated, not complete, of another format or of a newer version.
     """
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path if content is None else content, "r", locking=False)
     except FileNotFoundError as error:
         raise CorruptFile(f"{path}: no such file") from error
     except OSError as error:

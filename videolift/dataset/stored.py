@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +21,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts.fields import Field
+from videolift.dataset.chunks import MAX_CHUNK_BYTES, NO_CHUNK_CACHE, Box, ChunkTable
 from videolift.errors import CorruptFile
-from videolift.store import open_hdf5, read_attribute, read_hdf5
+from videolift.store import open_hdf5, read_attribute
 
 CRC32 = "crc32"
 """Attribute of an array in one piece: CRC-32 of its bytes. HDF5 itself keeps checksums of chunks only."""
 _CACHED_BYTES = 1 << 20
 """Arrays up to this size are read once and kept while the file is open."""
-_MAX_CHUNK_BYTES = 1 << 28
 _PART_BYTES = 16 << 20
+_RESTING_BYTES = 16 << 10
+"""What is known of a file besides its arrays, about: attributes, names, Python's objects."""
 _MAX_DEPTH, _MAX_OBJECTS = 4, 1000
 """A file of ours has two levels and some 50 objects."""
 _OWN_LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
 """Not virtual, which reads other files."""
 
 
-_NO_CHUNK_CACHE = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-_NO_CHUNK_CACHE.set_chunk_cache(1, 0, 1.0)
-"""HDF5's own is 8 MB per array, 10 MB per open file: a trainer has hundreds open, and reads no chunk twice in a row."""
+FileIdentity = tuple[int, int, int]
+"""Inode, size and time of change in nanoseconds: another one is another file, under the same name or not."""
+
+
+def file_identity(file: Path | int) -> FileIdentity | None:
+    """Of a path or an open descriptor; None where there is no such file."""
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@dataclass(frozen=True, eq=False)
+class _Array:
+    """What opening an array found out.
+
+    Attributes:
+        shape, dtype: of the array.
+        table: where its chunks lie; None for an array in one piece, and for small ones, which are read once.
+        offset: where an array in one piece begins, in bytes.
+        opened: HDF5's own handle; None once the file rests.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    table: ChunkTable | None
+    offset: int | None
+    opened: h5py.h5d.DatasetID | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class StoredArrays:
     """Random access to the arrays of one file. Not for use in two threads at once.
+
+    What was found out about the file is kept when it `rest`s, without a descriptor, and serves again after `wake`.
 
     Args:
         path: of the file.
@@ -55,26 +92,85 @@ class StoredArrays:
         self.path, self.checked = path, checked
         self.fields: dict[str, Field] = {}
         """Arrays that the file may hold; set by whoever knows its profile."""
-        self._file = open_hdf5(path, file_format, version)
-        self._attributes: dict[str, Any] = {}
-        self._datasets: dict[str, h5py.Dataset | None] = {}
+        self._kind = file_format, version
+        self._attributes: dict[tuple[str, str], Any] = {}
+        self._arrays: dict[str, _Array | None] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._groups: set[bytes] = set()
         self._map: mmap.mmap | None = None
+        self._hdf5: h5py.File | None = None
+        self._descriptor = -1
+        self.identity: FileIdentity | None = None
+        """Of the file that was opened; a file published later under the same name has another one."""
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.identity = file_identity(self._descriptor)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise CorruptFile(f"{path}: {'no such file' if missing else f'cannot be opened: {error}'}") from error
+        try:
+            self._file  # noqa: B018  whatever is wrong with the file as a whole is said now
+        except CorruptFile:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes the file; safe to call twice. Arrays returned earlier stay valid."""
-        self._whole, self._datasets, self._map = {}, {}, None
-        self._file.close()
+        self.rest()
+        self._whole, self._arrays, self._attributes = {}, {}, {}
+
+    def rest(self) -> None:
+        """Gives back descriptors and HDF5's memory, and keeps what is known of the file."""
+        self._map = None
+        self._arrays = {name: None if a is None else replace(a, opened=None) for name, a in self._arrays.items()}
+        if self._hdf5 is not None:
+            self._hdf5.close()
+            self._hdf5 = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def wake(self) -> bool:
+        """Opens a file that rests; False, and it stays at rest, if another one lies there by now."""
+        if self._descriptor >= 0:
+            return True
+        try:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if file_identity(self._descriptor) != self.identity:
+            self.rest()
+            return False
+        return True
+
+    @property
+    def memory_bytes(self) -> int:
+        """What a file at rest takes, nearly."""
+        tables = sum(array.table.memory_bytes for array in self._arrays.values() if array is not None and array.table is not None)
+        return _RESTING_BYTES + tables + sum(array.nbytes for array in self._whole.values())
+
+    @property
+    def _file(self) -> h5py.File:
+        """HDF5's own handle, opened when something is asked for that is not known yet."""
+        if self._hdf5 is None:
+            if self._descriptor < 0:
+                raise CorruptFile(f"{self.path}: it is closed")
+            self._hdf5 = open_hdf5(self.path, *self._kind)
+            if file_identity(self._hdf5.id.get_vfd_handle()) != self.identity:
+                # Another file was published under this name since. What is known is of the old one, which is still open here.
+                self._hdf5.close()
+                content = open(self._descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115  HDF5 reads from it until closed
+                self._hdf5 = open_hdf5(self.path, *self._kind, content=content)
+        return self._hdf5
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute of the file, decoded; ``default`` where there is none."""
-        if name not in self._attributes:
+        if ("", name) not in self._attributes:
             value = read_attribute(self._file, name, None)
             if isinstance(value, np.ndarray):
                 raise CorruptFile(f"{self.path}: attribute {name} is an array")
-            self._attributes[name] = value
-        known = self._attributes[name]
+            self._attributes["", name] = value
+        known = self._attributes["", name]
         return default if known is None else known
 
     def attributes(self) -> dict[str, Any]:
@@ -82,42 +178,48 @@ class StoredArrays:
         return {name: self.attribute(name) for name in self._file.attrs}
 
     def attribute_of(self, array: str, name: str) -> Any:
-        """One attribute of an array; None where there is none."""
-        return read_attribute(self.dataset(array), name)
+        """One attribute of an array; None where there is none.
+
+        Raises:
+            KeyError: the file does not hold the array.
+        """
+        if (array, name) not in self._attributes:
+            self._attributes[array, name] = read_attribute(h5py.Dataset(self._opened(array)), name)
+        return self._attributes[array, name]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of an array, None where the file does not hold it."""
-        dataset = self._find(name)
-        return None if dataset is None else dataset.shape
+        array = self._find(name)
+        return None if array is None else array.shape
 
-    def dataset(self, name: str) -> h5py.Dataset:
-        """The array, unread.
+    def read(self, name: str, where: Any = ...) -> NDArray[Any]:
+        """Part of an array; small ones are read once, whole, and are not writable.
+
+        Args:
+            name: of the array.
+            where: an index of numbers and slices.
 
         Raises:
             KeyError: the file does not hold it.
+            CorruptFile: it cannot be read.
         """
-        dataset = self._find(name)
-        if dataset is None:
-            raise KeyError(f"{self.path.name} holds no {name}")
-        return dataset
-
-    def read(self, name: str, where: Any = ...) -> NDArray[Any]:
-        """Part of an array; small ones are read once, whole, and are not writable."""
         whole = self._whole.get(name)
         if whole is None:
-            dataset = self.dataset(name)
-            if dataset.nbytes > _CACHED_BYTES:
-                return read_hdf5(dataset, where) if dataset.chunks is not None else np.array(self._view(dataset)[where])
-            whole = self._whole[name] = _read_whole(dataset)
+            array = self._present(name)
+            if array.offset is not None and array.nbytes > _CACHED_BYTES:
+                return np.array(self._view(array)[where])
+            if array.table is not None:
+                return self._read_chunks(name, array.table, where)
+            whole = self._whole[name] = self._read_whole(name, array)
         part: NDArray[Any] = whole[where]
         return part
 
     def parts(self, name: str) -> Iterator[tuple[slice, NDArray[Any]]]:
         """An array in runs of whole chunks of at most some 16 MB along the axis that grows; one run where none does."""
-        dataset, field = self.dataset(name), self.fields[name]
+        array, field = self._present(name), self.fields[name]
         axis = field.axis or 0
-        length = dataset.shape[axis]
-        row_bytes = max(1, dataset.nbytes // max(1, length))
+        length = array.shape[axis]
+        row_bytes = max(1, array.nbytes // max(1, length))
         rows = max(field.chunk, _PART_BYTES // row_bytes // field.chunk * field.chunk)
         for start in range(0, length, rows):
             run = slice(start, min(start + rows, length))
@@ -126,9 +228,9 @@ class StoredArrays:
     def matches_checksum(self, name: str) -> bool:
         """True if every byte of an array can be read and fits its checksums; reads all of it."""
         try:
-            dataset = self.dataset(name)
-            if dataset.chunks is None:
-                return self._matches_crc32(dataset)
+            array = self._present(name)
+            if array.offset is not None:
+                return self._matches_crc32(name, array)
             for _ in self.parts(name):
                 pass
         except CorruptFile:
@@ -156,15 +258,28 @@ class StoredArrays:
                 elif text not in self.fields:
                     yield f"{text} is not an array of this profile"
 
-    def _find(self, name: str) -> h5py.Dataset | None:
-        if name not in self._datasets:
+    def _find(self, name: str) -> _Array | None:
+        if name not in self._arrays:
             try:
-                self._datasets[name] = self._open(name)
+                self._arrays[name] = self._open(name)
             except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
                 raise CorruptFile(f"{self.path}: {name} cannot be opened: {error}") from error
-        return self._datasets[name]
+        return self._arrays[name]
 
-    def _open(self, name: str) -> h5py.Dataset | None:
+    def _present(self, name: str) -> _Array:
+        array = self._find(name)
+        if array is None:
+            raise KeyError(f"{self.path.name} holds no {name}")
+        return array
+
+    def _opened(self, name: str) -> h5py.h5d.DatasetID:
+        """HDF5's own handle of an array."""
+        if (array := self._present(name)).opened is None:
+            del self._arrays[name]
+            array = self._present(name)
+        return array.opened
+
+    def _open(self, name: str) -> _Array | None:
         key, links = name.encode(), self._file.id.links
         steps = [key[:i] for i, letter in enumerate(key) if letter == ord("/")] + [key]
         for step in steps:
@@ -174,63 +289,94 @@ class StoredArrays:
                 if links.get_info(step).type != h5py.h5l.TYPE_HARD:
                     raise CorruptFile(f"{self.path}: {step.decode()} is a link; only what lies in the file itself is read")
                 self._groups.add(step)
-        # Half the cost of asking the file for it; read-only, or h5py looks shape and dtype up at every read.
-        dataset = h5py.Dataset(h5py.h5d.open(self._file.id, key, _NO_CHUNK_CACHE), readonly=True)
-        problem = self._problem(dataset, self.fields.get(name))
-        if problem is None and self.checked and dataset.chunks is None and not self._matches_crc32(dataset):
-            problem = "does not match its checksum"
-        if problem is not None:
-            raise CorruptFile(f"{self.path}: {name} {problem}")
-        return dataset
+        # h5py's own objects look shape, type and filters up again at every use, which is most of what opening would cost.
+        array = self._examined(h5py.h5d.open(self._file.id, key, NO_CHUNK_CACHE), name)
+        if self.checked and array.offset is not None and not self._matches_crc32(name, array):
+            raise CorruptFile(f"{self.path}: {name} does not match its checksum")
+        return array
 
-    def _problem(self, dataset: h5py.Dataset, field: Field | None) -> str | None:
-        """Why an array is not to be read."""
+    def _examined(self, opened: h5py.h5d.DatasetID, name: str) -> _Array:
+        """An array that may be read; raises CorruptFile or ValueError where it may not."""
+        field, shape, dtype = self.fields.get(name), opened.shape, opened.dtype
         if field is None:
-            return "is not an array of this profile"
-        if dataset.dtype != np.dtype(field.dtype):
-            return f"is {dataset.dtype}, expected {field.dtype}"
-        try:
-            field.check(dataset.shape)
-        except ValueError as error:
-            return str(error)
-        created = dataset.id.get_create_plist()
-        if created.get_layout() not in _OWN_LAYOUTS or created.get_external_count():
-            return "is stored outside the file"
-        nbytes, chunks = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.chunks
-        if chunks is None:
-            stored = dataset.id.get_storage_size()
-            end = (dataset.id.get_offset() or 0) + nbytes
-            return None if stored == nbytes and end <= self._file.id.get_filesize() else f"needs {nbytes} bytes, {stored} are there"
-        if math.prod(chunks) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
-            return f"has chunks of {chunks}"
-        if nbytes <= _CACHED_BYTES:  # counting chunks takes as long as opening the array
-            return None
-        needed = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, chunks, strict=True))
-        stored = dataset.id.get_num_chunks()
-        return None if stored == needed else f"needs {needed} chunks, {stored} are there"
+            raise CorruptFile(f"{self.path}: {name} is not an array of this profile")
+        if dtype != np.dtype(field.dtype):
+            raise CorruptFile(f"{self.path}: {name} is {dtype}, expected {field.dtype}")
+        field.check(shape)
+        created, file_bytes = opened.get_create_plist(), self._file.id.get_filesize()
+        layout, nbytes = created.get_layout(), math.prod(shape) * dtype.itemsize
+        if layout not in _OWN_LAYOUTS or created.get_external_count():
+            raise CorruptFile(f"{self.path}: {name} is stored outside the file")
+        if layout != h5py.h5d.CHUNKED:
+            stored, offset = opened.get_storage_size(), opened.get_offset() or 0
+            if stored != nbytes or offset + nbytes > file_bytes:
+                raise CorruptFile(f"{self.path}: {name} needs {nbytes} bytes, {stored} are there")
+            return _Array(shape, dtype, None, offset, opened)
+        if nbytes > _CACHED_BYTES:
+            return _Array(shape, dtype, ChunkTable.of(opened, file_bytes), None, opened)
+        if math.prod(chunk := created.get_chunk()) * dtype.itemsize > MAX_CHUNK_BYTES:
+            raise CorruptFile(f"{self.path}: {name} has chunks of {chunk}")
+        return _Array(shape, dtype, None, None, opened)
 
-    def _view(self, dataset: h5py.Dataset) -> NDArray[Any]:
+    def _read_whole(self, name: str, array: _Array) -> NDArray[Any]:
+        """All of a small array, not writable."""
+        out = np.empty(array.shape, array.dtype)
+        try:
+            self._opened(name).read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        except (OSError, RuntimeError) as error:
+            raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
+        out.flags.writeable = False
+        return out
+
+    def _read_chunks(self, name: str, table: ChunkTable, where: Any) -> NDArray[Any]:
+        box, rest = _bounds(where, table.shape)
+        if self._descriptor < 0:
+            raise CorruptFile(f"{self.path}: it is closed")
+        try:
+            part: NDArray[Any] = table.read(self._descriptor, box)[rest]
+        except (OSError, RuntimeError) as error:
+            raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
+        return part
+
+    def _view(self, array: _Array) -> NDArray[Any]:
         """An array in one piece, in the file's memory map."""
         if self._map is None:
-            with self.path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        return np.ndarray(dataset.shape, dataset.dtype, self._map, dataset.id.get_offset())
+            if self._descriptor < 0:
+                raise CorruptFile(f"{self.path}: it is closed")
+            self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+        return np.ndarray(array.shape, array.dtype, self._map, array.offset or 0)
 
-    def _matches_crc32(self, dataset: h5py.Dataset) -> bool:
-        if not dataset.nbytes:
+    def _matches_crc32(self, name: str, array: _Array) -> bool:
+        if not array.nbytes:
             return True
-        total, octets = 0, self._view(dataset).reshape(-1).view(np.uint8)
+        total, octets = 0, self._view(array).reshape(-1).view(np.uint8)
         for start in range(0, len(octets), _PART_BYTES):
             total = zlib.crc32(octets[start : start + _PART_BYTES].data, total)
-        return bool(read_attribute(dataset, CRC32) == total)
+        return bool(read_attribute(h5py.Dataset(array.opened or self._opened(name)), CRC32) == total)
 
 
-def _read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
-    """All of a small array, not writable; cheaper than through h5py's selections."""
-    out = np.empty(dataset.id.shape, dataset.id.dtype)
-    try:
-        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
-    except (OSError, RuntimeError) as error:
-        raise CorruptFile(f"{dataset.file.filename}: {dataset.name} cannot be read: {error}") from error
-    out.flags.writeable = False
-    return out
+def _bounds(where: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[Any, ...]]:
+    """The smallest box that holds an index of numbers and slices, and the index within that box.
+
+    Raises:
+        IndexError: a number beyond the array, or more of them than axes.
+    """
+    steps = list(where) if isinstance(where, tuple) else [where]
+    if Ellipsis in steps:
+        at = steps.index(Ellipsis)
+        steps[at : at + 1] = [slice(None)] * (len(shape) - len(steps) + 1)
+    if len(steps) > len(shape):
+        raise IndexError(f"an index of {len(steps)} axes, the array has {len(shape)}")
+    steps += [slice(None)] * (len(shape) - len(steps))
+    box: list[tuple[int, int]] = []
+    rest: list[Any] = []
+    for step, length in zip(steps, shape, strict=True):
+        if isinstance(step, slice):
+            run = range(length)[step]
+            box.append((min(run[0], run[-1]), max(run[0], run[-1]) + 1) if run else (0, 0))
+            rest.append(slice(None, None, run.step))
+        else:
+            at = range(length)[step]
+            box.append((at, at + 1))
+            rest.append(0)
+    return tuple(box), tuple(rest)

@@ -1,4 +1,4 @@
-"""Open packaged files of this process: a limited number, least recently used closed first, never shared with another process."""
+"""Packaged files of this process: some open, more at rest, never shared with another process."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from videolift.dataset.file import PackagedFile
+from videolift.dataset.stored import file_identity
 
 
 class Handles:
     """``handles.get(path)`` opens a file, or returns it if this process has it open.
 
-    After a fork the child opens its own; pickled (spawn), no handle travels. A file that was replaced on disk since it was
-    opened is opened again.
+    The least recently used file beyond ``limit`` goes to rest: it has no descriptor, but where its arrays lie stays known, so that
+    the next read opens it without HDF5. After a fork the child opens its own; pickled (spawn), nothing travels. A file that was
+    replaced on disk is opened again.
 
     Args:
-        limit: most files open at once; each is one descriptor and some 1.3 MB.
+        limit: most files open at once; each is two descriptors and some 1.3 MB.
+        resting_bytes: most memory for what is known of files at rest.
     """
 
-    def __init__(self, limit: int = 128) -> None:
+    def __init__(self, limit: int = 128, resting_bytes: int = 64 << 20) -> None:
         if limit < 1:
             raise ValueError(f"limit is {limit}, at least one file must be open to be read")
-        self.limit = limit
-        self._open: OrderedDict[Path, tuple[PackagedFile, tuple[int, int, int]]] = OrderedDict()
-        self._pid = os.getpid()
+        self.limit, self.resting_bytes = limit, resting_bytes
+        self._forget()
 
     def get(self, path: Path) -> PackagedFile:
         """The open file at ``path``.
@@ -34,38 +36,50 @@ class Handles:
             CorruptFile: see `PackagedFile`.
         """
         if self._pid != os.getpid():
-            self._open, self._pid = OrderedDict(), os.getpid()  # the parent's handles stay the parent's: not closed here
-        file, identity = self._open.get(path, (None, None))
-        if file is not None and identity == _identity(path):
-            self._open.move_to_end(path)
-            return file
+            self._forget()  # the parent's handles stay the parent's: not closed here
+        file = self._open.get(path)
         if file is not None:
-            self._open.pop(path)[0].close()
+            if file.stored.identity == file_identity(path):
+                self._open.move_to_end(path)
+                return file
+            self._open.pop(path).close()
         while len(self._open) >= self.limit:
-            self._open.popitem(last=False)[1][0].close()
-        before = _identity(path)  # taken before opening: a file replaced in between is seen as changed at the next look
-        file = PackagedFile(path)
-        self._open[path] = file, before
+            self._lay_to_rest(*self._open.popitem(last=False))
+        file = self._awoken(path) or PackagedFile(path)
+        self._open[path] = file
         return file
 
     def close(self) -> None:
         """Closes all."""
         while self._open:
-            self._open.popitem()[1][0].close()
+            self._open.popitem()[1].close()
+        self._resting.clear()
+        self._rest_bytes = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit}
+        return {"limit": self.limit, "resting_bytes": self.resting_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    def _forget(self) -> None:
+        self._open: OrderedDict[Path, PackagedFile] = OrderedDict()
+        self._resting: OrderedDict[Path, tuple[PackagedFile, int]] = OrderedDict()
+        self._rest_bytes = 0
+        self._pid = os.getpid()
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return 0, 0, 0  # opening it says what is wrong
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    def _lay_to_rest(self, path: Path, file: PackagedFile) -> None:
+        file.rest()
+        self._resting[path] = file, file.stored.memory_bytes
+        self._rest_bytes += self._resting[path][1]
+        while self._rest_bytes > self.resting_bytes:
+            self._rest_bytes -= self._resting.popitem(last=False)[1][1]
+
+    def _awoken(self, path: Path) -> PackagedFile | None:
+        """The file at rest, open again; None if none rests, or another one lies there by now."""
+        file, size = self._resting.pop(path, (None, 0))
+        self._rest_bytes -= size
+        return file if file is not None and file.wake() else None

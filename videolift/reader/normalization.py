@@ -80,8 +80,12 @@ class Normalization:
         out = dict(sample)
         for key, (mean, std) in self.table.items():
             if key in sample:
-                value = np.asarray(sample[key], np.float32)
-                out[key] = ((value / 255 if key == "rgb" else value) - mean) / (std + _EPSILON)
+                unit = np.float32(255 if key == "rgb" else 1)
+                # In place: a temporary as large as an image costs more than the arithmetic. The mean goes first, or constants
+                # with a deviation of nearly 0 would lose all their digits.
+                value = np.subtract(sample[key], unit * mean, dtype=np.float32)
+                value *= 1 / (unit * (std + np.float32(_EPSILON)))
+                out[key] = value
         self._depths(sample, out, lambda z, mean, std: (z - mean) / (std + _EPSILON))
         return _masked(out)
 
