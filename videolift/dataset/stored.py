@@ -89,6 +89,8 @@ class StoredArrays:
     """
 
     def __init__(self, path: Path, file_format: str, version: int, *, checked: bool = False) -> None:
+        self._hdf5: h5py.File | None = None
+        self._descriptor = -1
         self.path, self.checked = path, checked
         self.fields: dict[str, Field] = {}
         """Arrays that the file may hold; set by whoever knows its profile."""
@@ -98,8 +100,6 @@ class StoredArrays:
         self._whole: dict[str, NDArray[Any]] = {}
         self._groups: set[bytes] = set()
         self._map: mmap.mmap | None = None
-        self._hdf5: h5py.File | None = None
-        self._descriptor = -1
         self.identity: FileIdentity | None = None
         """Of the file that was opened; a file published later under the same name has another one."""
         try:
@@ -118,6 +118,9 @@ class StoredArrays:
         """Closes the file; safe to call twice. Arrays returned earlier stay valid."""
         self.rest()
         self._whole, self._arrays, self._attributes = {}, {}, {}
+
+    def __del__(self) -> None:
+        self.rest()  # a descriptor is a number: nothing else closes it when a dataset is dropped
 
     def rest(self) -> None:
         """Gives back descriptors and HDF5's memory, and keeps what is known of the file."""

@@ -27,7 +27,10 @@ class Handles:
         if limit < 1:
             raise ValueError(f"limit is {limit}, at least one file must be open to be read")
         self.limit, self.resting_bytes = limit, resting_bytes
-        self._forget()
+        self._open: OrderedDict[Path, PackagedFile] = OrderedDict()
+        self._resting: OrderedDict[Path, tuple[PackagedFile, int]] = OrderedDict()
+        self._rest_bytes = 0
+        self._pid = os.getpid()
 
     def get(self, path: Path) -> PackagedFile:
         """The open file at ``path``.
@@ -36,7 +39,9 @@ class Handles:
             CorruptFile: see `PackagedFile`.
         """
         if self._pid != os.getpid():
-            self._forget()  # the parent's handles stay the parent's: not closed here
+            self._pid = os.getpid()
+            while self._open:  # HDF5's handles are the parent's; where the arrays lie holds in the child too
+                self._lay_to_rest(*self._open.popitem(last=False))
         file = self._open.get(path)
         if file is not None:
             if file.stored.identity == file_identity(path):
@@ -64,12 +69,6 @@ class Handles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
-
-    def _forget(self) -> None:
-        self._open: OrderedDict[Path, PackagedFile] = OrderedDict()
-        self._resting: OrderedDict[Path, tuple[PackagedFile, int]] = OrderedDict()
-        self._rest_bytes = 0
-        self._pid = os.getpid()
 
     def _lay_to_rest(self, path: Path, file: PackagedFile) -> None:
         file.rest()

@@ -223,6 +223,10 @@ def test_no_descriptor_is_left_open(profiles):
         windows[i]
     windows.handles.close()
     assert len(os.listdir("/proc/self/fd")) <= before
+    dropped = WindowDataset(list(profiles.values()))
+    dropped[0], dropped[len(dropped) - 1]
+    del dropped
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_file_that_was_replaced_is_read_anew(profiles, tmp_path):
