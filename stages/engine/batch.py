@@ -28,7 +28,7 @@ from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Manifest, Row, Target, remove_older, stamp, write_manifest
 from videolift.records.receipts import Reason, Receipt, carried_facts
 from videolift.records.record_reader import RecordReader, hold_journal
-from videolift.records.recovery import read_back
+from videolift.records.recovery import packaging_inputs, read_back, read_back_released
 from videolift.records.runs import Entry, Run
 from videolift.stage_table import PACKAGING, SPECS, with_upstream
 from videolift.store import sha256_of
@@ -94,8 +94,8 @@ class _HeldBatch:
         read, stale = self._reader(), []
         for entry in entries:
             variant, video = run.variants[entry.variant], entry.video.id
-            if read(stage, video) is None and (receipt := read_back(run.layout, stage, video)) is not None:
-                self.journal.write(receipt)  # its record was lost
+            if read.record(stage, video).is_lost:
+                self._read_back(video)
             states = judge(entry.video, variant, read, run.layout.output, stages=(stage,), vanished=entry.vanished, hash_new=True)
             state = states[stage]
             if state.touched and state.receipt:
@@ -116,6 +116,18 @@ class _HeldBatch:
             if freed:
                 log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", stage, self.target.batch, freed / 1e9)
         return code
+
+    def _read_back(self, video: str) -> None:
+        """Takes a lost record from what the files say; where they say nothing, the video is done again."""
+        layout, stage = self.run.layout, self.target.stage
+        receipt = read_back(layout, stage, video) or read_back_released(layout, stage, video)
+        if receipt is None:
+            return
+        self.journal.write(receipt)
+        if stage == PACKAGING:
+            inputs = packaging_inputs(layout, video)
+            gone = {name: sha256 for name, sha256 in inputs.items() if not layout.artifact(name, video).exists()}
+            self.journal.released(video, gone)
 
     def rows(self) -> dict[str, Row]:
         """State and artifact of every video, for the manifest."""

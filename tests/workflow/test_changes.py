@@ -9,10 +9,12 @@ import shutil
 import pytest
 import yaml
 from harness import STAGES, Project, forget_snakemake, make_project
+from typer.testing import CliRunner
 
 from stages.engine.plan import make_plan
 from stages.engine.plan_report import PlanReport
 from stages.settings import load_config
+from videolift.cli import app
 from videolift.paths import Layout
 from videolift.records.maintenance import lift_quarantines
 
@@ -167,3 +169,23 @@ def flip(path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("stage", ["ingest", "depth", "create_h5"])
+def test_a_stage_that_was_cleaned_is_computed_anew(project, stage):
+    """Nothing that other files say of its work brings it back: a person threw it away."""
+    before = project.results()
+    assert videolift(project, "clean", "--stage", stage, "--yes") == 0
+    assert what_runs(project)[stage] == {"clip0", "clip1", "clip2"}
+    assert project.results() == before
+
+
+def test_a_removed_video_is_computed_anew_from_its_source(project):
+    before = project.results()
+    assert videolift(project, "remove", "clip1", "--yes") == 0
+    assert what_runs(project) == {stage: {"clip1"} for stage in STAGES}
+    assert project.results() == before
+
+
+def videolift(project: Project, *command: str) -> int:
+    return CliRunner().invoke(app, [*command, "-o", str(project.output)]).exit_code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import yaml
 from harness import Project, make_project
@@ -62,3 +64,13 @@ def test_a_run_stops_before_its_disk_budget_and_goes_on_when_it_is_raised(tmp_pa
     path = project.folder / "config.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"disk_budget_gb": 1.0}))
     assert project.run() == 0, project.terminal()
+
+
+def test_a_lost_journal_of_packaging_computes_nothing_that_was_let_go_of(tmp_path):
+    """With everything let go of, the packaged files alone can say so."""
+    project = make_project(tmp_path / "project", seconds=0, keep=[])
+    assert project.run() == 0, project.terminal()
+    begun = len(project.begun())
+    shutil.rmtree(project.layout.journals("create_h5"))
+    assert project.run() == 0, project.terminal()
+    assert project.begun()[begun:] == []

@@ -10,13 +10,15 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
-from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.errors import storage_errors_are_transient
 from videolift.inputs.video import Video
 from videolift.store import fsync_path
 
 _USUAL = 64
+_MAX_BATCH = 10**6
 _MAX_NEW_BATCHES = 500
 """Thousands of jobs are what a queue and Snakemake's graph hold well; tens of thousands are not."""
 
@@ -35,24 +37,20 @@ class Assignment:
     def load(cls, path: Path) -> Assignment:
         """Reads the file; no file is no assignment yet. Of two lines for a video the first counts, as two runs may append at once.
 
-        A line that was torn by a kill or a power cut is skipped: its video is assigned anew.
-
-        Raises:
-            CorruptFile: a line is whole but not what this class writes.
+        A line that is torn or damaged is skipped: its video is assigned anew, and what was done of it is read back from its files.
         """
         batches: dict[str, int] = {}
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return cls()
-        for number, line in enumerate(data.split(b"\n"), 1):
-            if not line.endswith(b"}"):
-                continue
+        for line in data.splitlines():
             try:
-                row = json.loads(line)
-                batches.setdefault(str(row["video"]), int(row["batch"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CorruptFile(f"{path}, line {number}: {line[:80]!r} assigns no video to a batch") from error
+                video, batch = itemgetter("video", "batch")(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+            if isinstance(video, str) and type(batch) is int and 0 <= batch <= _MAX_BATCH:
+                batches.setdefault(video, batch)
         return cls(batches)
 
     def extended(self, videos: Iterable[Video], batch_size: int | None) -> Assignment:

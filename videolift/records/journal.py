@@ -70,6 +70,7 @@ class VideoRecord:
         blame: None where nothing is held against it.
         verified_sha256: content of its artifact that was read again from the disk and found right.
         released: in the packaging stage: stage to the content of its artifact that was deleted, since nothing was left to read it.
+        is_lifted: a person threw the record away, so nothing that other files say of the work brings it back.
     """
 
     receipt: Receipt | None = None
@@ -77,6 +78,12 @@ class VideoRecord:
     blame: Blame | None = None
     verified_sha256: str = ""
     released: Mapping[str, str] = field(default_factory=dict)
+    is_lifted: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the journal has never heard of the video, so that what other files say of it counts."""
+        return self.receipt is None and not self.is_lifted
 
     def crashes_for(self, fingerprint: str) -> int:
         """Attempts charged to this very work."""
@@ -104,7 +111,7 @@ class VideoRecord:
         if kind == "released":
             return replace(self, released=dict(event["artifacts"]))
         if kind == "lifted":
-            return VideoRecord()
+            return VideoRecord(is_lifted=True)
         raise ValueError(f"a journal has no event {kind!r}")
 
     def after_death_of_run(self, progress: int) -> VideoRecord:
@@ -129,6 +136,8 @@ class VideoRecord:
 
     def events(self, video: str) -> Iterator[dict[str, Any]]:
         """The fewest events that lead to this record."""
+        if self.is_lifted:
+            yield {"event": "lifted", "video": video}
         if self.receipt is not None:
             yield {"event": "receipt", "video": video, "receipt": receipt_to_json(self.receipt)}
         if self.verified_sha256:
@@ -274,21 +283,15 @@ class Journal:
         self._append({"event": "released", "video": video, "artifacts": dict(artifacts)})
 
     def lift(self, video: str) -> None:
-        """Forgets what became of a video: its next run starts afresh."""
+        """Throws away what became of a video: its next run starts afresh."""
         self._append({"event": "lifted", "video": video})
 
     def close(self) -> None:
-        """Ends the journal in an orderly way; safe to call twice.
+        """Ends the journal; safe to call twice.
 
-        Nobody works any more, so a claim that is still open is that of a worker that died while the run lived.
+        A claim that is still open stays so: whoever stops in order has released it, and any other end is the run's own death.
         """
-        if self._descriptor < 0:
-            return
-        try:
-            for video, record in list(self._records.items()):
-                if record.claim is not None:
-                    self.release(video, record.claim.attempt)
-        finally:
+        if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from videolift.errors import ConfigError
@@ -29,11 +29,13 @@ class Deletion:
 
     Attributes:
         paths: files and folders.
-        records: of these videos every stage's record goes too; their layout.
+        layout: of the output folder whose records go too.
+        records: stages whose record is thrown away, by video.
     """
 
     paths: tuple[Path, ...]
-    records: tuple[Layout, tuple[str, ...]] | None = None
+    layout: Layout | None = None
+    records: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -42,10 +44,9 @@ class Deletion:
         return sum(p.stat().st_size for p in files if p.is_file())
 
     def carry_out(self) -> None:
-        """Deletes, records first: an artifact that is left by a kill is found again, a record without its artifact misleads."""
-        if self.records is not None:
-            layout, videos = self.records
-            _lift(layout, dict.fromkeys(videos, STAGES))
+        """Deletes, records first: after a kill in between, what is left of the artifacts is made anew, as it was meant to be."""
+        if self.layout is not None:
+            _lift(self.layout, self.records)
         for path in self.paths:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -161,15 +162,16 @@ def everything_of(layout: Layout, videos: Sequence[str]) -> Deletion:
                 layout.video_log(stage, video),
             ]
             paths += layout.all_segments(stage).glob(f"{video}-*")
-    return Deletion(tuple(path for path in paths if path.exists()), (layout, tuple(videos)))
+    return Deletion(tuple(path for path in paths if path.exists()), layout, dict.fromkeys(videos, STAGES))
 
 
 def work_of(layout: Layout, stage: str) -> Deletion:
     """All artifacts, records and manifests of one stage."""
     if stage not in STAGES:
         raise ConfigError(f"{stage!r} is not a stage: use one of {', '.join(STAGES)}")
-    paths = (layout.artifacts(stage), layout.journals(stage), layout.receipts(stage), layout.manifests(stage))
-    return Deletion(tuple(path for path in paths if path.exists()))
+    paths = (layout.artifacts(stage), layout.manifests(stage))
+    videos = Assignment.load(layout.assignment).batches
+    return Deletion(tuple(path for path in paths if path.exists()), layout, dict.fromkeys(videos, (stage,)))
 
 
 def leftovers(layout: Layout) -> Deletion:

@@ -17,6 +17,7 @@ from videolift.paths import Layout
 from videolift.records.batches import Assignment
 from videolift.records.journal import Journal, VideoRecord, journal_numbers, read_journal
 from videolift.records.receipts import Receipt, read_receipt
+from videolift.records.recovery import packaging_inputs, read_back
 from videolift.stage_table import PACKAGING, STAGES
 
 _NOTHING = VideoRecord()
@@ -36,6 +37,7 @@ class RecordReader:
         self._layout, self._live = layout, live or {}
         self._journals: dict[tuple[str, str], Mapping[str, VideoRecord]] = {}
         self._handed_over: dict[str, set[str]] = {}
+        self._read_back: dict[str, Receipt | None] = {}
 
     def __call__(self, stage: str, video: str) -> Receipt | None:
         """The receipt of a stage and video, None if there is none.
@@ -44,13 +46,25 @@ class RecordReader:
             CorruptFile: written by a newer videolift.
         """
         if f"{video}.json" in self._listed(stage):
-            return read_receipt(self._layout.receipt(stage, video))
-        receipt = self.record(stage, video).receipt
-        if receipt is not None and stage != PACKAGING and receipt.artifact is not None:
-            released = self.record(PACKAGING, video).released.get(stage)
-            if released == receipt.artifact.sha256 and not os.path.exists(self._layout.artifact(stage, video)):
+            handed_over = read_receipt(self._layout.receipt(stage, video))
+            if handed_over is not None:
+                return handed_over
+        record = self.record(stage, video)
+        if stage == PACKAGING:
+            return self._packaged(video) if record.is_lost else record.receipt
+        receipt = record.receipt
+        if receipt is not None and receipt.artifact is not None and not os.path.exists(self._layout.artifact(stage, video)):
+            packaging = self.record(PACKAGING, video)
+            released = packaging_inputs(self._layout, video) if packaging.is_lost else packaging.released
+            if released.get(stage) == receipt.artifact.sha256:
                 return replace(receipt, state="released")
         return receipt
+
+    def _packaged(self, video: str) -> Receipt | None:
+        """What the packaged file itself says, as its record is lost: everything above it may have been let go of since."""
+        if video not in self._read_back:
+            self._read_back[video] = read_back(self._layout, PACKAGING, video)
+        return self._read_back[video]
 
     def record(self, stage: str, video: str) -> VideoRecord:
         """All that the journal says of a stage and video."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,47 @@ from videolift.carried_facts import content_sha256, read_facts
 from videolift.errors import CorruptFile
 from videolift.paths import Layout
 from videolift.records.receipts import ArtifactRecord, Receipt, receipt_from_facts
-from videolift.stage_table import PACKAGING
+from videolift.stage_table import PACKAGING, SPECS
 from videolift.store import attributes_of
 
 
 def read_back(layout: Layout, stage: str, video: str) -> Receipt | None:
-    """The receipt that a stage's artifact carries, or, where that was let go of, that the packaged file carries for it.
+    """The receipt that a stage's artifact carries; None where it cannot be read.
 
-    None where neither can be read: the video is then done again. Whether the receipt still holds is for
-    `videolift.records.freshness` to say, as of any other.
+    Whether the receipt still holds is for `videolift.records.freshness` to say, as of any other.
     """
     path = layout.artifact(stage, video)
     try:
-        if path.is_file() and (facts := _facts(stage, path)) is not None:
-            stat = path.stat()
-            relative = path.relative_to(layout.output).as_posix()
-            own = {name: fact for name, fact in facts.items() if name != "upstream"}
-            return receipt_from_facts(own, ArtifactRecord(relative, stat.st_size, stat.st_mtime_ns, content_sha256(path)))
-        packaged = layout.artifact(PACKAGING, video)
-        if path.is_file() or stage == PACKAGING or not packaged.is_file():
+        if not path.is_file() or (facts := _facts(stage, path)) is None:
             return None
-        facts = _facts(PACKAGING, packaged) or {}
-        upstream = facts.get("upstream", {}).get(stage)
-        if upstream is None:
-            return None
-        released = ArtifactRecord(path.relative_to(layout.output).as_posix(), 0, 0, facts["inputs"][stage])
-        return receipt_from_facts(upstream, released, "released")
+        stat = path.stat()
+        relative = path.relative_to(layout.output).as_posix()
+        own = {name: fact for name, fact in facts.items() if name != "upstream"}
+        return receipt_from_facts(own, ArtifactRecord(relative, stat.st_size, stat.st_mtime_ns, content_sha256(path)))
     except (CorruptFile, OSError, KeyError, AttributeError):
         return None
+
+
+def read_back_released(layout: Layout, stage: str, video: str) -> Receipt | None:
+    """The receipt that the packaged file carries for a stage whose artifact was let go of; None where it has none."""
+    path = layout.artifact(stage, video)
+    try:
+        if stage == PACKAGING or path.exists():
+            return None
+        facts = _facts(PACKAGING, layout.artifact(PACKAGING, video)) or {}
+        released = ArtifactRecord(path.relative_to(layout.output).as_posix(), 0, 0, facts["inputs"][stage])
+        return receipt_from_facts(facts["upstream"][stage], released, "released")
+    except (CorruptFile, OSError, KeyError, AttributeError):
+        return None
+
+
+def packaging_inputs(layout: Layout, video: str) -> Mapping[str, str]:
+    """Content of the artifacts that a packaged file was made of, by stage; empty where there is no such file."""
+    try:
+        inputs = (_facts(PACKAGING, layout.artifact(PACKAGING, video)) or {})["inputs"]
+        return {stage: inputs[stage] for stage in SPECS[PACKAGING].reads if stage in inputs}
+    except (CorruptFile, OSError, KeyError, AttributeError, TypeError):
+        return {}
 
 
 def _facts(stage: str, path: Path) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videolift.errors import CorruptFile, Transient
+from videolift.errors import Transient
 from videolift.inputs.video import Video
 from videolift.records.batches import Assignment, usual_size
 
@@ -94,12 +94,16 @@ def test_zeros_left_by_a_power_cut_are_skipped(tmp_path):
     assert healed.batches == {"a": 0, "b": 1}
 
 
-@pytest.mark.parametrize("line", ['{"video": "a"}', '{"batch": 1}', '{"video": "a", "batch": "x"}', "{]}"])
-def test_a_whole_line_that_says_something_else_is_an_error(tmp_path, line):
+@pytest.mark.parametrize(
+    "line",
+    ['{"video": "a"}', '{"batch": 1}', '{"video": "a", "batch": "x"}', "{]}", "[]", "[" * 10**5, '{"video": 1, "batch": 1}']
+    + [f'{{"video": "a", "batch": {batch}}}' for batch in ("-1", "1.5", "true", "1e9", "1" * 5000)],
+)
+def test_a_line_that_says_something_else_is_skipped_and_its_video_assigned_anew(tmp_path, line):
     path = tmp_path / "assignment.jsonl"
     path.write_text('{"video": "z", "batch": 0}\n' + line + "\n")
-    with pytest.raises(CorruptFile, match="assignment.jsonl, line 2"):
-        Assignment.load(path)
+    assert Assignment.load(path).batches == {"z": 0}
+    assert Assignment.load(path).extended([Video("a", Path("/a"))], 1).append_new(path).batches == {"z": 0, "a": 1}
 
 
 def test_of_two_runs_the_first_line_counts_for_both(tmp_path):

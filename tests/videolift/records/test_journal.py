@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -91,7 +92,11 @@ def test_a_lifted_quarantine_starts_afresh(folder):
     journal_of(folder, receipt("a", "quarantined"))
     with Journal.take_over(folder, "0000") as journal:
         journal.lift("a")
-    assert read_journal(folder, "0000").records["a"] == VideoRecord()
+    assert read_journal(folder, "0000").records["a"] == VideoRecord(is_lifted=True)
+    Journal.take_over(folder, "0000").close()
+    assert not read_journal(folder, "0000").records["a"].is_lost, "what a person threw away was not lost"
+    journal_of(folder, receipt("a"))
+    assert not read_journal(folder, "0000").records["a"].is_lifted
 
 
 def died(folder, claims, progress=lambda video, fingerprint: 0):
@@ -138,9 +143,18 @@ def test_a_power_cut_charges_and_suspects_nobody(folder, monkeypatch):
 def test_a_worker_that_died_while_its_run_lived_stays_charged(folder):
     with Journal.take_over(folder, "0000") as journal:
         journal.claim("a", OpenClaim(FINGERPRINT, 2))
+        journal.release("a", 2)
     record = read_journal(folder, "0000").records["a"]
     assert (record.crashes_for(FINGERPRINT), record.is_suspect(FINGERPRINT)) == (2, False)
     assert record.crashes_for("another fingerprint") == 0
+
+
+def test_a_run_that_ends_with_an_error_charges_nobody(folder):
+    with contextlib.suppress(RuntimeError), Journal.take_over(folder, "0000") as journal:
+        journal.claim("a", OpenClaim(FINGERPRINT, 1))
+        raise RuntimeError("the disk is full, or the supervisor has a fault")
+    with Journal.take_over(folder, "0000") as after:
+        assert after.records["a"].crashes_for(FINGERPRINT) == 0
 
 
 def test_an_orderly_stop_blames_nobody_and_keeps_what_was_charged(folder):
