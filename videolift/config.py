@@ -125,7 +125,7 @@ class PoolSettings(Block):
     allow_shrink: bool = Field(True, description="on out of memory retry with smaller chunks before giving up")
     attempts: Count = Field(3, description="crashes or hangs after which a video is quarantined")
     transient_retries: Annotated[int, Field(ge=0)] = Field(
-        3, description="storage errors of one video after which the pool stops politely"
+        3, description="I/O errors of one video after which the pool stops politely; a full disk stops it at once"
     )
     backoff_s: Positive = Field(
         2.0, description="seconds before the first retry after a storage error or a failed load; doubled each time"

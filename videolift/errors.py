@@ -120,7 +120,8 @@ class CorruptFile(VideoliftError):
     exit_code = ExitCode.LOST
 
 
-_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENFILE})
+_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_STORAGE_ERRNOS = _ROOM_ERRNOS | {errno.EIO, errno.ESTALE, errno.ENFILE}
 """ENFILE, too many open files in the whole machine, passes like a full disk; EMFILE is this process's own leak and does not."""
 
 # What torch 2, CUDA 12 and cuDNN 9 say when an allocation fails; they reach Python as RuntimeError with a text only.
@@ -166,6 +167,11 @@ def error_number(error: BaseException) -> int | None:
 def is_storage_error(error: BaseException) -> bool:
     """True if ``error`` says that the disk is full, over quota or failing."""
     return error_number(error) in _STORAGE_ERRNOS
+
+
+def is_lack_of_room(error: BaseException) -> bool:
+    """True if ``error`` says that the disk is full, over quota or read-only: a person must act before the same work can succeed."""
+    return error_number(error) in _ROOM_ERRNOS
 
 
 def is_descriptor_leak(error: BaseException) -> bool:

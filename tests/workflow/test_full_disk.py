@@ -17,7 +17,8 @@ from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION
 from videolift.errors import ExitCode
 from videolift.store import open_hdf5
 
-QUICKLY = {"transient_retries": 0, "backoff_s": 0.1}
+QUICKLY = {"backoff_s": 0.1}
+VIDEOS = 2
 
 
 def planned(project: Project) -> Plan:
@@ -60,7 +61,7 @@ def contents(output: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory) -> Project:
     """The same project on a disk with room."""
-    project = make_project(tmp_path_factory.mktemp("truth") / "project", seconds=0, videos=2, pool=QUICKLY)
+    project = make_project(tmp_path_factory.mktemp("truth") / "project", seconds=0, videos=VIDEOS, pool=QUICKLY)
     for stage in (*STAGES, "statistics"):
         assert work(planned(project), stage, project.folder / "log") == ExitCode.OK
     return project
@@ -69,19 +70,22 @@ def truth(tmp_path_factory) -> Project:
 def test_a_disk_that_fills_up_in_any_stage_stops_it_politely_and_resumes(truth, small_disk, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VIDEOLIFT_TEST_SECONDS", "0")
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
-    project = make_project(tmp_path / "project", seconds=0, videos=2, pool=QUICKLY, output=str(small_disk / "output"))
+    project = make_project(tmp_path / "project", seconds=0, videos=VIDEOS, pool=QUICKLY, output=str(small_disk / "output"))
+    monkeypatch.setenv("VIDEOLIFT_TEST_LOG", str(project.log))
     for stage in (*STAGES, "statistics"):
         for leave in (0, 8 * 4096):
             plan = planned(project)
-            before = published(small_disk / "output")
+            before, begun = published(small_disk / "output"), len(project.begun())
             filler = fill(small_disk, leave)
             code = work(plan, stage, tmp_path / "log")
             told = capsys.readouterr().err
             assert code == ExitCode.STORAGE, f"{stage} with {leave} bytes left: {told}"
             assert "No space left on device" in told
             assert "Free space" in told
+            assert len(project.begun()) - begun <= VIDEOS, "computed again for a disk that stays full"
             left = set(published(small_disk / "output")) - set(before)
             assert not [path for path in left if path.suffix == ".json"], "a manifest of unfinished work"
             filler.unlink()
         assert work(planned(project), stage, tmp_path / "log") == ExitCode.OK
+    assert project.begun(), "the test backends wrote down nothing"
     assert contents(small_disk / "output") == contents(truth.output)

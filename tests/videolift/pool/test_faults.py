@@ -369,7 +369,10 @@ def _(bench, monkeypatch):
 
 @case(32, "storage that fails for a moment is waited for; a bad input is never retried")
 def _(bench, monkeypatch):
-    items = [item("a", ["full_disk"], ["full_disk"], []), item("b", ["raise", "BadInput", "no_audio", "It is silent", "Speak up"])]
+    items = [
+        item("a", ["fail_to_write"], ["fail_to_write"], []),
+        item("b", ["raise", "BadInput", "no_audio", "It is silent", "Speak up"]),
+    ]
     report = bench.run(items)
     assert kinds(report) == {"a": "done", "b": "bad_input"}
     assert (report.outcomes["b"].code, report.outcomes["b"].text) == ("no_audio", "It is silent")
@@ -444,9 +447,10 @@ def _(bench, monkeypatch):
     assert (bench.folder / "out" / "a.txt").read_text() == "a at 1.0\n"
 
 
-@case(39, "a full disk stops the pool politely; the item stays pending, no file is truncated")
+@case(39, "a full disk stops the pool politely; the item is computed once and stays pending, no file is truncated")
 def _(bench, monkeypatch):
-    report = bench.run([item("a", ["full_disk"], size=1.0), *plain(2)], transient_retries=1)
+    report = bench.run([item("a", ["full_disk"], size=1.0), *plain(2)])
+    assert bench.attempts("a") == 1
     assert report.stopped == "transient"
     assert "No space left" in report.text
     assert "a" not in report.outcomes
@@ -554,7 +558,7 @@ def _(bench, monkeypatch):
         item("a", ["kill"], ["sleep", 0.01]),
         item("b", ["result_then_kill"]),
         *plain(3, "sleep", 0.05),
-        item("c", ["full_disk"], []),
+        item("c", ["fail_to_write"], []),
     ]
     bench.events.on["claimed"] = interrupted
     first = bench.run(items)

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 
 import pytest
 
@@ -145,6 +146,20 @@ def raised_from(error, cause):
 )
 def test_failures_are_told_apart(error, kind):
     assert describe(error).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "waits_for_a_person"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (raised_from(Transient("writing a.h5"), OSError(errno.EDQUOT, "Disk quota exceeded")), True),
+        (RuntimeError("Unable to flush file (errno = 28, error message = 'No space left on device')"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (Transient("the hub did not answer"), False),
+    ],
+)
+def test_nothing_is_computed_again_for_a_disk_that_stays_full(error, waits_for_a_person):
+    assert isinstance(follow(TASK, describe(error)), Pending if waits_for_a_person else Retry)
 
 
 def test_a_sticky_cuda_error_poisons_the_worker_and_a_lost_card_is_known():

@@ -21,7 +21,7 @@ FAULTS = {
     "raise": (["raise", "ValueError", "x"], ("done", "error", "error")),
     "progress": (["progress", 400], ("done", "error", "error")),
     "oom": (["vram", 100.0], ("done", "done")),
-    "storage": (["full_disk"], ("done", "done", "done")),
+    "storage": (["fail_to_write"], ("done", "done", "done")),
     "bad": (["raise", "BadInput", "c", "t", "r"], ("bad_input", "bad_input", "bad_input")),
     # what harms others rather than itself: nobody is charged
     "fork": (["fork", 0.02], ("done",)),

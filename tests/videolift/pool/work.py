@@ -4,6 +4,7 @@ Runs in worker processes, so it is a module of its own that imports little.
 """
 
 import ctypes
+import errno
 import json
 import os
 import pickle
@@ -145,6 +146,9 @@ class Told:
     def do_full_disk(self):
         with open("/dev/full", "w") as file:
             file.write("x" * 10_000)
+
+    def do_fail_to_write(self):
+        raise OSError(errno.EIO, "Input/output error")
 
     # What code that does not know of us may do to its process
 

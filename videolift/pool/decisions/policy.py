@@ -210,7 +210,8 @@ def _after_out_of_memory(task: Task, failure: AttemptFailed, seen: Circumstances
 
 
 def _after_transient(task: Task, failure: AttemptFailed, seen: Circumstances, rules: RetryRules) -> Verdict:
-    if task.transients >= rules.transient_retries:
+    # Trying again would compute the whole item anew for a disk that stays full until a person makes room.
+    if failure.no_room or task.transients >= rules.transient_retries:
         return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes))
     # Doubled, since a quota or a server that is down comes back in minutes rather than seconds.
     wait_s = rules.backoff_s * 2**task.transients

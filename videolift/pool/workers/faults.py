@@ -16,6 +16,7 @@ from videolift.errors import (
     OutOfMemory,
     Transient,
     is_descriptor_leak,
+    is_lack_of_room,
     is_storage_error,
     may_say_out_of_memory,
     says_out_of_memory,
@@ -113,6 +114,7 @@ def describe(error: BaseException, *, key: str = "", claim: int = 0) -> AttemptF
         peak_bytes=int(peak) if isinstance(peak, int) else None,
         poisoned=poisoned,
         device_lost=lost,
+        no_room=kind == "transient" and any(map(is_lack_of_room, _chain(error))),
         oom_if_full=compute and may_say_out_of_memory(text),
     )
 

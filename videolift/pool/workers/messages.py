@@ -95,6 +95,7 @@ class AttemptFailed:
         peak_rss_bytes: most resident memory of the worker's own process during it.
         poisoned: the process cannot go on (sticky CUDA error, leaked descriptors); replace it.
         device_lost: the device, or the driver on this machine, is at fault; fence it.
+        no_room: the disk is full, over quota or read-only.
         oom_if_full: it ran out of memory if the device is nearly full, and is of ``kind`` otherwise.
     """
 
@@ -109,6 +110,7 @@ class AttemptFailed:
     peak_rss_bytes: int | None = None
     poisoned: bool = False
     device_lost: bool = False
+    no_room: bool = False
     oom_if_full: bool = False
 
 
