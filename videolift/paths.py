@@ -159,6 +159,11 @@ class Layout:
         """The page written by `videolift report`; its folder holds the media that it shows."""
         return self.output / "report" / "index.html"
 
+    @property
+    def audit_sheet(self) -> Path:
+        """Samples for a person to judge, written by `videolift audit`."""
+        return self.report.parent / "audit.html"
+
     def scene_page(self, video: str) -> Path:
         """One video in 3D, written by `videolift view --page`."""
         return self.report.parent / "scenes" / f"{checked_id(video)}.html"

@@ -1,4 +1,4 @@
-"""Commands that show results: preview, view, report."""
+"""Commands that show results: preview, view, report, audit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videolift.errors import ConfigError
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
-    for command in (preview, view, report):
+    for command in (preview, view, report, audit):
         app.command()(command)
 
 
@@ -54,3 +54,23 @@ def report(
     from videolift.report import write_report
 
     typer.echo(write_report(layout_of(output).output, draw=draw))
+
+
+def audit(
+    output: Output = None,
+    samples: Annotated[int, typer.Option("-n", "--samples", min=1, help="Frames to draw, evenly over all packaged frames.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other frames.")] = 0,
+    marks: Annotated[Path | None, typer.Option(help="Take in what was judged: the file that the sheet saved.")] = None,
+) -> None:
+    """Writes report/audit.html: frames to be marked right or wrong in a browser; --marks puts the rates on the card."""
+    from videolift.dataset.audit import add_marks, read_marks
+    from videolift.dataset.index import read_index
+    from videolift.report import write_audit_sheet
+
+    layout = layout_of(output)
+    if marks is None:
+        typer.echo(write_audit_sheet(layout.output, samples=samples, seed=seed))
+        return
+    contents = [(entry.video, entry.sha256) for entry in read_index(layout.dataset).entries]
+    for rate in add_marks(layout.dataset, read_marks(marks), contents):
+        typer.echo(rate)

@@ -7,10 +7,8 @@ This module gathers what the page shows and writes it into the page as JSON; lay
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
 from videolift.dataset.index import Index, read_index
@@ -21,6 +19,7 @@ from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run, latest_run
 from videolift.records.status import Status, collect
 from videolift.report.distributions import distributions
+from videolift.report.html_page import fill_page
 from videolift.report.preview import is_preview_fresh, write_preview
 from videolift.report.rows import Rows, video_rows
 from videolift.report.timeline import read_timeline
@@ -93,11 +92,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
 
 def render(content: Mapping[str, object]) -> str:
     """The page as text."""
-    assets = files("videolift.report") / "assets"
-    page, style, script = (assets.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # "<" ends a script element wherever it stands, also inside a JSON string
-    return page.replace("/*style*/", style).replace("/*script*/", script).replace("/*data*/", data.replace("<", "\\u003c"))
+    return fill_page("report", content)
 
 
 def _index(layout: Layout) -> Index | None:

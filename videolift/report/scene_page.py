@@ -7,10 +7,8 @@ with ogl (public domain), which is bundled in ``assets``.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from videolift.errors import ConfigError
 from videolift.geometry import Float, invert_pose, transform, unproject
 from videolift.paths import Layout
 from videolift.report.draw import BONES
+from videolift.report.html_page import fill_page
 from videolift.report.preview import motion_heat
 from videolift.report.scene import Scene, open_scene
 from videolift.store import write_text
@@ -42,7 +41,7 @@ def write_scene_page(output: Path, video: str) -> Path:
     """
     path = Layout(output).scene_page(video)
     with open_scene(output, video) as scene:
-        write_text(path, _render(scene_content(scene)))
+        write_text(path, fill_page("scene3d", scene_content(scene), library="ogl.min.js"))
     return path
 
 
@@ -192,13 +191,3 @@ def _pack_hands(packer: _Packer, scene: Scene, T_view_camera: Float) -> None:
     packer.add("joints", joints.astype(np.float32))
     packer.add("wrists", wrists.astype(np.float32))
     packer.add("interpolated", scene.hands.interpolated.astype(np.uint8))
-
-
-def _render(content: Mapping[str, object]) -> str:
-    assets = files("videolift.report") / "assets"
-    page, style, script = (assets.joinpath(f"scene3d.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
-    library = assets.joinpath("ogl.min.js").read_text(encoding="utf-8")
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    for mark, text in (("style", style), ("library", library), ("script", script), ("data", data)):
-        page = page.replace(f"/*{mark}*/", text)
-    return page

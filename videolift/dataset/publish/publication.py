@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from videolift.dataset.audit import with_audit
 from videolift.dataset.index.columns import SCHEMA_VERSION, IndexRow
 from videolift.dataset.index.index_reader import INDEX_FILE, SUMMARY_FILE
 from videolift.dataset.index.index_writer import IndexDraft
@@ -152,6 +153,7 @@ def describe_draft(
     draft.insert("backend", ((name, json.dumps(identity, sort_keys=True)) for name, identity in used.items()))
     summary["backends"] = used
     card = render_card(summary, facts, dict(islice(left_out.items(), MAX_LISTED)), settings.card)
+    card = with_audit(card, folder, draft.select("SELECT video, sha256 FROM video"))
     return Publication(summary, card, tables, merged.read_again)
 
 
