@@ -1,8 +1,14 @@
 # What every rule shares: the plan, the paths of manifests, the commands. Decisions are made in stages/engine/plan.py, not here.
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from shlex import quote
 
-sys.path.insert(0, workflow.basedir)
+# The checkout that this file lies in; where Snakemake has fetched it alone, what pip has installed.
+checkout = Path(workflow.current_basedir).parents[1]
+if not (checkout / "stages").is_dir():
+    checkout = Path(find_spec("videolift").origin).parent / "_workflow"
+sys.path.insert(0, str(checkout))
 
 from stages.engine.session import Session
 from videolift.stage_table import PACKAGING, ends
