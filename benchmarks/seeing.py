@@ -42,8 +42,8 @@ def render_clips(folder: Path) -> None:
         width, height = SIZE if spec.width > spec.height else SIZE[::-1]
         truth = render(name, frames=max(LENGTHS), width=width, height=height)
         for frames in reversed(LENGTHS):
-            depth = {"depths": truth.depth_m[:frames].astype(np.float16), "intrinsics": np.repeat(truth.K[None], frames, axis=0)}
-            np.savez(folder / f"{name}_{frames}.npz", **depth, extrinsics=truth.T_camera_world[:frames])
+            depths, K = truth.depth_m[:frames].astype(np.float16), np.repeat(truth.K[None], frames, axis=0)
+            np.savez(folder / f"{name}_{frames}.npz", depths=depths, intrinsics=K, extrinsics=truth.T_camera_world[:frames])
             with H264Writer(folder / f"{name}_{frames}.mp4", (width, height), FPS, crf=14) as video:
                 for rgb in truth.rgb[:frames]:
                     video.write(rgb)

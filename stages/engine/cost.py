@@ -135,7 +135,10 @@ class RunCost:
             return []
         what, stage, share = self.bottleneck
         gb = ", ".join(f"{name} {size:.2f}" for name, size in self.gb.items() if size)
-        out = [f"  {self.videos} videos on {self.cards} card(s): {self.hours:.2f} h, {self.card_hours:.2f} card-hours"]
+        videos = "1 video" if self.videos == 1 else f"{self.videos} videos"
+        cards = "1 card" if self.cards == 1 else f"{self.cards} cards"
+        on_cards = f"on {cards}: {self.hours:.2f} h, {self.card_hours:.2f} card-hours"
+        out = [f"  {videos} {on_cards if self.busy_h[CARDS] else f'on the CPU: {self.hours:.2f} h'}"]
         out += [f"  bottleneck: {what}, busy {share:.0%} of the time, most of it in {stage}"] if stage else []
         out += [f"  GB: {gb}; {sum(self.gb.values()):.2f} in all at most"] if gb else []
         out += (

@@ -122,7 +122,8 @@ class PlanReport:
 
     def lines(self) -> list[str]:
         """For people."""
-        out = ["", f"videolift: {len([e for e in self.plan.entries if e.chosen])} videos in {self.plan.layout.output}"]
+        chosen = sum(entry.chosen for entry in self.plan.entries)
+        out = ["", f"videolift: {chosen} video{'' if chosen == 1 else 's'} in {self.plan.layout.output}"]
         for stage, f in self.stages.items():
             if not (f.todo or f.redo or f.maybe):
                 out.append(f"  {stage:<10} nothing to do")

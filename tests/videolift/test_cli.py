@@ -14,4 +14,4 @@ def test_a_project_folder_outside_the_checkout_can_be_planned(tmp_path):
     command = [sys.executable, "-c", "from videolift.cli import main; main()", "plan"]
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"1 videos in {tmp_path / 'output'}" in done.stdout
+    assert f"1 video in {tmp_path / 'output'}" in done.stdout
