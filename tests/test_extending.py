@@ -139,7 +139,7 @@ def test_a_model_in_its_own_interpreter_is_a_backend_a_worker_and_an_environment
         "from stages.models.preflight import missing; from stages.settings import stage_block;"
         "print(*missing([('depth', stage_block('depth', backend='brightness').in_folders('w', 'e'))]))",
     )
-    assert "environments brightness" in lacking
+    assert "videolift models build brightness" in lacking
 
 
 def test_a_stage_is_a_row_and_a_few_new_files(copy):
