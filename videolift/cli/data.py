@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,9 +28,8 @@ def register(app: typer.Typer) -> None:
     exports = typer.Typer(help="Writes the dataset in another project's layout.", no_args_is_help=True, rich_markup_mode=None)
     exports.command("y2r")(to_y2r)
     exports.command("lerobot")(to_lerobot)
-    exports.command("groot")(to_groot)
-    exports.command("openpi")(to_openpi)
-    exports.command("webdataset")(to_webdataset)
+    for layout, text in _POLICY_LAYOUTS.items():
+        exports.command(layout, help=text)(_policy_command(layout))
     app.add_typer(exports, name="export")
     imports = typer.Typer(help="Reads another project's data.", no_args_is_help=True, rich_markup_mode=None)
     imports.command("y2r")(from_y2r)
@@ -174,61 +173,39 @@ def to_lerobot(
     _report(exported.left_out, len(exported.files))
 
 
-def to_groot(
-    dataset: Dataset,
-    out: Out,
-    split: Split = None,
-    group: Group = None,
-    frame: Frame = "start",
-    action: Action = "absolute",
-    hands: HandsOption = "both",
-    fingertips: Tips = False,
-    episodes: Episodes = None,
-) -> None:
-    """GR00T: LeRobot v2.1 with videos and meta/modality.json."""
-    from videolift.export.lerobot_v2 import export_lerobot_v2
-
-    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
-    exported = export_lerobot_v2(dataset, out, "groot", export)
-    _report(exported.left_out, len(exported.files))
+_POLICY_LAYOUTS = {
+    "groot": "GR00T: LeRobot v2.1 with videos and meta/modality.json.",
+    "openpi": "openpi: LeRobot v2.1 with videos and norm_stats.json.",
+    "webdataset": "WebDataset: tar shards of one sample per frame, with an index.",
+}
 
 
-def to_openpi(
-    dataset: Dataset,
-    out: Out,
-    split: Split = None,
-    group: Group = None,
-    frame: Frame = "start",
-    action: Action = "absolute",
-    hands: HandsOption = "both",
-    fingertips: Tips = False,
-    episodes: Episodes = None,
-) -> None:
-    """openpi: LeRobot v2.1 with videos and norm_stats.json."""
-    from videolift.export.lerobot_v2 import export_lerobot_v2
+def _policy_command(layout: str) -> Callable[..., None]:
+    """The command of one of `_POLICY_LAYOUTS`; they take the same options."""
 
-    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
-    exported = export_lerobot_v2(dataset, out, "openpi", export)
-    _report(exported.left_out, len(exported.files))
+    def command(
+        dataset: Dataset,
+        out: Out,
+        split: Split = None,
+        group: Group = None,
+        frame: Frame = "start",
+        action: Action = "absolute",
+        hands: HandsOption = "both",
+        fingertips: Tips = False,
+        episodes: Episodes = None,
+    ) -> None:
+        export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+        if layout == "webdataset":
+            from videolift.export.webdataset import export_webdataset
 
+            exported = export_webdataset(dataset, out, export)
+        else:
+            from videolift.export.lerobot_v2 import export_lerobot_v2
 
-def to_webdataset(
-    dataset: Dataset,
-    out: Out,
-    split: Split = None,
-    group: Group = None,
-    frame: Frame = "start",
-    action: Action = "absolute",
-    hands: HandsOption = "both",
-    fingertips: Tips = False,
-    episodes: Episodes = None,
-) -> None:
-    """WebDataset: tar shards of one sample per frame, with an index."""
-    from videolift.export.webdataset import export_webdataset
+            exported = export_lerobot_v2(dataset, out, "groot" if layout == "groot" else "openpi", export)
+        _report(exported.left_out, len(exported.files))
 
-    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
-    exported = export_webdataset(dataset, out, export)
-    _report(exported.left_out, len(exported.files))
+    return command
 
 
 def from_y2r(

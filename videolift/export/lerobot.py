@@ -96,10 +96,8 @@ def export_lerobot(
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise ConfigError("the export to LeRobot needs pyarrow: pip install 'videolift[export]'") from error
-    if (out / "meta").exists():
-        raise ConfigError(f"{out} holds a dataset already: name a new folder, or remove it")
     export = export or PolicyExport()
-    plan = plan_export(folder, export)
+    plan = plan_export(folder, export, out / "meta")
     writer = _Writer(out, features_of(plan, export, extras, points), plan)
     for done, episode in enumerate(plan.episodes, 1):
         with PackagedFile(episode.path) as file:

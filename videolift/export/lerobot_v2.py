@@ -60,10 +60,8 @@ def export_lerobot_v2(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ConfigError(f"the export to {layout} needs pyarrow: pip install 'videolift[export]'") from error
-    if (out / "meta").exists():
-        raise ConfigError(f"{out} holds a dataset already: name a new folder, or remove it")
     export = export or PolicyExport()
-    plan = plan_export(folder, export)
+    plan = plan_export(folder, export, out / "meta")
     if any(side % 2 for side in plan.size_px):
         raise ConfigError("images are {} x {} pixels; H.264 needs even numbers".format(*plan.size_px))
     statistics, index, per_episode, files = FeatureStatistics(), 0, [], []

@@ -95,12 +95,20 @@ class ExportPlan:
         return {task: number for number, task in enumerate(dict.fromkeys(episode.task for episode in self.episodes))}
 
 
-def plan_export(folder: Path, export: PolicyExport) -> ExportPlan:
+def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -> ExportPlan:
     """The episodes of a published dataset.
 
+    Args:
+        folder: of the dataset.
+        export: what is exported.
+        taken: a file that every export of the wanted kind holds, where it would be written.
+
     Raises:
-        ConfigError: no such dataset, split or group; videos of different rates, sizes or window lengths; nothing to export.
+        ConfigError: an export lies there already; no such dataset, split or group; videos of different rates, sizes or window
+            lengths; nothing to export.
     """
+    if taken is not None and taken.exists():
+        raise ConfigError(f"{taken.parent} holds a dataset already: name a new folder, or remove it")
     entries, _ = read_index(folder).select(split=export.split, group=export.group)
     left_out: dict[str, str] = {}
     episodes: list[ExportEpisode] = []

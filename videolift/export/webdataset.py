@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 
 from videolift.dataset.file import PackagedFile
-from videolift.errors import ConfigError
 from videolift.export.policy_rows import ExportEpisode, PolicyExport, plan_export, state_action_rows
 from videolift.store import write_json
 from videolift.y2r.exporter import Exported
@@ -44,10 +43,8 @@ def export_webdataset(
     Raises:
         ConfigError: ``out`` is taken, or nothing to export.
     """
-    if (out / "index.json").exists():
-        raise ConfigError(f"{out} holds a dataset already: name a new folder, or remove it")
     export = export or PolicyExport()
-    plan = plan_export(folder, export)
+    plan = plan_export(folder, export, out / "index.json")
     out.mkdir(parents=True, exist_ok=True)
     writer = _Shards(out, shard_samples)
     for number, episode in enumerate(plan.episodes):
