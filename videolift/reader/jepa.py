@@ -170,7 +170,7 @@ class JepaSource:
     Adds ``context_view``, ``target_view`` f32 (C, H, W) or (C, T, H, W) in 0..1, and ``context_mask``, ``target_mask`` bool (P).
 
     Args:
-        source: its samples hold ``key``: u8 (F, 3, H, W), a clip where F > 1; or f32 (C, H, W), (C, D, H, W) as it is.
+        source: its samples hold ``key``: u8 (3, H, W) or (F, 3, H, W), a clip where F > 1; or f32 (C, H, W), (C, D, H, W) as it is.
         patch: (H, W) or (T, H, W).
         rule: see `MaskRule`.
         key: of the images.
@@ -219,4 +219,6 @@ def _as_view(images: NDArray[Any]) -> NDArray[np.float32]:
     if images.dtype != np.uint8:
         return images.astype(np.float32)
     view = (images / np.float32(255)).astype(np.float32)
+    if view.ndim == 3:
+        return view
     return view[0] if len(view) == 1 else np.ascontiguousarray(view.swapaxes(0, 1))

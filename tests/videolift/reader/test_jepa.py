@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from videolift.errors import ConfigError
-from videolift.reader import Selection, WindowDataset
+from videolift.errors import ConfigError, CorruptFile
+from videolift.reader import Draw, Selection, WindowDataset
+from videolift.reader.adapters import open_source
 from videolift.reader.jepa import JepaBatch, JepaSource, MaskRule, PatchGrid, draw_masks
+from videolift.reader.skips import Skipped, open_or_skip
 
 GRIDS = [PatchGrid((64, 64), (8, 8)), PatchGrid((16, 64, 64), (4, 16, 16)), PatchGrid((48, 96), (16, 8))]
 
@@ -108,3 +111,20 @@ def test_views_and_masks_of_images_and_clips(profiles):
 def test_images_that_do_not_fit_the_patches_are_refused_at_once(profiles):
     with pytest.raises(ConfigError, match="whole number of patches"):
         JepaSource(WindowDataset([profiles["default"]]), (7, 7))
+
+
+def test_images_of_others_get_views_and_masks_and_a_broken_one_is_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "cup").mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8)).save(tmp_path / f"cup/{i}.png")
+    source = JepaSource(open_source(tmp_path), (16, 16), MaskRule("multi_block", target=0.5), key="image")
+    sample = source.open(2)
+    assert sample["context_view"].shape == (3, 32, 48)
+    np.testing.assert_array_equal(np.rint(sample["target_view"] * 255).astype(np.uint8), sample["image"])
+    assert (sample["target_mask"].sum(), sample["target_mask"].shape) == (3, (6,))
+    (tmp_path / "cup/1.png").write_bytes((tmp_path / "cup/1.png").read_bytes()[:60])
+    found = [open_or_skip(source, Draw(i), "skip") for i in range(3)]
+    assert [isinstance(f, Skipped) for f in found] == [False, True, False]
+    with pytest.raises(CorruptFile, match=r"1\.png"):
+        open_or_skip(source, Draw(1), "raise")
