@@ -30,7 +30,9 @@ def gpu_command(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", help=f"those whose names begin so, of: {', '.join(r.name for r in ROWS)}"
     )
-    parser.add_argument("--checkouts", type=Path, help="folder with MoGe, utils3d, TAPIP3D, WiLoR")
+    parser.add_argument(
+        "--checkouts", type=Path, help="folder with MoGe, utils3d, TAPIP3D, WiLoR, map-anything, UniCeption, dinov2"
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter with torch")
     parser.add_argument("--site", type=Path, help="folder of more packages for that interpreter; a bundle brings one")
     parser.add_argument("--out", type=Path, default=Path("gpu-figures"))

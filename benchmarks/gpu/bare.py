@@ -48,14 +48,15 @@ state: Any = types.SimpleNamespace()
 
 
 def load(meta: dict[str, Any]) -> dict[str, Any]:
-    """Meta: model (tapip3d | moge | wilor), paths, device, file (where a random checkpoint is put), and ``size`` of tapip3d."""
+    """Meta: model (tapip3d | moge | wilor | mapanything), paths, device, file (where random weights are put), and what one model
+    needs besides: ``size`` of tapip3d, ``dinov2`` of mapanything, ``mano`` of wilor."""
     import torch
 
     sys.path[:0] = meta["paths"]
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
     state.device, state.torch = meta["device"], torch
-    {"tapip3d": _load_tapip3d, "moge": _load_moge, "wilor": _load_wilor}[meta["model"]](meta)
+    {"tapip3d": _load_tapip3d, "moge": _load_moge, "wilor": _load_wilor, "mapanything": _load_mapanything}[meta["model"]](meta)
     return {"torch": torch.__version__, "card": torch.cuda.get_device_name() if meta["device"] != "cpu" else "cpu"}
 
 
@@ -66,7 +67,7 @@ def call(
     torch = state.torch
     if state.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-    run = {"tapip3d": _run_tapip3d, "moge": _run_moge, "wilor": _run_wilor}[meta["run"]]
+    run = {"tapip3d": _run_tapip3d, "moge": _run_moge, "wilor": _run_wilor, "mapanything": _run_mapanything}[meta["run"]]
     began = time.perf_counter()
     out = run(meta, arrays)
     if state.device != "cpu":
@@ -193,6 +194,10 @@ def _load_wilor(meta: dict[str, Any]) -> None:
     state.model = WiLoR(cfg, init_renderer=False)
     state.torch.save({"state_dict": state.model.state_dict()}, meta["file"])
     state.model, state.cfg = state.model.to(state.device).eval(), cfg
+    if meta.get("detector"):
+        from ultralytics import YOLO
+
+        YOLO("yolov8n.yaml").save(meta["detector"])
 
 
 def _random_mano() -> dict[str, Any]:
@@ -228,3 +233,63 @@ def _run_wilor(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             joints.append(state.model({"img": batch.to(state.device)})["pred_keypoints_3d"].float().cpu().numpy())
     return {"joints": np.concatenate(joints)}
+
+
+def _load_mapanything(meta: dict[str, Any]) -> None:
+    """Upstream's published configuration; saved as a folder that `from_pretrained` reads."""
+    import copy
+    import json
+    import os
+
+    torch = state.torch
+    hub = torch.hub.load
+    torch.hub.load = lambda repository, name, **_: hub(meta["dinov2"], name, source="local", pretrained=False)
+    from mapanything.models.mapanything.model import MapAnything
+    from omegaconf import OmegaConf
+    from safetensors.torch import save_model
+
+    OmegaConf.register_new_resolver("special_float", float)
+
+    def read(name: str) -> Any:
+        found = OmegaConf.load(f"{meta['paths'][0]}/configs/model/{name}.yaml")
+        found.pop("defaults", None)
+        return found
+
+    encoder, sharing = read("encoder/dinov2_giant_24_layers"), read("info_sharing/aat_ifr_16_layers_vitg_dim")
+    if meta["small"]:
+        encoder.update(size="small", keep_first_n_layers=2)
+        sharing.module_args.update(dim=384, num_heads=6, depth=4, indices=[1, 2])
+    head = read("pred_head/dpt_pose_scale")
+    head.adaptor_config = read("pred_head/adaptor_config/raydirs_depth_pose_confidence_mask_scale")
+    task = OmegaConf.merge(read("task/default"), read("task/images_only"))
+    tree = OmegaConf.create({"model": {"encoder": encoder, "info_sharing": sharing, "pred_head": head, "task": task}})
+    model = OmegaConf.to_container(tree, resolve=True)["model"]
+    config = {
+        "name": "mapanything",
+        "encoder_config": model["encoder"],
+        "info_sharing_config": model["info_sharing"],
+        "pred_head_config": model["pred_head"],
+        "geometric_input_config": model["task"],
+        "use_register_tokens_from_encoder": True,
+        "info_sharing_mlp_layer_str": "swiglufused",
+    }
+    network = MapAnything(**copy.deepcopy(config))
+    save_model(network, os.path.join(meta["file"], "model.safetensors"))
+    with open(os.path.join(meta["file"], "config.json"), "w") as file:
+        json.dump(config, file)
+    state.model = network.to(state.device).eval()
+
+
+def _run_mapanything(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    from uniception.models.encoders.image_normalizations import IMAGE_NORMALIZATION_DICT
+
+    torch, norm = state.torch, IMAGE_NORMALIZATION_DICT["dinov2"]
+    images = torch.from_numpy(arrays["rgb"]).to(state.device).permute(0, 3, 1, 2).float() / 255
+    height, width = images.shape[-2:]
+    patches = [max(1, round(side * meta["side_px"] / max(height, width) / 14)) * 14 for side in (height, width)]
+    images = torch.nn.functional.interpolate(images, patches, mode="bilinear", antialias=True, align_corners=False)
+    images = (images - norm.mean.view(1, 3, 1, 1).to(state.device)) / norm.std.view(1, 3, 1, 1).to(state.device)
+    views = [{"img": image, "data_norm_type": ["dinov2"]} for image in images.split(1)]
+    with torch.inference_mode():
+        found = state.model.infer(views, memory_efficient_inference=True, use_amp=state.device != "cpu", amp_dtype="bf16")
+    return {"depth": torch.cat([view["depth_z"][..., 0] for view in found]).float().cpu().numpy()}

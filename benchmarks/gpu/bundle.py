@@ -20,7 +20,7 @@ PACKAGES = (
     *("pygments", "markdown-it-py", "mdurl", "h5py", "scipy"),
 )
 """In order of value; what does not fit is named and left out (OpenCV, PyAV and hdf5plugin alone are 139 MB)."""
-CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR")
+CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR", "map-anything", "UniCeption", "dinov2")
 _KEPT = (".py", ".yaml", ".yml", ".json", ".npz", ".md", ".txt", ".toml", ".cfg")
 _START = """#!/bin/sh
 # Unpack, then: sh run.sh --minutes 9

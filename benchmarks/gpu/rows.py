@@ -60,6 +60,7 @@ class Row:
 
 _TAPIP3D = ("torch", "torchvision", "einops", "omegaconf", "hydra", "box", "cv2", "scipy")
 _WILOR = ("torch", "torchvision", "timm", "pytorch_lightning", "smplx", "yacs", "skimage", "cv2")
+_MAPANYTHING = ("torch", "torchvision", "einops", "omegaconf", "timm", "safetensors", "huggingface_hub", "jaxtyping")
 _MODEL = ("numpy", "psutil")
 _SMALL = ("--frames", "4", "--repeats", "1", "--small")
 _SMALL_TAPIP3D = ["--size", "96", "128", "--points", "64", "--windows", "2", "--iterations", "1", "--repeats", "1"]
@@ -75,6 +76,15 @@ ROWS = (
     Row("tapip3d: fp32", "tapip3d", ("--windows", "32"), (*_SMALL_TAPIP3D,), _MODEL, _TAPIP3D, ("TAPIP3D",)),
     Row("tapip3d: bf16", "tapip3d", ("--windows", "32", "--precision", "bf16"), None, _MODEL, _TAPIP3D, ("TAPIP3D",)),
     Row("moge", "moge", ("--frames", "64"), _SMALL, _MODEL, ("torch",), ("MoGe", "utils3d")),
+    Row(
+        "mapanything",
+        "mapanything",
+        (),
+        ("--frames", "3", "--repeats", "1", "--small"),
+        _MODEL,
+        _MAPANYTHING,
+        ("map-anything", "UniCeption", "dinov2"),
+    ),
     Row("wilor", "wilor", ("--frames", "64"), _SMALL, _MODEL, _WILOR, ("WiLoR",)),
     Row(
         "tapip3d: memory by length",
@@ -84,6 +94,15 @@ ROWS = (
         _MODEL,
         _TAPIP3D,
         ("TAPIP3D",),
+    ),
+    Row(
+        "line",
+        "line",
+        (),
+        ("--frames", "20", "--small"),
+        (*_MODEL, "h5py", "hdf5plugin", "cv2", "av"),
+        (*dict.fromkeys((*_TAPIP3D, *_WILOR, "ultralytics")),),
+        ("MoGe", "utils3d", "TAPIP3D", "WiLoR"),
     ),
     Row("vipe: memory by formula", "vipe_memory", (), (), ours=()),
     Row("pool: numbers", "pool", ("numbers",), None),
@@ -147,9 +166,9 @@ def command_of(row: Row, options: Options) -> list[str]:
     arguments = list((row.dry_arguments if options.dry else row.arguments) or ())
     if row.module == "pool" and options.dry:
         arguments.append("--dry")
-    if row.module in ("limits", "tapip3d", "moge", "wilor"):
+    if row.checkouts or row.module == "limits":
         arguments += ["--python", options.python, "--device", "cpu" if options.dry else "cuda:0"]
-        if row.checkouts and options.checkouts is not None:
+        if options.checkouts is not None:
             arguments += ["--checkouts", str(options.checkouts.resolve())]
         if options.site is not None:
             arguments += ["--site", str(options.site.resolve())]
