@@ -21,7 +21,8 @@ import psutil
 from stages.models.environments import Environment
 
 DRIVER_FLOORS = {13: "580.65.06", 12: "525.60.13"}
-"""Oldest driver (Linux) on which programs of a major version of CUDA run, by NVIDIA's compatibility guide."""
+"""Oldest driver (Linux) on which programs of a major version of CUDA run: 580 for 13.x and 525 for 12.x by NVIDIA's page on minor
+version compatibility (docs.nvidia.com/deploy/cuda-compatibility), in the numbers of each one's first release."""
 CAPABILITY_FLOORS = {"2.13": (7, 5), "2.8": (7, 0)}
 """Oldest compute capability for which the pinned torch has code, as ``torch._C._cuda_getArchFlags()`` of its wheel says."""
 OLDER_DRIVER_PIN = "torch==2.8.0 with torchvision==0.23.0, which bring CUDA 12.8"
@@ -73,10 +74,12 @@ class Machine:
 def card_problems(environment: Environment, machine: Machine) -> Iterator[str]:
     """Why the environment's torch would not run on this machine's cards; nothing for one without cards or without CUDA pins."""
     cuda, torch = _pin(environment, r"nvidia-cuda-runtime(-cu\d+)?"), _pin(environment, "torch")
+    # Without a driver there is nothing to compare; that there is no card is said elsewhere.
     if cuda is None or torch is None or machine.driver is None:
         return
     floor = DRIVER_FLOORS[int(cuda.split(".")[0])]
     if _numbers(machine.driver) < _numbers(floor):
+        # An older pin helps only a driver that is new enough for that one.
         fits_older = floor != DRIVER_FLOORS[12] and _numbers(machine.driver) >= _numbers(DRIVER_FLOORS[12])
         older = f", or pin {OLDER_DRIVER_PIN}, in envs/{environment.name}.yaml" if fits_older else ""
         yield (
@@ -111,6 +114,7 @@ def _compiler_problems(environment: Environment, machine: Machine, cuda: str) ->
         yield f"no nvcc {what}: install CUDA's toolkit {cuda} (conda install cuda-nvcc={cuda}) and set CUDA_HOME to its folder"
     elif machine.nvcc[1].split(".")[0] != cuda.split(".")[0]:
         yield f"{machine.nvcc[0]} is nvcc {machine.nvcc[1]}, needed is {cuda} {what}: install it and set CUDA_HOME to its folder"
+    # nvcc refuses newer compilers than it knows, after minutes of building.
     most = MAX_GCC.get(cuda)
     if machine.gcc is None:
         yield f"no C++ compiler {what}: install one (apt install g++)"
@@ -118,6 +122,7 @@ def _compiler_problems(environment: Environment, machine: Machine, cuda: str) ->
         yield f"g++ is {machine.gcc}, nvcc {cuda} takes {most} at most: install g++-{most}; set CC=gcc-{most} CXX=g++-{most}"
     if not machine.python_headers:
         yield f"no Python.h {what}: install it (apt install python{environment.python}-dev)"
+    # The build of nvidia-vipe reads this variable; without it Eigen is fetched.
     system = environment.variables.get("USE_SYSTEM_EIGEN") == "1" or os.environ.get("USE_SYSTEM_EIGEN") == "1"
     if system and not machine.system_eigen:
         yield f"USE_SYSTEM_EIGEN=1 is set and there is no /usr/include/eigen3 {what}: install it (apt install libeigen3-dev)"
@@ -135,6 +140,7 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
         compiles: also look for compilers and, for at most 5 s, whether Eigen's host answers.
     """
     driver, gpus = _cards()
+    # The folder may not exist so far, and its disk is that of the nearest one that does.
     there = next(folder for folder in (envs_dir, *envs_dir.absolute().parents) if folder.exists())
     return Machine(
         driver=driver,
@@ -145,6 +151,7 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
         gcc=_gcc() if compiles else None,
         python_headers=(Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
         system_eigen=Path("/usr/include/eigen3").is_dir(),
+        # Asked only by who compiles: it may take 5 s.
         reaches_eigen=compiles and _answers(EIGEN_HOST),
     )
 

@@ -20,7 +20,7 @@ GOOD = Machine(
     system_eigen=False,
     reaches_eigen=True,
 )
-ALL = ("mapanything", "mediapipe", "moge", "tapip3d", "vipe", "wilor")
+ALL = ("mapanything", "mediapipe", "moge", "sam2", "tapip3d", "vipe", "wilor")
 
 
 def sentences(name, **changes):
@@ -46,6 +46,20 @@ def test_a_driver_too_old_for_every_pin_has_to_be_updated():
     for name in ("tapip3d", "vipe"):
         (line,) = sentences(name, driver="470.57.02")
         assert line.endswith("needs: update the driver")
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [
+        *[(name, "580.65.06") for name in ("mapanything", "moge", "sam2", "tapip3d", "wilor")],
+        ("vipe", "525.60.13"),
+        ("mediapipe", None),
+    ],
+)
+def test_every_environments_pins_are_compared_with_the_driver_that_their_cuda_needs(name, floor):
+    lines = sentences(name, driver="1.0")
+    assert [floor is not None and f"driver 1.0 is older than {floor}" in line for line in lines] == [True] * (floor is not None)
+    assert floor is None or sentences(name, driver=floor) == []
 
 
 def test_versions_are_compared_as_numbers():
@@ -109,6 +123,16 @@ def test_everything_missing_is_said_at_once_and_nothing_was_downloaded(tmp_path,
         build("vipe", envs_dir=tmp_path / "envs")
     assert str(error.value).count("\n- ") == 4
     assert str(error.value).startswith("nothing was downloaded")
+
+
+def test_without_a_network_one_sentence_says_what_is_needed_and_that_the_same_command_goes_on(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(BackendUnavailable) as error:
+        build("moge", envs_dir=tmp_path / "envs")
+    assert "It needs a network that reaches a package index" in str(error.value)
+    assert str(error.value).endswith("type the same command again")
+    assert not (tmp_path / "envs" / ".ok").exists()
 
 
 def test_this_machine_is_looked_at_without_a_card(tmp_path):
