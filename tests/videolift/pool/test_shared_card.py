@@ -1,0 +1,39 @@
+"""Two stages' pools and another tenant on one card: each sees what is free and no plans of the other; nothing is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.videolift.pool.conftest import item
+
+ROOT = Path(__file__).parents[3]
+SECOND = """
+import sys
+from pathlib import Path
+from tests.videolift.pool.conftest import Bench, Meddler, item
+
+bench = Bench(Path(sys.argv[1])).with_cards(12)
+bench.events = Meddler(bench.folder / "second.jsonl")
+report = bench.run([item(f"tracks{i}", ["vram", 1.5, 0.2]) for i in range(8)], told={"load": ["vram", 0.5]})
+print(report.stopped, *sorted(f"{key} {outcome.kind}" for key, outcome in report.outcomes.items()), sep="\\n")
+"""
+
+
+def test_two_pools_and_a_tenant_share_a_card_and_every_item_is_done(bench):
+    bench.with_cards(12)
+    bench.cards.foreign("GPU-0", 3.0)
+    second = []
+
+    def start(event):
+        if not second:  # while the first pool is at work, as another stage's job would
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-c", SECOND, str(bench.folder)]
+            second.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+    bench.events.on["done"] = start
+    first = bench.run([item(f"depth{i}", ["vram", 2.0, 0.2]) for i in range(10)], told={"load": ["vram", 1.0]})
+    said = second[0].communicate(timeout=120)[0].split("\n")
+    assert first.stopped is None
+    assert {outcome.kind for outcome in first.outcomes.values()} == {"done"}
+    assert said[:-1] == ["None", *(f"tracks{i} done" for i in range(8))]
