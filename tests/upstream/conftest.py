@@ -1,7 +1,8 @@
 """Checkouts of the models' repositories and an interpreter that can run them, both named by the environment; random weights, CPU.
 
-VIDEOLIFT_UPSTREAM names a folder with MoGe, utils3d, TAPIP3D, WiLoR, vipe; VIDEOLIFT_UPSTREAM_PYTHON an interpreter with what
-envs/*.yaml list. Everything upstream runs in that interpreter, through the workers that production uses.
+VIDEOLIFT_UPSTREAM names a folder with MoGe, utils3d, TAPIP3D, WiLoR, map-anything, UniCeption, dinov2, sam2 and nvidia_vipe-1.2.0
+(or vipe); VIDEOLIFT_UPSTREAM_PYTHON an interpreter with what envs/*.yaml list. Everything upstream runs in that interpreter,
+through the workers that production uses.
 """
 
 import os
@@ -20,6 +21,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.upstream)
+            item.add_marker(pytest.mark.timeout(3600))  # they compute; a busy machine may take its time
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +55,20 @@ def run(python, upstream):
         return done.stdout
 
     return call
+
+
+@pytest.fixture(scope="session")
+def small(run, tmp_path_factory):
+    """``small("moge")``: a folder with random weights of a small model, made once by its script of this folder."""
+    made = {}
+
+    def make(model, *arguments):
+        if model not in made:
+            made[model] = tmp_path_factory.mktemp(f"small_{model}")
+            run(f"direct_{model}.py", made[model], *arguments)
+        return made[model]
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ for parameter in network.parameters():  # where upstream starts at 0 nothing wou
 save_model(network, str(folder / "weights" / "model.safetensors"))
 (folder / "weights" / "config.json").write_text(json.dumps(config))
 
+if not (folder / "input.npz").exists():
+    sys.exit()  # only the weights are wanted
 data = np.load(folder / "input.npz")
 normal = IMAGE_NORMALIZATION_DICT["dinov2"]
 images = torch.from_numpy(data["rgb"]).permute(0, 3, 1, 2).float() / 255

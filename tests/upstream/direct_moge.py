@@ -24,6 +24,8 @@ torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, 
 plain_config = {name: value for name, value in config.items() if name != "normal_head"}
 torch.save({"model_config": plain_config, "model": MoGeModel(**plain_config).state_dict()}, folder / "plain.pt")
 
+if not (folder / "rgb.npy").exists():
+    sys.exit()  # only the weights are wanted
 model = MoGeModel.from_pretrained(folder / "moge.pt").eval()
 rgb = np.load(folder / "rgb.npy")
 images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255

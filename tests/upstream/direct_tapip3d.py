@@ -79,6 +79,8 @@ torch.nn.init.normal_(model.point_updater.flow_head.weight, std=0.005)  # upstre
 torch.save({"cfg": config, "weight": model.state_dict()}, folder / "tapip3d.pth")
 model = load_model(folder / "tapip3d.pth")
 
+if not (folder / "input.npz").exists():
+    sys.exit()  # only the weights are wanted
 data = np.load(folder / "input.npz")
 rgb, depth, K, E, uv = (data[name] for name in ("rgb", "depth", "K", "T_camera_world", "uv_px"))
 depth = np.stack([_filter_one_depth(d, 0.08, 15, K) for d in depth])

@@ -115,7 +115,7 @@ import vipe.slam.system as system  # noqa: E402
 
 assert inspect.getsource(system.SLAMSystem.run).count("pbar(") == 2, "upstream's loops over the frames report in another way"
 told, bar, layer = [], system.pbar, torch.nn.Linear(2, 2)
-worker.SIGN_EVERY_S = 0.0
+worker.SignsOfLife.every_s = 0.0
 with worker.Progressing(lambda done, total: told.append((threading.get_ident(), done, total)), 6) as progressing:
     assert list(system.pbar(range(4), desc="SLAM", total=4)) == [0, 1, 2, 3]
     assert told[-1][1:] == (4, 6)
@@ -127,7 +127,7 @@ assert len({thread for thread, _, _ in told}) == 2
 assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 count = len(told)
 layer(torch.zeros(2))
-progressing.sign()
+progressing.signs()
 assert len(told) == count
 assert system.pbar is bar, "nothing is told after the end"
 

@@ -62,6 +62,11 @@ torch.save(
     folder / "wilor.ckpt",
 )
 
+from ultralytics import YOLO  # noqa: E402
+
+YOLO("yolov8n.yaml").save(folder / "detector.pt")
+if not (folder / "input.npz").exists():
+    sys.exit()  # only the weights are wanted
 data = np.load(folder / "input.npz")
 found = {name: [] for name in ("joints", "global_orient", "hand_pose", "betas", "keypoints_2d", "center", "size", "unturned")}
 for k, image in enumerate(data["rgb"]):
@@ -85,9 +90,6 @@ for k, image in enumerate(data["rgb"]):
     found["size"].append(batch["box_size"])
 arrays = {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
-from ultralytics import YOLO  # noqa: E402
-
-YOLO("yolov8n.yaml").save(folder / "detector.pt")
 detector = YOLO(str(folder / "detector.pt"))
 bgr = [np.ascontiguousarray(image[:, :, ::-1]) for image in data["rgb"]]
 for k, result in enumerate(detector(bgr, conf=0.001, verbose=False)):
