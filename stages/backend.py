@@ -8,14 +8,17 @@ A backend turns a video's inputs into one artifact. It knows no queue, no path o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Tracks
+from videolift.artifacts.object_masks import ObjectMasks
 from videolift.config import Block
 from videolift.inputs.catalog import Video
+from videolift.inputs.masks import Masks, open_masks
 from videolift.pool import Device
 
 Progress = Callable[[int, int], None]
@@ -32,12 +35,31 @@ class Inputs:
     depth: Depth | None = None
     tracks: Tracks | None = None
     hands: Hands | None = None
+    masks: ObjectMasks | None = None
     others: Mapping[str, Artifact] = field(default_factory=dict)
     """Artifacts of stages that have no field here, by stage name."""
     missing: dict[str, str] = field(default_factory=dict)
     """Stage name to the reason why its artifact is absent; only for stages that may go on without it."""
     lineage: dict[str, Any] = field(default_factory=dict)
     """Stage name to what its receipt says of it (backend, versions, shrink, checks); create_h5 puts it on the card."""
+
+    @contextmanager
+    def open_masks(self) -> Iterator[ObjectMasks | Masks | None]:
+        """Instance ids u8 (H, W) by frame of the clip: what the stage masks made, where it is switched off the row's file.
+
+        None where there are none.
+
+        Raises:
+            BadInput: ``mask``; see `videolift.inputs.masks.open_masks`.
+        """
+        if self.masks is not None:
+            yield self.masks if self.masks.objects else None
+        elif self.video.mask is None or self.clip is None or "masks" in self.missing:
+            # Where following failed, the image that was to be followed from the first frame is no mask of all frames.
+            yield None
+        else:
+            with open_masks(self.video.mask, self.clip) as masks:
+                yield masks
 
 
 @dataclass(frozen=True)
@@ -73,8 +95,8 @@ class Backend(ABC):
     """What it imports of ours that some platform has no wheel of."""
     builds_env: ClassVar[bool] = False
     """The workflow builds ``env`` before its first job: it needs neither a licence nor a compiler."""
-    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
-    """What its workers run on; a rule with a ``cuda`` backend asks for a card."""
+    device: ClassVar[Literal["cpu", "cuda", "any"]] = "cpu"
+    """What its workers run on; ``any`` is a card where there is one, else the CPU, slowly. A job on cards asks for one."""
     deterministic: ClassVar[bool] = True
     """Equal inputs give equal bytes."""
     shrinks: ClassVar[tuple[float, ...]] = (1.0,)

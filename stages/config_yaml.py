@@ -62,7 +62,7 @@ def _settings(model: type[BaseModel], indent: str, said: set[str], stage: str | 
         if block is not None:
             yield from ("", *_wrapped(_purpose(block), indent), f"{indent}{name}:")
             yield from _settings(block, indent + "  ", said)
-        elif name == "backend" and stage is not None:
+        elif name == "backend" and stage is not None and field.default == "preset":
             takes = {preset: preset_backends(preset)[stage] for preset in _choices(Config.model_fields["preset"].annotation)}
             same = len(set(takes.values())) == 1
             chosen = takes["cpu"] if same else ", ".join(f"{backend} ({preset})" for preset, backend in takes.items())

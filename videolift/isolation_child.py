@@ -3,8 +3,9 @@
 Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
 ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
 worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput`,
-`require_arguments` from the module name ``videolift_child``, and what reads checkpoints (`videolift.checkpoints`) from
-``videolift_checkpoints``. The parent imports the frame functions from here, so both sides have one wire format.
+`require_arguments`, `SignsOfLife` from the module name ``videolift_child``, and what reads checkpoints
+(`videolift.checkpoints`) from ``videolift_checkpoints``. The parent imports the frame functions from here, so both sides have one
+wire format.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import resource
 import signal
 import struct
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -226,6 +229,38 @@ def require_arguments(function: Callable[..., Any], *names: str) -> None:
         raise TypeError(
             f"upstream's {function.__qualname__} takes no {', '.join(lacking)}: this is another version than the pinned one"
         )
+
+
+class SignsOfLife:
+    """Tells the parent that work goes on, at most every second, however often it is called: a forward hook of torch's, say.
+
+    Upstream may compute in threads of its own, so two may tell at once: one lock keeps their frames on the pipe apart, and nothing
+    follows the end.
+    """
+
+    every_s = 1.0
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self._lock, self._next_s, self._ended = threading.Lock(), 0.0, False
+
+    def __call__(self, *_: object) -> None:
+        """Tells, unless it did within the last second."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._ended and now >= self._next_s:
+                self._next_s = now + self.every_s
+                self._progress(self._done, self._total)
+
+    def step(self) -> None:
+        """One of ``total`` is done."""
+        self._done = min(self._done + 1, self._total)
+        self()
+
+    def end(self) -> None:
+        """Nothing is told from here on."""
+        with self._lock:
+            self._ended = True
 
 
 def _import_file(path: str, name: str) -> Any:

@@ -27,6 +27,7 @@ class StageSpec:
         cells: columns that decide its result one by one, where they are set.
         row: columns that decide its result together, set or not.
         packages: its artifacts are the dataset; of one stage.
+        addition: what reads it does without it; where it is set to none, their work is what it was before the stage was added.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StageSpec:
     row: tuple[str, ...] = ()
     suffix: str = ".h5"
     packages: bool = False
+    addition: bool = False
 
 
 _ROWS = (
@@ -63,11 +65,23 @@ _ROWS = (
         files=("depth",),
     ),
     StageSpec(
+        name="masks",
+        summary="Objects followed from the first frame, as instance ids per pixel.",
+        folder="masks",
+        artifact="videolift.artifacts.object_masks:ObjectMasks",
+        reads=("ingest",),
+        field="masks",
+        files=("mask",),
+        cells=("objects",),
+        addition=True,
+    ),
+    StageSpec(
         name="tracks",
         summary="3D point tracks of every window.",
         folder="tracks_3d",
         artifact="videolift.artifacts:Tracks",
-        reads=("ingest", "depth"),
+        reads=("ingest", "depth", "masks"),
+        optional=("masks",),
         field="tracks",
         files=("mask",),
     ),
@@ -85,8 +99,8 @@ _ROWS = (
         folder="h5_dataset",
         suffix=".hdf5",
         artifact="videolift.dataset.file:PackagedFile",
-        reads=("ingest", "depth", "tracks", "hands"),
-        optional=("depth", "tracks", "hands"),
+        reads=("ingest", "depth", "masks", "tracks", "hands"),
+        optional=("depth", "masks", "tracks", "hands"),
         files=("mask",),
         row=("text", "subject", "split", "metadata"),
         packages=True,
@@ -110,6 +124,7 @@ PARTS = SPECS[PACKAGING].optional
 def with_upstream(*stages: str) -> tuple[str, ...]:
     """``stages`` and every stage they need, in order."""
     wanted = set(stages)
+    # From the end: what a stage reads stands before it, so one pass finds all.
     for stage in reversed(STAGES):
         if stage in wanted:
             wanted.update(SPECS[stage].reads)

@@ -7,7 +7,6 @@ The packaging itself is `videolift.dataset.package`; here are the refusals: dept
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +15,6 @@ from stages.create_h5 import CreateH5Settings
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
-from videolift.inputs.masks import open_masks
 from videolift.inputs.video import Video
 from videolift.pool import Device
 
@@ -72,7 +70,7 @@ class Hdf5Backend(Backend):
             "metadata": video.metadata or None,
             "lineage": inputs.lineage or None,
         }
-        with open_masks(video.mask, inputs.clip) if video.mask is not None else nullcontext() as mask:
+        with inputs.open_masks() as mask:
             parts = inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask
             sources = Sources(*parts, missing=inputs.missing, about=about, known_length_m=_known_length_m(video))
             packed = package(sources, self.packaging, out, progress)

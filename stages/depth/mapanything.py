@@ -7,6 +7,7 @@ first stretch's camera is kept for the video. The model runs in its own interpre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -49,7 +50,7 @@ class MapAnythingDepth(ModelBackend):
     presets: ClassVar[tuple[str, ...]] = ("permissive",)
     version: ClassVar[int] = 1
     env: ClassVar[str | None] = "mapanything"
-    device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
+    device: ClassVar[Literal["cpu", "cuda", "any"]] = "any"
     deterministic: ClassVar[bool] = False
     shrinks: ClassVar[tuple[float, ...]] = (1.0, 0.5)
     """Shorter stretches: the same video, joined more often."""
@@ -82,7 +83,8 @@ class MapAnythingDepth(ModelBackend):
         """Works through the clip stretch by stretch; see `stages.backend.Backend.process`."""
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
-        return _MapAnythingClip(self._call, inputs.clip, out, self._settings.of(MapAnythingSettings), shrink, progress).run()
+        made = _MapAnythingClip(self._call, inputs.clip, out, self._settings.of(MapAnythingSettings), shrink, progress).run()
+        return replace(made, checks=(*self.notes, *made.checks))
 
 
 class _MapAnythingClip:

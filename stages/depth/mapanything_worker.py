@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from videolift_checkpoints import check_weights
-from videolift_child import require_arguments
+from videolift_child import SignsOfLife, require_arguments
 
 PATCH_PX = 14
-SIGN_EVERY_S = 1.0
 
 model: Any = None
 device = "cpu"
@@ -68,8 +65,7 @@ def call(
                 None
             ]
         views.append(view)
-    watch = _SignsOfLife(progress, len(rgb))
-    hook = register_module_forward_hook(watch)
+    hook = register_module_forward_hook(SignsOfLife(progress, len(rgb)))
     try:
         with torch.inference_mode():
             found = model.infer(
@@ -124,16 +120,3 @@ def _use_local_backbone(torch: Any, checkout: str) -> None:
         return load_from(checkout, name, source="local", pretrained=False)
 
     torch.hub.load = load_local
-
-
-class _SignsOfLife:
-    """A forward hook: at most every second tells the parent that layers still run."""
-
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self._progress, self._total, self._next_s, self._lock = progress, total, 0.0, threading.Lock()
-
-    def __call__(self, *_: object) -> None:
-        with self._lock:
-            if time.monotonic() >= self._next_s:
-                self._next_s = time.monotonic() + SIGN_EVERY_S
-                self._progress(0, self._total)

@@ -11,18 +11,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from videolift_checkpoints import NUMPY_VALUES, check_weights, read_checkpoint
-from videolift_child import require_arguments
+from videolift_child import SignsOfLife, require_arguments
 
 INERT_PACKAGES = ("omegaconf", "yacs", "pytorch_lightning")
 """What training leaves in a checkpoint besides tensors: scores and its configuration, which nobody reads here."""
-SIGN_EVERY_S = 1.0
 
 pipeline: Any = None
 known_camera: list[float] | None = None
@@ -93,16 +90,12 @@ def keyframe_slots(frames: int, infill_chunk: int) -> int:
 
 
 class Progressing:
-    """Tells the parent that work goes on: in frames of upstream's two passes and of ours over the result, and in between, at most
-    every second, whenever any layer of any network has run.
-
-    A stretch may compute for longer than a pool waits for a sign of life without reading a frame. Upstream also reads ahead in a
-    thread of its own, so two threads may tell at once: one lock keeps their frames on the pipe apart, and nothing follows the end.
+    """Tells the parent that work goes on: in frames of upstream's two passes and of ours over the result, and in between whenever
+    any layer of any network has run. A stretch may compute for longer than a pool waits for a sign of life without reading a frame.
     """
 
     def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-        self._lock, self._next_s, self._ended = threading.Lock(), 0.0, False
+        self.signs = SignsOfLife(progress, total)
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Progressing:
@@ -111,29 +104,19 @@ class Progressing:
 
         bar = system.pbar
         system.pbar = lambda iterable, **_: self.through(iterable)
-        self._undo = [register_module_forward_hook(lambda *_: self.sign()).remove, lambda: setattr(system, "pbar", bar)]
+        self._undo = [register_module_forward_hook(self.signs).remove, lambda: setattr(system, "pbar", bar)]
         return self
 
     def __exit__(self, *_: object) -> None:
         for undo in self._undo:
             undo()
-        with self._lock:
-            self._ended = True
+        self.signs.end()
 
     def through(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items, each of which counts as a frame done."""
         for item in items:
             yield item
-            self._done = min(self._done + 1, self._total)
-            self.sign()
-
-    def sign(self) -> None:
-        """Reports, unless it did within the last second."""
-        with self._lock:
-            now = time.monotonic()
-            if not self._ended and now >= self._next_s:
-                self._next_s = now + SIGN_EVERY_S
-                self._progress(self._done, self._total)
+            self.signs.step()
 
 
 def camera_vector(K: list[list[float]] | None, hfov_deg: float | None, width: int, height: int) -> list[float] | None:

@@ -21,7 +21,7 @@ from stages.engine.ledger import JournalLedger
 from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
 from videolift.errors import ExitCode
-from videolift.pool import Device, EventSink, Item, PoolReport, cpu_device, find_devices, run_pool
+from videolift.pool import EventSink, Item, PoolReport, devices_for, run_pool
 from videolift.records.freshness import UNREADABLE, StageState, judge, reopened
 from videolift.records.journal import Journal
 from videolift.records.leases import Lease, patience_s
@@ -205,7 +205,7 @@ class _HeldBatch:
             return run_pool(
                 factory,
                 items,
-                devices=_devices(backend_class(stage, settings["backend"]).device, self.cores),
+                devices=devices_for(backend_class(stage, settings["backend"]).device, self.cores),
                 settings=run.config.pool,
                 ledger=ledger,
                 events=events,
@@ -252,10 +252,6 @@ def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[s
 
 def _listed(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def _devices(kind: str, cores: int) -> list[Device]:
-    return find_devices("cuda") if kind == "cuda" else [cpu_device(cores)]
 
 
 def _job(stage: str, work: StaleVideo) -> Job:

@@ -117,11 +117,12 @@ class Plan:
         write_run(self.run, self.config, self.variants, self.entries, plan)
 
 
-def make_plan(config: Config, root: Path) -> Plan:
+def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     """The plan for ``config`` as things stand on the disk.
 
     Args:
         root: the folder that ``videos`` and ``output`` are relative to.
+        on_cluster: jobs run on other machines, whose cards are not seen from here.
 
     Raises:
         ConfigError: no videos, unknown backends, too many sources vanished.
@@ -151,7 +152,7 @@ def make_plan(config: Config, root: Path) -> Plan:
         excluded=excluded,
         assignment=assignment,
         environments={stage: tuple(sorted({c.env for c in classes if c.env and c.builds_env})) for stage, classes in needs.items()},
-        gpu=frozenset(stage for stage, classes in needs.items() if any(c.device == "cuda" for c in classes)),
+        gpu=frozenset(stage for stage, classes in needs.items() if _on_card({c.device for c in classes}, on_cluster)),
         blocks=tuple(variants.blocks),
     )
 
@@ -161,6 +162,12 @@ def _refuse_file(output: Path) -> None:
     there = next(path for path in (output, *output.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ConfigError(f"output is {output}, but {there} is no folder: choose another one")
+
+
+def _on_card(devices: set[str], on_cluster: bool) -> bool:
+    from videolift.pool import devices_for  # the pool is not light
+
+    return "cuda" in devices or ("any" in devices and (on_cluster or devices_for("any")[0].kind == "cuda"))
 
 
 def judge_all(
@@ -256,7 +263,7 @@ def _targets(
             names, ways = who[batch]
             how = [digests[variant][stage] for variant in ways]
             what = [[e.video.id, *stats] for e in members if (stats := _stats(spec, e))] if stage in _READS_ROWS else []
-            above = [tokens[name][batch] for name in spec.reads]
+            above = [tokens[name][batch] for name in spec.reads if not SPECS[name].addition or batch in targets[name]]
             token = tokens[stage][batch] = sha256_of([stage, names, how, what, above])[:12]
             if any(variants[variant].identities[stage] is not None for variant in ways):
                 targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)

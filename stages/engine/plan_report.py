@@ -113,7 +113,9 @@ class PlanReport:
                 logs = sorted((plan.layout.output / "logs" / stage).glob("*.events.jsonl"), key=lambda path: path.stat().st_size)
                 events = read_events(logs[-1]) if logs else []
                 costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
-        left = {stage: f.todo + len(f.redo) if videos is None else videos for stage, f in self.stages.items()}
+        left = {stage: f.todo + len(f.redo) for stage, f in self.stages.items()}
+        if videos is not None:
+            left = {stage: videos if plan.targets[stage] else 0 for stage in self.stages}  # a stage that is off costs nothing
         return run_cost(costs, left, batch_size=plan.config.batch_size or usual_size(max(left.values())), cards=cards)
 
     def to_json(self) -> dict[str, Any]:

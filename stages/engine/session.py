@@ -80,11 +80,11 @@ class Session:
         gc.set_threshold(200_000, 50, 100)
         for path in workflow.configfiles:  # Snakemake has read them, but not as strictly
             read_settings(Path(path))
-        plan = make_plan(parse_config(settings), Path.cwd())
+        asked = workflow.resource_settings
+        plan = make_plan(parse_config(settings), Path.cwd(), on_cluster=asked.nodes is not None)
         gc.freeze()
         if "--unlock" in sys.argv:
             _take_the_head(plan.layout).release()
-        asked = workflow.resource_settings
         cores = asked.cores or CORES
         # Only when all is over does Snakemake tell whether this was a dry run.
         atexit.register(lambda: workflow.dryrun and print("\n".join(PlanReport.of(plan).lines()), file=sys.stderr))

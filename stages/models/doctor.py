@@ -27,7 +27,7 @@ from stages.settings import settings_for
 from videolift.config import Config, StageBlock, user_path
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
 from videolift.inputs.video import Video
-from videolift.pool import Device, cpu_device, find_devices
+from videolift.pool import Device, devices_for, find_devices
 from videolift.stage_table import STAGES
 
 
@@ -61,6 +61,7 @@ def check_machine(config: Config, root: Path = MODELS_ROOT, *, load: bool = True
         load: also start the models' interpreters and load their weights.
     """
     checks = list(_machine(config))
+    # An empty row: what presets and settings alone decide, without files of a video's own.
     blocks = settings_for(config, Video("", Path()))
     for stage in STAGES:
         block = blocks[stage]
@@ -98,11 +99,13 @@ def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[
             yield MachineCheck(part, "ok", f"{name}  sha256 {digest}")
     for name, override in backend.checkouts.items():
         yield from _checkout(part, store, backend.name, name, override)
+    # Without one the rest is still said, so that one look names everything.
     device = _device(backend.device)
     if device is None:
         lacking.append(no_card() or "no card")
     for line in lacking:
         yield MachineCheck(part, "missing", line)
+    # What the workflow builds by itself is a note, no fault.
     unbuilt = of_backend(backend, block, root) if not lacking else []
     for line in unbuilt:
         yield MachineCheck(part, "note", f"{line} (or let the first run do it)")
@@ -121,11 +124,9 @@ def _checkout(part: str, store: WeightStore, model: str, name: str, override: st
     )
 
 
-def _device(kind: Literal["cpu", "cuda"]) -> Device | None:
-    if kind == "cpu":
-        return cpu_device()
+def _device(kind: Literal["cpu", "cuda", "any"]) -> Device | None:
     try:
-        return find_devices("cuda")[0]
+        return devices_for(kind)[0]
     except BackendUnavailable:
         return None
 

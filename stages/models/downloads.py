@@ -42,6 +42,7 @@ def fetch_weight(weight: Weight, place: Path, python: Path, weights_dir: Path) -
     Raises:
         BackendUnavailable: not fetched, or not what it should be; the text says why and that the same command resumes.
     """
+    # What is there is judged by its hash, later and every time; fetching it again would hide a change.
     if weight.is_at(place):
         return None
     print(f"{weight.name} -> {place}", flush=True)
@@ -52,11 +53,13 @@ def fetch_weight(weight: Weight, place: Path, python: Path, weights_dir: Path) -
     elif weight.via == "huggingface":
         home = {"HF_HOME": str(weights_dir / weight.model / "huggingface")}
         _with_model_python(python, [_HUGGINGFACE, weight.url, *weight.patterns], home, weight.name)
+        # Before `.ok`: a folder that has it is never looked at again.
         check_hub_folder(place)
         write_json(place / ".ok", {"repository": weight.url})
         hub = "huggingface.co"
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
+        # gdown resumes by itself; under the final name half a file would pass for whole.
         partial = place.with_name(place.name + ".part")
         _with_model_python(python, [_GDRIVE, weight.url, str(partial)], {}, weight.name)
         publish(partial, place)
@@ -64,6 +67,7 @@ def fetch_weight(weight: Weight, place: Path, python: Path, weights_dir: Path) -
         check_weights(str(place))
     except UnsafeCheckpoint as error:
         aside = place.with_name(place.name + ".refused")
+        # Kept for whoever wants to know what it was; under its own name it would be loaded.
         place.rename(aside)
         raise BackendUnavailable(f"{error}. It was kept as {aside.name}") from error
     return hub
@@ -98,8 +102,10 @@ def fetch_checkout(checkout: Checkout, folder: Path) -> None:
         return
     print(f"{checkout.repository} {checkout.commit[:12]} -> {folder}", flush=True)
     transfer.require_secure(checkout.repository)
+    # A checkout that was cut off: git would go on with whatever state it left.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    # Submodules and redirects may name any protocol; only those that we fetch are let through.
     allow = [option for scheme in transfer.SCHEMES for option in ("-c", f"protocol.{scheme}.allow=always")]
     _git(folder, ["init", "--quiet"])
     _git(folder, ["-c", "protocol.allow=never", *allow, "fetch", "--quiet", "--depth", "1", checkout.repository, checkout.commit])
@@ -108,6 +114,7 @@ def fetch_checkout(checkout: Checkout, folder: Path) -> None:
 
 
 def _git(folder: Path, arguments: list[str]) -> None:
+    # Set by a hook or an editor, they would make git write into another repository.
     outside = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
     try:
         status = subprocess.run(

@@ -67,16 +67,19 @@ def install(
     unknown = sorted(set(only) - set(model.weights))
     if unknown:
         raise ConfigError(f"{model.name} has no weight {unknown[0]!r}: there are {', '.join(model.weights)}")
+    # Before anything is fetched: what was not agreed to must not lie on the disk.
     if not is_accepted(model):
         if not accepts(model):
             raise ConfigError(f"{model.name}: licence not accepted, nothing was fetched. For unattended runs: accept_licences")
         accept(model)
+    # First of all, since the tools that fetch some of the weights come with it.
     python = build(model.env, envs_dir=envs_dir)
     for checkout in model.checkouts.values():
         fetch_checkout(checkout, store.checkout_folder(checkout))
     chosen = [w for w in model.weights.values() if (w.name in only if only else w.default)]
     for weight in chosen:
         hub = None if weight.via == "manual" else fetch_weight(weight, store.path(weight.name), python, store.weights_dir)
+        # A manual one may still be missing; it is named at the end, and the others are recorded all the same.
         if weight.is_at(store.path(weight.name)):
             store.record(weight, hub)
     return [problem for w in chosen if (problem := store.problem(w.name))]
@@ -89,6 +92,7 @@ def _accept(model: ModelEntry) -> bool:
 
 def _ask(model: ModelEntry) -> bool:
     print(licence_text(model))
+    # Nobody is there to answer, and silence is no consent.
     if not sys.stdin.isatty():
         return False
     return input(f"Do you accept these licences for {model.name}? [y/N] ").strip().lower() in ("y", "yes")
@@ -99,6 +103,7 @@ def _install_all(names: Sequence[str], only: Sequence[str], config: Config, stor
     for name in names:
         if name not in models:
             raise ConfigError(f"no model {name!r}: there are {', '.join(models)}")
+        # Naming a model in the configuration is an answer too, and one that a cluster's script can give.
         accepts = _accept if name in config.accept_licences else _ask
         left += install(models[name], store, envs_dir, accepts=accepts, only=only)
     print("\n".join(left) if left else f"{', '.join(names)}: complete")

@@ -23,6 +23,7 @@ def licences_for_card(backends: Iterable[tuple[str, Mapping[str, Any]]]) -> dict
     models: dict[tuple[str, ...], dict[str, str]] = {}
     for stage, backend in backends:
         name = str(backend.get("name"))
+        # A backend of ours, or of the user's own: it runs no model that we know the licence of.
         if name not in entries:
             continue
         weights = ", ".join(str(digest)[:12] for digest in backend.get("weights", ()))

@@ -47,6 +47,8 @@ class ModelBackend(Backend):
         self._store = WeightStore(root, settings.models_dir)
         self._process: Isolated | None = None
         self.about: dict[str, Any] = {}
+        self.notes: tuple[str, ...] = ()
+        """What a person should know of how the model runs here; for `stages.backend.Quality.checks`."""
 
     @property
     def python(self) -> str | None:
@@ -67,6 +69,9 @@ class ModelBackend(Backend):
         """
         envs_dir = self._root / user_path(self._settings.envs_dir)
         python = interpreter(self.env or self.name, envs_dir=envs_dir, override=self.python)
+        if self.device == "any" and device.kind == "cpu":
+            self.notes = (f"{self.name} ran on the CPU, slowly, since no card may be used",)
+        # numpy and torch would each take all cores, in every worker of the pool at once.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(device.threads))
         card = {"CUDA_VISIBLE_DEVICES": device.id if device.kind == "cuda" else ""}
         self._process = Isolated(python, worker, env={**OFFLINE, **threads, **card, **(variables or {})})
@@ -75,6 +80,7 @@ class ModelBackend(Backend):
 
     def _call(self, meta: Mapping[str, Any], arrays: Arrays, progress: Progress | None = None) -> dict[str, NDArray[Any]]:
         """The arrays of one call; see `videolift.isolation.Isolated.call`."""
+        # The arrays alone: what a model says besides is for `load`.
         assert self._process is not None
         return self._process.call(meta, arrays, progress)[1]
 

@@ -39,8 +39,10 @@ def missing(
             continue
         backend = make_backend(stage, block)
         needs_card |= backend.device == "cuda"
-        unfit = machine_problems(backend, block, root) if cards and backend.device == "cuda" else []
+        # A head node has no card; its driver says nothing of the nodes'.
+        unfit = machine_problems(backend, block, root) if cards and backend.device != "cpu" else []
         for line in [*of_backend(backend, block, root, built_later=built_later), *unfit]:
+            # Two variants may lack the same; a person reads it once.
             lines.setdefault(f"{stage} ({backend.name}): {line}")
     if needs_card and cards and (why := no_card()):
         lines.setdefault(why)
@@ -65,6 +67,7 @@ def of_backend(backend: Backend, block: StageBlock, root: Path, *, built_later: 
 def machine_problems(backend: Backend, block: StageBlock, root: Path, *, building: bool = False) -> list[str]:
     """Why the backend's environment would not run on this machine's cards; with ``building`` also why it could not be built here
     while it is not. Nothing for an interpreter of the user's."""
+    # What the user brought may well have another torch than the one we pin.
     if backend.env is None or backend.python is not None:
         return []
     environment, envs_dir = read_environment(backend.env), _envs_dir(block, root)

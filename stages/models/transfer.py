@@ -67,10 +67,12 @@ def download(url: str, final: Path, *, expected_bytes: int | None = None, sha256
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(final)
+    # The second call begins anew where the first found that the part on the disk is of another file.
     stated = _receive(url, part) or _receive(url, part)
     if stated is None:
         raise BackendUnavailable(f"{url}: the server does not send the range it was asked for. Try again, or fetch it by hand")
     size = part.size()
+    # Size before hash: a cut-off file is resumed, a wrong one thrown away.
     for wanted in (expected_bytes, stated.total_bytes):
         if wanted is not None and size < wanted:
             raise BackendUnavailable(f"{url}: cut off after {size} of {wanted} bytes. {_CONTINUES}")
@@ -81,6 +83,7 @@ def download(url: str, final: Path, *, expected_bytes: int | None = None, sha256
         if digest is not None and sha256_file(part.path) != digest:
             part.discard()
             raise BackendUnavailable(f"{url}: not the sha256 {digest} {by}; nothing was kept. Report it if it happens again.")
+    # Only now under its name: whoever sees it may load it.
     publish(part.path, final)
     part.note.unlink(missing_ok=True)
     return stated.sha256
@@ -97,6 +100,7 @@ class _Part:
 
     def resumable(self, url: str) -> tuple[int, Download]:
         """Bytes there and their version; 0 where it is not known which version they are of."""
+        # Without its note a part may be of any version, and joining two versions gives a file of neither.
         noted = read_json(self.note)
         if not isinstance(noted, dict) or noted.get("url") != url or not isinstance(noted.get("validator"), str):
             return 0, Download()
@@ -115,6 +119,7 @@ class _Part:
 def _receive(url: str, part: _Part) -> Download | None:
     """Adds what is missing to ``part``; None where what was there had to be thrown away and the caller begins anew."""
     have, version = part.resumable(url)
+    # Not compressed on the way, or sizes and ranges would be those of the compressed bytes.
     headers = {"User-Agent": "videolift", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version.validator or ""}
@@ -124,6 +129,7 @@ def _receive(url: str, part: _Part) -> Download | None:
             urllib.request.Request(require_secure(url), headers=headers), timeout=_TIMEOUT_S
         )
     except urllib.error.HTTPError as error:
+        # Nothing is left to send: the last attempt ended after the last byte and before the rename.
         if error.code == 416 and have:
             whole = _RANGE.fullmatch(error.headers.get("Content-Range") or "")
             if whole is not None and int(whole[2]) == have:
@@ -137,6 +143,7 @@ def _receive(url: str, part: _Part) -> Download | None:
         stated = _stated(url, response, redirects.headers)
         if response.status == 206 and have:
             span = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
+            # A hub may answer a range with another file although it was asked not to.
             other_file = stated.sha256 != version.sha256 or (version.total_bytes or stated.total_bytes) != stated.total_bytes
             if span is None or span[1] is None or int(span[1]) != have or other_file:
                 part.discard()
@@ -164,10 +171,12 @@ def _stated(url: str, response: http.client.HTTPResponse, hub: Message) -> Downl
     length = headers.get("Content-Length")
     total = int(span[2]) if span else int(length) if length and length.isdigit() else None
     linked_bytes, linked_hash = hub.get("X-Linked-Size", ""), hub.get("X-Linked-Etag", "").strip('"').lower()
+    # The hub's own word goes before that of the storage it redirects to.
     if linked_bytes.isdigit():
         total = int(linked_bytes)
     if total is None and not response.chunked:
         raise BackendUnavailable(f"{url}: the server does not say how long the file is, so nobody could tell whether it is whole")
+    # A weak tag (W/"...") allows other bytes, so nothing may be joined on its word.
     etag = headers.get("ETag", "")
     validator = etag if etag.startswith('"') else headers.get("Last-Modified")
     return Download(total, linked_hash if re.fullmatch("[0-9a-f]{64}", linked_hash) else None, validator)
@@ -196,6 +205,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
         require_secure(newurl)
+        # Only the host that was asked vouches; one that it redirects to could state any hash.
         if urllib.parse.urlsplit(req.full_url).netloc == self._host and "X-Linked-Etag" in headers:
             self.headers = headers
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]

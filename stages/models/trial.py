@@ -27,7 +27,7 @@ from videolift.errors import ExitCode
 from videolift.evaluation import depth_errors, focal_error, pose_errors
 from videolift.geometry import rotation_angle
 from videolift.inputs.catalog import Video
-from videolift.pool import cpu_device, find_devices
+from videolift.pool import devices_for
 
 CLIP, FRAMES = "orbit", 60
 
@@ -70,11 +70,13 @@ def figures_of(config: Config, truth: Truth, folder: Path) -> Iterator[Figure]:
             found[stage] = _work(stage, blocks[stage], folder, {name: found.get(name) for name in ("clip", "depth")})
     scale = 1.0
     if "depth" in found:
+        # An arbitrary unit is brought to metres once, by depth; tracks are then judged in the same unit.
         scale = depth_errors(found["depth"][:], truth.depth_m, align=True).scale if found["depth"].scale == "arbitrary" else 1.0
         yield from depth_figures(found["depth"], truth)
     if "tracks" in found:
         yield track_figure(found["tracks"], truth, scale)
     if "hands" in found:
+        # Without metric depth a wrist rests on the model's own hand size, about 10 % off.
         metric = "depth" in found and found["depth"].scale == "metric"
         yield from hand_figures(found["hands"], truth, metric=metric)
 
@@ -84,7 +86,7 @@ def _work(stage: str, block: Any, folder: Path, inputs: dict[str, Any]) -> Any:
     out = backend.writer(folder / f"{stage}.h5")
     print(f"{stage}: {backend.name} ...", flush=True)
     try:
-        backend.load(find_devices("cuda")[0] if backend.device == "cuda" else cpu_device())
+        backend.load(devices_for(backend.device)[0])
         given = {name: part for name, part in inputs.items() if part is not None}
         backend.process(Inputs(Video("clip", folder / "clip.mp4"), **given), out, shrink=1.0, progress=lambda done, total: None)
         return artifact_class(stage)(out.publish().path)

@@ -141,9 +141,11 @@ class WeightStore:
         seen = _fingerprint(path)
         cache = read_json(self.root / "thirdparty" / _CACHE) or {}
         known = cache.get(str(path))
+        # Gigabytes are hashed once: a plan asks for every weight, and may be made many times a day.
         if known is not None and known["seen"] == seen:
             return str(known["sha256"])
         digest = _hash(path)
+        # Entries of deleted files go, else the file would grow with every place that ever held a weight.
         alive = {place: entry for place, entry in cache.items() if Path(place).exists()}
         with suppress(PermissionError, Transient):  # a checkout shared read-only: hash again next time
             write_json(self.root / "thirdparty" / _CACHE, {**alive, str(path): {"seen": seen, "sha256": digest}})
@@ -151,6 +153,7 @@ class WeightStore:
 
     def expected(self, weight: Weight) -> str | None:
         """The hash that a weight must have: the manifest's, else that of the first download; None before that."""
+        # The manifest goes before: it is reviewed, the lock is written by whoever installed first.
         return weight.sha256 or self.lock()["weights"].get(weight.name, {}).get("sha256")
 
     def lock(self) -> dict[str, Any]:
@@ -171,9 +174,11 @@ class WeightStore:
         if expected is not None and digest != expected:
             raise BackendUnavailable(self._changed(weight, digest, expected))
         weights = self.lock()["weights"]
+        # Who vouched at the first download still does when the same file is recorded again.
         before = weights.get(weight.name, {})
         stated_by = hub or before.get("stated_by") or ("models.yaml" if weight.sha256 else "nobody: the first download is trusted")
         entry = {"sha256": digest, "bytes": _size(self.path(weight.name)), "url": weight.url, "stated_by": stated_by}
+        # Not written where nothing changed, so that a shared checkout may be read-only.
         if before != entry:
             self._write_lock({"weights": weights | {weight.name: entry}})
 
@@ -182,6 +187,7 @@ class WeightStore:
         weight, path = self.weight(name), self.path(name)
         if weight is None:
             return None if path.exists() else f"no file {path}: correct the setting, or name a weight of thirdparty/models.yaml"
+        # A folder of the hub exists from the first byte on; only `.ok` says that it is whole.
         if not weight.is_at(path):
             steps = f" {weight.steps.format(path=path)} Then type" if weight.via == "manual" else " Type"
             return f"{name} is not installed.{steps}: videolift models install {weight.model}"
@@ -226,6 +232,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         yield "", path
         return
+    # The revision's name is the hub's, not the content's: two machines with the same files must agree.
     bases = sorted((path / "snapshots").iterdir()) if (path / "snapshots").is_dir() else [path]
     for base in bases:
         for file in sorted(base.rglob("*")):

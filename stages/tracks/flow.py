@@ -26,7 +26,6 @@ from stages.tracks.windowed import FrameReader, LiftingScene, tracked_starts, wr
 from videolift.artifacts import ArtifactWriter, TracksWriter
 from videolift.artifacts.tracks import Window
 from videolift.geometry import Float
-from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
 
@@ -78,6 +77,7 @@ def _track(frames: WindowFrames, start: int, queries: Queries) -> Window:
     """Points that stand by the camera, points that move with their neighbours, the rest by flow alone."""
     paths = follow_flow(frames, queries.uv_px)
     missed = frames.flow.turn_back([pair.backward for pair in frames.pairs], paths.uv_px, paths.visible)
+    # A point without depth at its first step cannot be placed in space; flow alone carries it.
     measured = np.flatnonzero(paths.valid[0])
     if len(measured) and np.isfinite(frames.T_camera_world).all():
         xyz_cam0 = paths.xyz_cam0[0, measured]
@@ -139,7 +139,7 @@ class FlowTracks(Backend):
         out.describe(backend=self.name, seed=settings.seed or 0, **named)
         flow, scene = DenseFlow(settings.of(FlowSettings), size_px), LiftingScene.of(inputs)
         with ExitStack() as stack:
-            masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
+            masks = stack.enter_context(inputs.open_masks())
 
             def queries(start: int) -> Queries:
                 mask = None if masks is None else masks[start]

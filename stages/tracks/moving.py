@@ -41,6 +41,7 @@ def follow_moving(frames: WindowFrames, points_cam0: Float, uv_px: NDArray[np.fl
     for k in range(1, len(frames)):
         T_k_before = frames.between(k - 1, k)
         unmoved = transform(T_k_before, here)  # as if it stood still since the last step
+        # The velocity too turns with the camera.
         velocity = velocity @ T_k_before[:3, :3].T
         z_expected = unmoved[:, 2] + velocity[:, 2]
         flowed, trusted = frames.flow.follow(frames.pairs[k - 1], at)
@@ -48,6 +49,7 @@ def follow_moving(frames: WindowFrames, points_cam0: Float, uv_px: NDArray[np.fl
         by_flow = unproject(flowed, z, frames.K)
         with np.errstate(invalid="ignore"):
             measured = seen & (np.abs(z - z_expected) < _MAX_JUMP * z_expected)
+        # The median: a few neighbours on another surface do not pull the point along.
         common, heard = neighbours.median_of(by_flow - unmoved, measured & trusted)
         with_others = unmoved + np.where((heard >= _MIN_HEARD)[:, None], common, velocity)
         z_others = with_others[:, 2]
@@ -64,6 +66,7 @@ def follow_moving(frames: WindowFrames, points_cam0: Float, uv_px: NDArray[np.fl
         velocity, seen = here - unmoved, own | fits
         with np.errstate(invalid="ignore"):
             follows = own & ((apart < _SURE) | (trusted & (apart < _SURE_TRUSTED)) | alone)
+            # Once in doubt a point stays in doubt: it may have slid onto its neighbour.
             sure = sure & (follows | (~own & fits & (heard >= _MIN_CARRIERS)))
             sure = sure & ~(neighbours.stretch(here) > _MAX_STRETCH * z_others)
         uv.append(at)

@@ -91,6 +91,7 @@ def follow_flow(frames: WindowFrames, uv_px: NDArray[np.float32]) -> PointPaths:
     for pair in frames.pairs:
         moved, trusted = frames.flow.follow(pair, uv[-1])
         uv.append(moved)
+        # Flow cannot tell what was lost from what took its place.
         visible.append(trusted & visible[-1])
     xyz, valid = np.full((steps, points, 3), np.nan), np.zeros((steps, points), bool)
     for k, depth in enumerate(frames.depth):

@@ -70,12 +70,14 @@ def window_queries(
 
 def generator(seed: int, video: str, window_start: int) -> np.random.Generator:
     """The generator of one window: other windows and videos draw other points, another run draws the same."""
+    # The id's hash, not Python's own, which differs from process to process.
     words = np.frombuffer(hashlib.sha256(video.encode()).digest(), np.uint32)
     return np.random.default_rng([seed, window_start, *words.tolist()])
 
 
 def grid_pixels(width: int, height: int, points: int) -> NDArray[np.int64]:
     """Pixels (N, 2) on a square grid with about ``points`` of them, centred in the image."""
+    # Square cells whatever the image's shape.
     step = max(1.0, float(np.sqrt(width * height / points)))
     columns, rows = (_spaced(length, step) for length in (width, height))
     return np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
@@ -83,6 +85,7 @@ def grid_pixels(width: int, height: int, points: int) -> NDArray[np.int64]:
 
 def at_random(width: int, height: int, points: int, random: np.random.Generator) -> NDArray[np.int64]:
     """``points`` different pixels (N, 2), or all of them if there are fewer, in reading order."""
+    # In reading order, so that neighbouring points read neighbouring pixels.
     chosen = np.sort(random.choice(width * height, size=min(points, width * height), replace=False))
     return np.stack([chosen % width, chosen // width], axis=-1)
 

@@ -27,7 +27,6 @@ from videolift.artifacts.tracks import Window
 from videolift.config import Count, Positive, Share
 from videolift.errors import BackendUnavailable, BadInput
 from videolift.geometry import T_camk_cam0, project, resize_intrinsics, resize_pixels, transform
-from videolift.inputs.masks import open_masks
 from videolift.pool import Device
 
 TAPIP3D_WORKER = Path(__file__).with_name("tapip3d_worker.py")
@@ -66,7 +65,9 @@ class FeedingPlan:
         The rest repeats the last real one. ``known`` (T) says which frames have a pose.
         """
         ahead = known[start : start + self.fed]
+        # argmin of booleans is the first False.
         real = len(ahead) if ahead.all() else int(ahead.argmin())
+        # Upstream wants whole windows; repeating the last frame adds no motion, and what comes of it is cut off.
         return [start + min(i, max(real - 1, 0)) for i in range(self.fed)], real
 
 
@@ -78,6 +79,7 @@ def window_of(
     Everything beyond the ``real`` frames becomes NaN and False.
     """
     xyz, logit = reply["xyz_cam0"].astype(np.float64), reply["logit"].astype(np.float32)
+    # What the repeated frames gave is the model's guess at a standstill.
     xyz[real:], logit[real:] = np.nan, np.nan
     E = T_camk_cam0(scene.T_camera_world[start : start + real])
     camera = transform(E, xyz[:real])
@@ -160,10 +162,12 @@ class Tapip3dTracks(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         own = self._settings.of(Tapip3dSettings)
+        # The user may name a path in place of a name; both are looked up the same way.
         (weights,) = require_weights(self._store, self.weights)
         checkout = self._store.checkout("tapip3d", "TAPIP3D", own.checkout)
         meta = {"paths": [str(checkout)], "weights": str(weights), "device": torch_device(device), "precision": own.precision}
         self._start(TAPIP3D_WORKER, device, meta)
+        # Known once the checkpoint is read, since it says how long its own window is.
         least = self.about["seq_len"] // 2 + 1
         if self._settings.window_length < least:
             why = f"its own window is {self.about['seq_len']}, half of it comes back without motion"
@@ -204,11 +208,12 @@ class Tapip3dTracks(ModelBackend):
         feed, limit = _Feed(self._call, clip, scene, plan), VisibilityLimit(size_px, own.visibility)
         options = {"iterations": own.iterations, "support_grid": own.support_grid}
         with ExitStack() as stack:
-            masks = stack.enter_context(open_masks(inputs.video.mask, clip)) if inputs.video.mask else None
+            masks = stack.enter_context(inputs.open_masks())
             for start in starts:
                 mask = None if masks is None else masks[start]
                 queries = window_queries(self._settings, video=inputs.video.id, window_start=start, size_px=size_px, mask=mask)
                 indices, real = plan.indices(start, known)
+                # A window is whole or empty: part of one would be packaged as if its points had vanished.
                 if real < self._settings.window_length:
                     yield _no_points(start, real, plan.fed)
                     continue
@@ -223,6 +228,7 @@ class Tapip3dTracks(ModelBackend):
         seen = np.flatnonzero(window.visible[last])
         if not len(seen):
             return np.nan
+        # The same frames in reverse; what is beyond the first repeats it, as a window's end does.
         back = [window.start + max(last - i, 0) for i in range(len(window.uv_px))]
         reply = feed.track(window.start, back, Queries(window.uv_px[last, seen], window.label[seen]), options)
         T = T_camk_cam0(scene.T_camera_world[back])[last]
@@ -250,6 +256,7 @@ class _Feed:
 
     def _send(self, keep_from: int, end: int) -> None:
         assert self._scene.depth is not None
+        # From the batch's first frame, also after a resume: a batch of other frames would round otherwise.
         first = max(self._sent, keep_from // BATCH_FRAMES * BATCH_FRAMES)
         for a in range(first, end, BATCH_FRAMES):
             frames = range(a, min(a + BATCH_FRAMES, len(self._clip)))

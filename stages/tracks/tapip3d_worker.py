@@ -99,6 +99,7 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     import torch
 
     device = meta["device"]
+    # Before upstream is imported: it imports its CUDA extension at the top.
     knn = _provide_knn()
     _provide_sophus()
     import models
@@ -109,6 +110,7 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     require_arguments(models.PointTracker3D.encode_rgbs, "chunk_size")
     require_arguments(_filter_one_depth, "depth_rtol", "normal_tol", "intrinsics")
     require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
+    # TF32 has 10 bits of mantissa: 3D points would move by millimetres with the card's generation.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     model = _read_model(meta["weights"]).to(device).eval()
     if device != "cpu":
@@ -132,6 +134,7 @@ def _read_model(path: str) -> PointTracker3D:
     import models
 
     found = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
+    # Strict: weights of another architecture must not load in part.
     found.load_state_dict(checkpoint["weight"], strict=True)
     found.set_eval_mode("raw")
     return found
@@ -156,6 +159,7 @@ def begin(meta: VideoTask, arrays: TrackerArrays) -> TrackerReply:
 def add_frames(meta: FramesTask, arrays: TrackerArrays) -> TrackerReply:
     """Takes frames and prepares them beside what the card does: rgb u8 (n, H, W, 3), depth f32 (n, H, W)."""
     size = tuple(reversed(model.image_size))
+    # A card holds the features of one window and what is ahead, whatever the video's length.
     for index in [k for k in frames if k < meta["keep_from"]]:
         del frames[index]
     prepared = [threads.submit(prepare, rgb, depth, size) for rgb, depth in zip(arrays["rgb"], arrays["depth"])]
@@ -170,6 +174,7 @@ def encode_up_to(last: int) -> None:
     while waiting and waiting[0][0] <= last:
         first, batch, prepared = waiting.pop(0)
         images, depths = zip(*(future.result() for future in prepared))
+        # Always the same number: the encoder's rounding depends on it.
         images += images[-1:] * (batch - len(images))
         video = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()[None] / 255.0
         with torch.inference_mode(), autocast():
@@ -211,6 +216,7 @@ def track(meta: TrackTask, arrays: TrackerArrays) -> TrackerReply:
             image_feats=features[None],
             depth_roi=depth_roi(depth),
         )
+        # Upstream yields losses and states on the way; its prediction comes last.
         result = [output for output in outputs if type(output).__name__ == "Prediction"][-1]
     count = int(kept.sum())
     xyz, logit = result.coords[0, :, :count].float(), result.visibs[0, :, :count].float()
@@ -279,6 +285,7 @@ def knnquery(nsample: int, xyz: Tensor, new_xyz: Tensor, offset: Tensor, new_off
         start = first + points * torch.arange(batches, device=xyz.device)[:, None, None]
         step = max(1, KNN_DISTANCES // max(1, batches * points))
         for a in range(0, queries, step):
+            # The faster form loses half its digits where points lie close together.
             apart = torch.cdist(here[:, a : a + step], there, compute_mode="donot_use_mm_for_euclid_dist")
             near, nearest = apart.topk(nsample, dim=2, largest=False)
             row = query + torch.arange(a, a + near.shape[1], device=xyz.device)

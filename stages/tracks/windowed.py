@@ -53,6 +53,7 @@ class LiftingScene:
             return cls(None, np.eye(3), np.full((len(inputs.clip), 4, 4), np.nan))
         if len(depth) != len(inputs.clip):
             raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(inputs.clip)}")
+        # NaN spreads through every product, so an unknown pose can never pass for a known one.
         T_camera_world = np.where(depth.pose_valid[:, None, None], depth.T_camera_world.astype(np.float64), np.nan)
         return cls(depth, depth.K.astype(np.float64), T_camera_world)
 
@@ -102,6 +103,7 @@ def write_windows(
 
     def write_segment(first: int, end: int) -> dict[str, ArrayLike]:
         nonlocal windows
+        # Tracking begins at the first window that is left: what a killed attempt wrote is not tracked again.
         if windows is None:
             windows = track(starts[first:])
         counts = []

@@ -60,7 +60,7 @@ def test_config_yaml_fits_a_screen():
         ({"batch_size": "many"}, "batch_size is 'many': Input should be a valid integer"),
         ({"tracks": 5}, "tracks is 5: "),
         ({"create_h5": {"depth_min_m": 3}}, "depth_min_m is 3.0, must be below depth_max_m 2.5"),
-        ({"required": ["feet"]}, "required.0 is 'feet': Input should be 'depth', 'tracks' or 'hands'"),
+        ({"required": ["feet"]}, "required.0 is 'feet': Input should be 'depth', 'masks', 'tracks' or 'hands'"),
         ({"overrides": {"a": {"tracks": {"strid": 2}}}}, "strid"),
         ({"overrides": {"a": {"track": {"stride": 2}}}}, "unknown setting overrides.a.track: did you mean tracks?"),
         ({"overrides": {"a": {"tracks": {"stride": 0}}}}, "stride"),
@@ -115,7 +115,7 @@ def test_deep_merge_replaces_lists_and_leaves_its_arguments_alone():
 @pytest.mark.parametrize("preset", ["cpu", "gpu", "permissive"])
 def test_the_preset_switches_all_backends_at_once(preset):
     blocks = blocks_of(preset=preset)
-    assert {stage: block.backend for stage, block in blocks.items()} == preset_backends(preset)
+    assert {stage: block.backend for stage, block in blocks.items()} == {**preset_backends(preset), "masks": "none"}
     assert set(blocks) == set(STAGES)
 
 

@@ -441,3 +441,19 @@ def test_descriptors_are_closed_after_many_starts(worker):
         with Isolated(sys.executable, worker) as isolated:
             isolated.load({})
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_signs_of_life_are_told_at_most_once_in_their_time_and_never_after_the_end():
+    told = []
+    signs = wire.SignsOfLife(lambda *step: told.append(step), 2)
+    signs.every_s = float("inf")
+    signs()
+    signs.step()
+    assert told == [(0, 2)]
+    signs = wire.SignsOfLife(lambda *step: told.append(step), 2)
+    signs.every_s = 0.0
+    for _ in range(3):
+        signs.step()
+    signs.end()
+    signs()
+    assert told[1:] == [(1, 2), (2, 2), (2, 2)]

@@ -27,18 +27,24 @@ def test_a_row_names_the_class_that_opens_its_artifacts(spec):
     assert issubclass(getattr(importlib.import_module(module), name), Artifact)
 
 
+def test_whoever_reads_an_addition_can_do_without_it():
+    readers = [(spec, name) for spec in SPECS.values() for name in spec.reads if SPECS[name].addition]
+    assert readers
+    assert all(name in spec.optional for spec, name in readers)
+
+
 def test_artifacts_of_two_stages_never_lie_in_one_folder():
     assert len({spec.folder for spec in SPECS.values()}) == len(SPECS)
 
 
 def test_upstream_is_closed_and_in_order():
-    assert with_upstream("tracks") == ("ingest", "depth", "tracks")
-    assert with_upstream("hands", "tracks") == ("ingest", "depth", "tracks", "hands")
+    assert with_upstream("tracks") == ("ingest", "depth", "masks", "tracks")
+    assert with_upstream("hands", "tracks") == ("ingest", "depth", "masks", "tracks", "hands")
     assert with_upstream(*ends()) == STAGES
 
 
 def test_the_table_says_what_is_read_first_and_what_is_published():
-    assert (SOURCE, PACKAGING, PARTS) == ("ingest", "create_h5", ("depth", "tracks", "hands"))
+    assert (SOURCE, PACKAGING, PARTS) == ("ingest", "create_h5", ("depth", "masks", "tracks", "hands"))
     assert judged(PACKAGING) == STAGES
     assert judged("depth") == ("ingest", "depth")
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.base import Artifact, ArtifactWriter
+from videolift.artifacts.codecs import residual_decode, residual_encode
 from videolift.artifacts.fields import ZSTD, Field
-from videolift.codecs import residual_decode, residual_encode
 
 _FIELDS = (
     Field("rgb_residual", "u1", (-1, 3, None, None), chunk=1, codec=ZSTD),

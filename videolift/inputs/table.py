@@ -19,10 +19,11 @@ from typing import NoReturn
 
 from videolift.config import user_path
 from videolift.errors import ConfigError
+from videolift.inputs.objects import parse_objects
 from videolift.inputs.video import Video, video_id
 from videolift.paths import ID
 
-COLUMNS = ("video", "path", "text", "depth", "mask", "calib", "start", "end", "subject", "split")
+COLUMNS = ("video", "path", "text", "depth", "mask", "objects", "calib", "start", "end", "subject", "split")
 """Columns with a meaning; any other is kept as metadata."""
 MAX_COLUMNS = 1000
 _NO_METADATA = {*COLUMNS, "imported"}
@@ -116,6 +117,7 @@ class _Row:
             mtime_ns=0 if is_sample or found is None else found.st_mtime_ns,
             depth=self._existing("depth"),
             mask=self._existing("mask", folder=True),
+            objects=self._objects(),
             calib=self._existing("calib"),
             start_s=start or None,  # from 0 is from the beginning
             end_s=end,
@@ -173,6 +175,14 @@ class _Row:
         if path is not None and self._stat(column, path, folder=folder) is None:
             self._refuse(column, f"does not exist (looked at {path})")
         return None if path is None else Path(os.path.realpath(path))
+
+    def _objects(self) -> str | None:
+        text = self.cells.get("objects") or None
+        try:
+            parse_objects(text or "")
+        except ValueError as error:
+            self._refuse("objects", str(error))
+        return text
 
     def _seconds(self, column: str) -> float | None:
         text = self.cells.get(column)

@@ -31,6 +31,7 @@ class Video:
         bytes, mtime_ns: of the source; 0 for the rendered sample, whose content is fixed by ``version``, and where ``missing``.
         depth: npz with depth for `rgbd`, or None.
         mask: instance masks of the user's (npz, video or a folder of images), or None.
+        objects: what to follow from the first frame on (`videolift.inputs.objects`), as given in the CSV, or None.
         calib: calibration file, or None.
         start_s, end_s: part of the video to use, seconds; None for its beginning and end.
         text: task description, subject, split: as given in the CSV, or None.
@@ -46,6 +47,7 @@ class Video:
     depth: Path | None = None
     mask: Path | None = None
     calib: Path | None = None
+    objects: str | None = None
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None

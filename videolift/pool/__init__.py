@@ -3,7 +3,7 @@
 Useful without videos and without Snakemake: give `run_pool` a picklable factory of a `Worker`, items, devices and a `Ledger`.
 """
 
-from videolift.pool.devices import cpu_device, find_devices
+from videolift.pool.devices import cpu_device, devices_for, find_devices
 from videolift.pool.events import EventSink, PoolSummary, pools_at_work, read_events, summarize_events, summary_lines
 from videolift.pool.interface import Device, Item, Ledger, Outcome, PoolReport, Worker
 from videolift.pool.launch import run_pool
@@ -20,6 +20,7 @@ __all__ = [
     "Timing",
     "Worker",
     "cpu_device",
+    "devices_for",
     "find_devices",
     "pools_at_work",
     "read_events",

@@ -224,6 +224,21 @@ def find_devices(
     return [Device("cuda", c.uuid, c.name, c.memory_bytes, threads, usable_cores()) for c in visible]
 
 
+def devices_for(kind: Literal["cpu", "cuda", "any"], cores: int | None = None) -> list[Device]:
+    """The devices that a backend's workers run on; ``any`` is the CPU where no card may be used.
+
+    Raises:
+        BackendUnavailable: ``cuda``, and there is none.
+    """
+    if kind != "cpu":
+        try:
+            return find_devices("cuda")
+        except BackendUnavailable:
+            if kind == "cuda":
+                raise
+    return [cpu_device(cores)]
+
+
 def _as_cuda_numbers(
     cards: list[Card], mask: str, environment: Mapping[str, str], order: Callable[[Mapping[str, str]], Sequence[str]]
 ) -> list[Card]:

@@ -42,6 +42,10 @@ class Variant:
     required: tuple[str, ...] = PARTS
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def reads(self, stage: str) -> tuple[str, ...]:
+        """What a stage reads, without additions that are switched off: they leave no trace in its fingerprint."""
+        return tuple(name for name in SPECS[stage].reads if not SPECS[name].addition or self.identities.get(name) is not None)
+
 
 @dataclass(frozen=True)
 class StageState:
@@ -169,7 +173,7 @@ def _judge_stage(
     files: dict[str, tuple[int, int]],
 ) -> StageState:
     spec, pending = SPECS[stage], ""
-    for name in spec.reads:
+    for name in variant.reads(stage):
         state = upstream[name]
         if state.kind == "none":
             inputs[name] = NONE

@@ -20,7 +20,7 @@ from videolift.records.freshness import StageState, judge
 from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
-from videolift.stage_table import PACKAGING, judged
+from videolift.stage_table import PACKAGING, SPECS, judged
 from videolift.store import write_text
 
 _LISTED = 20
@@ -107,6 +107,8 @@ class Status:
         out = [f"{'stage':<10} {'done':>7} {'stale':>7} {'quarantined':>12} {'blocked':>8} {'pending':>8}   work done      left"]
         for stage in judged(self.target):
             kinds = Counter(video.stages.get(stage, "done") for video in self.videos if video.overall != "excluded")
+            if SPECS[stage].addition and not kinds.keys() - {"none"}:
+                continue  # switched off, as it is unless it is asked for
             past = [video.seconds[stage] for video in self.videos if video.seconds.get(stage)]
             left = (kinds["todo"] + kinds["stale"]) * median(past) if past else None
             done = kinds["done"] + kinds["none"]

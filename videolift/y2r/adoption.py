@@ -51,7 +51,9 @@ def write_receipts(layout: Layout, done: ImportedVideo) -> None:
     """Publishes the receipts of one video."""
     clip = done.artifacts["ingest"]
     for stage, published in done.artifacts.items():
-        inputs: dict[str, str] = {name: done.artifacts[name].sha256 for name in SPECS[stage].reads} or {"path": clip.sha256}
+        inputs: dict[str, str] = {name: done.artifacts[name].sha256 for name in SPECS[stage].reads if name in done.artifacts} or {
+            "path": clip.sha256
+        }
         receipt = Receipt(
             video=done.video,
             stage=stage,

@@ -3,14 +3,16 @@
 import pytest
 
 from stages.engine.cost import PastWork, StageCost, run_cost, stage_cost
-from videolift.stage_table import STAGES
+from videolift.stage_table import SPECS
+from videolift.stage_table import STAGES as ALL
 
 HOUR = 3600.0
+STAGES = tuple(stage for stage in ALL if not SPECS[stage].addition)
 CPU_STAGES = {stage: StageCost(False, 10.0, 1.0, 0.0, 1e6) for stage in STAGES}
 
 
 def everything(count: int) -> dict[str, int]:
-    return dict.fromkeys(STAGES, count)
+    return dict.fromkeys(ALL, 0) | dict.fromkeys(STAGES, count)
 
 
 def test_on_one_processor_a_run_takes_the_sum_of_its_stages():

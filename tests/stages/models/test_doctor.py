@@ -18,7 +18,7 @@ from stages.registry import ROOT
 from stages.settings import parse_config
 from tests.blocks import blocks_of
 from videolift.errors import BackendUnavailable, ExitCode
-from videolift.pool import Device
+from videolift.pool import Device, devices
 from videolift.stage_table import STAGES
 
 STANDINS = Path(__file__).parents[1] / "standins"
@@ -30,7 +30,7 @@ def no_card(monkeypatch):
     def refuse(kind):
         raise BackendUnavailable(NO_CARD)
 
-    for module in (preflight, doctor):
+    for module in (preflight, doctor, devices):
         monkeypatch.setattr(module, "find_devices", refuse)
     bare = Machine(None, (), 10**12, 10**11, None, None, python_headers=True, system_eigen=False, reaches_eigen=False)
     monkeypatch.setattr(preflight, "this_machine", create_autospec(preflight.this_machine, return_value=bare))
@@ -67,6 +67,12 @@ def test_a_head_node_needs_no_card(no_card, empty):
     assert NO_CARD not in missing(blocks({"preset": "gpu", **empty}), cards=False)
 
 
+def test_a_model_that_can_do_without_a_card_is_not_refused_for_want_of_one(no_card, empty):
+    lines = missing([("depth", blocks_of(depth={"backend": "mapanything"}, **empty)["depth"])])
+    assert lines
+    assert NO_CARD not in lines
+
+
 def test_preset_cpu_lacks_only_an_environment_that_the_workflow_builds(no_card, empty):
     wanted = blocks({"preset": "cpu", **empty})
     assert [line.split(":")[0] for line in missing(wanted)] == ["hands (mediapipe)"]
@@ -99,7 +105,7 @@ def test_identities_can_be_made_without_weights(empty):
     """The plan of a run must be shown on a machine that has none of them."""
     from stages.registry import identity
 
-    for stage, block in blocks({"preset": "gpu", **empty}):
+    for stage, block in blocks({"preset": "gpu", "masks": {"backend": "sam2"}, **empty}):
         assert identity(stage, block)["name"] == block.backend
 
 
@@ -137,7 +143,8 @@ def test_the_doctor_takes_settings_like_snakemake(no_card, empty, tmp_path, caps
 
 def _wilor(tmp_path, empty, monkeypatch, worker):
     monkeypatch.setattr(wilor, "WORKER", worker)
-    monkeypatch.setattr(doctor, "find_devices", lambda kind: [Device("cpu", "cpu", "a card", 1 << 33)])
+    for module in (doctor, devices):
+        monkeypatch.setattr(module, "find_devices", lambda kind: [Device("cpu", "cpu", "a card", 1 << 33)])
     monkeypatch.setattr(doctor, "no_card", lambda: None)
     np.savez(tmp_path / "w.npz", rgb=np.zeros(1))
     file = str(tmp_path / "w.npz")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.videolift.pool.conftest import QUICK, item, plain
 from videolift.errors import BackendUnavailable
-from videolift.pool import find_devices
+from videolift.pool import devices_for, find_devices
 from videolift.pool.devices import Card, DeviceLost, Nvml
 
 GIB = 2**30
@@ -242,3 +242,14 @@ def test_few_items_are_spread_over_the_cards(bench):
     assert {outcome.kind for outcome in report.outcomes.values()} == {"done"}
     device_of = {event["worker"]: event["device"] for event in bench.events.of("spawned")}
     assert sorted(device_of.values()) == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
+
+
+def test_any_device_is_a_card_where_one_may_be_used_and_else_the_processor(driver, monkeypatch):
+    driver(MadeUpCard("GPU-a"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [device.id for device in devices_for("any", 3)] == ["GPU-a"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (device,) = devices_for("any", 3)
+    assert (device.kind, device.cores) == ("cpu", 3)
+    with pytest.raises(BackendUnavailable):
+        devices_for("cuda", 3)

@@ -66,7 +66,7 @@ def test_a_done_video_shows_its_worth_scores_figures_and_notes(content):
     assert pick["figures"][content["figures"].index("depth.valid_share")] == 0.9877
     assert pick["notes"] == ["depth given in <metres>"]
     assert pick["scores"][list(SCORES).index("valid_depth")] == pytest.approx(1.0)
-    assert pick["seconds"] == [1.5] * 5
+    assert dict(zip(content["stages"], pick["seconds"], strict=True)) == {**dict.fromkeys(content["stages"], 1.5), "masks": None}
 
 
 def test_done_videos_are_ordered_by_how_far_their_worst_score_lies_beyond_its_limit(run_output, tmp_path):

@@ -19,7 +19,6 @@ from videolift.records.receipts import Receipt, write_receipt
 from videolift.records.runs import Entry, latest_run, read_run, write_run
 from videolift.records.status import Status, VideoStatus
 from videolift.report.progress import ProgressTracker
-from videolift.stage_table import STAGES
 
 NAMES = {"ingest": "pyav", "depth": "sfm", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"}
 BATCH = 8
@@ -41,7 +40,7 @@ def make_run(output: Path, frames: dict[str, int]):
 
 
 def nothing_done(frames):
-    return Status(tuple(VideoStatus(name, "pending", dict.fromkeys(STAGES, "todo")) for name in frames))
+    return Status(tuple(VideoStatus(name, "pending", dict.fromkeys(PACE, "todo")) for name in frames))
 
 
 def event(kind, **fields):
@@ -54,7 +53,7 @@ def simulate(frames, speed, jitter, seed, workers=2, batch=BATCH, start_s=2.0):
     names = list(frames)
     for first in range(0, len(names), batch):
         some = names[first : first + batch]
-        for stage in STAGES:
+        for stage in PACE:
             pool = f"{stage} {first:04d}"
             events.append((now, stage, pool, event("started", items=len(some))))
             free = [(now + start_s, worker) for worker in range(min(workers, len(some)))]
@@ -204,5 +203,5 @@ def test_the_view_shows_every_stage(tmp_path):
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(render(tracker.progress(1.0)))
     text = console.export_text()
-    assert all(stage in text for stage in STAGES)
+    assert all(stage in text for stage in PACE)
     assert "0 of 1 videos" in text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videolift.codecs import residual_decode, residual_encode
+from videolift.artifacts.codecs import residual_decode, residual_encode
 
 
 @given(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 128, 256]))
