@@ -151,6 +151,8 @@ class Config(Block):
         None, description="videos per job, models are loaded once per job; none: 64, more where that would make over 500 batches"
     )
     only: tuple[str, ...] = Field((), description="ids or glob patterns: work on these videos alone")
+    shards: Count = Field(1, description="runs that share the videos, each with an output of its own; `videolift merge` joins them")
+    shard: Annotated[int, Field(ge=0)] = Field(0, description="which of them this one is, from 0")
     min_tier: Tier = Field("C", description="worst depth packaged: A sensor, B learned, C structure from motion, D prior")
     required: tuple[Part, ...] = Field(
         ("depth", "tracks"), description="parts a video must have; without another part it is kept, with that part named invalid"
@@ -180,6 +182,12 @@ class Config(Block):
     overrides: dict[str, dict[str, dict[str, Any]]] = Field(
         {}, description="id or glob pattern -> stage -> settings for those videos; later patterns win"
     )
+
+    @model_validator(mode="after")
+    def _among_shards(self) -> Config:
+        if self.shard >= self.shards:
+            raise ValueError(f"shard is {self.shard} of {self.shards} shards: they are counted from 0 to {self.shards - 1}")
+        return self
 
     def digest(self) -> str:
         """SHA-256 of the whole tree, hex; names the run folder."""

@@ -36,6 +36,11 @@ def checked_id(video: str) -> str:
     return video
 
 
+def subfolder_of(video: str) -> str:
+    """The sub-folder that files of a video go into where there are too many for one folder."""
+    return hashlib.sha256(video.encode()).hexdigest()[:2]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths below one output folder."""
@@ -60,7 +65,7 @@ class Layout:
 
     def _spread(self, folder: Path, name: str, video: str) -> Path:
         """Flat or in a sub-folder. Only of a file that is in neither place the mark decides, so losing it loses no file."""
-        flat, below = folder / name, folder / hashlib.sha256(video.encode()).hexdigest()[:2] / name
+        flat, below = folder / name, folder / subfolder_of(video) / name
         if os.path.exists(flat):
             return flat
         return below if os.path.exists(self._spread_mark) or os.path.exists(below) else flat

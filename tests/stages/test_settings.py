@@ -54,6 +54,7 @@ def test_config_yaml_fits_a_screen():
         ({"tracks": {"window_lenght": 3}}, "unknown setting tracks.window_lenght: did you mean tracks.window_length?"),
         ({"depth": {"sfm": {"feature": 3}}}, "unknown setting depth.sfm.feature: did you mean depth.sfm.features?"),
         ({"window_length": 3}, "unknown setting window_length: did you mean tracks.window_length?"),
+        ({"shards": 4, "shard": 4}, "shard is 4 of 4 shards: they are counted from 0 to 3"),
         ({"qqqq": 3}, "unknown setting qqqq: see config.yaml for all of them"),
         ({"preset": "tpu"}, "preset is 'tpu': Input should be 'cpu', 'gpu' or 'permissive'"),
         ({"batch_size": 0}, "batch_size is 0: Input should be greater than or equal to 1"),

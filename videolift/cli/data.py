@@ -1,4 +1,4 @@
-"""Commands about the packaged dataset: verify, export, import."""
+"""Commands about the packaged dataset: verify, merge, export, import."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Group = Annotated[str | None, typer.Option("--group", help="Only this group, e.g
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
-    for command in (verify, stats, shapes):
+    for command in (verify, merge, stats, shapes):
         app.command()(command)
     exports = typer.Typer(help="Writes the dataset in another project's layout.", no_args_is_help=True, rich_markup_mode=None)
     exports.command("y2r")(to_y2r)
@@ -58,6 +58,21 @@ def verify(
             typer.echo(f"{finding.file}: {finding.check}: {finding.text}. {finding.remedy}")
         typer.echo(f"{len(found)} findings in {path}" if found else f"{path}: no problems found")
     raise typer.Exit(int(ExitCode.LOST if found else ExitCode.OK))
+
+
+def merge(
+    out: Annotated[Path, typer.Argument(help="Folder of the merged dataset; new, or merged before.")],
+    datasets: Annotated[
+        list[Path] | None, typer.Argument(help="Datasets, or output folders; none: those that were merged before.")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link/--reference", help="Hard links, or an index that refers to other folders.")] = True,
+    group: Annotated[str | None, typer.Option("--group", help="Group of normalization_stats.yaml; by default the best.")] = None,
+) -> None:
+    """Makes one dataset of several that were made apart, as if one run had made it. Give the same command again after anything."""
+    from videolift.dataset.publish import merge_datasets
+
+    summary = merge_datasets(out, datasets or [], how="link" if link else "reference", group=group)
+    typer.echo(f"{out}: {summary.videos} videos, {summary.windows} windows, {summary.frames} frames; main group {summary.group}")
 
 
 def stats(

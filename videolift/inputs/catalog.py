@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ MAX_DEPTH = 32
 
 
 def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | None = None) -> list[Video]:
-    """Every video of ``config.videos``, in a fixed order; ``only`` is not applied (`select` does).
+    """Every video of ``config.videos`` that falls to this run's shard, in a fixed order; ``only`` is not applied (`select` does).
 
     Args:
         config: ``videos`` is a folder, a CSV, or `sample`; relative to ``root``, like ``output``.
@@ -50,7 +51,16 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
     if not videos:
         raise ConfigError(f"no videos in {source}: looked for {', '.join(SUFFIXES)} in any case, in it and its folders")
     _refuse_equal_ids(videos)
-    return videos
+    mine = [video for video in videos if shard_of(video.id, config.shards) == config.shard]
+    if not mine:
+        which = f"shard {config.shard} of {config.shards}"
+        raise ConfigError(f"{which} gets none of the {len(videos)} videos in {source}: name fewer shards")
+    return mine
+
+
+def shard_of(video: str, shards: int) -> int:
+    """Which of so many runs a video belongs to: by a hash of its id, so that no other video moves it."""
+    return int.from_bytes(hashlib.sha256(video.encode()).digest()[8:16]) % shards if shards > 1 else 0
 
 
 def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:

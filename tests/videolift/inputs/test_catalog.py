@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from videolift.config import Config
 from videolift.errors import ConfigError
-from videolift.inputs.catalog import list_videos, select, video_id
+from videolift.inputs.catalog import list_videos, select, shard_of, video_id
 from videolift.inputs.video import Video
 from videolift.paths import ID
 
@@ -26,6 +26,28 @@ def ids(folder: Path, *names: str) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return {str(video.path.relative_to(folder)): video.id for video in listed(folder)}
+
+
+def test_shards_share_the_videos_and_a_new_one_moves_none(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"take{number}.mp4").write_bytes(b"x")
+    before = [{video.id for video in listed(folder, shards=4, shard=shard)} for shard in range(4)]
+    assert sorted(video for ids in before for video in ids) == sorted(video.id for video in listed(folder))
+    assert all(len(ids) > 2 for ids in before)
+    (folder / "new.mp4").write_bytes(b"x")
+    after = [{video.id for video in listed(folder, shards=4, shard=shard)} for shard in range(4)]
+    assert all(old <= new for old, new in zip(before, after, strict=True))
+
+
+def test_a_shard_without_a_video_says_so(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "take.mp4").write_bytes(b"x")
+    empty = 1 - shard_of("take", 2)
+    with pytest.raises(ConfigError, match=f"shard {empty} of 2 gets none of the 1 videos .*: name fewer shards"):
+        listed(folder, shards=2, shard=empty)
 
 
 def test_id_is_the_path_without_suffix(tmp_path):

@@ -104,11 +104,6 @@ _OTHER_TABLES: dict[str, tuple[IndexColumn, ...]] = {
         IndexColumn("video", "TEXT", "", "a video that has no packaged file"),
         IndexColumn("reason", "TEXT", "", "why: excluded, quarantined or blocked, and what happened"),
     ),
-    "shard": (
-        IndexColumn("folder", "TEXT", "", "a dataset that was merged into this one"),
-        IndexColumn("index_sha256", "TEXT", "hex", "of its index.sqlite when it was merged"),
-        IndexColumn("videos", "INTEGER", "videos", "it had then"),
-    ),
     "column_info": (
         IndexColumn("table_name", "TEXT", "", "a table of this file"),
         IndexColumn("column_name", "TEXT", "", "a column of it"),

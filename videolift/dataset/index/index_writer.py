@@ -15,7 +15,7 @@ from typing import Any
 
 from videolift.dataset.index.columns import SCHEMA_VERSION, TABLES, IndexRow
 from videolift.dataset.index.index_reader import INDEX_FILE
-from videolift.store import atomic_file
+from videolift.store import atomic_file, remove_leftovers
 
 _ROWS_AT_ONCE = 1000
 _ERRNOS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
@@ -66,11 +66,12 @@ class IndexDraft:
 
 @contextmanager
 def draft_index(folder: Path) -> Iterator[IndexDraft]:
-    """A new index of ``folder``, published where the block ends without an error.
+    """A new index of ``folder``, published where the block ends without an error; nobody else may be writing one.
 
     Raises:
         Transient: disk full, quota or I/O error.
     """
+    remove_leftovers(folder / INDEX_FILE)
     with atomic_file(folder / INDEX_FILE) as temporary:
         try:
             # isolation_level None: one transaction by hand, or each row would be one

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -109,7 +109,13 @@ class Publication:
 
 
 def describe_draft(
-    folder: Path, draft: IndexDraft, rows: Iterable[IndexRow], backends: Mapping[str, Any], settings: PublicationSettings
+    folder: Path,
+    draft: IndexDraft,
+    rows: Iterable[IndexRow],
+    backends: Mapping[str, Any],
+    settings: PublicationSettings,
+    *,
+    elsewhere: Sequence[Path] = (),
 ) -> Publication:
     """Puts videos and all that is said of them into the draft of ``folder``'s index.
 
@@ -118,7 +124,8 @@ def describe_draft(
         draft: of its index, empty.
         rows: of all videos, in the order of their ids.
         backends: id to identity of those that lineages name, and perhaps of others.
-        settings: what else is published.
+        settings: what else is published; a video that has a row is not left out.
+        elsewhere: other datasets that have counted some of the videos already.
 
     Raises:
         ConfigError: the group asked for is not present.
@@ -131,8 +138,10 @@ def describe_draft(
         counts[f"{tier}-{scale}"] = count
     groups = {name: counts[name] for name in sorted(counts, key=group_rank)}
     group = choose_group(groups, settings.group)
-    merged = merge_buckets(folder, contents.digests(), lambda numbers: _members(folder, draft, numbers))
-    left_out = dict(sorted(settings.left_out.items()))
+    merged = merge_buckets(folder, contents.digests(), lambda numbers: _members(folder, draft, numbers), elsewhere)
+    present = "SELECT 1 FROM video WHERE video = ?"
+    absent = (row for row in sorted(settings.left_out.items()) if not any(draft.select(present, row[0])))
+    left_out = dict(absent)
     tables = _statistics(merged, groups, group, left_out)
     facts = CardFacts.of(draft.select(FACTS_QUERY))
     used = {backend: backends[backend] for backend in sorted({backend for _, backend in facts.backends})}

@@ -108,6 +108,7 @@ def merge_buckets(
     folder: Path,
     digests: Mapping[int, str],
     members_of: Callable[[Collection[int]], Mapping[int, Sequence[Member]]],
+    elsewhere: Sequence[Path] = (),
 ) -> GroupedStatistics:
     """Statistics of all videos of a dataset; the result does not depend on what was cached, nor on any order.
 
@@ -115,6 +116,7 @@ def merge_buckets(
         folder: of the dataset.
         digests: what is in every bucket, see `BucketContents`.
         members_of: the videos in some buckets; asked for those that changed.
+        elsewhere: other datasets whose caches may have counted some of the videos.
 
     Raises:
         CorruptFile: a packaged file cannot be read.
@@ -127,7 +129,7 @@ def merge_buckets(
         else:
             changed.append(number)
     for number, members in members_of(changed).items() if changed else ():
-        fresh = _counted_again(members, _load(_cache_path(folder, number)))
+        fresh = _counted_again(members, (_load(_cache_path(one, number)) for one in (folder, *elsewhere)))
         _save(_cache_path(folder, number), members, fresh)
         merged.read_again += fresh.read_again
         for part, statistics in fresh.parts.items():
@@ -163,13 +165,17 @@ def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
         merged.read_again += 1
 
 
-def _counted_again(members: Sequence[Member], known: _Bucket | None) -> GroupedStatistics:
-    fresh, counted = GroupedStatistics(), frozenset[tuple[str, str, str]]()
-    # Extrema cannot be taken back out, so a bucket that lost a video is counted anew.
-    if known is not None and known.counted <= {(m.video, m.sha256, m.split) for m in members}:
-        known.add_to(fresh)
-        counted = known.counted
-    _read_files((m for m in members if (m.video, m.sha256, m.split) not in counted), fresh)
+def _counted_again(members: Sequence[Member], counted: Iterable[_Bucket | None]) -> GroupedStatistics:
+    """Statistics of a bucket from what was counted before, and of the videos that nobody has counted from their files.
+
+    Extrema cannot be taken back out, so what was counted together with a video that is not, or no longer, missing is of no use.
+    """
+    fresh, missing = GroupedStatistics(), {(member.video, member.sha256, member.split): member for member in members}
+    for bucket in counted:
+        if bucket is not None and bucket.counted <= missing.keys():
+            bucket.add_to(fresh)
+            missing = {key: member for key, member in missing.items() if key not in bucket.counted}
+    _read_files(missing.values(), fresh)
     return fresh
 
 

@@ -15,7 +15,8 @@ import yaml
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import INDEX_FILE, Index, read_index
 from videolift.dataset.layout import SUFFIX
-from videolift.dataset.publish import MAIN_STATISTICS
+from videolift.dataset.publish import MAIN_STATISTICS, changed_shards
+from videolift.dataset.publish.shards import MERGED_FILE
 from videolift.dataset.statistics.file_summary import describe_file, packed_statistics
 from videolift.dataset.statistics.merging import GroupedStatistics, group_of
 from videolift.dataset.statistics.normalization_table import normalization_table
@@ -90,6 +91,9 @@ def verify_dataset(
     for stray in sorted({*folder.glob(f"*{SUFFIX}"), *folder.glob(f"??/*{SUFFIX}")} - listed):
         name = stray.relative_to(folder).as_posix()
         findings.append(Finding(name, "index", "is not in the index", "Run the statistics stage, or remove the file."))
+    findings += [
+        Finding(MERGED_FILE, "shard", f"{shard} {why}", "Run videolift merge again.") for shard, why in changed_shards(folder)
+    ]
     if not findings:
         findings += _check_published(index)
     return findings
