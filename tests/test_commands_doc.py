@@ -11,9 +11,9 @@ import click
 import typer
 
 from stages.engine.plan_report import plan_parser
-from stages.engine.snakemake_command import run_parser
 from stages.models.doctor import doctor_parser
 from stages.models.install import models_parser
+from stages.snakemake_command import run_parser
 from videolift.cli import app
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "commands.md"

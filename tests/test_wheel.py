@@ -67,6 +67,6 @@ def test_the_base_reads_and_its_command_says_what_else_to_install(installed, tmp
     done = run_installed(installed, tmp_path, "-c", without + "import videolift.reader; print(videolift.__file__)")
     assert done.returncode == 0, done.stderr
     assert str(installed) in done.stdout
-    done = run_installed(installed, tmp_path, "-c", without + "from videolift.__main__ import main; main()")
+    done = run_installed(installed, tmp_path, "-c", without + "from videolift.__main__ import start; start()")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "pip install 'videolift[run]'" in done.stderr

@@ -3,7 +3,7 @@
 import sys
 
 
-def main() -> None:
+def start() -> None:
     """Entry point."""
     try:
         from videolift.cli import main as command
@@ -15,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def run(context: typer.Context) -> None:
     """Lifts a folder of videos into a dataset, or goes on where it stopped; the same as snakemake in a checkout."""
-    hand_over("stages.engine.snakemake_command", context.args)
+    hand_over("stages.snakemake_command", context.args)
 
 
 def plan(context: typer.Context) -> None:

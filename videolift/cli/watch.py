@@ -44,7 +44,7 @@ def watch_run(run: Run, *, every_s: float, as_json: bool, prometheus: Path | Non
                 if as_json:
                     typer.echo(json.dumps(asdict(now)))
                 elif view is not None:
-                    view.update(render(now), refresh=True)
+                    view.update(live_view(now), refresh=True)
                 else:
                     typer.echo(progress_line(now))
     except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def progress_line(now: RunProgress) -> str:
     return f"run: {now.done}/{now.total}, {rate}, left {duration(now.eta_seconds)}, {workers} workers; {stages or 'nothing to do'}"
 
 
-def render(now: RunProgress) -> Group:
+def live_view(now: RunProgress) -> Group:
     """The view on a terminal."""
     head = Text.assemble(
         (f"{now.done} of {now.total} videos", "bold"),

@@ -18,10 +18,10 @@ from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.report.html_page import fill_page
 from videolift.report.preview import Painter
-from videolift.report.scene import Scene, open_scene
+from videolift.report.video_scene import VideoScene, open_scene
 from videolift.store import sha256_of, write_text
 
-JPEG_QUALITY = 75
+SHEET_JPEG_QUALITY = 75
 """A sheet of 100 frames takes some 12 MB."""
 
 
@@ -81,12 +81,12 @@ def _rows(output: Path, entry: IndexEntry, frames: Sequence[int]) -> Iterator[di
             }
 
 
-def _parts(scene: Scene, frame: int) -> list[str]:
+def _parts(scene: VideoScene, frame: int) -> list[str]:
     """What there is to judge in a frame; hands also where none was found, since one may have been missed."""
     there = {"hands": scene.hands is not None, "tracks": scene.window_of(frame) is not None, "depth": scene.has_depth}
     return [part for part, is_there in there.items() if is_there]
 
 
 def _jpeg(rgb: np.ndarray) -> str:
-    encoded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    encoded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, SHEET_JPEG_QUALITY])[1]
     return base64.b64encode(encoded.tobytes()).decode()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from videolift.geometry import Float, project
 
 Picture = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Rgb = tuple[int, int, int]
 
 LEFT, RIGHT = (64, 224, 255), (255, 96, 208)
 """Colours of the hands, RGB."""
@@ -23,8 +23,8 @@ STILL = 0.12
 """Heat below which a point counts as standing still."""
 BONES = [(0, 1), (0, 5), (0, 9), (0, 13), (0, 17), (5, 9), (9, 13), (13, 17)]
 BONES += [(finger + i, finger + i + 1) for finger in (1, 5, 9, 13, 17) for i in range(3)]
-AXIS_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
-ALARM: Colour = (255, 72, 64)
+AXIS_COLOURS: tuple[Rgb, ...] = ((255, 60, 60), (80, 230, 80), (80, 130, 255))
+ALARM: Rgb = (255, 72, 64)
 _SHIFT, _SHADES = 4, 12
 
 
@@ -60,7 +60,7 @@ def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat
             cv2.addWeighted(layer, 0.5, picture, 0.5, 0, dst=picture)
 
 
-def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Colour, *, moving: bool) -> None:
+def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Rgb, *, moving: bool) -> None:
     """Trails (K, n, 2) of one colour in one call of OpenCV: a call per segment takes ten times as long."""
     both = np.argwhere((known[:-1] & known[1:]).T)
     if len(both):
@@ -73,7 +73,7 @@ def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.b
             cv2.circle(picture, point, 36, colour, 1, cv2.LINE_AA, _SHIFT)
 
 
-def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Colour, *, faint: bool = False) -> None:
+def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Rgb, *, faint: bool = False) -> None:
     """Draws a hand's 21 keypoints (21, 2) and the bones between those that are not NaN; ``faint`` for interpolated frames."""
     known: NDArray[np.bool_] = np.asarray(np.isfinite(keypoints_px).all(1))
     points = _fixed(np.nan_to_num(keypoints_px))
@@ -143,7 +143,7 @@ def strip(excess: Float, width_px: int, height_px: int = 8) -> Picture:
 
 
 def write(
-    picture: Picture, text: str, at: tuple[int, int], size: float = 0.42, colour: Colour = INK, *, outlined: bool = False
+    picture: Picture, text: str, at: tuple[int, int], size: float = 0.42, colour: Rgb = INK, *, outlined: bool = False
 ) -> None:
     """Writes ASCII text with its baseline's left end ``at`` (x, y); ``outlined`` on pictures, where it must stand out."""
     plain = text.encode("ascii", "replace").decode()

@@ -43,7 +43,7 @@ def write_report(output: Path, *, draw: int = 0) -> Path:
         Transient: disk full, quota or I/O error.
     """
     layout = Layout(output)
-    write_text(layout.report, render(report_content(latest_run(output), draw=draw)))
+    write_text(layout.report, report_html(report_content(latest_run(output), draw=draw)))
     return layout.report
 
 
@@ -90,7 +90,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     }
 
 
-def render(content: Mapping[str, object]) -> str:
+def report_html(content: Mapping[str, object]) -> str:
     """The page as text."""
     return fill_page("report", content)
 

@@ -1,9 +1,9 @@
 """A video and a poster of what was found: the image with tracks and hands on the left, depth with its scale on the right.
 
-Below them stand the hands' states, where the depth comes from, the time, and a strip over the whole video that is red where a score
-lies beyond its limit. Frames are drawn and encoded one by one. What is missing is left out; what is invalid is hatched. Trails show
-each point's last steps, coloured by how far it moved in the world over its window, so that a still point that looks warm gives a
-wrong depth or pose away.
+Below them stand the hands' states, where the depth comes from, time and shot, and a strip over the whole video that is red where a
+score lies beyond its limit and broken at cuts. Frames are drawn and encoded one by one. What is missing is left out, what is
+invalid is hatched. Trails show each point's last steps, coloured by how far it moved in the world over its window, so that a
+still point that looks warm gives a wrong depth or pose away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from videolift.h264 import H264Writer
 from videolift.paths import Layout
 from videolift.report import draw
 from videolift.report.attention import frame_excess, worst_spans
-from videolift.report.scene import TIERS, Scene, open_scene
+from videolift.report.video_scene import TIERS, VideoScene, open_scene
 from videolift.stage_table import PACKAGING, SOURCE
 from videolift.store import atomic_file
 
@@ -88,7 +88,7 @@ def poster_jpeg(rgb: draw.Picture) -> bytes:
     return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
 
 
-def poster_frame(scene: Scene) -> int:
+def poster_frame(scene: VideoScene) -> int:
     """The worst frame where one lies beyond a limit, else one with a hand, late, where hands have usually reached their object."""
     worst = worst_spans(scene.quality, len(scene), scene.fps)
     if worst:
@@ -103,7 +103,7 @@ def poster_frame(scene: Scene) -> int:
 class Painter:
     """Paints frames of one video; `size_px` is (W, H) of every picture."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: VideoScene) -> None:
         self.scene = scene
         self.zoom = -(-MIN_PX // scene.size_px[1])
         width, height = self.zoom * scene.size_px[0], self.zoom * scene.size_px[1]
@@ -113,6 +113,8 @@ class Painter:
         self._bar = draw.scale_bar(height, BAR_PX, self._range, scene.unit)
         self._worst = worst_spans(scene.quality, len(scene), scene.fps)
         self._strip = draw.strip(frame_excess(scene.quality, len(scene)), self.size_px[0] - 16)
+        for cut in np.flatnonzero(np.diff(scene.shot)) + 1:
+            self._strip[:, self._column(int(cut))] = draw.PAPER
 
     def paint(self, frame: int) -> draw.Picture:
         """The whole picture of one frame, RGB u8."""
@@ -155,7 +157,7 @@ class Painter:
 
     def _caption(self, canvas: draw.Picture, frame: int, top: int) -> None:
         scene, right = self.scene, self.size_px[0] - 8
-        clock = f"{scene.pts_seconds[frame]:.2f} s   frame {frame}"
+        clock = f"{self._shot_name(frame)}{scene.pts_seconds[frame]:.2f} s   frame {frame}"
         draw.write(canvas, clock, (right - draw.text_width(clock), top + 18))
         worth = (
             f"tier {TIERS[scene.worth['tier']]}   scale {scene.worth['scale']}   pose {scene.worth['pose']}" if scene.worth else ""
@@ -167,8 +169,20 @@ class Painter:
             x -= draw.text_width(text, 0.4) + 14
             draw.write(canvas, text, (x, top + 38), 0.4, (draw.LEFT, draw.RIGHT)[side])
         canvas[top + 48 : top + 56, 8 : 8 + self._strip.shape[1]] = self._strip
-        x = 8 + round((self._strip.shape[1] - 1) * frame / max(1, len(scene) - 1))
+        x = 8 + self._column(frame)
         cv2.rectangle(canvas, (x - 1, top + 45), (x + 1, top + 59), draw.INK, -1)
+
+    def _column(self, frame: int) -> int:
+        """Where a frame is on the strip over the whole video."""
+        return int(round((self._strip.shape[1] - 1) * frame / max(1, len(self.scene) - 1)))
+
+    def _shot_name(self, frame: int) -> str:
+        """Which shot a frame is of; empty where the video has no cut."""
+        shot = self.scene.shot
+        count = int(shot.max(initial=0)) + 1
+        if count == 1:
+            return ""
+        return f"shot {shot[frame] + 1} of {count}   " if shot[frame] >= 0 else "between shots   "
 
     def _hand_states(self, frame: int) -> Iterator[tuple[int, str]]:
         """Side and what is known of that hand in this frame."""
@@ -184,7 +198,7 @@ class Painter:
 class Trails:
     """The points of the window shown at a frame, and their last steps."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: VideoScene) -> None:
         self.scene = scene
         self._number = -1
         self._window: Window | None = None
@@ -218,7 +232,7 @@ def motion_heat(window: Window) -> Float:
     return np.asarray(np.clip(np.divide(farthest, distance * HOT, out=np.zeros_like(distance), where=distance > 0), 0, 1))
 
 
-def depth_range(scene: Scene, samples: int = 9) -> tuple[float, float] | None:
+def depth_range(scene: VideoScene, samples: int = 9) -> tuple[float, float] | None:
     """Near and far end of the colours: percentiles 1 and 98 of valid depth over a few frames; None without valid depth."""
     if not scene.has_depth:
         return None

@@ -20,7 +20,7 @@ from videolift.errors import ConfigError
 from videolift.geometry import Float, invert_pose, transform
 from videolift.report import draw
 from videolift.report.preview import MAX_TRAILS, Trails, motion_heat
-from videolift.report.scene import Scene, open_scene
+from videolift.report.video_scene import VideoScene, open_scene
 from videolift.store import atomic_file
 
 _HAND_COLOURS = dict(zip(SIDES, (draw.LEFT, draw.RIGHT), strict=True))
@@ -79,7 +79,7 @@ def import_rerun() -> Any:
     return rerun
 
 
-def log_scene(rerun: Any, stream: Any, scene: Scene) -> None:
+def log_scene(rerun: Any, stream: Any, scene: VideoScene) -> None:
     """Sends all frames of ``scene`` to a recording stream."""
     logger = _Logger(rerun, stream, scene)
     for frame, seconds in enumerate(scene.pts_seconds):
@@ -89,7 +89,7 @@ def log_scene(rerun: Any, stream: Any, scene: Scene) -> None:
 
 
 class _Logger:
-    def __init__(self, rerun: Any, stream: Any, scene: Scene) -> None:
+    def __init__(self, rerun: Any, stream: Any, scene: VideoScene) -> None:
         self.rerun, self.stream, self.scene = rerun, stream, scene
         self.trails = Trails(scene)
         self.T_world_camera = None if scene.T_camera_world is None else invert_pose(scene.T_camera_world)

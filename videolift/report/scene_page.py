@@ -23,7 +23,7 @@ from videolift.paths import Layout
 from videolift.report.draw import BONES
 from videolift.report.html_page import fill_page
 from videolift.report.preview import motion_heat
-from videolift.report.scene import Scene, open_scene
+from videolift.report.video_scene import VideoScene, open_scene
 from videolift.store import write_text
 
 MAX_POINTS, MAX_WINDOWS, CLOUD_SIDE = 3000, 40, 96
@@ -71,7 +71,7 @@ class _Tile:
     image: bytes
 
 
-def scene_content(scene: Scene) -> dict[str, object]:
+def scene_content(scene: VideoScene) -> dict[str, object]:
     """What the page shows, as JSON can hold it.
 
     Raises:
@@ -81,7 +81,7 @@ def scene_content(scene: Scene) -> dict[str, object]:
         raise ConfigError(
             f"{scene.video} has no depth, so nothing has a place in 3D: `videolift preview {scene.video}` draws it flat"
         )
-    T_view_camera = _in_first_camera(scene.T_camera_world)
+    T_view_camera = in_first_cameras(scene.T_camera_world, scene.shot)
     if not np.isfinite(T_view_camera).any():
         raise ConfigError(f"{scene.video} has no camera pose in any frame, so nothing has a place in 3D")
     starts, note = _chosen_windows(scene)
@@ -105,6 +105,7 @@ def scene_content(scene: Scene) -> dict[str, object]:
         "fps": scene.fps,
         "seconds": [round(float(second), 3) for second in scene.pts_seconds],
         "length": scene.window_length,
+        "shots": scene.shot.tolist(),
         "K": [scene.K[0, 0], scene.K[1, 1], scene.K[0, 2], scene.K[1, 2], *scene.size_px],
         "bones": BONES,
         "tiles": listed,
@@ -120,14 +121,21 @@ def scene_content(scene: Scene) -> dict[str, object]:
     }
 
 
-def _in_first_camera(T_camera_world: Float) -> Float:
-    """``T_view_camera`` (T, 4, 4): the view is the first camera with a pose, so that the page opens as the image looks."""
-    known = np.flatnonzero(np.isfinite(T_camera_world).all((1, 2)))
-    T_view_world = T_camera_world[known[0]] if len(known) else np.eye(4)
-    return np.asarray(T_view_world @ invert_pose(T_camera_world))
+def in_first_cameras(T_camera_world: Float, shot: NDArray[np.int32]) -> Float:
+    """``T_view_camera`` (T, 4, 4): the view is the first camera of the frame's shot, so that it opens as the image looks.
+
+    Shots have worlds of their own, so each is seen from its own first camera and never beside another.
+    """
+    T_view_camera = np.full(T_camera_world.shape, np.nan)
+    for number in np.unique(shot):
+        mine = shot == number
+        known = np.flatnonzero(mine & np.isfinite(T_camera_world).all((1, 2)))
+        if len(known):
+            T_view_camera[mine] = T_camera_world[known[0]] @ invert_pose(T_camera_world[mine])
+    return T_view_camera
 
 
-def _chosen_windows(scene: Scene) -> tuple[list[int], str]:
+def _chosen_windows(scene: VideoScene) -> tuple[list[int], str]:
     """Windows that lie end to end, at most `MAX_WINDOWS`, and a note where that is not all of the video."""
     chosen: list[int] = []
     reached = -1
@@ -141,7 +149,7 @@ def _chosen_windows(scene: Scene) -> tuple[list[int], str]:
     return [chosen[k] for k in some], f"{MAX_WINDOWS} of {len(chosen)} windows, evenly over the video"
 
 
-def _tile(scene: Scene, number: int, T_view_camera: Float) -> _Tile:
+def _tile(scene: VideoScene, number: int, T_view_camera: Float) -> _Tile:
     assert scene.K is not None
     window: Window = scene.window(number)
     some = np.unique(np.linspace(0, max(0, window.xyz_cam0.shape[1] - 1), MAX_POINTS).astype(int))[: window.xyz_cam0.shape[1]]
@@ -182,7 +190,7 @@ def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_ste
     return listed
 
 
-def _pack_hands(packer: _Packer, scene: Scene, T_view_camera: Float) -> None:
+def _pack_hands(packer: _Packer, scene: VideoScene, T_view_camera: Float) -> None:
     """Joints and wrists in the view; none where lengths of hands and depth differ in unit."""
     if scene.hands is None or scene.worth["scale"] == "arbitrary":
         return

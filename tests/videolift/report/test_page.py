@@ -18,7 +18,7 @@ from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report
-from videolift.report.page import is_report_fresh, render, report_content
+from videolift.report.page import is_report_fresh, report_content, report_html
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_run_without_a_dataset_has_a_report_too(run_output, tmp_path):
     (mine / "h5_dataset" / "index.sqlite").unlink()
     content = report_content(latest_run(mine))
     assert (content["packaged"], content["distributions"]) == (0, {})
-    assert "videolift report" in render(content)
+    assert "videolift report" in report_html(content)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from videolift.cli.watch import progress_line, prometheus_text, render, watch_run
+from videolift.cli.watch import live_view, progress_line, prometheus_text, watch_run
 from videolift.config import Config
 from videolift.inputs.video import Video
 from videolift.paths import Layout
@@ -201,7 +201,7 @@ def test_the_view_shows_every_stage(tmp_path):
     frames = {"a": 100}
     tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render(tracker.progress(1.0)))
+    console.print(live_view(tracker.progress(1.0)))
     text = console.export_text()
     assert all(stage in text for stage in PACE)
     assert "0 of 1 videos" in text

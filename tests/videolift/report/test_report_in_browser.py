@@ -10,7 +10,7 @@ import pytest
 from tests.chromium import CHROMEDRIVER, CHROMIUM, Chromium
 from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report
-from videolift.report.page import render, report_content
+from videolift.report.page import report_content, report_html
 
 pytestmark = pytest.mark.skipif(not (CHROMEDRIVER and CHROMIUM), reason="needs Chromium: apt-get install chromium chromium-driver")
 TAB, ENTER = "\ue004", "\ue007"
@@ -56,7 +56,7 @@ def large(run_output, tmp_path_factory):
     content["figures"] += [f"depth.figure_{number}" for number in range(10)]
     content["counts"] = {"done": 9800, "quarantined": 200, "excluded": 0, "pending": 0}
     path = tmp_path_factory.mktemp("large") / "index.html"
-    path.write_text(render(content), encoding="utf-8")
+    path.write_text(report_html(content), encoding="utf-8")
     return path
 
 

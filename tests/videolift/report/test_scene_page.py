@@ -11,8 +11,8 @@ from tests.chromium import CHROMEDRIVER, CHROMIUM, Chromium
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, transform
 from videolift.report import write_scene_page
-from videolift.report.scene import open_scene
-from videolift.report.scene_page import MAX_WINDOWS, scene_content
+from videolift.report.scene_page import MAX_WINDOWS, in_first_cameras, scene_content
+from videolift.report.video_scene import open_scene
 
 in_browser = pytest.mark.skipif(not (CHROMEDRIVER and CHROMIUM), reason="needs Chromium: apt-get install chromium chromium-driver")
 KINDS = {"i2": np.int16, "u1": np.uint8, "f4": np.float32}
@@ -60,6 +60,15 @@ def test_a_long_video_shows_windows_evenly_and_says_so(output):
         content = scene_content(scene)
     assert len(content["tiles"]) == MAX_WINDOWS
     assert content["note"] == f"{MAX_WINDOWS} of 400 windows, evenly over the video"
+
+
+def test_every_shot_is_seen_from_its_own_first_camera(truth):
+    shot = np.repeat([0, -1, 1], [12, 2, 20]).astype(np.int32)
+    T_view_camera = in_first_cameras(truth.T_camera_world, shot)
+    for first in (0, 14):
+        np.testing.assert_allclose(T_view_camera[first], np.eye(4), atol=1e-12)
+    expected = truth.T_camera_world[14] @ invert_pose(truth.T_camera_world[30])
+    np.testing.assert_allclose(T_view_camera[30], expected, atol=1e-12)
 
 
 def test_a_video_without_depth_is_refused_with_what_shows_it(output, tmp_path):

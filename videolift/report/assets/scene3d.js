@@ -96,6 +96,7 @@ function drawCamera(frame) {
   const { position, color } = L.path, P = A.poses, grey = [0.55, 0.6, 0.66], bright = [1, 0.85, 0.3];
   const centre = (f, out, at) => { for (let k = 0; k < 3; k++) out[at + k] = P[16 * f + 4 * k + 3]; };
   for (let f = 0; f + 1 < D.frames; f++) {
+    if (D.shots[f] !== D.shots[frame] || D.shots[f + 1] !== D.shots[frame]) continue; // another shot is another world
     if (!(P[16 * f] === P[16 * f] && P[16 * f + 16] === P[16 * f + 16])) continue;
     centre(f, scratch, 0); centre(f + 1, scratch, 3);
     put(n++, position, scratch, 0, color, grey); put(n++, position, scratch, 3, color, grey);

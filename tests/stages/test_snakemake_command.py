@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.engine.snakemake_command import snakemake_command
 from stages.registry import ROOT
+from stages.snakemake_command import snakemake_command
 
 START = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
 

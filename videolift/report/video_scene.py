@@ -1,4 +1,4 @@
-"""Scene: everything known of one video, frame by frame, for drawing and viewing: image, depth, camera, tracks, hands, scores.
+"""Everything known of one video, frame by frame, for drawing and viewing: image, depth, camera, tracks, hands, scores.
 
 `open_scene` takes the packaged file, which is what is trained on, and where there is none the stages' artifacts, of which only the
 clip must be there. Both look alike to whoever draws.
@@ -52,7 +52,7 @@ class HandArrays:
 
 
 @dataclass
-class Scene(ABC):
+class VideoScene(ABC):
     """One video; a context manager, leaving it closes the files.
 
     Attributes:
@@ -68,6 +68,7 @@ class Scene(ABC):
         window_start: (W) first frames of the windows of tracks; empty without.
         window_length: frames per window.
         quality: score to its values (T) per frame, NaN where not measured.
+        shot: (T) number of each frame's shot, -1 within a fade or dissolve.
     """
 
     video: str
@@ -82,6 +83,7 @@ class Scene(ABC):
     window_start: NDArray[np.int64]
     window_length: int
     quality: Mapping[str, NDArray[np.float32]]
+    shot: NDArray[np.int32]
     _stack: ExitStack = field(repr=False)
 
     def __len__(self) -> int:
@@ -125,7 +127,7 @@ class Scene(ABC):
         self.close()
 
 
-def open_scene(output: Path, video: str) -> Scene:
+def open_scene(output: Path, video: str) -> VideoScene:
     """Opens what an output folder holds of ``video``.
 
     Raises:
@@ -139,7 +141,7 @@ def open_scene(output: Path, video: str) -> Scene:
 
 
 @dataclass
-class PackagedScene(Scene):
+class PackagedScene(VideoScene):
     """A scene from a packaged file: only the points that are packaged."""
 
     file: PackagedFile = field(kw_only=True)
@@ -165,6 +167,7 @@ class PackagedScene(Scene):
                 window_start=file.window_start if file.has("tracks/offsets") else np.empty(0, np.int64),
                 window_length=file.window_length,
                 quality={name: file.array(f"quality/{name}") for name in SCORES if file.has(f"quality/{name}")},
+                shot=file.array("shot") if file.has("shot") else np.zeros(len(file), np.int32),
                 file=file,
                 _stack=stack.pop_all(),
             )
@@ -201,7 +204,7 @@ def _packaged_hands(file: PackagedFile) -> HandArrays | None:
 
 
 @dataclass
-class ArtifactScene(Scene):
+class ArtifactScene(VideoScene):
     """A scene from the stages' artifacts, at the clip's size."""
 
     clip: Clip = field(kw_only=True)
@@ -243,6 +246,7 @@ class ArtifactScene(Scene):
                 window_start=np.empty(0, np.int64) if tracks is None else tracks.window_start,
                 window_length=1 if tracks is None else int(tracks.attrs["window_length"]),
                 quality={},
+                shot=np.zeros(len(clip), np.int32),
                 clip=clip,
                 depth_artifact=depth,
                 tracks=tracks,
