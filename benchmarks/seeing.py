@@ -29,7 +29,7 @@ from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report, write_scene_page
 from videolift.report.progress import ProgressTracker
 
-SIZE, LENGTHS = (320, 240), (16, 28, 44, 60)
+SIZE, LENGTHS = (320, 240), (14, 28, 44)
 """Pixels and frames of the renderings that runs are mixed from."""
 
 
@@ -50,14 +50,14 @@ def render_clips(folder: Path) -> None:
 
 
 def mixed_run(folder: Path, clips: Path, seed: int) -> dict[str, object]:
-    """A table and settings drawn by ``seed``: 3 to 9 videos, short and long, with depth or from motion, in one to three batches."""
+    """A table and settings drawn by ``seed``: 2 to 7 videos, short and long, with depth or from motion, in one to three batches."""
     draw = random.Random(seed)
     from_motion = draw.choice([0.0, 0.15, 0.4])
-    rows, count = [], draw.randint(3, 9)
+    rows, count = [], draw.randint(2, 7)
     for number in range(count):
         name = draw.choice(list(CLIPS))
         motion = draw.random() < from_motion
-        clip = f"{name}_{60 if motion else draw.choice(LENGTHS)}"
+        clip = f"{name}_{LENGTHS[-1] if motion else draw.choice(LENGTHS)}"
         rows.append([f"v{number}", clips / f"{clip}.mp4", "" if motion else clips / f"{clip}.npz"])
     with (folder / "videos.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["video", "path", "depth"], *rows])

@@ -1,7 +1,8 @@
 """Where a running run stands and when it will end, from the events its pools append, on this machine or on a cluster's nodes.
 
 The end follows from the work that is left: per stage and backend the frames to do times the seconds per frame of what is done,
-batch by batch, divided by how many videos a pool and how many pools have worked at once. A backend of which nothing is done yet is
+batch by batch, divided by how many videos a pool and how many pools have worked at once, plus what every job cost so far besides
+its work. A backend of which nothing is done yet is
 guessed from `TYPICAL_S_PER_FRAME`, corrected by how this machine compares on those that are measured.
 """
 
@@ -21,12 +22,15 @@ from videolift.pool.sentences import event_sentence
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
 from videolift.records.status import Status, collect
+from videolift.report.job_costs import JobCosts
 from videolift.stage_table import PACKAGING, SOURCE, STAGES, with_upstream
 
 TYPICAL_S_PER_FRAME = {"pyav": 0.006, "sfm": 0.24, "rgbd": 0.014, "flow": 0.035, "mediapipe": 0.11, "hdf5": 0.012}
 """Seconds of one worker per frame of 512 x 384, measured on the sample with two cores; only until something is measured here."""
 _OTHER_S_PER_FRAME = 0.15
 _LAST_EVENTS = 8
+_LAST_JOBS = 1
+"""Jobs after the last batch, over all videos: statistics."""
 _TOLD = {"quarantined", "failed", "oom", "died", "hung", "fenced", "stopping", "leftover", "finished"}
 _FINISHED = {"done", "none", "released", "quarantined", "blocked"}
 _RECENT_S = 300.0
@@ -93,16 +97,6 @@ class _Stage:
     frames: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     most_running: int = 0
     """The most videos that one pool has had in work."""
-    pools: int = 0
-    since: float = 0.0
-    wall: float = 0.0
-    """Time in which pools worked, of all pools together, up to ``since``."""
-
-    def count_pool(self, change: int, moment: float) -> None:
-        """A pool of this stage begins (1) or ends (-1)."""
-        if self.pools:
-            self.wall += self.pools * max(0.0, moment - self.since)
-        self.pools, self.since = max(0, self.pools + change), moment
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,9 @@ class _Pool:
     workers: dict[str, int] = field(default_factory=dict)
     memory: dict[str, tuple[float, float]] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
+    began: float = 0.0
     last: float = 0.0
+    has_claimed: bool = False
     ended: bool = False
 
 
@@ -149,6 +145,7 @@ class ProgressTracker:
         self._tails: dict[Path, _Tail] = {}
         self._pools: dict[str, _Pool] = {}
         self._begun: set[str] = set()
+        self._jobs = JobCosts()
         self._finished: deque[float] = deque()
         self._last: deque[str] = deque(maxlen=_LAST_EVENTS)
 
@@ -179,15 +176,19 @@ class ProgressTracker:
         kind, item, device = event["kind"], str(event.get("item") or ""), str(event.get("device") or "")
         here.last = moment
         if kind == "started":
-            known.count_pool(0 if here.last and not here.ended and pool in self._begun else 1, moment)
+            self._jobs.count(0 if pool in self._begun and not here.ended else 1, moment)
             self._begun.add(pool)
-            self._pools[pool] = _Pool(last=moment)
+            self._pools[pool] = _Pool(began=moment, last=moment)
         elif kind in ("spawned", "gone"):
             here.workers[device] = max(0, here.workers.get(device, 0) + (1 if kind == "spawned" else -1))
             self._most_workers = max(self._most_workers, sum(here.workers.values()))
         elif kind == "resized":
             here.memory[device] = float(event.get("own_gib") or 0.0), float(event.get("free_gib") or 0.0)
         elif kind == "claimed":
+            if not here.has_claimed and here.began:
+                here.has_claimed = True
+                self._jobs.claimed += 1
+                self._jobs.to_claim += moment - here.began
             known.running[item] = 0.0
             here.running.add(item)
             known.most_running = max(known.most_running, len(here.running))
@@ -204,7 +205,7 @@ class ProgressTracker:
             for left in here.running:
                 known.running.pop(left, None)
             here.workers, here.memory, here.running, here.ended = {}, {}, set(), True
-            known.count_pool(-1, moment)
+            self._jobs.count(-1, moment)
         if kind in _TOLD:
             self._last.append(f"{datetime.fromtimestamp(moment):%H:%M:%S} {pool}: {event_sentence(event)}")
 
@@ -270,21 +271,20 @@ class ProgressTracker:
             left[stage] = tuple(_Left(sum(seconds), max(seconds)) for seconds in batches.values())
         return left
 
-    def _eta_seconds(
-        self, pace: Mapping[tuple[str, str], float], left: Mapping[str, tuple[_Left, ...]], now: float
-    ) -> float | None:
-        """Time until nothing is left; None while nothing is measured."""
-        walls = {stage: known.wall + known.pools * (now - known.since) for stage, known in self._stages.items()}
-        elapsed = max(now - self.began, 1e-3)
-        at_once = sum(walls.values()) / elapsed
-        if not pace or at_once <= 0:
+    def _eta_seconds(self, left: Mapping[str, tuple[_Left, ...]], now: float) -> float | None:
+        """Time until nothing is left; None while no job has begun.
+
+        Jobs are taken as they have worked so far: so many at once, so many seconds lost with each.
+        """
+        if self._jobs.first is None:
             return None
         most = max(known.most_running for known in self._stages.values())
-        total = 0.0
+        work = 0.0
         for stage, known in self._stages.items():
             workers = known.most_running or max(most, self._most_workers)
-            total += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
-        return total / at_once
+            work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
+        jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
+        return (work + max(0, jobs) * self._jobs.overhead(now)) / self._jobs.at_once(now)
 
     def progress(self, now: float | None = None) -> RunProgress:
         """The run at ``now``, by default this moment."""
@@ -297,7 +297,7 @@ class ProgressTracker:
         window = min(elapsed, _RECENT_S)
         return RunProgress(
             elapsed_seconds=elapsed,
-            eta_seconds=self._eta_seconds(pace, left, now) if todo else 0.0,
+            eta_seconds=self._eta_seconds(left, now) if pace and todo else None if todo else 0.0,
             videos_per_minute=60 * len(self._finished) / window,
             done=self._total - len(todo),
             total=self._total,
