@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-QUANTILES = (0.01, 0.10, 0.50, 0.90, 0.99)
-QUANTILE_NAMES = tuple(f"q{round(q * 100):02d}" for q in QUANTILES)
+_QUANTILES = (0.01, 0.10, 0.50, 0.90, 0.99)
+_QUANTILE_NAMES = tuple(f"q{round(q * 100):02d}" for q in _QUANTILES)
 _MAX_IMAGES = 100
 """Images per episode that count, spread evenly."""
 
@@ -17,9 +17,9 @@ _MAX_IMAGES = 100
 def vector_statistics(rows: NDArray[Any]) -> dict[str, Any]:
     """min, max, mean, std, count and quantiles of rows (n, D), as lists."""
     values = rows.astype(np.float64)
-    quantiles = np.quantile(values, QUANTILES, axis=0)
+    quantiles = np.quantile(values, _QUANTILES, axis=0)
     out = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    out |= dict(zip(QUANTILE_NAMES, quantiles, strict=True))
+    out |= dict(zip(_QUANTILE_NAMES, quantiles, strict=True))
     return {name: value.tolist() for name, value in out.items()} | {"count": [len(rows)]}
 
 
@@ -31,7 +31,7 @@ def histogram_statistics(histogram: NDArray[np.int64], images: int) -> dict[str,
     reached = np.cumsum(histogram, 1)
     present = histogram > 0
     out = {"min": levels[present.argmax(1)], "max": levels[255 - present[:, ::-1].argmax(1)], "mean": mean, "std": std}
-    for name, q in zip(QUANTILE_NAMES, QUANTILES, strict=True):
+    for name, q in zip(_QUANTILE_NAMES, _QUANTILES, strict=True):
         out[name] = levels[[int(np.searchsorted(r, q * t)) for r, t in zip(reached, total[:, 0], strict=True)]]
     return {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in out.items()} | {"count": [images]}
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
+from videolift.dataset.windows import Bools
 from videolift.reader.selection import Selection
 
 Sample = dict[str, Any]
 """Arrays, and text for `video` and the like, by name."""
-
-Bools = NDArray[np.bool_]
 
 _PER_HAND: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "keypoints": ("hands/keypoints_px", "keypoints_px", (2, 21, 2)),

@@ -48,7 +48,7 @@ class Handles:
                 self._open.move_to_end(path)
                 return file
             self._open.pop(path).close()
-        while len(self._open) >= self.limit:
+        while len(self._open) >= self.limit:  # before opening: never more descriptors than promised
             self._lay_to_rest(*self._open.popitem(last=False))
         file = self._awoken(path) or PackagedFile(path)
         self._open[path] = file

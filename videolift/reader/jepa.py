@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.dataset.windows import Bools
 from videolift.errors import ConfigError
 from videolift.reader.draws import Source
 from videolift.reader.frames import Sample
 
-Bools = NDArray[np.bool_]
 MaskKind = Literal["multi_block", "random"]
 _ATTEMPTS = 100
 

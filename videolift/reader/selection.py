@@ -20,7 +20,7 @@ QUALITY_SCORES = (
 )
 """Scores that a packaged file holds per frame; their definitions are in docs/format.md."""
 
-Limits = tuple["float | None", "float | None"]
+ScoreLimits = tuple["float | None", "float | None"]
 """Least and greatest value that passes, None for no limit."""
 
 
@@ -72,7 +72,7 @@ class Selection:
     min_points: int = 0
     require_hands: RequiredHands | None = None
     tiers: tuple[str, ...] = ()
-    limits: Mapping[str, Limits] = field(default_factory=lambda: MappingProxyType({}))
+    limits: Mapping[str, ScoreLimits] = field(default_factory=lambda: MappingProxyType({}))
     stride: int = 1
     seed: int = 0
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
 from videolift.errors import ConfigError
+from videolift.reader.torch_dataset import Batch
 
-Batch = dict[str, Any]
 _PLANES = {"rgb": "bilinear", "depth": "nearest", "depth_valid": "nearest", "instance": "nearest"}
 _SIDES = {"keypoints_px": 2, "keypoints_px_valid": 2, "joints_camera": 2, "joints_camera_valid": 2, "T_camera_wrist": 2}
 _SIDES |= {"T_camera_wrist_valid": 2, "hand_interpolated": 2, "hand_valid": 1, "hand_step_valid": 1, "hand_query_uvd": 1}
@@ -52,7 +52,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Colour:
+class ColourJitter:
     """Brightness and contrast, each changed by up to this share."""
 
     brightness: float = 0.2

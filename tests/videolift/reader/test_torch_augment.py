@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from videolift.errors import ConfigError  # noqa: E402
 from videolift.reader import Selection, WindowDataset  # noqa: E402
-from videolift.reader.torch_augment import Augment, Colour, CropRotate, Flip  # noqa: E402
+from videolift.reader.torch_augment import Augment, ColourJitter, CropRotate, Flip  # noqa: E402
 from videolift.reader.torch_dataset import TorchSamples, collate  # noqa: E402
 
 SELECTION = Selection(points=200, window_frames=True, keypoints=True, joints=True, hand_poses=True)
@@ -96,7 +96,7 @@ def test_points_that_leave_the_image_are_not_visible(batch):
 
 
 def test_colour_changes_images_only_and_within_their_range(batch):
-    after = Colour(0.5, 0.5)(batch, generator())
+    after = ColourJitter(0.5, 0.5)(batch, generator())
     assert (after["rgb"] != batch["rgb"]).any()
     assert all(after[key] is batch[key] for key in batch if key != "rgb")
 

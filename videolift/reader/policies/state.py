@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.hands import JOINTS, SIDES
 from videolift.dataset.file import PackagedFile
+from videolift.dataset.windows import Bools
 from videolift.errors import ConfigError
 from videolift.geometry import Float, invert_pose, rotation_6d, rotation_from_6d
 
 StateFrame = Literal["world", "camera", "start"]
 ActionKind = Literal["absolute", "delta"]
-Bools = NDArray[np.bool_]
 
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 _TIPS = [JOINTS.index(f"{finger}_4") for finger in _FINGERS]
