@@ -17,7 +17,7 @@ from videolift.stage_table import STAGES
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "errors geometry carried_facts paths processes hdf5_output store stage_table plain_yaml config isolation "
+    "errors geometry shots carried_facts paths processes hdf5_output store stage_table plain_yaml config isolation "
     "isolation_child checkpoints pool",
     "inputs artifacts",
     "records evaluation h264",

@@ -48,7 +48,7 @@ def cut_away_share(
     if shown[2] * shown[3] >= _WHOLE * source[0] * source[1]:
         return None
     seconds = float(np.ptp(clip.pts_seconds)) or 1.0
-    settings = IngestSettings(width=clip.width, height=clip.height, fit="pad", fps=min(_FPS, _MAX_FRAMES / seconds))
+    settings = IngestSettings(width=clip.width, height=clip.height, fit="pad", cuts=False, fps=min(_FPS, _MAX_FRAMES / seconds))
     writer = ClipWriter(folder / "whole.h5")
     try:
         PyavIngest(settings, root=root).process(Inputs(video), writer, shrink=1.0, progress=lambda done, total: None)

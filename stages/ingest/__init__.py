@@ -20,6 +20,7 @@ class IngestSettings(StageBlock):
         description="auto: cover-resize and centre crop, swapped for portrait; crop: never swapped; stretch: no crop; "
         "pad: the whole picture at the scale of auto, padded where a square is packaged",
     )
+    cuts: bool = Field(True, description="hard cuts, fades and dissolves end a shot, and nothing reaches across; off: one shot")
     black_below: Share = Field(0.02, description="a clip whose brightest frame's mean is below this share is refused as black")
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stages.backend import Backend, Inputs, Progress, Quality
 from stages.ingest import IngestSettings
 from stages.ingest.colour import Colour, frame_colour
+from stages.ingest.cuts import CutFinder
 from stages.ingest.decode import DamageFound, decode, decoder_threads
 from stages.ingest.decode_checks import Seen, checks, refuse
 from stages.ingest.orientation import Orientation, frame_orientation
@@ -35,6 +36,7 @@ from videolift.inputs.catalog import Video
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
 from videolift.pool import Device
+from videolift.shots import shots_of
 
 _CHUNK = 8
 _PROGRESS_EVERY = 30
@@ -62,7 +64,7 @@ class PyavIngest(Backend):
 
     name: ClassVar[str] = "pyav"
     presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -74,7 +76,8 @@ class PyavIngest(Backend):
 
     def identity(self) -> dict[str, Any]:
         """What changes a clip."""
-        identity: dict[str, Any] = self._settings.model_dump(mode="json", include={"fps", "width", "height", "fit", "black_below"})
+        names = {"fps", "width", "height", "fit", "cuts", "black_below"}
+        identity: dict[str, Any] = self._settings.model_dump(mode="json", include=names)
         return identity
 
     def load(self, device: Device) -> None:
@@ -110,6 +113,7 @@ class _Ingest:
         rate = source.fps_header or settings.fps
         tick = float(source.stream.time_base or Fraction(1, 1000))
         self.seen = Seen(Cadence(frame_s=1 / rate, tick_s=tick))
+        self.cuts = CutFinder() if settings.cuts else None
         self.decoded = 0
         length = source.duration_s or 0.0
         start = video.start_s or 0.0
@@ -136,8 +140,10 @@ class _Ingest:
         )
         assert view is not None  # refuse has raised where no frame was kept
         self._describe(view)
-        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens))
-        return Quality(self.seen.kept, sentences, self._figures(view))
+        shot = np.zeros(self.seen.kept, np.int32) if self.cuts is None else self.cuts.shot_of_frame()
+        self.out.append(shot=shot)
+        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens), *_cut_checks(shot))
+        return Quality(self.seen.kept, sentences, self._figures(view) | {"shots": float(len(shots_of(shot)))})
 
     def _watch(self, frames: Iterable[tuple[float, VideoFrame]], end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         for seconds, frame in frames:
@@ -162,6 +168,8 @@ class _Ingest:
                 maker = PictureMaker(view.framing, view.orientation, view.colour)
             pictures.append(maker.picture(frame))
             times.append(seconds)
+            if self.cuts is not None:
+                self.cuts.add(pictures[-1])
             self.seen.brightest = max(self.seen.brightest, float(pictures[-1].mean()) / 255)
             self.seen.kept += 1
             self.seen.rescaled = maker.rescaled
@@ -239,6 +247,13 @@ def _view_checks(view: View, lens: Lens | None) -> Iterator[str]:
         yield f"the container turns it by {view.orientation.off_deg:.1f} degrees off a right angle; that part was left as it is"
     if lens is not None and lens.size_px is None:
         yield "the calibration names no size; it was taken for one of {} x {} px".format(*view.framing.source_px)
+
+
+def _cut_checks(shot: NDArray[np.int32]) -> Iterator[str]:
+    shots = shots_of(shot)
+    if len(shots) > 1:
+        first = ", ".join(str(one.first) for one in shots[1:11])
+        yield f"{len(shots)} shots; cuts before frames {first}{' and later' if len(shots) > 11 else ''}"
 
 
 def _check_lens(lens: Lens, upright: tuple[int, int], aspect: Fraction) -> None:

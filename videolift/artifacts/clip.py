@@ -12,6 +12,7 @@ from videolift.artifacts.fields import ZSTD, Field
 _FIELDS = (
     Field("rgb_residual", "u1", (-1, 3, None, None), chunk=1, codec=ZSTD),
     Field("pts_seconds", "f8", (-1,)),
+    Field("shot", "i4", (-1,), optional=True),
 )
 
 
@@ -31,7 +32,8 @@ class Clip(Artifact):
     FORMAT, VERSION, FIELDS = "videolift.clip", 1, _FIELDS
 
     def _validate(self) -> None:
-        self._require(self.array("rgb_residual").shape[0] == len(self), "rgb and pts_seconds differ in length")
+        for name in ("rgb_residual", "shot"):
+            self._require(name not in self or self.array(name).shape[0] == len(self), f"{name} and pts_seconds differ in length")
 
     def __len__(self) -> int:
         return int(self.array("pts_seconds").shape[0])
@@ -55,6 +57,11 @@ class Clip(Artifact):
     def pts_seconds(self) -> NDArray[np.float64]:
         """Presentation times in the source, seconds, f64 (T), increasing."""
         return self.read("pts_seconds")
+
+    @property
+    def shot(self) -> NDArray[np.int32]:
+        """(T) number of each frame's shot, -1 within a fade or a dissolve; 0 throughout in files that did not record it."""
+        return self.read("shot") if "shot" in self else np.zeros(len(self), np.int32)
 
     def __getitem__(self, frames: int | slice) -> NDArray[np.uint8]:
         """RGB of one frame (H, W, 3) or of a slice (n, H, W, 3)."""

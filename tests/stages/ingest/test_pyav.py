@@ -247,7 +247,7 @@ def test_the_fingerprint_names_what_changes_a_clip():
     changed = {"backend": "pyav", "seed": 3}
     base = BACKEND(IngestSettings(), root=None).identity()
     assert BACKEND(IngestSettings(**changed), root=None).identity() == base
-    for name, value in {"fps": 5.0, "width": 640, "fit": "crop", "black_below": 0.1}.items():
+    for name, value in {"fps": 5.0, "width": 640, "fit": "crop", "black_below": 0.1, "cuts": False}.items():
         assert BACKEND(IngestSettings(**{name: value}), root=None).identity() != base
 
 
