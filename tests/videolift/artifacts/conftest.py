@@ -48,6 +48,7 @@ def _numbers(seed: int, *shape: int) -> np.ndarray:
 def _fill_clip(out: ArtifactWriter, start: int, stop: int) -> None:
     for k in range(start, stop):
         out.append_frames((255 * _numbers(k, 1, 12, 16, 3)).astype(np.uint8), [k / 10])
+        out.append(shot=[k // 3])
 
 
 def _fill_depth(out: ArtifactWriter, start: int, stop: int) -> None:
