@@ -26,6 +26,7 @@ class StageSpec:
         files: columns of the table of videos that name files it reads.
         cells: columns that decide its result one by one, where they are set.
         row: columns that decide its result together, set or not.
+        by_shot: its backend meets every shot of a video with cuts by itself.
         packages: its artifacts are the dataset; of one stage.
         addition: what reads it does without it; where it is set to none, their work is what it was before the stage was added.
     """
@@ -41,6 +42,7 @@ class StageSpec:
     cells: tuple[str, ...] = ()
     row: tuple[str, ...] = ()
     suffix: str = ".h5"
+    by_shot: bool = False
     packages: bool = False
     addition: bool = False
 
@@ -62,6 +64,7 @@ _ROWS = (
         artifact="videolift.artifacts:Depth",
         reads=("ingest",),
         field="depth",
+        by_shot=True,
         files=("depth",),
     ),
     StageSpec(
@@ -83,6 +86,7 @@ _ROWS = (
         reads=("ingest", "depth", "masks"),
         optional=("masks",),
         field="tracks",
+        by_shot=True,
         files=("mask",),
     ),
     StageSpec(
@@ -92,6 +96,7 @@ _ROWS = (
         artifact="videolift.artifacts:Hands",
         reads=("ingest", "depth"),
         field="hands",
+        by_shot=True,
     ),
     StageSpec(
         name="create_h5",

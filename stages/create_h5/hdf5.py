@@ -1,7 +1,7 @@
-"""create_h5: a video's artifacts become one packaged HDF5 file, unless its depth or its parts are not good enough.
+"""create_h5: a video's artifacts become one packaged HDF5 file, unless its parts are not good enough.
 
-The packaging itself is `videolift.dataset.package`; here are the refusals: depth below ``min_tier``, a missing part that is
-``required``.
+The packaging itself is `videolift.dataset.package`, the limits `videolift.dataset.gates`; here a missing part that is ``required``
+is refused.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ from typing import Any, ClassVar, Literal
 
 from stages.backend import Backend, Inputs, Progress, Quality
 from stages.create_h5 import CreateH5Settings
+from videolift.dataset.gates import Gates
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
 from videolift.inputs.video import Video
 from videolift.pool import Device
-
-_STATIC = (
-    "depth cannot be observed from a camera that does not move: "
-    "give depth (rgbd), use the gpu preset, or accept a prior with min_tier: D"
-)
-_TIERS = {"A": "sensor", "B": "learned", "C": "structure from motion", "D": "a prior"}
 
 
 class Hdf5Backend(Backend):
@@ -30,7 +25,7 @@ class Hdf5Backend(Backend):
 
     name: ClassVar[str] = "hdf5"
     presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -48,11 +43,13 @@ class Hdf5Backend(Backend):
             depth_min_m=settings.depth_min_m,
             depth_max_m=settings.depth_max_m,
             profile=settings.profile,
+            gates=Gates(settings.min_tier or "C", settings.min_points, settings.min_valid_depth, settings.min_valid_poses),
         )
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what is packaged and what is refused."""
-        values: dict[str, Any] = dict(vars(self.packaging))
+        values: dict[str, Any] = dict(vars(self.packaging)) | vars(self.packaging.gates)
+        del values["gates"]
         return values | {"min_tier": self.settings.min_tier, "required": sorted(self.settings.required or ())}
 
     def load(self, device: Device) -> None:
@@ -60,7 +57,7 @@ class Hdf5Backend(Backend):
 
     def process(self, inputs: Inputs, out: DatasetWriter, *, shrink: float, progress: Progress) -> Quality:
         """Packages ``inputs`` into ``out``; see `stages.backend.Backend.process` for errors."""
-        self._refuse(inputs)
+        self._refuse_missing(inputs)
         if inputs.clip is None:
             raise BadInput("no_clip", "there is no clip to package", "Run ingest for this video first.")
         video = inputs.video
@@ -81,19 +78,11 @@ class Hdf5Backend(Backend):
     def close(self) -> None:
         """Nothing to release."""
 
-    def _refuse(self, inputs: Inputs) -> None:
+    def _refuse_missing(self, inputs: Inputs) -> None:
         lost = {part: inputs.missing[part] for part in self.settings.required or () if part in inputs.missing}
         if lost:
             what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
             raise BadInput("required_part_missing", f"required but missing: {what}", "Repair it, or take it out of `required`.")
-        depth, worst = inputs.depth, self.settings.min_tier or "C"
-        if depth is None or depth.tier <= worst:
-            return
-        text = f"depth is tier {depth.tier}, {_TIERS[depth.tier]}; min_tier is {worst}"
-        if depth.tier == "D" and depth.attrs["pose"] in ("static", "rotation"):
-            text = _STATIC
-        remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {depth.tier}."
-        raise BadInput("tier_below_minimum", text, remedy)
 
 
 def _known_length_m(video: Video) -> float | None:

@@ -67,15 +67,16 @@ def _check_view(size_px: tuple[int, int], source_px: tuple[int, int]) -> None:
 
 def _image_of_frame(file: DepthFile, clip: Clip, source: Path, progress: Callable[[], None]) -> NDArray[np.int64]:
     """One depth image per frame of the clip goes one to one; otherwise one per frame of the source, found by its timestamps."""
-    if file.frames == len(clip):
-        return np.arange(len(clip))
+    first, frames = clip.cut_from
+    if file.frames == frames:
+        return first + np.arange(len(clip))
     pts_seconds = source_times(source, progress)
     index = np.clip(np.searchsorted(pts_seconds, clip.pts_seconds), 1, max(len(pts_seconds) - 1, 1))
     index -= clip.pts_seconds - pts_seconds[index - 1] < pts_seconds[index] - clip.pts_seconds
     frame_s = float(np.median(np.diff(pts_seconds)))
     if file.frames == len(pts_seconds) and np.abs(pts_seconds[index] - clip.pts_seconds).max() < frame_s / 2:
         return index
-    text = f"there are {file.frames} depth images, {len(clip)} frames in the clip and {len(pts_seconds)} in the video"
+    text = f"there are {file.frames} depth images, {frames} frames in the clip and {len(pts_seconds)} in the video"
     raise BadInput("depth_frames", text, "Give one depth image per frame of the video, or one per frame of the clip.")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from stages.backend import Inputs, Quality
 from stages.registry import make_backend
 from stages.settings import stage_block
+from stages.shots import has_cuts, process_by_shot
 from videolift.artifacts import Artifact, ArtifactWriter, Published
 from videolift.carried_facts import content_sha256
 from videolift.errors import BadInput, CorruptFile
@@ -151,6 +152,8 @@ class StageWorker:
                 else:
                     others[stage] = artifact
             inputs = Inputs(job.video, **opened, others=others, missing=job.missing, lineage=job.lineage)
+            if SPECS[self._factory.stage].by_shot and inputs.clip is not None and has_cuts(inputs.clip):
+                return process_by_shot(self._backend, inputs, writer, shrink=shrink, progress=progress)
             return self._backend.process(inputs, writer, shrink=shrink, progress=progress)
 
     def _intact(self, stage: str, video: str, sha256: str) -> bool:

@@ -6,6 +6,7 @@ A wide video that is cut to the clip's shape loses what happens at its sides, an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ def cut_away_share(
     if shown[2] * shown[3] >= _WHOLE * source[0] * source[1]:
         return None
     seconds = float(np.ptp(clip.pts_seconds)) or 1.0
+    if "cut_from" in clip.attrs:  # one shot of the video
+        start_s = float(clip.pts_seconds[0]) - float(clip.attrs["source"]["clock_start_s"])
+        video = replace(video, start_s=start_s, end_s=start_s + seconds)
     settings = IngestSettings(width=clip.width, height=clip.height, fit="pad", cuts=False, fps=min(_FPS, _MAX_FRAMES / seconds))
     writer = ClipWriter(folder / "whole.h5")
     try:

@@ -63,6 +63,12 @@ class Clip(Artifact):
         """(T) number of each frame's shot, -1 within a fade or a dissolve; 0 throughout in files that did not record it."""
         return self.read("shot") if "shot" in self else np.zeros(len(self), np.int32)
 
+    @property
+    def cut_from(self) -> tuple[int, int]:
+        """(first frame, frames) in the clip of the whole video, where this is one shot of it; else (0, T)."""
+        cut = self.attrs.get("cut_from", {"first": 0, "frames": len(self)})
+        return int(cut["first"]), int(cut["frames"])
+
     def __getitem__(self, frames: int | slice) -> NDArray[np.uint8]:
         """RGB of one frame (H, W, 3) or of a slice (n, H, W, 3)."""
         if isinstance(frames, (int, np.integer)):

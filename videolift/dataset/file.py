@@ -21,6 +21,7 @@ from videolift.dataset.profiles import PROFILES, image_size_px
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
+from videolift.shots import NO_SHOT
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11; trainers may have 3.10
@@ -154,9 +155,25 @@ class PackagedFile:
         return shape[0]
 
     @cached_property
+    def shot(self) -> NDArray[np.int32]:
+        """The shot (T) of each frame, -1 within a fade or a dissolve; files of older releases are one shot."""
+        return self.array("shot") if self.has("shot") else np.zeros(len(self), np.int32)
+
+    @cached_property
     def window_start(self) -> NDArray[np.int64]:
-        """First frames (W) of the windows; follows from the file's length (`verify` compares it with what is stored)."""
-        return window_starts(len(self), self.window_length, self.stride)
+        """First frames (W) of the windows; follows from the file's shots (`verify` compares it with what is stored)."""
+        return window_starts(len(self), self.window_length, self.stride, self._shot_with_windows)
+
+    @property
+    def _shot_with_windows(self) -> NDArray[np.int32]:
+        """The shot (T) of each frame; -1 also in those that were refused."""
+        stated = self.attribute("shots", [{}])
+        if not isinstance(stated, list) or not all(isinstance(one, dict) for one in stated):
+            raise CorruptFile(f"{self.path}: attribute shots is {stated!r:.100}, expected a list of shots")
+        if self.shot.max(initial=0) >= len(stated):
+            raise CorruptFile(f"{self.path}: frames are of shot {self.shot.max()}, there are {len(stated)}")
+        refused = [number for number, one in enumerate(stated) if "refused" in one]
+        return np.where(np.isin(self.shot, refused), np.int32(NO_SHOT), self.shot)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -177,14 +194,13 @@ class PackagedFile:
     @cached_property
     def hands_whole(self) -> NDArray[np.bool_]:
         """(W, 2): left and right hand valid at every step of the window."""
-        count, length, stride = len(self.window_start), self.window_length, self.stride
-        if not self.has("hands/valid") or not count:
-            return np.zeros((count, 2), bool)
+        starts, length = self.window_start, self.window_length
+        if not self.has("hands/valid") or not len(starts):
+            return np.zeros((len(starts), 2), bool)
         valid = self.array("hands/valid")
         reached = np.zeros((len(valid) + 1, 2), np.int64)
         np.cumsum(valid, axis=0, out=reached[1:])
-        last = (count - 1) * stride + 1
-        return np.asarray(reached[length : length + last : stride] - reached[:last:stride] == length)
+        return np.asarray(reached[starts + length] - reached[starts] == length)
 
     def array(self, name: str, where: Any = ...) -> NDArray[Any]:
         """Part of an array of the layout; small arrays are read once and are not writable.
@@ -227,7 +243,8 @@ class PackagedFile:
         if shape is None or name.startswith("stats/"):
             return
         points = int(self.offsets[-1]) if name in PER_POINT else 0
-        expected = expected_shape(name, len(self), len(self.window_start), points, self.size_px, self.window_length)
+        windows = len(self.window_start) if name.startswith(("tracks/", "hands/window_")) else 0
+        expected = expected_shape(name, len(self), windows, points, self.size_px, self.window_length)
         if shape != expected:
             raise CorruptFile(f"{self.path}: {name} is {shape}, expected {expected}")
 

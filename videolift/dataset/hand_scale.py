@@ -50,10 +50,10 @@ class HandScale:
         return {"factor": self.factor, "spread": spread, "hands": self.observations, "source": self.source, "reason": self.reason}
 
 
-def hand_scale(depth: Depth, hands: Hands) -> HandScale:
-    """The scale of one video; interpolated hands do not count."""
+def hand_scale(depth: Depth, hands: Hands, frames: slice = slice(None)) -> HandScale:
+    """The scale of one video, or of some frames in a row of it; interpolated hands do not count."""
     ratios: dict[str, list[float]] = {"palm": [], "surroundings": []}
-    for source, ratio in _ratios(depth, hands):
+    for source, ratio in _ratios(depth, hands, frames):
         ratios[source].append(ratio)
     if len(ratios["palm"]) >= len(ratios["surroundings"]):
         return _decide(np.array(ratios["palm"]), "palm", 50.0)
@@ -73,10 +73,11 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
     return HandScale(float(np.percentile(ratios, percentile)), spread, len(ratios), source)
 
 
-def _ratios(depth: Depth, hands: Hands) -> Iterator[tuple[str, float]]:
+def _ratios(depth: Depth, hands: Hands, frames: slice) -> Iterator[tuple[str, float]]:
     measured = hands.valid & ~hands.interpolated
     T_camera_wrist, keypoints = hands.T_camera_wrist, hands.keypoints_px
-    for frame in np.flatnonzero(measured.any(1)):
+    first, end, _ = frames.indices(len(measured))
+    for frame in first + np.flatnonzero(measured[first:end].any(1)):
         z = depth[int(frame)]
         for side in np.flatnonzero(measured[frame]):
             palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])

@@ -32,6 +32,7 @@ FIELDS: tuple[Field, ...] = (
     Field("rgb", "u1", (-1, 3, None, None), chunk=1),
     Field("depth", "f2", (-1, None, None), chunk=1, codec=BITSHUFFLE),
     Field("timestamps", "f8", (-1,), chunk=1024),
+    Field("shot", "i4", (-1,), chunk=1024),
     Field("camera/intrinsics", "f4", (3, 3)),
     Field("camera/T_camera_world", "f4", (-1, 4, 4), chunk=256),
     Field("camera/pose_valid", "?", (-1,), chunk=1024),

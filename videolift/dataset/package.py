@@ -6,7 +6,7 @@ be packaged is the caller's decision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
-from videolift.dataset.hand_scale import HandScale, hand_scale
+from videolift.dataset.gates import Gates, ShotWorth, no_shot_left
 from videolift.dataset.layout import (
     HAND_FRAME_FIELDS,
     HAND_ORIGIN_FIELDS,
@@ -26,6 +26,7 @@ from videolift.dataset.layout import (
     PackagedView,
 )
 from videolift.dataset.quality import QualityMeter
+from videolift.dataset.shot_worth import ShotDepth, depth_of_shot, judge_content, shot_with_windows, shots_by_kind
 from videolift.dataset.windows import (
     displacements,
     hand_windows,
@@ -39,6 +40,7 @@ from videolift.dataset.windows import (
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import CorruptFile
 from videolift.geometry import Float, project
+from videolift.shots import NO_SHOT, shots_of
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
 MAX_CUT_AWAY = 0.1
@@ -64,6 +66,7 @@ class Packaging:
     depth_min_m: float = 0.1
     depth_max_m: float = 2.5
     profile: str = "default"
+    gates: Gates = field(default_factory=Gates)
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,15 @@ class Sources:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """The packaged camera: its view, K (3, 3), poses (T, 4, 4) and metres per unit of the depth artifact."""
+    """The packaged camera: its view, K (3, 3), poses (T, 4, 4) and units of the file per unit of the depth artifact (T).
+
+    Of frames whose depth the file does not hold the factor is 0 and the pose NaN.
+    """
 
     view: PackagedView
     K: Float
     T_camera_world: Float
-    factor: float
+    factor: Float
     depth_range_m: tuple[float, float] | None
 
 
@@ -112,45 +118,93 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     """Writes everything but the publication.
 
     Raises:
+        BadInput: no shot of the video is good enough by `Packaging.gates`.
         CorruptFile: artifacts that do not belong together.
     """
-    clip, depth, hands = sources.clip, sources.depth, sources.hands
+    clip, depth, hands, tracks = sources.clip, sources.depth, sources.hands, sources.tracks
     _check_lengths(sources, settings)
-    starts = window_starts(len(clip), settings.window_length, settings.stride)
-    steps = _Steps(progress, len(clip) + (len(starts) if sources.tracks is not None else 0))
+    shots = shots_by_kind(clip, depth, hands, tracks, settings.gates, settings.window_length, settings.stride)
+    usable = [one for one in shots if one.worth.refused is None]
+    if not usable:
+        raise no_shot_left([one.worth for one in shots])
+    longest = max(usable, key=lambda one: len(one.worth.shot))
+    scale = longest.worth.scale
+    steps = _Steps(progress, len(clip) + (0 if tracks is None else len(tracks)))
     view = PackagedView.of((clip.width, clip.height), settings.size, settings.view, padded=clip.attrs.get("fit") == "pad")
-    found = hand_scale(depth, hands) if depth is not None and hands is not None and depth.scale == "arbitrary" else None
-    scale = "hand" if found is not None and found.factor is not None else depth.scale if depth is not None else "none"
     out.profile = settings.profile
-    out.describe(**_attributes(sources, settings, view, scale, found))
-    geometry = None
-    if depth is not None:
-        factor = 1.0 if found is None or found.factor is None else found.factor
-        limits = (settings.depth_min_m, settings.depth_max_m) if scale in METRE_SCALES else None
-        geometry = _Geometry(view, view.intrinsics(depth.K), _scaled_poses(depth, factor), factor, limits)
+    geometry = None if depth is None else _geometry(depth, view, [one.worth for one in shots], scale, settings)
+    if geometry is not None:
         out.put(**{"camera/intrinsics": geometry.K})
-        out.append(**{"camera/T_camera_world": geometry.T_camera_world, "camera/pose_valid": depth.pose_valid})
-    out.append(timestamps=clip.pts_seconds)
-    meter = QualityMeter(len(clip))
+        known = np.isfinite(geometry.T_camera_world).all((-2, -1))
+        out.append(**{"camera/T_camera_world": geometry.T_camera_world, "camera/pose_valid": known})
+    out.append(timestamps=clip.pts_seconds, shot=clip.shot)
+    meter = QualityMeter(len(clip), shot=clip.shot)
     if geometry is not None:
         meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
     in_view = None if hands is None else _HandArrays.of(hands, view, scale)
     _write_frames(sources, settings, view, geometry, in_view, out, meter, steps)
+    worths = _judged([one.worth for one in shots], sources, settings, geometry, meter)
+    if all(worth.refused is not None for worth in worths):
+        raise no_shot_left(worths)
+    starts = window_starts(len(clip), settings.window_length, settings.stride, shot_with_windows(clip.shot, worths))
     points = 0
-    if sources.tracks is not None and geometry is not None:
-        points = _write_tracks(sources.tracks, settings, geometry, out, meter, steps)
+    if tracks is not None and geometry is not None:
+        points = _write_tracks(tracks, starts, settings, geometry, out, meter, steps)
     if in_view is not None:
         _write_hands(in_view, settings, geometry, starts, out)
         meter.hands(in_view.arrays | in_view.origin, view.size_px, sources.known_length_m)
         meter.agreement(sources.hands.attrs if sources.hands is not None else {})
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
-    out.describe(quality=meter.table())
-    checks = [] if found is None or found.factor is not None else [f"hand translations are unknown: no scale, {found.reason}"]
+    out.describe(**_attributes(sources, settings, view, worths, longest), quality=meter.table())
+    checks = [f"{worth.name} gives no windows: {worth.refused.text}" for worth in worths if worth.refused is not None]
+    found = longest.hand_scale
+    if found is not None and found.factor is None:
+        checks.append(f"hand translations are unknown: no scale, {found.reason}")
     cut_away = meter.per_video.get("lost_wrists", 0.0)
     if cut_away > MAX_CUT_AWAY:
         remedy = "create_h5.view: full keeps them" if settings.view == "square" else "ingest.fit: pad may keep them"
         checks.append(f"{cut_away:.0%} of the wrists found in the clip lie outside the packaged image: {remedy}")
     return PackageCounts(len(clip), len(starts), points, scale, tuple(checks))
+
+
+def _geometry(depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:
+    factor = np.zeros(len(depth))
+    for worth in worths:
+        if worth.refused is None:
+            factor[worth.shot.first : worth.shot.end] = worth.factor
+    poses = depth.T_camera_world.astype(np.float64)
+    poses[:, :3, 3] *= factor[:, None]
+    poses[factor == 0] = np.nan
+    limits = (settings.depth_min_m, settings.depth_max_m) if scale in METRE_SCALES else None
+    return _Geometry(view, view.intrinsics(depth.K), poses, factor, limits)
+
+
+def _judged(
+    worths: Sequence[ShotWorth], sources: Sources, settings: Packaging, geometry: _Geometry | None, meter: QualityMeter
+) -> list[ShotWorth]:
+    """Every shot with what was measured of it, by the gates."""
+    tracks, judged = sources.tracks, []
+    pose_valid = None if geometry is None else np.asarray(np.isfinite(geometry.T_camera_world).all((-2, -1)))
+
+    def points(starts: Sequence[int]) -> float:
+        assert tracks is not None
+        assert geometry is not None
+        index = np.searchsorted(tracks.window_start, starts)
+        return float(np.mean([len(_packaged_window(tracks[int(w)], settings, geometry)["query"]) for w in index]))
+
+    for worth in worths:
+        shot = worth.shot
+        judged.append(
+            judge_content(
+                worth,
+                settings.gates,
+                valid_depth=meter.per_frame.get("valid_depth"),
+                pose_valid=pose_valid,
+                points=None if tracks is None or geometry is None else points,
+                starts=shot.first + window_starts(len(shot), settings.window_length, settings.stride),
+            )
+        )
+    return judged
 
 
 class _Steps:
@@ -169,7 +223,10 @@ def _check_lengths(sources: Sources, settings: Packaging) -> None:
             raise CorruptFile(f"{part.path}: {name} has {len(part)} frames, the clip has {frames}")
     if sources.tracks is not None:
         tracks, length = sources.tracks, settings.window_length
-        expected = window_starts(frames, length, settings.stride)
+        failed = {int(about["first"]) for about in tracks.attrs.get("shots", []) if "refused" in about}
+        shot = sources.clip.shot
+        with_tracks = np.where(np.isin(shot, [one.number for one in shots_of(shot) if one.first in failed]), NO_SHOT, shot)
+        expected = window_starts(frames, length, settings.stride, with_tracks)
         if tracks.attrs["window_length"] != length or not np.array_equal(tracks.window_start, expected):
             raise CorruptFile(
                 f"{tracks.path}: {len(tracks)} windows of {tracks.attrs['window_length']} frames, but {frames} frames with "
@@ -177,36 +234,36 @@ def _check_lengths(sources: Sources, settings: Packaging) -> None:
             )
 
 
-def _scaled_poses(depth: Depth, factor: float) -> Float:
-    poses = depth.T_camera_world.astype(np.float64)
-    poses[:, :3, 3] *= factor
-    return poses
-
-
-def _attributes(sources: Sources, settings: Packaging, view: PackagedView, scale: str, found: HandScale | None) -> dict[str, Any]:
+def _attributes(
+    sources: Sources, settings: Packaging, view: PackagedView, worths: Sequence[ShotWorth], longest: ShotDepth
+) -> dict[str, Any]:
     clip, depth, tracks, hands = sources.clip, sources.depth, sources.tracks, sources.hands
+    scale = longest.worth.scale
     parts = [name for name in ("depth", "tracks", "hands", "mask") if getattr(sources, name) is not None]
-    values: dict[str, Any] = asdict(settings) | {"parts": parts, "missing": dict(sources.missing), **sources.about}
+    values: dict[str, Any] = {n: v for n, v in asdict(settings).items() if n != "gates"}
+    values |= {"parts": parts, "missing": dict(sources.missing), **sources.about}
     values |= {"view": asdict(view), "size_px": list(view.size_px), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
     values |= {
         "source": clip.attrs.get("source", {}),
         "framing": clip.attrs.get("framing"),
         "scale": scale,
-        "tier": "none" if depth is None else depth.tier,
+        "tier": max(worth.tier for worth in worths if worth.refused is None),
+        "shots": [worth.describe() for worth in worths],
     }
     values["statistics_of"] = STATISTICS_OF
     values["length_unit"] = "metre" if scale in METRE_SCALES else "median depth of the clip"
     if depth is not None:
-        values |= {name: depth.attrs[name] for name in ("pose", "intrinsics")}
-        values["depth_quality"] = {"backend": depth.attrs["backend"], **depth.attrs.get("quality", {})}
+        about = depth_of_shot(depth, longest.worth.shot)
+        values |= {name: about[name] for name in ("pose", "intrinsics")}
+        values["depth_quality"] = {"backend": depth.attrs["backend"], **about.get("quality", {})}
     if tracks is not None:
         values["tracks"] = {name: tracks.attrs[name] for name in ("backend", "query", "seed") if name in tracks.attrs}
     if hands is not None:
         names = ("backend", "wrist_method", "has_mano", "has_joints")
         values["hands"] = {name: hands.attrs[name] for name in names if name in hands.attrs}
         values |= {"joint_order": list(JOINTS), "mano_order": list(MANO_JOINTS)}
-    if found is not None:
-        values["hand_scale"] = found.describe()
+    if longest.hand_scale is not None:
+        values["hand_scale"] = longest.hand_scale.describe()
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -227,8 +284,8 @@ def _write_frames(
         out.statistics.add_rgb(rgb)
         if geometry is not None and sources.depth is not None:
             depth = resize_nearest(view.cut(sources.depth[part]), view.size_px)
-            if geometry.factor != 1.0:
-                depth = _multiplied(depth, geometry.factor)
+            if (geometry.factor[part] != 1.0).any():
+                depth = _multiplied(depth, geometry.factor[part])
             out.append(depth=depth)
             out.statistics.add_depth(depth, geometry.depth_range_m)
             meter.depth(part.start, depth)
@@ -265,19 +322,25 @@ def resize_nearest(images: NDArray[Any], size_px: tuple[int, int]) -> NDArray[An
     return out
 
 
-def _multiplied(depth: NDArray[np.float16], factor: float) -> NDArray[np.float16]:
+def _multiplied(depth: NDArray[np.float16], factor: Float) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
-        scaled = (depth.astype(np.float32) * np.float32(factor)).astype(np.float16)
+        scaled = (depth.astype(np.float32) * factor.astype(np.float32)[:, None, None]).astype(np.float16)
     scaled[~np.isfinite(scaled)] = 0
     return scaled
 
 
 def _write_tracks(
-    tracks: Tracks, settings: Packaging, geometry: _Geometry, out: DatasetWriter, meter: QualityMeter, steps: _Steps
+    tracks: Tracks,
+    starts: NDArray[np.int64],
+    settings: Packaging,
+    geometry: _Geometry,
+    out: DatasetWriter,
+    meter: QualityMeter,
+    steps: _Steps,
 ) -> int:
     length, total = settings.window_length, 0
-    out.append(**{"tracks/window_start": tracks.window_start, "tracks/offsets": np.zeros(1)})
-    for part in _slices(len(tracks), WINDOWS_PER_CHUNK):
+    out.append(**{"tracks/window_start": starts, "tracks/offsets": np.zeros(1)})
+    for part in _chosen_parts(tracks.window_start, starts):
         windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
         missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
         for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
@@ -295,17 +358,14 @@ def _write_tracks(
         out.statistics.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
         total = int(ends[-1])
         steps.advance(part.stop - part.start)
-    if not len(tracks):
-        empty: dict[str, tuple[int, ...]] = {
-            "query": (0, 3),
-            "displacement": (length, 0, 3),
-            "visible": (length, 0),
-            "label": (0,),
-            "pose9d": (0, length, 9),
-        }
-        for name, shape in empty.items():
-            out.append(**{f"tracks/{name}": np.zeros(shape, np.float32)})
     return total
+
+
+def _chosen_parts(tracked: NDArray[np.int64], starts: NDArray[np.int64]) -> Iterator[slice]:
+    """Runs of at most `WINDOWS_PER_CHUNK` neighbours among the windows ``tracked`` (W) that begin at ``starts``."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracked, starts), [False]]).astype(np.int8)))
+    for first, end in edges.reshape(-1, 2).tolist():
+        yield from (slice(first + part.start, first + part.stop) for part in _slices(end - first, WINDOWS_PER_CHUNK))
 
 
 def _joined(arrays: list[NDArray[Any]], axis: int) -> NDArray[Any]:
@@ -320,9 +380,8 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     visible, valid3d = window.visible[:length], window.valid3d[:length]
     candidates = np.flatnonzero(visible[0] & valid3d.all(0))  # the cheap part of the rule first
     xyz_cam0, uv_clip = (np.take(array[:length], candidates, 1) for array in (window.xyz_cam0, window.uv_px))
-    uvd = to_uvd(
-        xyz_cam0 if geometry.factor == 1.0 else xyz_cam0.astype(np.float64) * geometry.factor, geometry.K, geometry.view.size_px
-    )
+    factor = float(geometry.factor[window.start])
+    uvd = to_uvd(xyz_cam0 if factor == 1.0 else xyz_cam0.astype(np.float64) * factor, geometry.K, geometry.view.size_px)
     passed = np.ones((1, len(candidates)), bool)
     kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, geometry.view.size_px, geometry.depth_range_m)
     chosen = np.flatnonzero(kept)

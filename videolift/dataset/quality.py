@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from videolift.artifacts import JOINTS
 from videolift.dataset.hand_scores import jitter_deg, jitter_px, side_changes
 from videolift.geometry import Float, Float32, invert_pose, project, transform, unproject
+from videolift.shots import shots_of
 
 _GRID = 32
 """Depth agreement is measured on this many points per side."""
@@ -92,11 +93,15 @@ SCORES: dict[str, Score] = {
 
 @dataclass
 class QualityMeter:
-    """Collects the scores of one file of ``frames`` frames; arrays come at the packaged size, in any number at a time."""
+    """Collects the scores of one file of ``frames`` frames; arrays come at the packaged size, in any number at a time.
+
+    ``shot`` (T) is the shot of each frame; scores over time compare no frames of two.
+    """
 
     frames: int
     K: Float | None = None
     T_camera_world: Float | None = None
+    shot: NDArray[np.int32] | None = None
     per_frame: dict[str, Float32] = field(default_factory=dict)
     per_video: dict[str, float] = field(default_factory=dict)
     _previous: tuple[int, NDArray[np.float16]] | None = None
@@ -113,7 +118,7 @@ class QualityMeter:
         assert self.K is not None
         assert self.T_camera_world is not None
         E = self.T_camera_world[t : t + 2]
-        if not np.isfinite(E).all():
+        if not np.isfinite(E).all() or (self.shot is not None and self.shot[t] != self.shot[t + 1]):
             return
         size_px = np.array(z.shape[::-1])
         at = [(np.arange(_GRID) * size) // _GRID + size // (2 * _GRID) for size in size_px]
@@ -158,13 +163,18 @@ class QualityMeter:
         wrist_px = keypoints[..., 0, :]
         lost = np.asarray(((wrist_px < -0.5) | (wrist_px >= np.array(size_px) - 0.5)).any(-1))
         self.per_video["lost_wrists"] = float(lost[valid].mean())
-        self.per_video["side_changes"] = float(side_changes(keypoints, valid).mean())
+        runs = [slice(0, self.frames)] if self.shot is None else [slice(one.first, one.end) for one in shots_of(self.shot)]
+        self.per_video["side_changes"] = sum(int(side_changes(keypoints[run], valid[run]).sum()) for run in runs) / self.frames
         if "side_known" in arrays:
             detected = np.isfinite(arrays["score"])
             self.per_video["unknown_sides"] = float((~arrays["side_known"])[detected].mean()) if detected.any() else 0.0
         own = valid & ~arrays["interpolated"]
-        self._put("hand_jitter_px", jitter_px(keypoints, own))
-        self._put("hand_jitter_deg", jitter_deg(arrays["T_camera_wrist"], own))
+        jitter = {name: np.full(own.shape, np.nan) for name in ("hand_jitter_px", "hand_jitter_deg")}
+        for run in runs:
+            jitter["hand_jitter_px"][run] = jitter_px(keypoints[run], own[run])
+            jitter["hand_jitter_deg"][run] = jitter_deg(arrays["T_camera_wrist"][run], own[run])
+        for name, sides in jitter.items():
+            self._put(name, sides)
         if self.K is not None:
             off_px = np.linalg.norm(project(arrays["T_camera_wrist"][..., :3, 3], self.K) - wrist_px, axis=-1)
             self._put("wrist_keypoint_px", np.where(own, off_px, np.nan))

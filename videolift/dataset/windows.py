@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.geometry import Float, Float32, T_cam0_camk, invert_pose, pose_9d, rotation_6d
+from videolift.shots import shots_of
 
 Bools = NDArray[np.bool_]
 
@@ -19,10 +20,18 @@ ImageSize = int | tuple[int, int]
 """Pixels of an image: the side of a square, or (width, height)."""
 
 
-def window_starts(frames: int, window_length: int, stride: int) -> NDArray[np.int64]:
-    """First frames (W) of the windows of a clip; a tail shorter than ``stride`` is no window."""
-    count = max(0, (frames - window_length) // stride + 1)
-    return np.arange(count, dtype=np.int64) * stride
+def window_starts(frames: int, window_length: int, stride: int, shot: NDArray[np.integer] | None = None) -> NDArray[np.int64]:
+    """First frames (W) of the windows of a clip, every ``stride`` frames from where a shot begins; none reaches across a cut.
+
+    Args:
+        frames: T of the clip.
+        window_length: frames per window.
+        stride: frames from one window to the next; what is left at a shot's end is no window.
+        shot: (T) the shot of each frame, -1 for none; None: all of it is one.
+    """
+    runs = [(0, frames)] if shot is None else [(one.first, one.end) for one in shots_of(shot)]
+    starts = [np.arange(first, end - window_length + 1, stride, dtype=np.int64) for first, end in runs]
+    return np.concatenate([np.zeros(0, np.int64), *starts])
 
 
 def to_uvd(xyz_camera: ArrayLike, K: ArrayLike, size: ImageSize) -> Float32:

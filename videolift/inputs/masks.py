@@ -69,9 +69,10 @@ def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapp
     Raises:
         BadInput: ``mask``; a number of images that is none of these.
     """
-    frames = len(pts_seconds)
+    cut = attrs.get("cut_from", {"first": 0, "frames": len(pts_seconds)})
+    frames = int(cut["frames"])
     if file.frames in (1, frames):
-        return np.arange(frames) if file.frames == frames else np.zeros(frames, np.int64)
+        return np.arange(len(pts_seconds)) + int(cut["first"]) if file.frames == frames else np.zeros(len(pts_seconds), np.int64)
     source = attrs["source"]
     since_start = pts_seconds - float(source.get("first_pts_s", 0.0))
     if file.seconds is not None:
@@ -80,7 +81,8 @@ def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapp
         return after - earlier
     rate = float(source["fps_measured"])
     index = np.rint(since_start * rate).astype(np.int64)
-    unused = 2 + int(np.ceil(rate / float(attrs["fps"]))) if source.get("end_s") is None else file.frames
+    whole = source.get("end_s") is None and "cut_from" not in attrs
+    unused = 2 + int(np.ceil(rate / float(attrs["fps"]))) if whole else file.frames
     if not source["vfr"] and index[0] >= 0 and index[-1] < file.frames <= index[-1] + unused:
         return index
     text = f"there are {file.frames} masks, {frames} frames in the clip and about {index[-1] + 1} in the video ({rate:.2f} fps)"

@@ -308,20 +308,19 @@ def test_without_enough_hands_lengths_stay_scale_free_and_hand_translations_beco
 
 def test_a_window_without_kept_points_stays(package_clip, truth_folder, tmp_path):
     tracks = remade_tracks(tmp_path / "t.h5", truth_folder / "tracks_3d/clip.h5", 100.0)
-    with h5py.File(package_clip(tracks=tracks)[0].path) as file:
+    with h5py.File(package_clip(tracks=tracks, settings={"min_points": 0})[0].path) as file:
         assert file["tracks/offsets"][...].tolist() == [0] * 6
         assert file["tracks/displacement"].shape == (LENGTH, 0, 3)
         assert file["tracks/pose9d"].shape == (5, LENGTH, 9)
 
 
-def test_a_clip_shorter_than_a_window_is_packaged_without_windows(package_clip, tmp_path, truth_folder):
+def test_a_clip_shorter_than_a_window_is_refused(package_clip, tmp_path):
     writer = TracksWriter(tmp_path / "t.h5")
     writer.describe(backend="test", window_length=20, stride=STRIDE, query="grid", seed=0)
     writer.publish()
-    published, _ = package_clip(tracks=Tracks(tmp_path / "t.h5"), settings={"window_length": 20})
-    with h5py.File(published.path) as file:
-        assert file["tracks/offsets"][...].tolist() == [0]
-        assert file["tracks/query"].shape == (0, 3)
+    with pytest.raises(BadInput, match="it has 14 frames, a window needs 20") as caught:
+        package_clip(tracks=Tracks(tmp_path / "t.h5"), settings={"window_length": 20})
+    assert caught.value.code == "too_short"
 
 
 def test_progress_reaches_its_total(package_clip):

@@ -1,0 +1,148 @@
+"""Gates: whether a shot of a video holds enough to be trained on, by what its artifacts are worth. Pure decisions over figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from videolift.dataset.layout import METRE_SCALES
+from videolift.errors import BadInput
+from videolift.shots import Shot
+
+_TIERS = {"A": "sensor", "B": "learned", "C": "structure from motion", "D": "a prior"}
+_STATIC = (
+    "depth cannot be observed from a camera that does not move: "
+    "give depth (rgbd), use the gpu preset, or accept a prior with min_tier: D"
+)
+_DEPTH_HELPS = "name a depth file in the video's row, or set preset: gpu (depth by a model)"
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Least that a shot must hold; see `stages.create_h5.CreateH5Settings`. As they are here all pass."""
+
+    min_tier: Literal["A", "B", "C", "D"] = "D"
+    min_points: float = 0.0
+    min_valid_depth: float = 0.0
+    min_valid_poses: float = 0.0
+
+
+@dataclass(frozen=True)
+class ShotWorth:
+    """One shot of a video, as it is to be packaged.
+
+    Attributes:
+        shot: its frames.
+        windows: it has room for.
+        tier, scale, pose, intrinsics: of its depth; ``none`` without.
+        factor: metres per unit of its depth where hands tell, else 1.
+        valid_depth, valid_poses: shares of pixels and of frames; None without depth.
+        points: packaged per window, in the mean; None without tracks.
+        refused: why none of its windows are packaged, and what helps; None where they are.
+    """
+
+    shot: Shot
+    windows: int
+    tier: str = "none"
+    scale: str = "none"
+    pose: str = "none"
+    intrinsics: str = "none"
+    factor: float = 1.0
+    valid_depth: float | None = None
+    valid_poses: float | None = None
+    points: float | None = None
+    refused: BadInput | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"shot {self.shot.number} (frames {self.shot.first} to {self.shot.end - 1})"
+
+    def describe(self) -> dict[str, Any]:
+        """As the file's attribute ``shots`` has it; what is not known is left out."""
+        own = ("tier", "scale", "pose", "intrinsics", "factor", "valid_depth", "valid_poses", "points")
+        values = {name: getattr(self, name) for name in own}
+        refused = {} if self.refused is None else {"refused": self.refused.text}
+        windows = 0 if self.refused is not None else self.windows
+        known = {name: value for name, value in values.items() if value not in (None, "none")}
+        return {"first": self.shot.first, "end": self.shot.end, "windows": windows, **known, **refused}
+
+
+def too_short(frames: int, window_length: int) -> BadInput:
+    """Why a clip or a shot has no window."""
+    text = f"it has {frames} frames, a window needs {window_length}"
+    return BadInput("too_short", text, "Use a longer part of the video, a higher ingest.fps or a smaller tracks.window_length.")
+
+
+def tier_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
+    """Why depth of this kind is not good enough."""
+    if worth.tier == "none" or worth.tier <= gates.min_tier:
+        return None
+    text = f"depth is tier {worth.tier}, {_TIERS[worth.tier]}; min_tier is {gates.min_tier}"
+    if worth.tier == "D" and worth.pose in ("static", "rotation"):
+        text = _STATIC
+    remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {worth.tier}."
+    return BadInput("tier_below_minimum", text, remedy)
+
+
+def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
+    """Why what was measured in this shot is too little, with the figures and what would help."""
+    short = []
+    if worth.valid_depth is not None and worth.valid_depth < gates.min_valid_depth:
+        short.append(
+            (
+                f"{worth.valid_depth:.1%} of the pixels have depth, create_h5.min_valid_depth is {gates.min_valid_depth:.0%}",
+                f"for more depth {_DEPTH_HELPS}",
+            )
+        )
+    if worth.valid_poses is not None and worth.valid_poses < gates.min_valid_poses:
+        short.append(
+            (
+                f"{worth.valid_poses:.1%} of the frames have a camera pose, "
+                f"create_h5.min_valid_poses is {gates.min_valid_poses:.0%}",
+                "cut the video to the part in which the camera is followed (start and end in the table), or set preset: gpu",
+            )
+        )
+    if worth.points is not None and worth.points < gates.min_points:
+        short.append(
+            (
+                f"a window has {worth.points:.1f} points in the mean, create_h5.min_points is {gates.min_points:g}",
+                f"for more points raise tracks.points; where depth is missing {_DEPTH_HELPS}",
+            )
+        )
+    if not short:
+        return None
+    texts, remedies = zip(*short, strict=True)
+    remedy = "; ".join(remedies) + "; to take it as it is, lower what is named here for it (overrides)"
+    return BadInput("too_little", "; ".join(texts), remedy[0].upper() + remedy[1:] + ".")
+
+
+def common_scale(worths: Sequence[ShotWorth]) -> str | None:
+    """The scale of most frames: a file has one unit of length. Metres are preferred where frames are equal."""
+    frames: dict[str, int] = {}
+    for worth in worths:
+        frames[worth.scale] = frames.get(worth.scale, 0) + len(worth.shot)
+    return max(frames, key=lambda scale: (frames[scale], scale in METRE_SCALES), default=None)
+
+
+def scale_refusal(worth: ShotWorth, scale: str) -> BadInput | None:
+    """Why a shot cannot stand in a file whose lengths are of ``scale``."""
+    if worth.scale == scale:
+        return None
+    text = f"the scale of its lengths is {worth.scale}, that of most of the video {scale}, and a file has one"
+    return BadInput("other_scale", text, "List this part of the video by itself (start and end in the table).")
+
+
+def no_shot_left(worths: Sequence[ShotWorth]) -> BadInput:
+    """The refusal of a video none of whose shots may be packaged: that of its longest."""
+    longest = max(worths, key=lambda worth: len(worth.shot))
+    assert longest.refused is not None
+    if len(worths) == 1:
+        return longest.refused
+    text = f"none of its {len(worths)} shots can be packaged; the longest, {longest.name}: {longest.refused.text}"
+    return BadInput(longest.refused.code, text, longest.refused.remedy)
+
+
+GATE_NAMES = tuple(one.name for one in fields(Gates))
+"""Settings of the stage that are gates."""
