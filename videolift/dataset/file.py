@@ -21,7 +21,7 @@ from videolift.dataset.profiles import PROFILES, image_size_px
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
-from videolift.shots import NO_SHOT
+from videolift.shots import NO_SHOT, shots_of
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11; trainers may have 3.10
@@ -158,6 +158,14 @@ class PackagedFile:
     def shot(self) -> NDArray[np.int32]:
         """The shot (T) of each frame, -1 within a fade or a dissolve; files of older releases are one shot."""
         return self.array("shot") if self.has("shot") else np.zeros(len(self), np.int32)
+
+    @cached_property
+    def shot_begins(self) -> NDArray[np.int64]:
+        """First frame (T) of the shot that each frame is in; its own where it is in none."""
+        begins = np.arange(len(self))
+        for one in shots_of(self.shot):
+            begins[one.first : one.end] = one.first
+        return begins
 
     @cached_property
     def window_start(self) -> NDArray[np.int64]:

@@ -22,8 +22,7 @@ class DatasetFile:
     """One packaged file, and what says how many windows it has."""
 
     path: Path
-    frames: int
-    window_length: int
+    windows: int
     stride: int
 
     @classmethod
@@ -34,12 +33,7 @@ class DatasetFile:
             CorruptFile: the file cannot be read.
         """
         with PackagedFile(path) as file:
-            return cls(path, len(file), file.window_length, file.stride)
-
-    @property
-    def windows(self) -> int:
-        """Windows in the file."""
-        return len(window_starts(self.frames, self.window_length, self.stride))
+            return cls(path, len(file.window_start), file.stride)
 
 
 @dataclass(frozen=True)
@@ -81,8 +75,13 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
             _warn_of_other_groups([entry for entry in index.entries if split in (None, entry.split)], name)
     wanted = [entry for entry in entries if _fits(entry, selection)]
     root = Path(folder)  # made once: making paths is most of what opening a large dataset costs
-    files = tuple(DatasetFile(root / e.path, e.frames, e.window_length, e.stride) for e in wanted)
+    files = tuple(DatasetFile(root / e.path, _windows(e), e.stride) for e in wanted)
     return ChosenFiles(root, name, files, tuple(wanted))
+
+
+def _windows(entry: IndexEntry) -> int:
+    """Of a file; an index of an older release leaves them out where there are no tracks, and knows of no cuts."""
+    return entry.windows if entry.windows is not None else len(window_starts(entry.frames, entry.window_length, entry.stride))
 
 
 def _fits(entry: IndexEntry, selection: Selection) -> bool:

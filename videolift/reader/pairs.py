@@ -1,7 +1,7 @@
 """Temporal pairs, and clips of k frames at a stride, within one shot; never a frame twice.
 
-A shot ends where the times of a file's frames leave a gap: what lies on both sides was not filmed in one go, or frames between were
-left out.
+A shot ends at a cut, and where the times of a file's frames leave a gap: what lies on both sides was not filmed in one go, or
+frames between were left out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from videolift.reader.frames import Sample, read_frames
 from videolift.reader.handles import Handles
 from videolift.reader.opening import choose_files
 from videolift.reader.selection import Selection
+from videolift.shots import NO_SHOT
 
 _SHOT_GAP = 1.5
 """Frames of the clip's rate; a longer step in time ends a shot."""
@@ -138,11 +139,12 @@ class PairDataset:
 
 def shots(file: PackagedFile) -> list[tuple[int, int]]:
     """First frame and end of every shot of a file."""
-    return shot_bounds(file.array("timestamps"), file.attribute_of_type("fps", float))
+    return shot_bounds(file.array("timestamps"), file.attribute_of_type("fps", float), file.shot)
 
 
-def shot_bounds(seconds: NDArray[np.float64], fps: float) -> list[tuple[int, int]]:
-    """First frame and end of the stretches of ``seconds`` (T) without a gap."""
-    cuts = np.flatnonzero(np.diff(seconds) > _SHOT_GAP / fps) + 1
+def shot_bounds(seconds: NDArray[np.float64], fps: float, shot: NDArray[np.int32] | None = None) -> list[tuple[int, int]]:
+    """First frame and end of the stretches of ``seconds`` (T) without a gap, within the shots ``shot`` (T); None for one shot."""
+    number = np.zeros(len(seconds), np.int32) if shot is None else shot
+    cuts = np.flatnonzero((np.diff(seconds) > _SHOT_GAP / fps) | (np.diff(number) != 0)) + 1
     bounds = [0, *cuts.tolist(), len(seconds)]
-    return [(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True) if stop > start]
+    return [(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b > a and number[a] != NO_SHOT]

@@ -127,8 +127,9 @@ class WindowDataset:
         sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.scale, "frame": first}
         if selection.text:
             sample["text"] = file.attribute("text", "")
-        sample["frame_valid"] = frames >= 0
-        sample |= read_frames(file, np.maximum(frames, 0), selection)
+        begins = int(file.shot_begins[first])
+        sample["frame_valid"] = frames >= begins
+        sample |= read_frames(file, np.maximum(frames, begins), selection)
         if selection.tracks:
             sample |= _tracks(file, window, length)
         if selection.hand_windows:

@@ -58,7 +58,7 @@ VIDEO_COLUMNS: tuple[IndexColumn, ...] = (
     IndexColumn("parts", "TEXT", "", "what the file holds besides images, separated by commas: depth, tracks, hands, mask", True),
     IndexColumn("profile", "TEXT", "", "how arrays are stored: default, fast, tiny"),
     IndexColumn("frames", "INTEGER", "frames", "of the file", True),
-    IndexColumn("windows", "INTEGER", "windows", "of the file; NULL without tracks"),
+    IndexColumn("windows", "INTEGER", "windows", "of the file"),
     IndexColumn("points", "INTEGER", "points", "tracked in all windows together; NULL without tracks"),
     IndexColumn("fps", "REAL", "1/s", "frames per second", True),
     IndexColumn("size", "INTEGER", "px", "the shorter side of the images", True),

@@ -14,7 +14,18 @@ from videolift.dataset.quality import SCORES
 COUNTED = {"fps": "frames per second", "size": "pixels of the shorter side", "window_length": "frames per window"}
 MAX_LISTED = 200
 """Lines of each list on the card."""
-_COLUMNS = ("v.video", "parts", "hands_interpolated_share", "lineage", "missing", *COUNTED, *(f"quality_{name}" for name in SCORES))
+_CONTENT = {"tracks": "points", "hands": "hands_valid_frames"}
+"""Parts that may be there and empty, and the column that counts what is in them."""
+_COLUMNS = (
+    "v.video",
+    "parts",
+    *_CONTENT.values(),
+    "hands_interpolated_share",
+    "lineage",
+    "missing",
+    *COUNTED,
+    *(f"quality_{name}" for name in SCORES),
+)
 FACTS_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM video v JOIN detail d USING (video) ORDER BY v.video"
 """The rows that `CardFacts.of` takes."""
 
@@ -24,7 +35,7 @@ class CardFacts:
     """Counts over all videos.
 
     Attributes:
-        parts: videos that have each part.
+        parts: videos that have something of each part: one in which no hand was found is none with hands.
         values: of `COUNTED`, value to number of videos.
         interpolated: the largest share of interpolated hands in a video; None without hands.
         backends: (stage, backend's id) to number of videos.
@@ -51,7 +62,8 @@ class CardFacts:
         return facts
 
     def _add(self, row: dict[str, Any]) -> None:
-        self.parts.update(row["parts"].split(",") if row["parts"] else ())
+        parts = row["parts"].split(",") if row["parts"] else []
+        self.parts.update(part for part in parts if part not in _CONTENT or row[_CONTENT[part]] != 0)
         for name, counter in self.values.items():
             counter.update([row[name]] if row[name] is not None else [])
         if (share := row["hands_interpolated_share"]) is not None:

@@ -14,7 +14,7 @@ _PACKED_ARRAYS = ("moments", "counts", "extrema", "bins", "layout")
 """Of `Accumulators.pack`, as a packaged file holds them under ``stats/``."""
 _SUMMARY_ATTRIBUTES = (
     *("tier", "scale", "pose", "intrinsics", "parts", "missing", "profile", "size", "size_px", "fps", "window_length", "stride"),
-    *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit"),
+    *("depth_min_m", "depth_max_m", "text", "subject", "hands", "tracks", "lineage", "hand_scale", "length_unit", "shots"),
 )
 
 
@@ -28,7 +28,9 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
     about |= {"source_sha256": file.attribute_of_type("source", dict).get("sha256")}
     about = {name: _without_nan(value) for name, value in about.items()}
-    about["frames"] = len(file)
+    about |= {"frames": len(file), "windows": len(file.window_start)}
+    if len(about.get("shots") or ()) < 2:
+        about.pop("shots", None)  # says nothing that the file's own tier and scale do not
     quality = file.attribute_of_type("quality", dict) if "quality" in attributes else {}
     try:
         about["quality"] = {name: score["value"] for name, score in quality.items() if score["value"] is not None}
@@ -36,7 +38,7 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise CorruptFile(f"{file.path}: quality is not a table of scores: {error}") from error
     if file.has("tracks/offsets"):
-        about |= {"windows": len(file.window_start), "points": int(file.offsets[-1])}
+        about["points"] = int(file.offsets[-1])
     if file.has("hands/valid"):
         valid, interpolated = file.array("hands/valid"), file.array("hands/interpolated")
         share = float(interpolated[valid].mean()) if valid.any() else None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
 from videolift.geometry import Float, project, transform, unproject
+from videolift.shots import shots_of
 
 FRAME_GAP = 3
 """Frames between the two images of a pair: far enough to move, near enough to be followed."""
@@ -56,8 +57,9 @@ class Evidence:
 
     @cached_property
     def frames(self) -> int:
-        """How many are looked at: the first ones of a long video."""
-        return min(len(self.file), MAX_FRAMES)
+        """How many are looked at: the first ones of a long video, of one with cuts to the end of its first shot."""
+        shots = shots_of(self.file.shot)
+        return min(shots[0].end if shots else len(self.file), MAX_FRAMES)
 
     @cached_property
     def K(self) -> Float:

@@ -281,7 +281,7 @@ def sequence_faults(evidence: Evidence) -> Iterator[Fault]:
         followed.append(float(good.mean()))
     usual = float(np.median(followed)) if followed else 1.0
     for t, share in enumerate(followed):
-        if usual > 0.6 and share < 0.3:
+        if usual > 0.6 and share < 0.3 and file.shot[t] == file.shot[t + 1]:
             yield (
                 "cut",
                 f"frame {t + 1} shows another scene: {share:.0%} of the pixels can be followed into it, {usual:.0%} usually",

@@ -91,7 +91,12 @@ def episodes_of_rows(rows: Sequence[EpisodeRow], video: str, seconds: NDArray[np
 
 
 def episodes_between_rests(
-    points_world: Float, seconds: NDArray[np.float64], fps: float, rule: RestRule | None = None, text: str = ""
+    points_world: Float,
+    seconds: NDArray[np.float64],
+    fps: float,
+    rule: RestRule | None = None,
+    text: str = "",
+    shot: NDArray[np.int32] | None = None,
 ) -> list[Episode]:
     """Cuts a video in the middle of every rest of its hands, and where a shot ends.
 
@@ -101,6 +106,7 @@ def episodes_between_rests(
         fps: the clip's rate.
         rule: see `RestRule`.
         text: of every episode.
+        shot: (T) of the frames, -1 for none; None: all of them are one.
     """
     rule = rule or RestRule()
     speed = hand_speed(points_world, fps, rule.smooth_s)
@@ -109,7 +115,7 @@ def episodes_between_rests(
         if stop - start >= rule.seconds * fps and start > 0 and stop < len(speed):
             cuts.append((start + stop) // 2)
     out = []
-    for first, last in shot_bounds(seconds, fps):
+    for first, last in shot_bounds(seconds, fps, shot):
         bounds = [first, *(cut for cut in cuts if first < cut < last), last]
         out += [Episode(a, b, text) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
     return out

@@ -46,7 +46,7 @@ def cut_at_rest(rule: RestRule | None = None) -> CutEpisodes:
         if track is None:
             return whole_shots(file)
         seconds, fps = file.array("timestamps"), file.attribute_of_type("fps", float)
-        return episodes_between_rests(track.points_world, seconds, fps, rule, file.attribute("text", ""))
+        return episodes_between_rests(track.points_world, seconds, fps, rule, file.attribute("text", ""), file.shot)
 
     return cut
 
