@@ -103,12 +103,20 @@ def write_json(final: Path, value: Any) -> None:
     write_text(final, text + "\n")
 
 
-def read_json(path: Path) -> Any | None:
-    """The value of a JSON file, or None where the file is missing or not JSON (a torn file counts as missing)."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of ours; None where the file is missing, torn, or holds something else.
+
+    Raises:
+        CorruptFile: a folder stands in its place; nothing could be written there either.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except IsADirectoryError as error:
+        raise CorruptFile(f"{path} is a folder where a file belongs: move it away, then run the same command again") from error
+    # A number of ten thousand digits is a plain ValueError, and a hundred thousand brackets are a RecursionError.
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def sha256_file(path: Path) -> str:

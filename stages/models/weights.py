@@ -17,7 +17,8 @@ import yaml
 
 from stages.registry import ROOT
 from videolift.config import user_path
-from videolift.errors import BackendUnavailable, Transient
+from videolift.errors import BackendUnavailable, ConfigError, Transient
+from videolift.plain_yaml import read_yaml
 from videolift.store import read_json, sha256_file, sha256_of, write_json, write_text
 
 _CACHE = ".hashes.json"
@@ -140,10 +141,10 @@ class WeightStore:
             return None
         seen = _fingerprint(path)
         cache = read_json(self.root / "thirdparty" / _CACHE) or {}
-        known = cache.get(str(path))
         # Gigabytes are hashed once: a plan asks for every weight, and may be made many times a day.
-        if known is not None and known["seen"] == seen:
-            return str(known["sha256"])
+        match cache.get(str(path)):
+            case {"seen": known, "sha256": str(sha256)} if known == seen:
+                return sha256
         digest = _hash(path)
         # Entries of deleted files go, else the file would grow with every place that ever held a weight.
         alive = {place: entry for place, entry in cache.items() if Path(place).exists()}
@@ -157,9 +158,20 @@ class WeightStore:
         return weight.sha256 or self.lock()["weights"].get(weight.name, {}).get("sha256")
 
     def lock(self) -> dict[str, Any]:
-        """Contents of ``models.lock``: ``weights`` {name: {sha256, bytes, url, stated_by}}."""
-        text = self.lock_file.read_text(encoding="utf-8") if self.lock_file.exists() else ""
-        return {"weights": (yaml.safe_load(text) or {}).get("weights") or {}}
+        """Contents of ``models.lock``: ``weights`` {name: {sha256, bytes, url, stated_by}}.
+
+        Raises:
+            ConfigError: it is damaged. What was trusted before is not known then, so nothing is downloaded over it.
+        """
+        try:
+            lock = (read_yaml(self.lock_file.read_text(encoding="utf-8")) if self.lock_file.exists() else None) or {}
+            weights = lock.get("weights") or {}
+            if all(isinstance(entry["sha256"], str) for entry in weights.values()):
+                return {"weights": dict(weights)}
+            why = "a weight has no sha256"
+        except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+            why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{self.lock_file} is damaged ({why}): restore it, or delete it to trust new downloads")
 
     def record(self, weight: Weight, hub: str | None = None) -> None:
         """Enforces or, the first time, records the hash of a weight that is there.

@@ -166,12 +166,15 @@ def _create(path: Path, nonce: str) -> bool:
 
 
 def _read(path: Path) -> Holder | None:
-    """None where there is no lease. One caught between creation and writing has no process and an empty nonce."""
+    """None where there is no lease. One caught between creation and writing, or damaged, has no process and an empty nonce."""
     row = read_json(path)
-    if isinstance(row, dict):
-        process = ProcessName(row["host"], row["boot_id"], row["pid"], row["create_time"])
-        return Holder(process, row["slurm_job_id"], row["nonce"])
-    return Holder(None, None, "") if path.exists() else None
+    if row is None:
+        return Holder(None, None, "") if path.exists() else None
+    try:
+        process = ProcessName(str(row["host"]), str(row["boot_id"]), int(row["pid"]), float(row["create_time"]))
+        return Holder(process, row["slurm_job_id"], str(row["nonce"]))
+    except (KeyError, TypeError, ValueError):
+        return Holder(None, None, "")
 
 
 def _is_free(path: Path, holder: Holder) -> bool:

@@ -18,6 +18,8 @@ from videolift.stage_table import STAGES
 from videolift.store import read_json, write_json
 
 MANIFEST_FORMAT = "videolift.manifest/1"
+_DAMAGED = (AttributeError, KeyError, TypeError)
+"""What reading raises where a value has another shape. Rows stay plain mappings: a run looks at half a million of them."""
 _NAME = re.compile(r"(?P<batch>[a-z0-9]+)-(?P<token>[0-9a-f]{12})-(?P<generation>\d+)\.json")
 
 
@@ -84,18 +86,24 @@ def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] 
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest at ``path``; None where it is missing, torn or of another version."""
+    """The manifest at ``path``; None where it is missing, torn, damaged or of another version: a job then looks again."""
     value = _read(path)
-    if value is None:
+    try:
+        if value is None:
+            return None
+        journal = FileStamp(**value["journal"]) if value.get("journal") else None
+        return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}, "journal": journal}))
+    except _DAMAGED:
         return None
-    journal = FileStamp(**value["journal"]) if value.get("journal") else None
-    return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}, "journal": journal}))
 
 
 def read_states(path: Path) -> dict[str, str]:
     """State by video in the manifest at ``path``; empty where `read_manifest` gives None."""
     value = _read(path)
-    return {video: row["state"] for video, row in value["videos"].items()} if value else {}
+    try:
+        return {video: row["state"] for video, row in value["videos"].items()} if value else {}
+    except _DAMAGED:
+        return {}
 
 
 def stands(path: Path, output: Path) -> bool:
@@ -104,12 +112,15 @@ def stands(path: Path, output: Path) -> bool:
     The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
     """
     value = _read(path)
-    if value is None:
+    try:
+        if value is None:
+            return False
+        if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], output)):
+            return False
+        vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
+        return all(_is_as_it_was(artifact, output) for artifact in vouched)
+    except _DAMAGED:
         return False
-    if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], output)):
-        return False
-    vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
-    return all(_is_as_it_was(artifact, output) for artifact in vouched)
 
 
 def _is_as_it_was(recorded: Mapping[str, Any], output: Path) -> bool:

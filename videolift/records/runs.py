@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from videolift.config import Config
-from videolift.errors import ConfigError
+from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.records.freshness import Variant
@@ -53,12 +53,23 @@ class Run:
         return Layout(self.folder.parent.parent)
 
     def entries(self, batch: str | None = None) -> Iterator[Entry]:
-        """Videos of one batch, or of all; decodes only the lines of that batch."""
+        """Videos of one batch, or of all; decodes only the lines of that batch.
+
+        Raises:
+            CorruptFile: a line of it says something else.
+        """
         marker = f'"batch": {json.dumps(batch)}'
-        with (self.folder / "catalog.jsonl").open(encoding="utf-8") as lines:
+        path = self.folder / "catalog.jsonl"
+        with path.open(encoding="utf-8") as lines:
             for line in lines:
                 if batch is None or marker in line:
-                    yield _entry(json.loads(line))
+                    try:
+                        entry = _entry(json.loads(line))
+                    except (AttributeError, KeyError, TypeError, ValueError) as error:
+                        raise CorruptFile(
+                            f"{path} is damaged ({error!r}): delete {self.folder.name}, then start a run again"
+                        ) from error
+                    yield entry
 
 
 def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
@@ -78,14 +89,17 @@ def read_run(folder: Path) -> Run:
     plan, config = read_json(folder / "plan.json"), read_json(folder / "config.json")
     if plan is None or config is None:
         raise ConfigError(f"{folder} is not a run of videolift: start one with snakemake --cores N")
-    variants = tuple(Variant(v["identities"], tuple(v["required"]), v.get("settings", {})) for v in plan["variants"])
-    return Run(folder, Config.of_run(config), variants, plan)
+    try:
+        variants = tuple(Variant(v["identities"], tuple(v["required"]), v.get("settings", {})) for v in plan["variants"])
+        return Run(folder, Config.of_run(config), variants, plan)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{folder}: what this run was to do is damaged ({error!r}): start a run again") from error
 
 
 def latest_run(output: Path) -> Run:
     """The run started last in an output folder; see `read_run` for errors."""
     latest = read_json(Layout(output).latest_run)
-    if latest is None:
+    if latest is None or not isinstance(latest.get("run"), str):
         raise ConfigError(f"{output} holds no run of videolift: start one with snakemake --cores N, or name another folder")
     return read_run(Layout(output).run(latest["run"]))
 
