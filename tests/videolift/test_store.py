@@ -27,7 +27,7 @@ json_values = st.recursive(
 
 
 @settings(max_examples=40)
-@given(json_values)
+@given(st.dictionaries(st.text(), json_values, max_size=3))
 def test_what_was_written_as_json_is_read_back(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"
     store.write_json(path, value)
