@@ -98,10 +98,10 @@ def test_a_name_as_long_as_the_longest_id_has_room_for_its_temporary(tmp_path):
 
 def test_a_killed_writer_leaves_the_old_json_or_the_new(tmp_path):
     path, values, found = tmp_path / "a.json", ["old", "new"], []
-    for moment in moments(lambda: store.write_json(path, "new"), 40):
-        store.write_json(path, "old")
-        assert not kill_at(moment, lambda: store.write_json(path, "new"))
-        found.append(store.read_json(path))
+    for moment in moments(lambda: store.write_json(path, {"is": "new"}), 40):
+        store.write_json(path, {"is": "old"})
+        assert not kill_at(moment, lambda: store.write_json(path, {"is": "new"}))
+        found.append((store.read_json(path) or {})["is"])
     assert set(found) == set(values)
     assert found == sorted(found, reverse=True), "old until a moment, new from then on"
     assert leftovers(tmp_path)
