@@ -1,8 +1,7 @@
-"""What the packaged dataset costs: packaging, size, opening, indexing, random samples, statistics, beside other layouts.
+"""What the packaged dataset costs: packaging, size, opening, indexing, random samples, beside other layouts.
 
     python benchmarks/dataset.py                      # the rendered sample with sensor noise; about a minute
     python benchmarks/dataset.py --video CLIP.mp4     # with the pictures of a video of yours
-    python benchmarks/dataset.py --statistics 10000   # merging the statistics of that many videos; some minutes and 1.5 GB of disk
 
 Times are CPU milliseconds: medians of 7 repeats in random order within one run; ratios have their 90 % bootstrap interval. Peers
 that are not installed (zarr, pyarrow, torch for the loader) are left out and said so. Files are warm in the page cache.
@@ -12,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import multiprocessing
-import os
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +28,6 @@ from benchmarks.dataset_stores import Arrays, Mp4Parquet, Npy, Ours, Store, Y2r,
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
-from videolift.dataset import PackagedVideo, publish_dataset
 from videolift.dataset.layout import HAND_WINDOW_FIELDS, PackagedView
 from videolift.dataset.package import Packaging, Sources, package
 from videolift.dataset.profiles import PROFILES
@@ -283,62 +278,17 @@ def loaders(paths: dict[str, tuple[Store | Ours, Path]], windows: int) -> None:
         table(f"DataLoader, {workers} workers, 64 points", "wall ms per sample", measured, Y2r.name)
 
 
-def statistics(folder: Path, videos: int) -> None:
-    """Publication over that many videos: all at once, unchanged, 10 changed. Every video has the statistics of a real one.
-
-    Each publication has a process of its own; memory is its peak above what it held before, all rows given.
-    """
-    path = pack(sources(folder), folder / "one.hdf5")
-    target = folder / "many"
-    target.mkdir()
-
-    def make(number: int, generation: int) -> PackagedVideo:
-        file, digest = target / f"video{number:06d}.hdf5", f"{generation * videos + number:064d}"
-        if not generation:
-            os.link(path, file)
-        return PackagedVideo(file.stem, file, digest, path.stat().st_size)
-
-    rows = [make(number, 0) for number in range(videos)]
-    print(f"\nStatistics of {videos} videos\n\n| | read | CPU s | wall s | MB added |\n|---|---|---|---|---|")
-    for what in ("all", "nothing changed", "10 changed"):
-        if what == "10 changed":
-            for number in range(0, videos, max(1, videos // 10)):
-                rows[number] = make(number, 1)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            read, cpu_s, wall_s, peak_mb = pool.apply(publish_measured, (target, rows))
-        print(f"| {what} | {read} | {cpu_s:.1f} | {wall_s:.1f} | {peak_mb:.0f} |", flush=True)
-    shutil.rmtree(target)
-
-
-def publish_measured(target: Path, rows: list[PackagedVideo]) -> tuple[int, float, float, float]:
-    """Files read again, CPU seconds, wall seconds, MB added at the peak."""
-    before_kb, cpu, wall = _memory_kb("VmRSS"), time.process_time(), time.monotonic()
-    summary = publish_dataset(target, rows, left_out={})
-    taken = time.process_time() - cpu, time.monotonic() - wall
-    return summary.read_again, *taken, (_memory_kb("VmHWM") - before_kb) / 1024
-
-
-def _memory_kb(name: str) -> int:
-    """Of this process, as the kernel counts it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--video", type=Path)
-    parser.add_argument("--statistics", type=int, default=0, metavar="VIDEOS")
     parser.add_argument("--only-layouts", action="store_true", help="leave packaging out")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_artifacts(folder, options.frames, options.video)
-        if options.statistics:
-            statistics(folder, options.statistics)
-            return
         if not options.only_layouts:
             packaging(folder, options.frames)
         layouts(folder)

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.dataset import arrays_of, make_artifacts, pack, sources
 from benchmarks.dataset_stores import Mp4Parquet, Npy, Y2r
 from videolift.dataset.index import read_index
-from videolift.dataset.index.index_reader import read_rows
+from videolift.dataset.index.index_reader import read_index_rows
 from videolift.dataset.index.index_writer import draft_index
 from videolift.reader import Handles, Normalization, Selection, WindowDataset, open_dataset
 from videolift.reader.opening import DatasetFile
@@ -32,7 +32,7 @@ FRAMES = 40
 def synthetic_index(dataset: Path, videos: int, out: Path) -> None:
     """An index of ``videos`` files, whose files need not be there."""
     summary = read_index(dataset).summary
-    row = next(row for row in read_rows(dataset) if f"{row.text('tier')}-{row.text('scale')}" == summary["statistics_group"])
+    row = next(row for row in read_index_rows(dataset) if f"{row.text('tier')}-{row.text('scale')}" == summary["statistics_group"])
     names = (f"v{i:08d}" for i in range(videos))
     with draft_index(out) as draft:
         draft.add_videos(row.with_values({"video": name, "file": f"{name}.hdf5"}) for name in names)

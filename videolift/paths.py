@@ -36,6 +36,9 @@ def checked_id(video: str) -> str:
     return video
 
 
+SUBFOLDERS = 256
+
+
 def subfolder_of(video: str) -> str:
     """The sub-folder that files of a video go into where there are too many for one folder."""
     return hashlib.sha256(video.encode()).hexdigest()[:2]

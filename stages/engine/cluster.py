@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.engine.cost import PastWork
+from stages.engine.costs.run_cost import PastWork
 from videolift.errors import ConfigError
 from videolift.records.leases import slurm_job
 from videolift.records.runs import Entry

@@ -16,7 +16,7 @@ from typing import Any
 
 from stages.backend import Backend
 from stages.engine.cluster import minutes, sure_workers
-from stages.engine.cost import PastWork, measure_past_work
+from stages.engine.costs.run_cost import PastWork, measure_past_work
 from stages.registry import backend_class, identity
 from stages.settings import changed_settings, settings_for, variant_key
 from videolift.config import Config, StageBlock, user_path

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stages.engine.cost import SECONDS_PER_HOUR, PastWork, RunCost, run_cost, stage_cost
+from stages.engine.costs.run_cost import SECONDS_PER_HOUR, PastWork, RunCost, run_cost, stage_cost
+from stages.engine.costs.scale import ScaleForecast
 from stages.engine.plan import Plan, judge_all, make_plan
 from stages.engine.verdict import assess_all
 from stages.ingest.source import probe
@@ -184,7 +185,8 @@ def plan_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=N",
-        help="price another number: videos=N from the start, on cards=M; from what has been measured in this output folder",
+        help="price another number: videos=N from the start, on cards=M; from what has been measured in this output folder, "
+        "and what so many cost as a whole (docs/scale.md)",
     )
     return parser
 
@@ -195,19 +197,19 @@ def plan_command(arguments: list[str] | None = None) -> int:
     try:
         config = config_of(options)
         report = PlanReport.of(make_plan(config, Path.cwd()))
-        cost = report.cost(**_numbers(options.what_if))
+        numbers = _numbers(options.what_if)
+        cost = report.cost(**numbers)
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
     refused = _refusals(report.plan)
+    scale = ScaleForecast(numbers["videos"]) if "videos" in numbers else None
     if options.json:
-        print(json.dumps({**report.to_json(), "price": cost.to_json(), "refused": refused}, indent=1))
+        about_all = {"scale": scale.to_json()} if scale is not None else {}
+        print(json.dumps({**report.to_json(), "price": cost.to_json(), **about_all, "refused": refused}, indent=1))
     else:
-        print(
-            "\n".join(
-                [*report.lines(), *cost.lines(), *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]
-            )
-        )
+        lines = [*report.lines(), *cost.lines(), *(scale.lines() if scale is not None else ())]
+        print("\n".join([*lines, *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
     return int(ExitCode.OK)
 
 

@@ -9,7 +9,7 @@ from snakemake.resources import Resources
 from snakemake.settings.types import ResourceSettings
 
 from stages.engine import cluster
-from stages.engine.cost import PastWork, measure_past_work
+from stages.engine.costs.run_cost import PastWork, measure_past_work
 from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout

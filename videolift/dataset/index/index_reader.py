@@ -115,7 +115,7 @@ class Index:
         Raises:
             ConfigError: the index is damaged.
         """
-        return {str(row.video[0]): decode_video(row.video, row.detail) for row in read_rows(self.folder)}
+        return {str(row.video[0]): decode_video(row.video, row.detail) for row in read_index_rows(self.folder)}
 
 
 def read_index(folder: Path) -> Index:
@@ -140,7 +140,7 @@ def read_index(folder: Path) -> Index:
     return Index(folder, entries, summary, left_out)
 
 
-def read_rows(folder: Path) -> Iterator[IndexRow]:
+def read_index_rows(folder: Path) -> Iterator[IndexRow]:
     """Every video's whole row, in the order of ids; raises as `read_index`."""
     if not (folder / INDEX_FILE).is_file():
         yield from _older_rows(_listed(folder))

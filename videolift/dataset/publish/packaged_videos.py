@@ -14,7 +14,7 @@ from typing import Any
 
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index.columns import IndexRow, encode_video, from_table
-from videolift.dataset.index.index_reader import INDEX_FILE, open_index, read_rows
+from videolift.dataset.index.index_reader import INDEX_FILE, open_index, read_index_rows
 from videolift.dataset.index.index_writer import draft_index
 from videolift.dataset.publish.publication import DatasetSummary, PublicationSettings, describe_draft
 from videolift.dataset.splits import DEFAULT, SplitRule, assign_split
@@ -79,7 +79,7 @@ def _as_published(folder: Path) -> tuple[Iterator[IndexRow], dict[str, Any]]:
     published = (read_json(folder / _AS_PUBLISHED) or {}).get("sha256")
     try:
         if published is not None and published == sha256_file(folder / INDEX_FILE):
-            return read_rows(folder), read_backends(folder)
+            return read_index_rows(folder), read_backends(folder)
     except (FileNotFoundError, ConfigError):
         pass
     return iter(()), {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videolift.dataset.index.columns import DETAIL_COLUMNS, VIDEO_COLUMNS, IndexRow
-from videolift.dataset.index.index_reader import INDEX_FILE, SUMMARY_FILE, open_index, read_rows
+from videolift.dataset.index.index_reader import INDEX_FILE, SUMMARY_FILE, open_index, read_index_rows
 from videolift.dataset.publish.packaged_videos import read_backends
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ConfigError
@@ -142,7 +142,7 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
 
 
 def _rows_of(number: int, shard: Shard) -> Iterator[tuple[int, IndexRow]]:
-    for row in read_rows(shard.folder):
+    for row in read_index_rows(shard.folder):
         yield number, row
 
 

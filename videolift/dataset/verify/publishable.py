@@ -16,7 +16,7 @@ from pathlib import Path
 
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import INDEX_FILE, read_index
-from videolift.dataset.index.index_reader import read_rows
+from videolift.dataset.index.index_reader import read_index_rows
 from videolift.dataset.verify.file_checks import Finding
 
 _PATH = re.compile(r"(?<![\w:/.~-])(?:/(?:[\w.@+~-]+/)+[\w.@+~-]+|~/[\w./-]+|[A-Za-z]:\\\\?[\w\\. -]+|file://\S+)")
@@ -78,7 +78,7 @@ def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
             yield path.name, path.read_text(encoding="utf-8")
-    for row in read_rows(folder):
+    for row in read_index_rows(folder):
         yield INDEX_FILE, "\n".join(value for value in (*row.video, *row.detail) if isinstance(value, str))
     for name in files:
         with PackagedFile(folder / name) as file:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.engine.cost import PastWork, StageCost, run_cost, stage_cost
+from stages.engine.costs.run_cost import PastWork, StageCost, run_cost, stage_cost
 from videolift.stage_table import SPECS
 from videolift.stage_table import STAGES as ALL
 

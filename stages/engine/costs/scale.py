@@ -1,0 +1,209 @@
+"""What many videos cost besides the work on each: files, bytes, memory and time of every step, from measured constants.
+
+The constants stand here and nowhere else. They were measured with 1,000 to 100,000 videos, where all grow linearly; what is said of
+more is extrapolated. ``python -m stages.engine.costs.scale`` prints the tables of docs/scale.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from videolift.paths import SUBFOLDERS
+
+SIZES = (100_000, 1_000_000, 10_000_000)
+"""What docs/scale.md shows."""
+FRAMES = 100
+"""Of a video, where nobody says otherwise: ten seconds at 10 frames per second."""
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One step over all videos, in one process.
+
+    Attributes:
+        what: the step.
+        base_s, video_ms: CPU seconds whatever the number of videos, and CPU milliseconds per video.
+        base_mb, video_kb: peak memory likewise.
+        on_head: it runs in the process that a person starts, for the rest a job or a trainer.
+    """
+
+    what: str
+    base_s: float
+    video_ms: float
+    base_mb: float
+    video_kb: float
+    on_head: bool = True
+
+    def seconds(self, videos: int) -> float:
+        """CPU seconds."""
+        return self.base_s + videos * self.video_ms / 1e3
+
+    def memory_mb(self, videos: int) -> float:
+        """Peak memory."""
+        return self.base_mb + videos * self.video_kb / 1e3
+
+
+OPENING = StepCost("`open_dataset`", 0.05, 0.02, 80, 2.8, on_head=False)
+STEPS = (
+    StepCost("`videolift plan`, all new", 0.8, 0.046, 105, 1.1),
+    StepCost("`snakemake -n`, all new", 1.6, 0.046, 218, 1.4),
+    StepCost("`videolift plan`, all done", 0.7, 0.095, 107, 1.5),
+    StepCost("`snakemake`, nothing to do", 2.1, 0.13, 222, 2.0),
+    StepCost("statistics and index, all new", 1.0, 3.0, 60, 0.5, on_head=False),
+    StepCost("statistics and index, 10 videos added", 1.0, 0.06, 60, 0.5, on_head=False),
+    OPENING,
+    StepCost("`videolift merge` of 4 shards, links", 1.0, 0.3, 60, 0.2, on_head=False),
+    StepCost("`videolift merge` again, nothing changed", 1.0, 0.2, 60, 0.2, on_head=False),
+)
+"""Measured by ``python -m benchmarks.scale`` (the head) and ``python -m benchmarks.many_videos`` (the dataset)."""
+
+
+@dataclass(frozen=True)
+class StageConstants:
+    """A stage's own work with the cpu preset: CPU milliseconds and artifact bytes per frame, 512 x 384, packaged at 256."""
+
+    frame_ms: float
+    frame_bytes: float
+
+
+STAGE_CONSTANTS = {
+    "ingest": StageConstants(35, 250_000),
+    "depth": StageConstants(540, 110_000),
+    "tracks": StageConstants(56, 375_000),
+    "hands": StageConstants(98, 750),
+    "create_h5": StageConstants(11, 390_000),
+}
+"""Ten minutes of video of benchmarks/RESULTS.md (A long video), and sizes of the rendered sample."""
+INDEX_BYTES = 1_600.0
+"""Of index.sqlite, per video."""
+RECORD_BYTES = 3_000.0
+"""Of journals and manifests of all stages, per video."""
+HEAD_LIMIT_MB, FOLDER_LIMIT_FILES, OPENING_LIMIT_S = 4_000, 10_000, 60
+"""What a login node, a file system and a person put up with."""
+
+
+@dataclass(frozen=True)
+class ScaleForecast:
+    """What so many videos of so many frames come to; hours are of one CPU core."""
+
+    videos: int
+    frames: int = FRAMES
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Files of all videos with everything kept, and with ``keep: []``."""
+        return {"everything kept": len(STAGE_CONSTANTS) * self.videos, "`keep: []`": self.videos}
+
+    @property
+    def bytes(self) -> dict[str, float]:
+        """Bytes of artifacts likewise, of the index and of records."""
+        per_frame = {stage: constants.frame_bytes for stage, constants in STAGE_CONSTANTS.items()}
+        frames = self.videos * self.frames
+        kept = {"everything kept": sum(per_frame.values()) * frames, "`keep: []`": per_frame["create_h5"] * frames}
+        return kept | {"index.sqlite": INDEX_BYTES * self.videos, "journals and manifests": RECORD_BYTES * self.videos}
+
+    @property
+    def stage_hours(self) -> dict[str, float]:
+        """Core-hours of each stage."""
+        frames = self.videos * self.frames
+        return {stage: constants.frame_ms / 1e3 * frames / _HOUR_S for stage, constants in STAGE_CONSTANTS.items()}
+
+    @property
+    def head_mb(self) -> float:
+        """The most memory that the head needs in any step."""
+        return max(step.memory_mb(self.videos) for step in STEPS if step.on_head)
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; steps as (CPU seconds, peak MB)."""
+        steps = {step.what: (step.seconds(self.videos), step.memory_mb(self.videos)) for step in STEPS}
+        figures = {name: getattr(self, name) for name in ("videos", "frames", "files", "bytes", "stage_hours", "head_mb")}
+        return figures | {"steps": steps, "limits": {limit.what: limit.videos for limit in scale_limits()}}
+
+    def lines(self) -> Iterator[str]:
+        """For people, after what the stages cost."""
+        yield f"  {self.videos:,} videos as a whole (constants and where it stops: docs/scale.md):"
+        yield "  " + "; ".join(f"{count:,} files with {what.replace('`', '')}" for what, count in self.files.items())
+        yield f"  index {_size(self.bytes['index.sqlite'])}, records {_size(self.bytes['journals and manifests'])}"
+        hours = sum(self.stage_hours.values())
+        yield f"  {hours:,.0f} core-hours of stages with the cpu preset, {self.frames} frames each; above is this folder's own"
+        yield f"  memory of the head {_size(self.head_mb * 1e6)}"
+        yield from (f"  {step.what.replace('`', '')}: {_time(step.seconds(self.videos))}" for step in STEPS)
+        first = scale_limits()[0]
+        if self.videos > first.videos:
+            shards = shards_for(self.videos)
+            yield f"  beyond {first.videos:,} videos in one run ({first.what}): make {shards} shards and merge them"
+
+
+@dataclass(frozen=True)
+class ScaleLimit:
+    """Where one run, or one dataset, stops: ``limit`` is reached at ``videos``, rounded down."""
+
+    what: str
+    limit: str
+    videos: int
+
+
+def scale_limits() -> list[ScaleLimit]:
+    """Every limit, the first one first."""
+    head = min((HEAD_LIMIT_MB - step.base_mb) * 1e3 / step.video_kb for step in STEPS if step.on_head)
+    opening = (OPENING_LIMIT_S - OPENING.base_s) * 1e3 / OPENING.video_ms
+    found = [
+        ScaleLimit("memory of the head", f"{HEAD_LIMIT_MB:,} MB", _rounded(head)),
+        ScaleLimit("files in one folder", f"{FOLDER_LIMIT_FILES:,}", _rounded(FOLDER_LIMIT_FILES * SUBFOLDERS)),
+        ScaleLimit("opening the dataset", f"{OPENING_LIMIT_S} s", _rounded(opening)),
+    ]
+    return sorted(found, key=lambda limit: limit.videos)
+
+
+def shards_for(videos: int) -> int:
+    """Shards of at most a quarter of what one run can take."""
+    return -(-videos // (scale_limits()[0].videos // 4))
+
+
+def _rounded(videos: float) -> int:
+    return int(videos) // 100_000 * 100_000
+
+
+def tables() -> str:
+    """The tables of docs/scale.md."""
+    forecasts = [ScaleForecast(videos) for videos in SIZES]
+    head = f"| | {' | '.join(f'{videos:,}' for videos in SIZES)} |\n|---|{'---|' * len(SIZES)}\n"
+    counted = [(f"files, {what}", [f"{one.files[what]:,}" for one in forecasts]) for what in forecasts[0].files]
+    counted += [(f"bytes, {what}", [_size(one.bytes[what]) for one in forecasts]) for what in forecasts[0].bytes]
+    counted += [("memory of the head", [_size(one.head_mb * 1e6) for one in forecasts])]
+    stages = [(f"core-hours, {stage}", [f"{one.stage_hours[stage]:,.0f}" for one in forecasts]) for stage in STAGE_CONSTANTS]
+    steps = [(step.what, [f"{_time(step.seconds(n))}, {_size(step.memory_mb(n) * 1e6)}" for n in SIZES]) for step in STEPS]
+    limits = [f"| {one.what} | {one.limit} | {one.videos:,} |" for one in scale_limits()]
+    return "\n\n".join(
+        [
+            "Files, bytes and memory:\n\n" + head + _rows(counted),
+            f"Work of the stages (videos of {FRAMES} frames, cpu preset):\n\n" + head + _rows(stages),
+            "Steps over all videos (CPU time, peak memory):\n\n" + head + _rows(steps),
+            "Where one run stops:\n\n| | limit | videos |\n|---|---|---|\n" + "\n".join(limits),
+        ]
+    )
+
+
+def _rows(rows: list[tuple[str, list[str]]]) -> str:
+    return "\n".join(f"| {what} | {' | '.join(cells)} |" for what, cells in rows)
+
+
+def _size(number: float) -> str:
+    for unit in ("MB", "GB", "TB"):
+        if number < 1e9:
+            return f"{number / 1e6:.3g} {unit}"
+        number /= 1e3
+    return f"{number / 1e6:.3g} PB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+if __name__ == "__main__":
+    print(tables())
