@@ -140,7 +140,7 @@ def _columns(plan: ExportPlan, episode: ExportEpisode, number: int, first: int) 
         "task_index": np.full(episode.rows, task),
         _ANNOTATION: np.full(episode.rows, task),
         "next.reward": np.zeros(episode.rows, np.float32),
-        "next.done": frames == episode.rows - 1,
+        "next.done": frames == episode.rows - 1,  # GR00T's schema asks for it; nothing here is a reward
     }
 
 

@@ -132,6 +132,7 @@ def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[Exp
         if track is None:
             return []
         known = track.known(export.spec)
+        # cut where hands appear or are lost: a number for a hand nobody saw would be made up
         for episode in export.episodes(file):
             for start, stop in _steady_runs(known[episode.start : episode.stop]):
                 if stop - start >= export.min_frames:

@@ -117,6 +117,7 @@ def _blocks(grid: PatchGrid, rule: MaskRule, targets: int, rng: np.random.Genera
         mask[..., top : top + height, left : left + width] = True
         surplus = int(mask.sum()) - targets
         if surplus >= 0:
+            # exact shares let batches be stacked; only the last block pays, so that the others stay rectangles
             added = np.flatnonzero((mask & ~before).ravel())
             mask.ravel()[rng.choice(added, surplus, replace=False)] = False
             break

@@ -61,7 +61,7 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         ConfigError: no such dataset, split or group.
     """
     index = read_index(Path(folder))
-    if group == ALL_GROUPS:
+    if group == ALL_GROUPS:  # no single statistics fit: `name` stays None unless all are of one group
         if split is not None and split not in {entry.split for entry in index.entries}:
             raise ConfigError(
                 f"split is {split!r}, the dataset has {', '.join(sorted({e.split for e in index.entries})) or 'none'}"

@@ -66,7 +66,7 @@ class Spacing:
         least, greatest = self._range
         if self.frames is not None:
             return int(least), int(greatest)
-        if least * fps < 0.5:
+        if least * fps < 0.5:  # rounds to 0 frames
             raise ConfigError(f"a gap of {least} s is the same frame at {fps:g} frames per second: the least is {0.5 / fps:g} s")
         return max(1, round(least * fps)), max(1, round(greatest * fps))
 

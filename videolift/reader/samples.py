@@ -80,6 +80,7 @@ class WindowDataset:
         known = [file if isinstance(file, DatasetFile) else DatasetFile.look(file) for file in files]
         self.files = [file.path for file in known]
         chosen = [_windows_that_count(file, self.selection) for file in known]
+        # one number per window of the whole dataset, in every worker: half the memory of int64
         self._windows = np.concatenate([*chosen, np.empty(0, np.int64)]).astype(np.int32)
         self._ends = np.cumsum([len(windows) for windows in chosen])
         self._cache = RamCache(cache_bytes)
@@ -141,6 +142,7 @@ class WindowDataset:
         if not self.selection.tracks or wanted is None:
             return dict(whole)
         present = len(whole["query"])
+        # a generator per sample, not one that runs on: what is drawn must not depend on which worker reads, or in which order
         if present > wanted:
             chosen = np.random.default_rng([self.selection.seed, epoch, index]).choice(present, wanted, replace=False)
             drawn = {key: np.take(whole[key], chosen, axis) for key, axis in POINT_AXIS.items()}
@@ -165,7 +167,7 @@ def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.
         for name, (least, greatest) in selection.limits.items():
             keep &= _within(file, name, least, greatest)
         starts = file.window_start
-    chosen, next_start = [], 0
+    chosen, next_start = [], 0  # greedily: a window that does not count must not push the next one away
     for window in np.flatnonzero(keep):
         if starts[window] >= next_start:
             chosen.append(window)

@@ -54,7 +54,9 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     """
     read = [sample for sample in samples if not isinstance(sample, Skipped)]
     skipped = [sample for sample in samples if isinstance(sample, Skipped)]
-    batch: Batch = default_collate(_padded(read)) if read else {}
+    most = max((len(sample["query"]) for sample in read if "query" in sample), default=0)
+    padded = [{key: _tensor(key, value, most) for key, value in sample.items()} for sample in read]
+    batch: Batch = default_collate(padded) if padded else {}
     return {**batch, "skipped": skipped}
 
 
@@ -86,11 +88,6 @@ def training_loader(
     sampler = MixtureSampler(mixture, rank=rank, ranks=ranks, length=length)
     data = TorchSamples(source, normalization, on_error=on_error)
     return DataLoader(data, batch_size=batch_size, sampler=sampler, collate_fn=collate, **options)
-
-
-def _padded(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    most = max((len(sample["query"]) for sample in samples if "query" in sample), default=0)
-    return [{key: _tensor(key, value, most) for key, value in sample.items()} for sample in samples]
 
 
 def _tensor(key: str, value: Any, points: int) -> Any:

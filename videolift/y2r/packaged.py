@@ -66,7 +66,7 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
     if kind not in (b"3d", "3d") or not starts:
         raise CorruptFile(f"holds {kind!r} tracks in {len(starts)} windows; only 3D tracks can be imported")
     rgb, depth, K = root["video"][...], root["depth"][...].astype(np.float16), root["intrinsics"][...].astype(np.float64)
-    K[:2, 2] -= 0.5
+    K[:2, 2] -= 0.5  # its pixels begin at integers, ours are centred on them
     size, length = rgb.shape[-1], int(root["num_track_ts"][()])
     stride = min(np.diff(starts), default=1)
     notes = ["depth: beyond the predecessor's limits it was clipped, what it was is lost"]
@@ -115,6 +115,7 @@ def _residual(depth: NDArray[np.float16], K: Float, E: Float, gap: int) -> float
 def _window(group: h5py.Group, E: Float, K: Float, size: int, start: int) -> Window:
     query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
     low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
+    # a depth that several points share to the last bit is a limit they were cut off at, not a measurement
     clipped = np.isin(query[:, 2], [value for value in (low, high) if (query[:, 2] == value).sum() > 1])
     uvd = (query[None] + displacement)[:, ~clipped]
     xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
@@ -134,7 +135,7 @@ def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int
         return None
     T[valid, 0, 3] += 0.5 * T[valid, 2, 3] / K[0, 0]
     T[valid, 1, 3] += 0.5 * T[valid, 2, 3] / K[1, 1]
-    if not metric:
+    if not metric:  # wrists stood in the depth's unknown unit, fingers in metres
         T[..., :3, 3] = np.nan
     empty = {
         "score": (),

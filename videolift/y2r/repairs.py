@@ -87,10 +87,11 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
         if not valid.any():
             continue
         fingers: Float = np.asarray(found[f"{name}_hand_pose"], np.float64)
+        # it interpolated matrices number by number, which leaves what is no rotation: that is how those frames are told
         filled = valid & ~is_rotation(fingers, _ROTATION_TOLERANCE).all(-1)
         wrist, joints = _wrist_and_joints(found, name, K, filled)
         fingers = _slerped(fingers, valid & ~filled, filled)
-        if name == "left":
+        if name == "left":  # its model is a right hand's, seen in a mirror
             wrist[:, :3, :3], fingers = mirror_rotation(wrist[:, :3, :3]), mirror_rotation(fingers)
         if not metric:
             wrist[:, :3, 3], joints = np.nan, np.full_like(joints, np.nan)

@@ -36,8 +36,11 @@ class Hdf5Arrays:
                 raise ConfigError(f"{path} has no array {key}; it has {', '.join(array_names(opened)) or 'none'}")
             lengths[key] = dataset.shape[0]
             wanted = (shapes or {}).get(name)
-            if wanted is not None and not _fits(dataset.shape[1:], wanted):
-                raise ConfigError(f"{path}: a row of {key} is {dataset.shape[1:]}, {name} must be {wanted}")
+            row = dataset.shape[1:]
+            if wanted is not None and (
+                len(row) != len(wanted) or any(w not in (None, n) for n, w in zip(row, wanted, strict=True))
+            ):
+                raise ConfigError(f"{path}: a row of {key} is {row}, {name} must be {wanted}")
         if len(set(lengths.values())) != 1:
             raise ConfigError(f"{path}: arrays differ in length: {lengths}")
         self._length = next(iter(lengths.values()))
@@ -61,7 +64,3 @@ def array_names(file: h5py.File) -> list[str]:
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return names
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))

@@ -92,7 +92,8 @@ class DrawOrder:
 
     def _block(self, number: int, offset: int) -> tuple[int, Integers]:
         """First draw of the block that holds draw ``offset`` of a stage, counted in the stage, and the block's datasets."""
-        period = self._period(self.stages[number].weights)
+        # `concat` starts a new round after every sample was drawn; a block must not reach across
+        period = sum(self.sizes) if self.stages[number].weights is None else 0
         round_start = offset // period * period if period else 0
         first = round_start + (offset - round_start) // _BLOCK * _BLOCK
         length = min(_BLOCK, round_start + period - first) if period else _BLOCK
@@ -107,9 +108,6 @@ class DrawOrder:
         below = [0, *(_hits_below(first, step, phase, modulus, t) for t in thresholds)]
         inside = choice[: length - first]
         return [below[s + 1] - below[s] + int((inside == s).sum()) for s in range(len(self.sizes))]
-
-    def _period(self, weights: tuple[float, ...] | None) -> int:
-        return sum(self.sizes) if weights is None else 0
 
     def _modulus(self, number: int) -> int:
         return sum(self.sizes) if self.stages[number].weights is None else _WRAP

@@ -160,16 +160,16 @@ class Mixture:
         partial = {key: value for sample in reversed(first.values()) for key, value in sample.items() if key not in everywhere}
         missing: dict[str, Sample] = {}
         for name, sample in first.items():
-            blanks = {key: _blank(value) for key, value in partial.items() if key not in sample}
+            blanks = {
+                key: np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)()
+                for key, value in partial.items()
+                if key not in sample
+            }
             missing[name] = blanks | {f"{key}_present": np.array(key in sample) for key in partial}
         return missing
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_missing": None}
-
-
-def _blank(value: Any) -> Any:
-    return np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)()
 
 
 class MixtureSampler:

@@ -113,6 +113,7 @@ class PolicyDataset:
     def _samples(self, track: HandTrack, episode: Episode) -> np.ndarray:
         """Episode and frame (n, 2) of the frames with an action to learn."""
         known = track.known(self.spec)[episode.start : episode.stop]
+        # an action that starts or ends at a hand nobody saw would teach a jump
         moves = known[:-1].any(1) & (known[:-1] == known[1:]).all(1)
         frames = np.flatnonzero(moves) + episode.start
         return np.stack([np.full(len(frames), len(self.episodes)), frames], 1)

@@ -147,7 +147,7 @@ def hand_shape(T_camera_wrist: Float, joints_camera: ArrayLike) -> Float:
     for chain in _CHAINS:
         along = np.linalg.norm(np.diff(joints[..., chain, :], axis=-2), axis=-1).sum(-1)
         straight = np.linalg.norm(joints[..., chain[-1], :] - joints[..., 0, :], axis=-1)
-        bent.append(1 - straight / np.maximum(along, 1e-9))
+        bent.append(1 - straight / np.maximum(along, 1e-9))  # joints that coincide are no finger, and no reason to divide by 0
     aperture = np.linalg.norm(joints[..., _TIPS[0], :] - joints[..., _TIPS[1], :], axis=-1)
     R, t = T_camera_wrist[..., None, :3, :3], T_camera_wrist[..., None, :3, 3]
     tips = (np.swapaxes(R, -1, -2) @ (joints[..., _TIPS, :] - t)[..., None])[..., 0]
