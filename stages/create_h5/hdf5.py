@@ -73,6 +73,8 @@ class Hdf5Backend(Backend):
             packed = package(sources, self.packaging, out, progress)
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
+        if packed.hand_frames is not None:
+            figures["hand_frames"] = float(packed.hand_frames)
         return Quality(packed.frames, (*absent, *packed.checks), figures)
 
     def close(self) -> None:

@@ -112,6 +112,8 @@ class PackageCounts:
     points: int
     scale: str
     checks: tuple[str, ...] = ()
+    hand_frames: int | None = None
+    """With a valid hand; None where no hands were looked for."""
 
 
 def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress: Callable[[int, int], None]) -> PackageCounts:
@@ -164,7 +166,8 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     if cut_away > MAX_CUT_AWAY:
         remedy = "create_h5.view: full keeps them" if settings.view == "square" else "ingest.fit: pad may keep them"
         checks.append(f"{cut_away:.0%} of the wrists found in the clip lie outside the packaged image: {remedy}")
-    return PackageCounts(len(clip), len(starts), points, scale, tuple(checks))
+    hand_frames = None if in_view is None else int(in_view.arrays["valid"].any(1).sum())
+    return PackageCounts(len(clip), len(starts), points, scale, tuple(checks), hand_frames)
 
 
 def _geometry(depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:

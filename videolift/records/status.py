@@ -54,6 +54,7 @@ class VideoStatus:
         parts: optional parts that are missing, with reasons.
         notes: checks of its receipts, and ``source missing``.
         seconds: work recorded for it, by stage.
+        content: windows, points and frames with a hand in its packaged file; None where that is not recorded.
     """
 
     video: str
@@ -64,6 +65,7 @@ class VideoStatus:
     parts: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    content: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,18 @@ class Status:
             counts = f"{done:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8} {kinds['todo']:>8}"
             remaining = _hours(left) if left is not None else "unknown"
             out.append(f"{stage:<10} {counts}   {_hours(sum(past)):>9} {remaining:>9}")
-        return out
+        return [*out, *self._content_lines()]
+
+    def _content_lines(self) -> list[str]:
+        """What is in the packaged files; a video in which no hand was found is none with hands."""
+        known = [video.content for video in self.videos if video.overall == "done" and video.content is not None]
+        if not known:
+            return []
+        windows, points = (sum(content[i] for content in known) for i in (0, 1))
+        with_points, with_hands = (sum(content[i] > 0 for content in known) for i in (1, 2))
+        return [
+            f"packaged   {windows} windows, {points} points; of {len(known)} videos {with_points} have points, {with_hands} hands"
+        ]
 
     def video_lines(self) -> list[str]:
         """For people: each video with the state of every stage, and notes."""
@@ -173,7 +186,16 @@ def assess(video: str, states: Mapping[str, StageState], target: str, *, vanishe
         parts=tuple(losses) if overall == "done" else (),
         notes=(*(["source missing"] if vanished else []), *notes),
         seconds={stage: state.receipt.seconds for stage, state in states.items() if state.receipt},
+        content=_content(states[PACKAGING].receipt) if PACKAGING in states and overall == "done" else None,
     )
+
+
+def _content(receipt: Receipt | None) -> tuple[int, int, int] | None:
+    figures = {} if receipt is None else receipt.figures
+    if "windows" not in figures:
+        return None
+    windows, points, hand_frames = (int(figures.get(name, 0)) for name in ("windows", "points", "hand_frames"))
+    return windows, points, hand_frames
 
 
 def excluded(video: str, reason: str) -> VideoStatus:
