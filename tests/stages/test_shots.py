@@ -68,7 +68,7 @@ class Solver(Backend):
         image = np.full((clip.height, clip.width), frames, np.float32)
         share = write_frames(out, lambda k: image, path, segment=100, report=lambda done: progress(done, frames))
         figures = {"valid_share": share, "keyframes": float(frames)}
-        return finish_depth(out, path, ("solved",), backend="solver", tier="C", scale="arbitrary", figures=figures)
+        return finish_depth(out, path, ("solved",), backend="solver", tier="C", scale="metric", figures=figures)
 
 
 def solve(tmp_path, clip, backend, name="depth") -> tuple[Depth, Quality]:
@@ -208,4 +208,4 @@ def test_depth_that_failed_in_a_shot_is_no_metres_there(tmp_path, clip):
     out = HandsWriter(tmp_path / "h.h5")
     process_by_shot(Looker(), Inputs(ROW, clip, depth), out, shrink=1.0, progress=lambda *_: None)
     out.discard()
-    assert scales == {12: ("arbitrary", "solver", 12), 8: ("arbitrary", "solver", 8)}
+    assert scales == {12: ("metric", "solver", 12), 8: ("arbitrary", "solver", 8)}

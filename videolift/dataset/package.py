@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
-from videolift.dataset.gates import Gates, ShotWorth, no_shot_left
+from videolift.dataset.gates import (
+    Gates,
+    ShotDepth,
+    ShotWorth,
+    depth_of_shot,
+    judge_content,
+    no_shot_left,
+    shot_with_windows,
+    shots_by_kind,
+)
 from videolift.dataset.layout import (
     HAND_FRAME_FIELDS,
     HAND_ORIGIN_FIELDS,
@@ -26,7 +35,6 @@ from videolift.dataset.layout import (
     PackagedView,
 )
 from videolift.dataset.quality import QualityMeter
-from videolift.dataset.shot_worth import ShotDepth, depth_of_shot, judge_content, shot_with_windows, shots_by_kind
 from videolift.dataset.windows import (
     displacements,
     hand_windows,
