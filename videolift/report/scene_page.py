@@ -179,6 +179,8 @@ def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_ste
     for tile in tiles:
         length, points = tile.visible.shape
         about = {"start": tile.start, "points": points, "at": at, "heat_at": heat_at, "cloud": len(tile.cloud_view)}
+        middle = np.median(tile.cloud_view, axis=0).tolist() if len(tile.cloud_view) else None
+        about |= {"middle": middle}  # what the view follows: a camera that walks leaves its first view within seconds
         listed.append(about | {"cloud_at": cloud_at, "image": base64.b64encode(tile.image).decode()})
         at, heat_at, cloud_at = at + length * points, heat_at + points, cloud_at + len(tile.cloud_view)
     none, no_colour = np.empty((0, 3)), np.empty((0, 3), np.uint8)

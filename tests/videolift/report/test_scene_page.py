@@ -29,6 +29,12 @@ def array(content, name):
     return np.frombuffer(base64.b64decode(content["blob"]), KINDS[kind], length, offset)
 
 
+def test_the_view_follows_the_middle_of_what_each_window_shows(content):
+    first = content["tiles"][0]
+    cloud = array(content, "cloud_xyz").reshape(-1, 3)[: first["cloud"]] * content["unit_per_step"] + np.array(content["center"])
+    np.testing.assert_allclose(np.median(cloud, axis=0), first["middle"], atol=2 * content["unit_per_step"])
+
+
 def test_windows_lie_end_to_end_so_that_every_frame_has_one(content):
     assert [tile["start"] for tile in content["tiles"]] == [0, 8, 16, 24]
 
@@ -102,6 +108,9 @@ def test_the_page_draws_three_thousand_points_in_few_calls_and_rewrites_its_buff
         assert counts["allocate"] == 0
         assert counts["rewrite"] > 0
         assert browser.run("return L.points.count") > 1000
-        browser.run("document.querySelector('#layers input').click()")
+        assert browser.run(
+            "show(0); const at = [...orbit.target]; show(24); return at.join() !== [...orbit.target].join()"
+        )
+        browser.run("document.querySelector('#layers input:not(#follow)').click()")
         assert browser.run("return L.cloud.mesh.visible") is False
         assert [line for line in browser.console() if "GPU stall" not in line] == []

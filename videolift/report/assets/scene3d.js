@@ -68,7 +68,14 @@ function loadTile(number) { // once per window: cloud and image
     for (let k = 0; k < 3; k++) L.cloud.color[3 * i + k] = A.cloud_rgb[3 * (tile.cloud_at + i) + k] / 255;
   }
   L.cloud.finish(tile.cloud);
+  follow(tile.middle);
   if (tile.image) $("image").src = `data:image/jpeg;base64,${tile.image}`;
+}
+let middle = null;
+function follow(to) { // the orbit keeps its distance to what it looks at
+  if (!to) return;
+  if (middle && $("follow").checked) for (let k = 0; k < 3; k++) orbit.target[k] += (k ? -1 : 1) * (to[k] - middle[k]);
+  middle = to;
 }
 function drawTracks(tile, step) {
   let points = 0, ends = 0;
