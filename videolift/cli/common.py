@@ -23,6 +23,7 @@ def layout_of(output: Path | None) -> Layout:
     """The output folder meant: named, else the one that ./config.yaml names, else ./output."""
     if output is None:
         config = Path("config.yaml")
+        # as the run itself would take it, without checking what does not concern the output
         tree = _read(config) if config.is_file() else None
         output = user_path((tree or {}).get("output", "output"))
     return Layout(output.resolve())

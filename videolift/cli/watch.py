@@ -34,6 +34,7 @@ def watch_run(run: Run, *, every_s: float, as_json: bool, prometheus: Path | Non
         rounds: looks at most; None for no limit.
     """
     console = Console()
+    # a terminal is redrawn; a log file or a pipe gets one line per look
     view = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
     tracker = ProgressTracker(run)
     try:
@@ -58,6 +59,7 @@ def _looks(tracker: ProgressTracker, every_s: float, rounds: int | None) -> Iter
         now = tracker.progress()
         yield now
         done += 1
+        # after the yield, so that the end is shown too
         if now.done == now.total:
             return
         if done != rounds:

@@ -60,6 +60,7 @@ def draw_samples(entries: Sequence[IndexEntry], samples: int, seed: int) -> list
     if total == 0:
         raise ConfigError("the dataset is empty: there is nothing to judge")
     places = np.sort(np.random.default_rng(seed).choice(total, size=min(samples, total), replace=False))
+    # places count through all frames of all videos; ends say which video each is in
     numbers = np.searchsorted(ends, places, side="right")
     starts = np.concatenate([[0], ends[:-1]])
     pairs = [(int(number), int(place - starts[number])) for number, place in zip(numbers, places, strict=True)]

@@ -70,6 +70,7 @@ def _distribution(name: str, channel_name: str, part: Accumulator, channel: int)
     summary = part.summary(channel)
     if summary.mean is None or summary.std is None or summary.quantiles is None:
         return None
+    # from the 1st to the 99th percentile: what lies beyond is told as a number
     low, high = summary.quantiles[0], summary.quantiles[-1]
     counts, below, above = list[int](), 0, 0
     if name in SHOWN and high > low:

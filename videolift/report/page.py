@@ -50,6 +50,7 @@ def write_report(output: Path, *, draw: int = 0) -> Path:
 def is_report_fresh(layout: Layout) -> bool:
     """True if no job has ended since the report was written."""
     try:
+        # a folder changes its time when a manifest appears in it, and a manifest is what a job writes last
         written = layout.report.stat().st_mtime_ns
     except FileNotFoundError:
         return False
@@ -107,6 +108,7 @@ def _verified(layout: Layout, index: Index) -> set[str]:
     passed = set()
     for path in sorted(layout.manifests("verification").glob("*.json")):
         for video, row in (read_json(path) or {}).get("videos", {}).items():
+            # by content: a file that was made anew since has not been verified, whatever its name
             passed.add((video, row["artifact"]["sha256"]))
     return {entry.video for entry in index.entries if (entry.video, entry.sha256) in passed}
 
@@ -134,6 +136,7 @@ def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
     """Draws up to ``most`` previews, of the worst videos without one that is newer than what it shows."""
     drawn = 0
     for video in (str(row["id"]) for row in rows.videos if row["state"] != "excluded"):
+        # rows are worst first, so that what is drawn is what is looked at
         if drawn == most:
             return
         sources = [layout.artifact("create_h5", video), layout.artifact("ingest", video)]
@@ -154,6 +157,7 @@ def _add_media(layout: Layout, rows: Rows) -> None:
             row["scene"] = f"{scenes.name}/{video}.html"
         if f"{video}.mp4" in there:
             row["preview"] = f"{layout.previews.name}/{video}.mp4"
+        # beyond those the page shows no picture until the preview is played: 10,000 of them would be 200 MB
         if f"{video}.jpg" in there and posters < MAX_POSTERS:
             posters += 1
             row["poster"] = base64.b64encode((layout.previews / f"{video}.jpg").read_bytes()).decode()

@@ -57,6 +57,7 @@ def write_preview(output: Path, video: str, *, folder: Path | None = None, most_
         painter = Painter(scene)
         shown = poster_frame(scene)
         with atomic_file(movie) as temporary, H264Writer(temporary, painter.size_px, scene.fps, crf=23) as file:
+            # one frame is in memory at a time: a preview of an hour takes no more than one of a second
             for frame in _excerpt(len(scene), shown, scene.fps, most_seconds):
                 picture = painter.paint(frame)
                 file.write(picture)
@@ -92,6 +93,7 @@ def poster_frame(scene: VideoScene) -> int:
     """The worst frame where one lies beyond a limit, else one with a hand, late, where hands have usually reached their object."""
     worst = worst_spans(scene.quality, len(scene), scene.fps)
     if worst:
+        # the middle, since a span begins and ends within its limit
         return (worst[0].start + worst[0].stop) // 2
     late = len(scene) * 2 // 3
     if scene.hands is None or not scene.hands.valid.any():
@@ -226,6 +228,7 @@ def motion_heat(window: Window) -> Float:
     """(N) 0 to 1: how far each point moved in the world over the window relative to its distance. 0 where depth is unknown."""
     xyz = window.xyz_cam0[: window.frames_tracked].astype(np.float64)
     moved = np.linalg.norm(xyz - xyz[:1], axis=-1)
+    # a point that is hidden, or has no depth, has not moved: it is not known
     trusted = window.visible[: window.frames_tracked] & window.valid3d[: window.frames_tracked] & np.isfinite(moved)
     farthest = np.where(trusted, moved, 0.0).max(0)
     distance = np.linalg.norm(xyz[0], axis=-1)
@@ -240,6 +243,7 @@ def depth_range(scene: VideoScene, samples: int = 9) -> tuple[float, float] | No
     known = np.concatenate([z[z > 0] for z in (scene.depth(int(k))[::4, ::4] for k in frames)]).astype(np.float64)
     if not len(known):
         return None
+    # stray pixels at an edge would take all the colours
     near, far = np.percentile(known, [1, 98])
     return float(near), float(max(far, near * 1.01))
 

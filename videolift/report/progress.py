@@ -166,7 +166,9 @@ class ProgressTracker:
             if stage in self._stages:
                 events = self._tails.setdefault(path, _Tail(path)).new_events()
                 found += [(datetime.fromisoformat(event["time"]).timestamp(), stage, name, event) for event in events]
+        # files of several pools are read one after the other, their events happened side by side
         for moment, stage, name, event in sorted(found, key=lambda one: one[0]):
+            # event files go on from run to run
             if moment >= self.began:
                 self.add(stage, name, event, moment)
 
@@ -217,6 +219,7 @@ class ProgressTracker:
         backend = self._backend(stage, video)
         known.seconds[backend] += seconds
         known.frames[backend] += self._weight(video)
+        # what has reached the last stage counts as a video done, for the rate
         if stage == PACKAGING:
             self._finished.append(moment)
 
@@ -238,6 +241,7 @@ class ProgressTracker:
                 self._frames[video] = float(receipt.frames)
         if video in self._frames:
             return self._frames[video]
+        # bytes are a fair guess of length among videos of one camera
         pairs = [(frames, self._sizes[name]) for name, frames in self._frames.items() if self._sizes.get(name)]
         if pairs and self._sizes.get(video):
             return self._sizes[video] * sum(frames for frames, _ in pairs) / sum(size for _, size in pairs)
@@ -258,6 +262,7 @@ class ProgressTracker:
 
     def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
         """Work that is left per stage, batch by batch."""
+        # what is not measured yet is as much slower or faster than usual as what is
         ratios = [seconds / _typical(backend) for (_, backend), seconds in pace.items()]
         machine = median(ratios) if ratios else 1.0
         left: dict[str, tuple[_Left, ...]] = {}
@@ -281,7 +286,9 @@ class ProgressTracker:
         most = max(known.most_running for known in self._stages.values())
         work = 0.0
         for stage, known in self._stages.items():
+            # a pool begins with one worker and adds more, so the most seen is what it will have
             workers = known.most_running or max(most, self._most_workers)
+            # no pool ends before its longest video, however many workers it has
             work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
         jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
         return (work + max(0, jobs) * self._jobs.overhead(now)) / self._jobs.at_once(now)
@@ -330,6 +337,7 @@ class _Tail:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             whole, _, _ = file.read().rpartition(b"\n")
+        # the last line may still be being written
         self.offset += len(whole) + 1 if whole else 0
         for line in whole.splitlines():
             try:

@@ -62,6 +62,7 @@ def open_viewer(output: Path, video: str, *, web: bool = False) -> None:
         log_scene(rerun, stream, scene)
         stream.flush()
     with suppress(KeyboardInterrupt):
+        # the server is a thread of this process
         while web:  # the server is in this process and ends with it
             time.sleep(3600)
 
@@ -113,11 +114,13 @@ class _Logger:
         log("world/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
         T_world_camera = self.T_world_camera[frame]
         if not np.isfinite(T_world_camera).all():
+            # rerun shows the last thing logged until it is told otherwise
             for entity in ("world/tracks", "world/hands"):
                 log(entity, rerun.Clear(recursive=True))
             return
         log("world/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
         self._log_tracks(frame)
+        # hands are in metres, the scene is not: side by side they would lie about both
         if scene.worth["scale"] != "arbitrary":
             self._log_hands(frame, T_world_camera)
 

@@ -69,6 +69,7 @@ def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str
         row["notes"] = list(status.notes)
         if status.overall == "pending":
             row["waits"] = next((f"{s}: {status.why.get(s) or k}" for s, k in status.stages.items() if k in ("todo", "stale")), "")
+        # thousands of videos share a few reasons, figures and backends: rows name them by number
         names = tuple((stage, str(receipt.backend.get("name", "?"))) for stage, receipt in receipts.items())
         row["backends"] = backend_numbers.setdefault(names, len(backend_numbers))
         row["figures"] = _numbered_figures(receipts, figure_numbers)
@@ -111,6 +112,7 @@ def _numbered_figures(receipts: Mapping[str, Receipt], numbers: dict[str, int]) 
     for stage, receipt in receipts.items():
         for name, value in receipt.figures.items():
             values[numbers.setdefault(f"{stage}.{name}", len(numbers))] = round_to_4_digits(value)
+    # numbers grow while rows are read, so that rows are of different length; the page fills up
     return [values.get(number) for number in range(max(values, default=-1) + 1)]
 
 

@@ -78,16 +78,19 @@ def _add_pools(found: _Changes, events: Iterable[Mapping[str, Any]]) -> None:
     for event in events:
         kind, moment = event["kind"], datetime.fromisoformat(event["time"]).timestamp()
         if kind == "started":
+            # "started" twice without an end between: the pool before was killed
             if began:
                 _end_pool(found, began, now, workers, memory)
             workers, memory, began = 0, {}, moment
         now = moment
         if kind in ("spawned", "gone"):
+            # a worker that was never told of cannot go below none
             change = 1 if kind == "spawned" else -min(1, workers)
             workers += change
             found.steps.append((moment, change, 0.0))
         elif kind == "resized":
             device, own_gib = str(event.get("device", "")), float(event.get("own_gib") or 0.0)
+            # memory is told as it is, curves are summed over pools: so the change counts
             found.steps.append((moment, 0, own_gib - memory.get(device, 0.0)))
             memory[device] = own_gib
         elif kind == "done":
@@ -116,6 +119,7 @@ def _curve(found: _Changes, busy: list[tuple[float, float]], seconds: float) -> 
     workers, memory_gib = [0] * STEPS, [0.0] * STEPS
     now_workers, now_gib, step = 0, 0.0, 0
     for moment, change, gib in sorted(found.steps):
+        # idle nights between two runs are left out, or the work would be a thin line
         reached = min(STEPS - 1, int(STEPS * _working_seconds(moment, busy) / max(seconds, 1e-9)))
         for k in range(step + 1, reached + 1):
             workers[k], memory_gib[k] = now_workers, now_gib

@@ -113,6 +113,7 @@ class VideoScene(ABC):
 
     def window_of(self, frame: int) -> int | None:
         """Number of the window with the longest past that still holds ``frame``; None where no window does."""
+        # windows are in order, so the first that holds the frame began longest ago
         inside = np.flatnonzero((self.window_start <= frame) & (frame < self.window_start + self.window_length))
         return int(inside[0]) if len(inside) else None
 

@@ -108,9 +108,7 @@ def test_the_page_draws_three_thousand_points_in_few_calls_and_rewrites_its_buff
         assert counts["allocate"] == 0
         assert counts["rewrite"] > 0
         assert browser.run("return L.points.count") > 1000
-        assert browser.run(
-            "show(0); const at = [...orbit.target]; show(24); return at.join() !== [...orbit.target].join()"
-        )
+        assert browser.run("show(0); const at = [...orbit.target]; show(24); return at.join() !== [...orbit.target].join()")
         browser.run("document.querySelector('#layers input:not(#follow)').click()")
         assert browser.run("return L.cloud.mesh.visible") is False
         assert [line for line in browser.console() if "GPU stall" not in line] == []
