@@ -168,7 +168,7 @@ class PackagedScene(VideoScene):
                 window_start=file.window_start if file.has("tracks/offsets") else np.empty(0, np.int64),
                 window_length=file.window_length,
                 quality={name: file.array(f"quality/{name}") for name in SCORES if file.has(f"quality/{name}")},
-                shot=file.array("shot") if file.has("shot") else np.zeros(len(file), np.int32),
+                shot=file.shot,
                 file=file,
                 _stack=stack.pop_all(),
             )
@@ -247,7 +247,7 @@ class ArtifactScene(VideoScene):
                 window_start=np.empty(0, np.int64) if tracks is None else tracks.window_start,
                 window_length=1 if tracks is None else int(tracks.attrs["window_length"]),
                 quality={},
-                shot=np.zeros(len(clip), np.int32),
+                shot=clip.shot,
                 clip=clip,
                 depth_artifact=depth,
                 tracks=tracks,
