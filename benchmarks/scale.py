@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.engine.plan import ALL, ENDING, Plan, make_plan
+from stages.engine.plan import ALL, Plan, make_plan
 from stages.settings import load_config
 from videolift.records import manifests
 from videolift.records.freshness import Variant
@@ -29,7 +29,7 @@ from videolift.records.journal import Journal
 from videolift.records.manifests import Manifest, Row
 from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
 from videolift.records.runs import Entry
-from videolift.stage_table import SPECS, STAGES
+from videolift.stage_table import SPECS, STAGES, STATISTICS
 from videolift.store import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,6 @@ def finish(folder: Path) -> None:
     plan.write(cores=2, with_minutes=False)
     done: dict[tuple[str, str], list[Receipt]] = {}
     for stage in STAGES:
-        plan.layout.artifact(stage, "x").parent.mkdir(parents=True)
         plan.layout.manifests(stage).mkdir(parents=True)
     for entry in plan.entries:
         for receipt in finish_video(plan, entry, plan.variants[entry.variant]):
@@ -79,11 +78,10 @@ def finish(folder: Path) -> None:
         target = plan.targets[stage][batch]
         found = {receipt.video: Row("done", receipt.artifact) for receipt in receipts}
         manifest = Manifest(stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output))
-        write(plan.manifest(stage, batch), manifests.MANIFEST_FORMAT, manifest)
-    for stage in ENDING:
-        target = plan.targets[stage][ALL]
-        plan.layout.manifests(stage).mkdir(parents=True)
-        write(plan.manifest(stage, ALL), manifests.MANIFEST_FORMAT, Manifest(stage, ALL, target.token, target.generation, {}))
+        write(plan.manifest(stage, batch), manifest)
+    target = plan.targets[STATISTICS][ALL]
+    plan.layout.manifests(STATISTICS).mkdir(parents=True)
+    write(plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, {}))
 
 
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
@@ -97,6 +95,7 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
         if stage == "create_h5":
             inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
         path = plan.layout.artifact(stage, video.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         hashes[stage] = sha256_of([stage, video.id])
         stat = path.stat()
@@ -119,9 +118,9 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
     return receipts
 
 
-def write(path: Path, file_format: str, value: Manifest) -> None:
+def write(path: Path, value: Manifest) -> None:
     """As `videolift.store.write_json`, without waiting for the disk a million times."""
-    path.write_text(json.dumps({"format": file_format, **asdict(value)}, indent=1, sort_keys=True))
+    path.write_text(json.dumps({"format": manifests.MANIFEST_FORMAT, **asdict(value)}, indent=1, sort_keys=True))
 
 
 def measure(folder: Path, *command: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from videolift.errors import ExitCode, VideoliftError
 from videolift.records.manifests import Target
 from videolift.records.runs import Run, read_run
-from videolift.stage_table import PACKAGING, STAGES
+from videolift.stage_table import PACKAGING, STAGES, STATISTICS
 
 log = logging.getLogger("videolift")
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages", description="Runs one stage over one batch.")
     commands = parser.add_subparsers(required=True, metavar="STAGE")
-    for stage in (*STAGES, "statistics", "verification"):
+    for stage in (*STAGES, STATISTICS):
         command = commands.add_parser(stage, help=f"the {stage} stage over one batch")
         command.add_argument("--run", type=Path, required=True, help="the run's folder, {output}/runs/...")
         command.add_argument("--batch", required=True)
@@ -51,14 +51,10 @@ def _parser() -> argparse.ArgumentParser:
 def _stage(options: argparse.Namespace) -> ExitCode:
     run = read_run(options.run)
     target = Target(options.stage, options.batch, options.token, options.generation)
-    if options.stage == "statistics":
+    if options.stage == STATISTICS:
         from stages.engine.statistics import run_statistics
 
         return run_statistics(run, target, options.manifest)
-    if options.stage == "verification":
-        from stages.engine.verification import run_verification
-
-        return run_verification(run, target, options.manifest)
     from stages.engine.batch import run_batch
 
     return run_batch(run, target, options.manifest, cores=options.cores)

@@ -121,6 +121,8 @@ SOURCE = next(spec.name for spec in _ROWS if "path" in spec.files)
 """The stage that reads the user's videos."""
 PACKAGING = next(spec.name for spec in _ROWS if spec.packages)
 """The stage whose artifacts are the dataset."""
+STATISTICS = "statistics"
+"""What follows the last stage, over all videos at once; it has manifests of its own."""
 PARTS = SPECS[PACKAGING].optional
 """Parts that a packaged video may lack."""
 

@@ -18,6 +18,7 @@ from stages.engine import release
 from stages.engine.batch_previews import draw_previews
 from stages.engine.budget import Budget
 from stages.engine.ledger import JournalLedger
+from stages.engine.verification import verify_unread
 from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
 from videolift.errors import ExitCode
@@ -111,6 +112,9 @@ class _HeldBatch:
                 stale.append(StaleVideo(entry, states, identity))
         log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
         code = self._do(stale)
+        if code == ExitCode.OK and stage == PACKAGING:
+            for video in verify_unread(run.layout, self.journal, [entry.video.id for entry in entries]):
+                log.error("%s: its packaged file failed verification and is quarantined; it is kept as *.damaged", video)
         if code == ExitCode.OK and stage == PACKAGING:
             freed = release.release(run, self.target.batch, self.journal, self._reader())
             if freed:

@@ -53,6 +53,11 @@ def minutes(measured: PastWork | None, videos: Sequence[Entry], workers: int = 1
     return MIN_MINUTES + round(MARGIN * seconds / 60)
 
 
+def statistics_minutes(videos: int) -> int:
+    """Minutes for the statistics over ``videos``: six times what reading each new file takes, and all may be new."""
+    return MIN_MINUTES + videos // 1000
+
+
 def sure_workers(cores: int, *, on_card: bool) -> int:
     """Videos that a job is sure to work on at a time: on a card the memory decides, which nobody knows before; on a CPU half the
     cores, since decoders and BLAS take some."""

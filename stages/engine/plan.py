@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.backend import Backend
-from stages.engine.cluster import minutes, sure_workers
+from stages.engine.cluster import minutes, statistics_minutes, sure_workers
 from stages.engine.costs.run_cost import PastWork, measure_past_work
 from stages.registry import backend_class, identity
 from stages.settings import changed_settings, settings_for, variant_key
@@ -29,13 +29,11 @@ from videolift.records.freshness import StageState, Variant, file_stat, judge, r
 from videolift.records.manifests import Target, choose_target, generations, read_states
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
-from videolift.stage_table import NONE, PACKAGING, SOURCE, SPECS, STAGES, StageSpec
+from videolift.stage_table import NONE, PACKAGING, SOURCE, SPECS, STAGES, STATISTICS, StageSpec
 from videolift.store import sha256_of
 
-ENDING = ("statistics", "verification")
-"""What follows the last stage, over all videos at once."""
 ALL = "all"
-"""The one batch of `ENDING`."""
+"""The one batch of the statistics."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,8 @@ class Plan:
 
     def minutes(self, stage: str, batch: str, cores: int) -> int:
         """What a cluster's job asks for at its first attempt."""
+        if stage == STATISTICS:
+            return statistics_minutes(len(self.entries))
         return minutes(self.measured[stage], self.batches[batch], sure_workers(cores, on_card=stage in self.gpu))
 
     def write(self, *, cores: int, with_minutes: bool) -> None:
@@ -271,9 +271,8 @@ def _targets(
     last = list(tokens[PACKAGING].values())
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
-    for stage in ENDING:
-        folder = layout.manifests(stage)
-        targets[stage] = {ALL: choose_target(stage, ALL, token, generations(folder), folder, layout.output)}
+    folder = layout.manifests(STATISTICS)
+    targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
     return targets
 
 

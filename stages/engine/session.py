@@ -26,7 +26,7 @@ from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
 from videolift.records.runs import Run, read_run
-from videolift.stage_table import SOURCE, SPECS, StageSpec, with_upstream
+from videolift.stage_table import SOURCE, SPECS, STATISTICS, StageSpec, with_upstream
 
 if TYPE_CHECKING:  # a job's own parse needs none of them
     from stages.engine.cluster import AskedOfCluster
@@ -117,7 +117,7 @@ class Session:
             environments=run.plan["environments"],
             gpu=frozenset(run.plan["gpu"]),
             cores=run.plan["cores"],
-            minutes=lambda stage, batch: int(run.plan["minutes"][stage].get(batch, FIRST_MINUTES)),
+            minutes=lambda stage, batch: int(run.plan["minutes"].get(stage, {}).get(batch, FIRST_MINUTES)),
         )
 
     def begin(self) -> None:
@@ -212,14 +212,19 @@ class Session:
         Here a CPU stage takes all, the pool inside; a stage on cards takes one, so that CPU batches go on beside it. On a cluster
         both take what a job is given.
         """
-        return 1 if stage in self.gpu and self.cluster is None and self.plan is not None else self.cores
+        return 1 if stage in self.gpu and self.works_here else self.cores
+
+    @property
+    def works_here(self) -> bool:
+        """Whether this is the head process of a run without a cluster; with one, nothing heavy is done where the head runs."""
+        return self.plan is not None and self.cluster is None
 
     def resources(self, stage: str) -> dict[str, Any]:
-        """What a stage's job asks for: cards, and on a cluster memory, minutes, an early warning and its turn."""
+        """What a job asks for: cards, and on a cluster memory, minutes, an early warning and its turn."""
         from stages.engine.cluster import EXTRA, memory_mb, turn
 
         cards = 1 if stage in self.gpu else 0
-        if self.plan is not None and self.cluster is None:
+        if self.works_here:
             return {"gpu": cards}
         return {
             "gpu": cards,
@@ -232,7 +237,7 @@ class Session:
         """No more than the partition allows: a job that asks for more never starts, and one that runs out of time goes on later."""
         if self.cluster is None:
             return minutes
-        limit = self._time_limits.get(self.cluster.partition(f"{stage}_batch"))
+        limit = self._time_limits.get(self.cluster.partition(stage if stage == STATISTICS else f"{stage}_batch"))
         return minutes if limit is None else min(minutes, limit)
 
     @cached_property

@@ -184,13 +184,13 @@ def _verify(published: Published) -> None:
     Raises:
         BadInput: it does not hold what it says; it is removed, since nothing may train on it.
     """
+    from stages.engine.verification import FAILS_VERIFICATION, findings_text
     from videolift.dataset.verify import verify_file
 
     findings = verify_file(published.path, sha256=published.sha256)
     if findings:
         published.path.unlink()
-        text = "; ".join(f"{found.check}: {found.text}" for found in findings[:3])
-        raise BadInput("fails_verification", f"the packaged file does not hold what it says: {text}", findings[0].remedy)
+        raise BadInput(FAILS_VERIFICATION, findings_text(findings), findings[0].remedy)
 
 
 def artifact_class(stage: str) -> type[Artifact]:

@@ -23,8 +23,8 @@ from videolift.report.html_page import fill_page
 from videolift.report.preview import is_preview_fresh, write_preview
 from videolift.report.rows import Rows, video_rows
 from videolift.report.timeline import read_timeline
-from videolift.stage_table import STAGES
-from videolift.store import read_json, write_text
+from videolift.stage_table import PACKAGING, STAGES, STATISTICS
+from videolift.store import write_text
 
 MAX_POSTERS = 200
 """Videos whose picture is inside the page, worst first; each takes about 20 kB."""
@@ -54,7 +54,7 @@ def is_report_fresh(layout: Layout) -> bool:
         written = layout.report.stat().st_mtime_ns
     except FileNotFoundError:
         return False
-    folders = [layout.manifests(stage) for stage in (*STAGES, "statistics", "verification")]
+    folders = [layout.manifests(stage) for stage in (*STAGES, STATISTICS)]
     return all(folder.stat().st_mtime_ns < written for folder in folders if folder.is_dir())
 
 
@@ -105,12 +105,9 @@ def _index(layout: Layout) -> Index | None:
 
 def _verified(layout: Layout, index: Index) -> set[str]:
     """Packaged videos whose present bytes have passed verification."""
-    passed = set()
-    for path in sorted(layout.manifests("verification").glob("*.json")):
-        for video, row in (read_json(path) or {}).get("videos", {}).items():
-            # by content: a file that was made anew since has not been verified, whatever its name
-            passed.add((video, row["artifact"]["sha256"]))
-    return {entry.video for entry in index.entries if (entry.video, entry.sha256) in passed}
+    read = RecordReader(layout)
+    # by content: a file that was made anew since has not been verified, whatever its name
+    return {entry.video for entry in index.entries if read.record(PACKAGING, entry.video).verified_sha256 == entry.sha256}
 
 
 def _stage_states(status: Status) -> dict[str, dict[str, int]]:

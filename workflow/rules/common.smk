@@ -11,7 +11,7 @@ if not (checkout / "stages").is_dir():
 sys.path.insert(0, str(checkout))
 
 from stages.engine.session import Session
-from videolift.stage_table import PACKAGING, ends
+from videolift.stage_table import PACKAGING, STATISTICS, ends
 
 session = Session.start(config, workflow)
 

@@ -10,8 +10,10 @@ rule statistics:
         ),
     log:
         f"{session.layout.output}/logs/statistics/{{batch}}-{{token}}-{{generation}}.log",
-    localrule: True
+    localrule: session.works_here
+    resources:
+        **session.resources(STATISTICS),
     params:
-        stage="statistics",
+        stage=STATISTICS,
     shell:
         STAGE_COMMAND

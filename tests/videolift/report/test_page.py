@@ -16,6 +16,7 @@ from videolift.dataset.index import read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
+from videolift.records.journal import Journal
 from videolift.records.runs import latest_run
 from videolift.report import write_preview, write_report
 from videolift.report.page import is_report_fresh, report_content, report_html
@@ -90,10 +91,12 @@ def test_files_count_as_verified_only_with_the_bytes_that_were_checked(run_outpu
     mine = tmp_path / "output"
     shutil.copytree(run_output, mine)
     sha256 = read_index(mine / "h5_dataset").entries[0].sha256
-    folder = Layout(mine).manifests("verification")
-    folder.mkdir(parents=True)
-    for name, checked, expected in (("old", "0" * 64, 0), ("new", sha256, 1)):
-        (folder / f"{name}.json").write_text(json.dumps({"videos": {"pick": {"artifact": {"sha256": checked}}}}))
+    layout = Layout(mine)
+    layout.assignment.parent.mkdir(parents=True)
+    layout.assignment.write_text('{"video": "pick", "batch": 0}\n')
+    for checked, expected in (("0" * 64, 0), (sha256, 1)):
+        with Journal.take_over(layout.journals("create_h5"), "0000") as journal:
+            journal.verified("pick", checked)
         assert report_content(latest_run(mine))["verified"] == expected
 
 
