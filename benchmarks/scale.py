@@ -76,8 +76,10 @@ def finish(folder: Path) -> None:
         with Journal.take_over(plan.layout.journals(stage), batch, handed_over=receipts) as journal:
             path = journal.path
         target = plan.targets[stage][batch]
-        found = {receipt.video: Row("done", receipt.artifact) for receipt in receipts}
-        manifest = Manifest(stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output))
+        found = {receipt.video: Row("done", receipt.artifact, receipt.seconds) for receipt in receipts}
+        manifest = Manifest(
+            stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output), (receipts[0].backend,)
+        )
         write(plan.manifest(stage, batch), manifest)
     target = plan.targets[STATISTICS][ALL]
     plan.layout.manifests(STATISTICS).mkdir(parents=True)

@@ -61,11 +61,10 @@ def _stage(options: argparse.Namespace) -> ExitCode:
 
 
 def _verdict(options: argparse.Namespace) -> ExitCode:
-    from stages.engine.verdict import verdict
-    from videolift.records.status import write_quarantine
+    from videolift.records.status import collect, write_quarantine
 
     run = read_run(options.run)
-    status = verdict(run, options.stage)
+    status = collect(run, options.stage, only_chosen=True)
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:

@@ -70,9 +70,12 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
             return code or ExitCode.LOST
         if target.stage == PACKAGING:
             draw_previews(layout, config.preview, [video for video, row in rows.items() if row.state == "done"])
+        done = (journal.records[video].receipt for video, row in rows.items() if row.artifact and video in journal.records)
+        backends = {sha256_of(receipt.backend): receipt.backend for receipt in done if receipt is not None}
+        read_from = stamp(journal.path, layout.output)  # only now: it was closed, and does not change any more
         write_manifest(
             manifest,
-            Manifest(target.stage, target.batch, target.token, target.generation, rows, stamp(journal.path, layout.output)),
+            Manifest(target.stage, target.batch, target.token, target.generation, rows, read_from, (*backends.values(),)),
         )
         remove_older(manifest.parent, target)
     return ExitCode.OK
@@ -140,8 +143,13 @@ class _HeldBatch:
             variant = self.run.variants[entry.variant]
             states = judge(entry.video, variant, read, self.run.layout.output, stages=(stage,), vanished=entry.vanished)
             state = states[stage]
-            artifact = state.receipt.artifact if state.receipt and state.kind == "done" else None
-            rows[entry.video.id] = Row("released" if state.is_released else state.kind, artifact)
+            if state.receipt is None or state.kind != "done":
+                rows[entry.video.id] = Row(state.kind, seconds=state.receipt.seconds if state.receipt else 0.0)
+                continue
+            receipt = state.receipt
+            rows[entry.video.id] = Row(
+                "released" if state.is_released else "done", receipt.artifact, receipt.seconds, receipt.checks
+            )
         return rows
 
     def _entries(self) -> list[Entry]:

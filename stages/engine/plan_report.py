@@ -14,7 +14,6 @@ from typing import Any
 from stages.engine.costs.run_cost import SECONDS_PER_HOUR, PastWork, RunCost, run_cost, stage_cost
 from stages.engine.costs.scale import ScaleForecast
 from stages.engine.plan import Plan, judge_all, make_plan
-from stages.engine.verdict import assess_all
 from stages.ingest.source import probe
 from stages.models.options import add_config_options, config_of
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
@@ -22,7 +21,7 @@ from videolift.pool import read_events
 from videolift.records.batches import usual_size
 from videolift.records.freshness import StageState
 from videolift.records.record_reader import RecordReader
-from videolift.records.status import Status, VideoStatus, assess, excluded
+from videolift.records.status import Status, VideoStatus, assess, assess_all, excluded
 from videolift.stage_table import PACKAGING, SOURCE, STAGES
 
 HEADERS = 1000
@@ -78,8 +77,8 @@ class PlanReport:
                 tallies[stage].add(entry.video.id, state)
             before = states
         idle = [entry for entry in chosen if entry.batch not in busy]
-        targets = {stage: [target for target in plan.targets[stage].values() if target.batch not in busy] for stage in STAGES}
-        videos += assess_all(idle, plan.variants, plan.layout, PACKAGING, targets, read)
+        targets = {stage: plan.targets[stage] for stage in STAGES}
+        videos += assess_all(plan.layout, plan.variants, targets, idle, PACKAGING, read)
         videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
         stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
         return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))

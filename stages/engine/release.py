@@ -12,7 +12,7 @@ from dataclasses import replace
 from videolift.config import RELEASABLE
 from videolift.paths import Layout
 from videolift.records.journal import Journal
-from videolift.records.manifests import Row, Target, read_manifest, write_manifest
+from videolift.records.manifests import Target, read_manifest, write_manifest
 from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
@@ -62,5 +62,5 @@ def _mark(layout: Layout, target: Target, gone: Collection[str]) -> None:
     if manifest is None or not gone:
         return
     stat = path.stat()
-    rows = {video: Row("released", row.artifact) if video in gone else row for video, row in manifest.videos.items()}
+    rows = {video: replace(row, state="released") if video in gone else row for video, row in manifest.videos.items()}
     write_manifest(path, replace(manifest, videos=rows), times_ns=(stat.st_atime_ns, stat.st_mtime_ns))

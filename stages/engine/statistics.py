@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from videolift.dataset.publish import PackagedVideo, publish_dataset
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ExitCode
 from videolift.inputs.catalog import Video
+from videolift.paths import Layout
 from videolift.records.freshness import judge
 from videolift.records.leases import Lease
 from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
 from videolift.records.receipts import ArtifactRecord
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
-from videolift.stage_table import PACKAGING
+from videolift.records.settled import recorded_targets, settled_batch
+from videolift.stage_table import PACKAGING, STAGES
 from videolift.store import sha256_file
 
 log = logging.getLogger("videolift")
@@ -31,31 +35,60 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         LeaseHeld: another run does the same.
         Transient: disk full.
     """
-    layout, read = run.layout, RecordReader(run.layout)
-    packaged: list[PackagedVideo] = []
-    backends: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+    layout = run.layout
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
-        for entry in run.entries():
-            variant = run.variants[entry.variant]
-            states = judge(entry.video, variant, read, layout.output, vanished=entry.vanished)
-            state = states[PACKAGING]
-            if state.kind == "done" and state.receipt and state.receipt.artifact:
-                path = layout.artifact(PACKAGING, entry.video.id)
-                artifact = state.receipt.artifact
-                packaged.append(PackagedVideo(entry.video.id, path, artifact.sha256, artifact.bytes, _metadata(entry.video)))
-                made_by = ((stage, s.receipt.backend) for stage, s in states.items() if s.kind == "done" and s.receipt)
-                backends |= {f"{stage} {backend}": (stage, backend) for stage, backend in made_by}
-            elif state.kind in ("quarantined", "blocked"):
-                left_out[entry.video.id] = f"{state.kind}: {state.why}"
-        settings, card = run.config.statistics, licences_for_card(backends.values())
+        videos = _collect(run)
+        settings, card = run.config.statistics, licences_for_card(videos.backends.values())
         rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
-        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
+        summary = publish_dataset(
+            layout.dataset, videos.packaged, left_out=videos.left_out, group=settings.group, splits=rule, card=card
+        )
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), summary.left_out)
         rows = {path.name: Row("done", _record(path, layout.output)) for path in summary.files}
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
+
+
+@dataclass
+class _Videos:
+    """What is to be published: packaged files, reasons of those that have none, (stage, identity) of what made them."""
+
+    packaged: list[PackagedVideo] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    backends: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def made_by(self, backends: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Takes in what made some artifacts."""
+        self.backends |= {f"{stage} {backend}": (stage, backend) for stage, backend in backends}
+
+
+def _collect(run: Run) -> _Videos:
+    """By the manifests of the jobs that packaged them, and by receipts where a manifest does not stand or a video is not done."""
+    layout, read, found = run.layout, RecordReader(run.layout), _Videos()
+    targets = recorded_targets(run, STAGES)
+    found.left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+    for _, grouped in groupby(run.entries(), key=lambda entry: entry.batch):
+        members = list(grouped)
+        settled = settled_batch(layout, targets, members)
+        found.made_by(settled.backends)
+        for entry in members:
+            rows = settled.rows.get(entry.video.id)
+            if rows is not None and PACKAGING in rows:
+                found.packaged += [_packaged(layout, entry.video, artifact) for artifact in [rows[PACKAGING].artifact] if artifact]
+                continue
+            states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
+            state = states[PACKAGING]
+            if state.kind == "done" and state.receipt and state.receipt.artifact:
+                found.packaged.append(_packaged(layout, entry.video, state.receipt.artifact))
+                found.made_by((stage, s.receipt.backend) for stage, s in states.items() if s.kind == "done" and s.receipt)
+            elif state.kind in ("quarantined", "blocked"):
+                found.left_out[entry.video.id] = f"{state.kind}: {state.why}"
+    return found
+
+
+def _packaged(layout: Layout, video: Video, artifact: ArtifactRecord) -> PackagedVideo:
+    return PackagedVideo(video.id, layout.output / artifact.path, artifact.sha256, artifact.bytes, _metadata(video))
 
 
 def _metadata(video: Video) -> dict[str, Any]:

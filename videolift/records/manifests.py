@@ -17,18 +17,27 @@ from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
 from videolift.store import read_json, write_json
 
-MANIFEST_FORMAT = "videolift.manifest/1"
-_DAMAGED = (AttributeError, KeyError, TypeError)
-"""What reading raises where a value has another shape. Rows stay plain mappings: a run looks at half a million of them."""
+MANIFEST_FORMAT = "videolift.manifest/2"
+SETTLED = frozenset({"done", "none", "released"})
+"""States of rows of which nothing is left to do in a stage."""
 _NAME = re.compile(r"(?P<batch>[a-z0-9]+)-(?P<token>[0-9a-f]{12})-(?P<generation>\d+)\.json")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One video in a manifest: its state after the job, and the artifact the state rests on."""
+    """One video in a manifest.
+
+    Attributes:
+        state: after the job.
+        artifact: the state rests on.
+        seconds: work recorded for it.
+        checks: notes of its receipt.
+    """
 
     state: str
     artifact: ArtifactRecord | None = None
+    seconds: float = 0.0
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Manifest:
     videos: Mapping[str, Row]
     journal: FileStamp | None = None
     """The journal that all this was read from; None for what follows the last stage and has none."""
+    backends: tuple[Mapping[str, Any], ...] = ()
+    """What made the artifacts, each once."""
 
 
 @dataclass(frozen=True)
@@ -86,41 +97,33 @@ def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] 
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest at ``path``; None where it is missing, torn, damaged or of another version: a job then looks again."""
+    """The manifest at ``path``; None where it is missing, torn or of another version."""
     value = _read(path)
-    try:
-        if value is None:
-            return None
-        journal = FileStamp(**value["journal"]) if value.get("journal") else None
-        return Manifest(**(value | {"videos": {video: _row(row) for video, row in value["videos"].items()}, "journal": journal}))
-    except _DAMAGED:
+    if value is None:
         return None
+    journal = FileStamp(**value["journal"]) if value.get("journal") else None
+    rows = {video: row_from_json(row) for video, row in value["videos"].items()}
+    return Manifest(**(value | {"videos": rows, "journal": journal, "backends": tuple(value["backends"])}))
 
 
 def read_states(path: Path) -> dict[str, str]:
     """State by video in the manifest at ``path``; empty where `read_manifest` gives None."""
     value = _read(path)
-    try:
-        return {video: row["state"] for video, row in value["videos"].items()} if value else {}
-    except _DAMAGED:
-        return {}
+    return {video: row["state"] for video, row in value["videos"].items()} if value else {}
 
 
-def stands(path: Path, output: Path) -> bool:
-    """True if there is a manifest at ``path``, and its journal and every artifact it vouches for have the same size and time.
+def standing_manifest(path: Path, output: Path) -> dict[str, Any] | None:
+    """The manifest at ``path`` as JSON holds it, if its journal and every artifact it vouches for have the same size and time.
 
     The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
     """
     value = _read(path)
-    try:
-        if value is None:
-            return False
-        if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], output)):
-            return False
-        vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
-        return all(_is_as_it_was(artifact, output) for artifact in vouched)
-    except _DAMAGED:
-        return False
+    if value is None:
+        return None
+    if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], output)):
+        return None
+    vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
+    return value if all(_is_as_it_was(artifact, output) for artifact in vouched) else None
 
 
 def _is_as_it_was(recorded: Mapping[str, Any], output: Path) -> bool:
@@ -136,8 +139,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return value if value is not None and value.pop("format", None) == MANIFEST_FORMAT else None
 
 
-def _row(row: Mapping[str, Any]) -> Row:
-    return Row(row["state"], ArtifactRecord(**row["artifact"]) if row["artifact"] else None)
+def row_from_json(row: Mapping[str, Any]) -> Row:
+    """The row that JSON holds."""
+    artifact = ArtifactRecord(**row["artifact"]) if row["artifact"] else None
+    return Row(row["state"], artifact, row["seconds"], tuple(row["checks"]))
 
 
 def generations(folder: Path) -> dict[tuple[str, str], int]:
@@ -163,7 +168,7 @@ def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str
     if newest is None:
         return Target(stage, batch, token, 0)
     target = Target(stage, batch, token, newest)
-    return target if stands(target.path(folder), output) else Target(stage, batch, token, newest + 1)
+    return target if standing_manifest(target.path(folder), output) is not None else Target(stage, batch, token, newest + 1)
 
 
 def remove_older(folder: Path, target: Target) -> None:

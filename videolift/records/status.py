@@ -1,6 +1,6 @@
 """Where a run stands: every video done, quarantined with a reason, excluded or pending. ``in`` is always their sum.
 
-Turns a run and its receipts into a table for people and JSON for scripts. Changes nothing but the quarantine view.
+Turns a run, its manifests and its receipts into a table for people and JSON for scripts. Changes nothing but the quarantine view.
 """
 
 from __future__ import annotations
@@ -8,19 +8,22 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from videolift.errors import ExitCode
 from videolift.paths import Layout
-from videolift.records.freshness import StageState, judge
+from videolift.records.freshness import StageState, Variant, judge
+from videolift.records.manifests import Row
 from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
-from videolift.records.runs import Run
-from videolift.stage_table import PACKAGING, SPECS, judged
+from videolift.records.runs import Entry, Run
+from videolift.records.settled import Targets, recorded_targets, settled_batch
+from videolift.stage_table import NONE, PACKAGING, SPECS, judged
 from videolift.store import write_text
 
 _LISTED = 20
@@ -157,17 +160,48 @@ class Status:
         return out + ([f"  pending     and {len(pending) - _LISTED} more"] if len(pending) > _LISTED else [])
 
 
-def collect(run: Run, target: str = PACKAGING) -> Status:
-    """Judges every video of a run by its receipts; trusts no manifest."""
-    read = RecordReader(run.layout)
-    videos = []
-    for entry in run.entries():
-        states = judge(
-            entry.video, run.variants[entry.variant], read, run.layout.output, stages=judged(target), vanished=entry.vanished
-        )
-        videos.append(assess(entry.video.id, states, target, vanished=entry.vanished))
+def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False) -> Status:
+    """Status of every video of a run, or of those it works on (``only_chosen``)."""
+    entries = (entry for entry in run.entries() if entry.chosen or not only_chosen)
+    targets = recorded_targets(run, judged(target))
+    videos = [*assess_all(run.layout, run.variants, targets, entries, target, RecordReader(run.layout))]
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined)
+
+
+def assess_all(
+    layout: Layout, variants: Sequence[Variant], targets: Targets, entries: Iterable[Entry], target: str, read: RecordReader
+) -> Iterator[VideoStatus]:
+    """Status of ``entries``, which come batch by batch: by manifests that stand, and else by receipts.
+
+    Args:
+        layout: of the output folder.
+        variants: that the entries name.
+        targets: the manifests to trust, of the stages up to ``target``.
+        entries: videos.
+        target: the last stage that counts.
+        read: receipt reader.
+    """
+    stages = judged(target)
+    kinds_seen: dict[tuple[str, ...], dict[str, str]] = {}
+    for _, grouped in groupby(entries, key=lambda entry: entry.batch):
+        members = list(grouped)
+        settled = settled_batch(layout, targets, members).rows
+        for entry in members:
+            rows = settled.get(entry.video.id)
+            if rows is None:
+                states = judge(entry.video, variants[entry.variant], read, layout.output, stages=stages, vanished=entry.vanished)
+                yield assess(entry.video.id, states, target, vanished=entry.vanished)
+                continue
+            kinds = tuple("done" if stage in rows and rows[stage].state != NONE else NONE for stage in stages)
+            shared = kinds_seen.setdefault(kinds, dict(zip(stages, kinds, strict=True)))  # one for all: there may be millions
+            yield _assess_settled(entry, rows, shared)
+
+
+def _assess_settled(entry: Entry, rows: Mapping[str, Row], stages: Mapping[str, str]) -> VideoStatus:
+    notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row.checks))
+    seconds = {stage: row.seconds for stage, row in rows.items()}
+    return VideoStatus(entry.video.id, "done", stages=stages, notes=notes, seconds=seconds)
 
 
 def assess(video: str, states: Mapping[str, StageState], target: str, *, vanished: bool = False) -> VideoStatus:

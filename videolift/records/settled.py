@@ -1,0 +1,68 @@
+"""Videos of which the manifests of every stage say that nothing is left to do: who asks about those need not read a journal.
+
+A manifest stands while its journal and the artifacts it vouches for are as they were when it was written, so a changed journal, a
+deleted artifact or a lost manifest sends the question back to the journals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from videolift.paths import Layout
+from videolift.records.manifests import SETTLED, Row, Target, row_from_json, standing_manifest
+from videolift.records.runs import Entry, Run
+from videolift.stage_table import SPECS
+
+Targets = Mapping[str, Mapping[str, Target]]
+"""Stage to batch to the manifest it should have; a stage without one in a batch does nothing there."""
+
+
+@dataclass(frozen=True)
+class SettledBatch:
+    """What the manifests of one batch say.
+
+    Attributes:
+        rows: video to stage to its row, of those videos that are done in all stages asked about.
+        backends: (stage, identity) of what made their artifacts.
+    """
+
+    rows: Mapping[str, Mapping[str, Row]]
+    backends: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+
+def recorded_targets(run: Run, stages: Sequence[str]) -> Targets:
+    """The manifests that a run is to reach."""
+    recorded = run.plan.get("targets", {})
+    return {
+        stage: {batch: Target(stage, batch, *name) for batch, name in recorded[stage].items()}
+        for stage in stages
+        if stage in recorded
+    }
+
+
+def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) -> SettledBatch:
+    """Those of a batch's ``entries`` that are settled by the manifests ``targets``.
+
+    A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
+    """
+    batch = entries[0].batch
+    found: dict[str, dict[str, Row]] = {entry.video.id: {} for entry in entries if not _has_own_files(entry)}
+    backends: list[tuple[str, Mapping[str, Any]]] = []
+    for stage, by_batch in targets.items():
+        if batch not in by_batch:
+            continue
+        manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output)
+        rows = manifest["videos"] if manifest is not None else {}
+        found = {
+            video: {**of_video, stage: row_from_json(rows[video])}
+            for video, of_video in found.items()
+            if video in rows and rows[video]["state"] in SETTLED
+        }
+        backends += [(stage, backend) for backend in manifest["backends"]] if manifest is not None else []
+    return SettledBatch(found if targets else {}, backends)
+
+
+def _has_own_files(entry: Entry) -> bool:
+    return any(getattr(entry.video, name) is not None for spec in SPECS.values() for name in spec.files if name != "path")
