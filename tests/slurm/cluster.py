@@ -15,7 +15,8 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -89,6 +90,17 @@ class Cluster:
             _ETC.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextmanager
+    def failing_prolog(self) -> Iterator[None]:
+        """Jobs that start meanwhile fail in their prolog, which takes their node out of service; afterwards nodes are back."""
+        flag = self.folder / "prolog-fails"
+        flag.touch()
+        try:
+            yield
+        finally:
+            flag.unlink()
+            self.command("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME", check=False)
+
     def command(self, *arguments: str, check: bool = True) -> str:
         """What a SLURM command prints."""
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
@@ -156,6 +168,8 @@ class Cluster:
         text += f"PartitionName=lab Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=500\n"
         text += f"PartitionName=short Nodes={','.join(NODES)} MaxTime=60 State=UP DefMemPerCPU=500\n"
         (folder / "slurm.conf").write_text(text)
+        (folder / "prolog").write_text(f"#!/bin/sh\n[ ! -e {folder}/prolog-fails ]\n")
+        (folder / "prolog").chmod(0o755)
         (folder / "gres.conf").write_text("".join(cards))
         _ETC.parent.mkdir(exist_ok=True)
         _ETC.unlink(missing_ok=True)
@@ -192,6 +206,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+Prolog={folder}/prolog
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres

@@ -62,8 +62,10 @@ def test_the_line_ends_with_the_same_bytes_and_only_depth_holds_a_card(cluster, 
     seen = re.findall(r"^depth GPU-(\d):(\S+) card$", project.log.read_text(), re.MULTILINE)
     assert seen, "no worker of depth loaded on a card"
     assert all(mask == f"GPU-{index}" for index, mask in seen), seen
-    asked = {re.search(r"Comment=rule_(\w+)_batch", line)[1]: line for line in cluster.shown() if str(tmp_path) in line}
-    assert set(asked) == set(STAGES)
+    asked = {
+        re.search(r"Comment=rule_(\w+?)(_batch)?_wildcards", line)[1]: line for line in cluster.shown() if str(tmp_path) in line
+    }
+    assert set(asked) == {*STAGES, "statistics"}, "nothing but the head runs where it was started"
     assert {stage for stage, line in asked.items() if "gpu" in line} == {"depth"}, asked["depth"]
 
 
@@ -161,6 +163,19 @@ def test_a_job_that_can_never_start_is_spoken_of_with_what_to_type(cluster, tmp_
     head.send_signal(signal.SIGINT)
     head.wait(PATIENCE_S)
     assert "ingest_batch" in project.terminal()
+
+
+@pytest.mark.slow
+def test_a_failed_prolog_is_spoken_of_within_a_minute_and_a_released_job_goes_on(cluster, tmp_path, undisturbed):
+    project = slurm_project(tmp_path / "project")
+    with cluster.failing_prolog():
+        head = project.start()
+        wait_for(lambda: "does not start" in project.terminal() or head.poll() is not None, timeout=90)
+    said = re.search(r"job (\d+) \(ingest_batch\) does not start: .*scontrol release", project.terminal())
+    assert said, project.terminal()
+    cluster.command("scontrol", "release", said[1])
+    assert head.wait(PATIENCE_S) == 0, project.terminal()
+    assert project.results() == undisturbed.results()
 
 
 @pytest.mark.slow
