@@ -9,14 +9,12 @@ stages write them, so that every decision is taken on real files. No stage runs.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -80,10 +78,10 @@ def finish(folder: Path) -> None:
         manifest = Manifest(
             stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output), (receipts[0].backend,)
         )
-        write(plan.manifest(stage, batch), manifest)
+        manifests.write_manifest(plan.manifest(stage, batch), manifest)
     target = plan.targets[STATISTICS][ALL]
     plan.layout.manifests(STATISTICS).mkdir(parents=True)
-    write(plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, {}))
+    manifests.write_manifest(plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, {}))
 
 
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
@@ -118,11 +116,6 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
         )
         receipts.append(receipt)
     return receipts
-
-
-def write(path: Path, value: Manifest) -> None:
-    """As `videolift.store.write_json`, without waiting for the disk a million times."""
-    path.write_text(json.dumps({"format": manifests.MANIFEST_FORMAT, **asdict(value)}, indent=1, sort_keys=True))
 
 
 def measure(folder: Path, *command: str) -> dict[str, float]:

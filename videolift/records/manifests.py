@@ -6,8 +6,10 @@ is missing or changed. So staleness is the absence of a file, and survives the l
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +17,13 @@ from typing import Any
 
 from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
-from videolift.store import read_json, write_json
+from videolift.store import atomic_file
 
 MANIFEST_FORMAT = "videolift.manifest/2"
 SETTLED = frozenset({"done", "none", "released"})
 """States of rows of which nothing is left to do in a stage."""
+_HEAD = b'{"crc32":"%08x","manifest":'
+"""Before the JSON that it is the checksum of: status and statistics take a manifest's word for hashes."""
 _NAME = re.compile(r"(?P<batch>[a-z0-9]+)-(?P<token>[0-9a-f]{12})-(?P<generation>\d+)\.json")
 
 
@@ -91,7 +95,10 @@ class Target:
 
 def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] | None = None) -> None:
     """Publishes a manifest; ``times_ns`` (access, modification) make it as old as the one it replaces."""
-    write_json(path, {"format": MANIFEST_FORMAT, **asdict(manifest)})
+    value = {"format": MANIFEST_FORMAT, **asdict(manifest)}
+    body = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(_HEAD % zlib.crc32(body) + body + b"}\n")
     if times_ns is not None:
         os.utime(path, ns=times_ns)
 
@@ -135,8 +142,16 @@ def _is_as_it_was(recorded: Mapping[str, Any], output: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    value = read_json(path)
-    return value if value is not None and value.pop("format", None) == MANIFEST_FORMAT else None
+    """What a manifest says, None where it is missing, damaged or of another version: its job then looks again."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body = data[len(_HEAD % 0) : -len(b"}\n")]
+    if data[: len(_HEAD % 0)] != _HEAD % zlib.crc32(body):
+        return None
+    value: dict[str, Any] = json.loads(body)
+    return value if value.pop("format", None) == MANIFEST_FORMAT else None
 
 
 def row_from_json(row: Mapping[str, Any]) -> Row:
