@@ -87,8 +87,8 @@ def finish(folder: Path) -> None:
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
     video, receipts = entry.video, []
     hashes: dict[str, str] = {}
-    for stage in STAGES:
-        inputs = {name: hashes[name] for name in SPECS[stage].reads}
+    for stage in (stage for stage in STAGES if variant.identities[stage] is not None):
+        inputs = {name: hashes[name] for name in SPECS[stage].reads if name in hashes}
         files = {"path": (video.bytes, video.mtime_ns)} if stage == "ingest" else {}
         if stage == "ingest":
             inputs["path"] = sha256_of(video.id)

@@ -74,8 +74,8 @@ def _collect(run: Run) -> _Videos:
         found.made_by(settled.backends)
         for entry in members:
             rows = settled.rows.get(entry.video.id)
-            if rows is not None and PACKAGING in rows:
-                found.packaged += [_packaged(layout, entry.video, artifact) for artifact in [rows[PACKAGING].artifact] if artifact]
+            if rows is not None and PACKAGING in rows and rows[PACKAGING]["artifact"]:
+                found.packaged.append(_packaged(layout, entry.video, ArtifactRecord(**rows[PACKAGING]["artifact"])))
                 continue
             states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
             state = states[PACKAGING]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videolift.paths import Layout
-from videolift.records.manifests import SETTLED, Row, Target, row_from_json, standing_manifest
+from videolift.records.manifests import SETTLED, Target, standing_manifest
 from videolift.records.runs import Entry, Run
 from videolift.stage_table import SPECS
 
@@ -24,11 +24,12 @@ class SettledBatch:
     """What the manifests of one batch say.
 
     Attributes:
-        rows: video to stage to its row, of those videos that are done in all stages asked about.
+        rows: video to stage to its row (`videolift.records.manifests.Row`, as JSON holds it: half a million objects take seconds),
+            of those videos that are done in all stages asked about.
         backends: (stage, identity) of what made their artifacts.
     """
 
-    rows: Mapping[str, Mapping[str, Row]]
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
     backends: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
@@ -48,21 +49,23 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) ->
     A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
     """
     batch = entries[0].batch
-    found: dict[str, dict[str, Row]] = {entry.video.id: {} for entry in entries if not _has_own_files(entry)}
+    found: dict[str, dict[str, Any]] = {entry.video.id: {} for entry in entries if not _has_own_files(entry)}
     backends: list[tuple[str, Mapping[str, Any]]] = []
     for stage, by_batch in targets.items():
         if batch not in by_batch:
             continue
         manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output)
         rows = manifest["videos"] if manifest is not None else {}
-        found = {
-            video: {**of_video, stage: row_from_json(rows[video])}
-            for video, of_video in found.items()
-            if video in rows and rows[video]["state"] in SETTLED
-        }
+        for video in [video for video in found if video not in rows or rows[video]["state"] not in SETTLED]:
+            del found[video]
+        for video, of_video in found.items():
+            of_video[stage] = rows[video]
         backends += [(stage, backend) for backend in manifest["backends"]] if manifest is not None else []
     return SettledBatch(found if targets else {}, backends)
 
 
+_FILES = tuple(sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
+
+
 def _has_own_files(entry: Entry) -> bool:
-    return any(getattr(entry.video, name) is not None for spec in SPECS.values() for name in spec.files if name != "path")
+    return any(getattr(entry.video, name) is not None for name in _FILES)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 from videolift.errors import ExitCode
 from videolift.paths import Layout
 from videolift.records.freshness import StageState, Variant, judge
-from videolift.records.manifests import Row
 from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, Run
@@ -193,14 +192,14 @@ def assess_all(
                 states = judge(entry.video, variants[entry.variant], read, layout.output, stages=stages, vanished=entry.vanished)
                 yield assess(entry.video.id, states, target, vanished=entry.vanished)
                 continue
-            kinds = tuple("done" if stage in rows and rows[stage].state != NONE else NONE for stage in stages)
+            kinds = tuple("done" if stage in rows and rows[stage]["state"] != NONE else NONE for stage in stages)
             shared = kinds_seen.setdefault(kinds, dict(zip(stages, kinds, strict=True)))  # one for all: there may be millions
             yield _assess_settled(entry, rows, shared)
 
 
-def _assess_settled(entry: Entry, rows: Mapping[str, Row], stages: Mapping[str, str]) -> VideoStatus:
-    notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row.checks))
-    seconds = {stage: row.seconds for stage, row in rows.items()}
+def _assess_settled(entry: Entry, rows: Mapping[str, Mapping[str, Any]], stages: Mapping[str, str]) -> VideoStatus:
+    notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row["checks"]))
+    seconds = {stage: row["seconds"] for stage, row in rows.items()}
     return VideoStatus(entry.video.id, "done", stages=stages, notes=notes, seconds=seconds)
 
 
