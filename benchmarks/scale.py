@@ -1,6 +1,6 @@
 """What planning, resuming and looking cost with 1,000, 10,000 and 100,000 videos: seconds, CPU seconds, peak memory.
 
-    python -m benchmarks.scale [--sizes 1000 10000 100000] [--done-up-to 10000] [--folder /tmp/scale]
+    python -m benchmarks.scale [--sizes 1000 10000 100000] [--done-up-to 10000] [--only-done] [--folder /tmp/scale]
 
 Makes up projects in which nothing or everything is done: videos and artifacts are empty files, receipts and manifests are as the
 stages write them, so that every decision is taken on real files. No stage runs. Each figure is one whole process.
@@ -82,6 +82,9 @@ def finish(folder: Path) -> None:
     target = plan.targets[STATISTICS][ALL]
     plan.layout.manifests(STATISTICS).mkdir(parents=True)
     manifests.write_manifest(plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, {}))
+    # A finished run has left a page that is newer than its last job.
+    plan.layout.report.parent.mkdir(parents=True)
+    plan.layout.report.touch()
 
 
 def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
@@ -149,11 +152,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--done-up-to", type=int, default=10_000, help="largest project in which everything is done")
+    parser.add_argument("--only-done", action="store_true", help="leave out projects in which nothing is done")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "videolift-scale")
     options = parser.parse_args()
     print(f"{'videos':>7}  {'state':<5} {'what':<26} {'wall s':>8} {'CPU s':>8} {'peak MB':>8}")
     for count in options.sizes:
-        for done in (False, True) if count <= options.done_up_to else (False,):
+        states = [done for done in (False, True) if (done or not options.only_done) and (not done or count <= options.done_up_to)]
+        for done in states:
             folder = options.folder / f"{count}-{'done' if done else 'new'}"
             if not folder.exists():
                 make_videos(folder, count)
