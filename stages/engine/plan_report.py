@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,18 @@ class StageOutlook:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """Every stage, and what the verdict would say now."""
+    """What there is to do.
+
+    Attributes:
+        stages: stage to its outlook.
+        judged_videos: those of ``busy_batches``.
+        busy_batches: in which some stage has no manifest that stands.
+    """
 
     plan: Plan
     stages: Mapping[str, StageOutlook]
-    status: Status
+    judged_videos: tuple[VideoStatus, ...]
+    busy_batches: frozenset[str]
 
     @property
     def busy(self) -> tuple[str, ...]:
@@ -76,12 +84,18 @@ class PlanReport:
             for stage, state in states.items():
                 tallies[stage].add(entry.video.id, state)
             before = states
-        idle = [entry for entry in chosen if entry.batch not in busy]
-        targets = {stage: plan.targets[stage] for stage in STAGES}
-        videos += assess_all(plan.layout, plan.variants, targets, idle, PACKAGING, read)
-        videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
         stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
-        return cls(plan, stages, Status(tuple(videos), max_quarantined=plan.config.max_quarantined))
+        return cls(plan, stages, tuple(videos), frozenset(busy))
+
+    @cached_property
+    def status(self) -> Status:
+        """What the verdict would say now. Only when asked for: of a hundred thousand videos that are done it takes seconds."""
+        plan = self.plan
+        idle = (entry for entry in plan.entries if entry.chosen and entry.batch not in self.busy_batches)
+        targets = {stage: plan.targets[stage] for stage in STAGES}
+        videos = [*self.judged_videos, *assess_all(plan.layout, plan.variants, targets, idle, PACKAGING, RecordReader(plan.layout))]
+        videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
+        return Status(tuple(videos), max_quarantined=plan.config.max_quarantined)
 
     def refuse(self) -> None:
         """Stops a run that would redo finished work beyond ``redo_limit`` unasked.
