@@ -103,18 +103,31 @@ def write_json(final: Path, value: Any) -> None:
     write_text(final, text + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file of ours; None where the file is missing, torn, or holds something else.
+def read_file(path: Path) -> bytes | None:
+    """The bytes of a file of ours; None where there is none.
 
     Raises:
         CorruptFile: a folder stands in its place; nothing could be written there either.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except IsADirectoryError as error:
         raise CorruptFile(f"{path} is a folder where a file belongs: move it away, then run the same command again") from error
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of ours; None where the file is missing, torn, or holds something else.
+
+    Raises:
+        CorruptFile: as `read_file`.
+    """
+    data = read_file(path)
+    try:
+        value = json.loads(data.decode()) if data is not None else None
     # A number of ten thousand digits is a plain ValueError, and a hundred thousand brackets are a RecursionError.
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

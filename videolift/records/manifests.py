@@ -17,7 +17,7 @@ from typing import Any
 
 from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
-from videolift.store import atomic_file
+from videolift.store import atomic_file, read_file
 
 MANIFEST_FORMAT = "videolift.manifest/2"
 SETTLED = frozenset({"done", "none", "released"})
@@ -144,9 +144,8 @@ def _is_as_it_was(recorded: Mapping[str, Any], folder: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """What a manifest says, None where it is missing, damaged or of another version: its job then looks again."""
-    try:
-        data = path.read_bytes()
-    except OSError:
+    data = read_file(path)
+    if data is None:
         return None
     body = data[len(_HEAD % 0) : -len(b"}\n")]
     if data[: len(_HEAD % 0)] != _HEAD % zlib.crc32(body):
