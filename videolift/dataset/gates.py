@@ -132,18 +132,21 @@ def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
 
 
 def common_scale(worths: Sequence[ShotWorth]) -> str | None:
-    """The scale of most frames: a file has one unit of length. Metres are preferred where frames are equal."""
+    """The one unit of length of a file: that of its best tier, there of most frames, metres where those are equal."""
+    tier: dict[str, str] = {}
     frames: dict[str, int] = {}
     for worth in worths:
+        tier[worth.scale] = min(worth.tier, tier.get(worth.scale, worth.tier))
         frames[worth.scale] = frames.get(worth.scale, 0) + len(worth.shot)
-    return max(frames, key=lambda scale: (frames[scale], scale in METRE_SCALES), default=None)
+    best = [scale for scale in frames if tier[scale] == min(tier.values())]
+    return max(best, key=lambda scale: (frames[scale], scale in METRE_SCALES), default=None)
 
 
 def scale_refusal(worth: ShotWorth, scale: str) -> BadInput | None:
     """Why a shot cannot stand in a file whose lengths are of ``scale``."""
     if worth.scale == scale:
         return None
-    text = f"the scale of its lengths is {worth.scale}, that of most of the video {scale}, and a file has one"
+    text = f"the scale of its lengths is {worth.scale}, the file's is {scale}: it has one, that of its best tier"
     return BadInput("other_scale", text, "List this part of the video by itself (start and end in the table).")
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Tracks, TracksWriter
 from videolift.dataset.file import PackagedFile
+from videolift.dataset.gates import ShotWorth, common_scale
 from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput, CorruptFile
 from videolift.reader.pairs import shots
+from videolift.shots import Shot
 from videolift.store import write_attribute
 
 ONE, TWO = (0, 6), (8, 14)
@@ -87,8 +89,19 @@ def test_a_shot_of_a_worse_tier_gives_no_windows_and_is_named(package_clip, cut)
 
 
 def test_a_shot_in_another_unit_gives_no_windows(package_clip, cut):
-    _, quality = package_clip(**cut(({}, {"scale": "arbitrary"}), shorten=lambda image, valid: None), hands=None)
-    assert "the scale of its lengths is arbitrary, that of most of the video metric" in "; ".join(quality.checks)
+    _, quality = package_clip(**cut(({}, {"scale": "arbitrary"})), hands=None)
+    assert any("shot 1 (frames 8 to 13) gives no windows: the scale" in check for check in quality.checks)
+
+
+def test_an_assumed_plane_does_not_drive_out_what_was_measured():
+    def shot(number, frames, **kind):
+        return ShotWorth(Shot(number, 0, frames), 1, **kind)
+
+    measured, assumed = shot(0, 20, tier="C", scale="arbitrary"), shot(1, 90, tier="D", scale="assumed")
+    assert common_scale([measured, assumed]) == "arbitrary"
+    assert common_scale([measured, shot(2, 30, tier="C", scale="hand")]) == "hand"
+    assert common_scale([measured, shot(2, 20, tier="C", scale="hand")]) == "hand"
+    assert common_scale([]) is None
 
 
 def test_a_shot_that_holds_too_little_gives_no_windows_and_says_what_would_help(package_clip, cut):
