@@ -70,3 +70,17 @@ def test_the_base_reads_and_its_command_says_what_else_to_install(installed, tmp
     done = run_installed(installed, tmp_path, "-c", without + "from videolift.__main__ import start; start()")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "pip install 'videolift[run]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_base_imports_with_the_oldest_python_that_it_allows(installed, tmp_path):
+    find = [uv.find_uv_bin(), "python", "find", "--no-python-downloads", "3.10"]
+    found = subprocess.run(find, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("there is no Python 3.10 here")
+    (wheel,) = installed.parent.glob("*.whl")
+    subprocess.run([uv.find_uv_bin(), "venv", "-q", "--python", found.stdout.strip(), str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([uv.find_uv_bin(), "pip", "install", "-q", "--python", str(python), str(wheel)], check=True)
+    done = subprocess.run([python, "-c", "import videolift.reader"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

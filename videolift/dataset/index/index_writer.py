@@ -18,7 +18,8 @@ from videolift.dataset.index.index_reader import INDEX_FILE
 from videolift.store import atomic_file, remove_leftovers
 
 _ROWS_AT_ONCE = 1000
-_ERRNOS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
+# sqlite3 names SQLITE_FULL and SQLITE_IOERR from Python 3.11 on; the reader imports this with 3.10
+_ERRNOS = {13: errno.ENOSPC, 10: errno.EIO}
 
 
 class IndexDraft:
