@@ -79,7 +79,7 @@ def follow(folder: Path) -> tuple[float, list[tuple[float, float]]]:
         tracker = None
         while run.poll() is None:
             time.sleep(0.5)
-            if tracker is None and list((folder / "output" / "runs").glob("*/plan.json")):
+            if tracker is None and Layout(folder / "output").latest_run.exists():
                 tracker = ProgressTracker(latest_run(folder / "output"))
             if tracker is not None:
                 tracker.read()
