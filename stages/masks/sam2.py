@@ -25,7 +25,7 @@ from videolift.artifacts import ArtifactWriter, Clip
 from videolift.artifacts.object_masks import ObjectMasksWriter
 from videolift.errors import BadInput
 from videolift.inputs.framing import Framing
-from videolift.inputs.mask_files import MaskFile, open_mask_file
+from videolift.inputs.mask_files import open_mask_file
 from videolift.inputs.masks import Masks
 from videolift.inputs.objects import ObjectPrompt, parse_objects
 from videolift.pool import Device
@@ -147,27 +147,32 @@ class Sam2Masks(ModelBackend):
         """
         assert inputs.clip is not None
         assert isinstance(out, ObjectMasksWriter)
-        clip, video, checks = inputs.clip, inputs.video, list[str]()
+        clip, video = inputs.clip, inputs.video
         with ExitStack() as stack:
             file = stack.enter_context(closing(open_mask_file(video.mask))) if video.mask is not None else None
             if file is not None and video.objects is not None:
                 raise BadInput("objects", "the row names objects and a mask", "Leave one of the two cells empty.")
-            if file is not None and file.frames > 1:
-                # Which of them there are is known when all frames were read.
-                given, chunk = dict.fromkeys(range(1, 256), "masks"), _as_given(Masks(file, clip))
-            else:
-                objects = _of_row(video.objects, file, clip)
-                given, checks = objects.given, list(objects.checks)
-                chunk = self._followed(objects, clip, out, progress) if given else _empty(clip)
-            seen = self._write(clip, out, chunk, progress)
-        if file is not None and file.frames > 1:
-            given = {number: how for number, how in given.items() if seen[number]}
+            masks = Masks(file, clip) if file is not None else None
+            objects = FollowedObjects()
+            if file is not None and masks is not None and file.frames == 1:
+                objects = FollowedObjects.masked(masks[0])
+            elif video.objects is not None:
+                objects = FollowedObjects.pointed_at(video.objects, Framing.from_attrs(clip.attrs))
+
+            def unasked(start: int, end: int, saves: bool) -> NDArray[np.uint8]:
+                if masks is None:
+                    return np.zeros((end - start, clip.height, clip.width), np.uint8)
+                return np.stack([masks[frame] for frame in range(start, end)])
+
+            seen = self._write(clip, out, self._followed(objects, clip, out, progress) if objects.given else unasked, progress)
+        # Which ids the user's own masks have is known only now, when all of them were read.
+        given = objects.given or {number: "masks" for number in range(1, 256) if seen[number]}
         out.describe(backend=self.name, objects=[{"id": number, "given": how} for number, how in given.items()])
         faint = [number for number in given if seen[number] < FAINT_SHARE * len(clip)]
-        checks += [f"object {number} is seen in less than {FAINT_SHARE:.0%} of the frames" for number in faint]
+        checks = [f"object {number} is seen in less than {FAINT_SHARE:.0%} of the frames" for number in faint]
         checks += [] if given else ["the row names no object: set its cell objects or mask"]
-        checks += self.notes if given else []
-        return Quality(len(clip), tuple(checks), {"objects": float(len(given))})
+        checks += self.notes if objects.given else []
+        return Quality(len(clip), (*objects.checks, *checks), {"objects": float(len(given))})
 
     def _write(self, clip: Clip, out: ObjectMasksWriter, chunk: Chunk, progress: Progress) -> NDArray[np.int64]:
         """Appends what ``chunk`` gives, segment by segment; in how many frames each id (256) is seen."""
@@ -216,20 +221,6 @@ class Sam2Masks(ModelBackend):
             return instance
 
         return chunk
-
-
-def _of_row(cell: str | None, file: MaskFile | None, clip: Clip) -> FollowedObjects:
-    if file is not None:
-        return FollowedObjects.masked(Masks(file, clip)[0])
-    return FollowedObjects() if cell is None else FollowedObjects.pointed_at(cell, Framing.from_attrs(clip.attrs))
-
-
-def _as_given(masks: Masks) -> Chunk:
-    return lambda start, end, saves: np.stack([masks[frame] for frame in range(start, end)])
-
-
-def _empty(clip: Clip) -> Chunk:
-    return lambda start, end, saves: np.zeros((end - start, clip.height, clip.width), np.uint8)
 
 
 def _memory_part(frame: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stages.models.weights import ModelEntry, read_models
+from stages.models.weights import read_models
 
 
 def licences_for_card(backends: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[dict[str, str]]]:
@@ -29,10 +29,7 @@ def licences_for_card(backends: Iterable[tuple[str, Mapping[str, Any]]]) -> dict
         weights = ", ".join(str(digest)[:12] for digest in backend.get("weights", ()))
         row = {"name": name, "version": str(backend.get("version")), "weights": weights}
         models[tuple(row.values())] = row
-        licences |= {tuple(row.values()): row for row in _licences(entries[name], stage)}
+        for part, licence in (("code", entries[name].licence_code), ("weights", entries[name].licence_weights)):
+            bound = {"name": f"{name}, {part}", "licence": licence, "of": stage}
+            licences[tuple(bound.values())] = bound
     return {"licences": [licences[key] for key in sorted(licences)], "models": [models[key] for key in sorted(models)]}
-
-
-def _licences(model: ModelEntry, stage: str) -> list[dict[str, str]]:
-    parts = {"code": model.licence_code, "weights": model.licence_weights}
-    return [{"name": f"{model.name}, {part}", "licence": licence, "of": stage} for part, licence in parts.items()]

@@ -139,13 +139,13 @@ class WeightStore:
         path = self.path(name)
         if not path.exists():
             return None
-        seen = _fingerprint(path)
+        seen = sha256_of([(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in _files(path)])
         cache = read_json(self.root / "thirdparty" / _CACHE) or {}
         # Gigabytes are hashed once: a plan asks for every weight, and may be made many times a day.
         match cache.get(str(path)):
             case {"seen": known, "sha256": str(sha256)} if known == seen:
                 return sha256
-        digest = _hash(path)
+        digest = sha256_file(path) if path.is_file() else sha256_of({name: sha256_file(file) for name, file in _files(path)})
         # Entries of deleted files go, else the file would grow with every place that ever held a weight.
         alive = {place: entry for place, entry in cache.items() if Path(place).exists()}
         with suppress(PermissionError, Transient):  # a checkout shared read-only: hash again next time
@@ -250,15 +250,6 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
         for file in sorted(base.rglob("*")):
             if file.is_file():
                 yield str(file.relative_to(base)), file
-
-
-def _fingerprint(path: Path) -> str:
-    stats = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in _files(path)]
-    return sha256_of(stats)
-
-
-def _hash(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else sha256_of({name: sha256_file(file) for name, file in _files(path)})
 
 
 def _size(path: Path) -> int:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from stages.sample import render
-from tests.resume.harness import Project, alive, forget_snakemake, job_of, wait_for_quiet
+from tests.resume.harness import ROOT, Project, alive, forget_snakemake, job_of, wait_for_quiet
+from tests.slurm import cluster as slurm
 from videolift.geometry import invert_pose
 from videolift.h264 import H264Writer
 
@@ -47,7 +48,13 @@ def chain(small, upstream, python, tmp_path_factory):
         "preview": "none",
         "ingest": {"width": W, "height": H},
         "depth": {"backend": str(BACKENDS / "vipe.py"), "vipe": {"python": sys.executable, "torch_home": str(base)}},
-        "tracks": {"backend": str(BACKENDS / "tapip3d.py"), "points": 40, "segment_s": 0.5, "tapip3d": own | {"check_every": 4}},
+        "tracks": {
+            "backend": str(BACKENDS / "tapip3d.py"),
+            "points": 40,
+            "stride": 3,
+            "segment_s": 0.5,
+            "tapip3d": own | {"check_every": 4},
+        },
         "hands": {"backend": str(BACKENDS / "wilor.py"), "wilor": hands},
         "create_h5": {"size": 48},
     }
@@ -138,3 +145,22 @@ def test_a_run_whose_model_is_killed_tries_again_and_ends_with_the_same_bytes(ch
     found = killed.results()
     assert found
     assert found.items() <= wanted.items()
+
+
+@pytest.mark.slow
+def test_the_chain_under_slurm_with_a_cancelled_job_ends_with_the_same_bytes(chain, wanted):
+    if (reason := slurm.why_not()) is not None:
+        pytest.skip(reason)
+    slurm.install()
+    project = chain("slurm")
+    profile = ("--workflow-profile", str(ROOT / "profiles" / "slurm"), "--default-resources", "slurm_partition=lab")
+    patience = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
+    project.where = (*profile, *patience, "--set-threads", *(f"{stage}_batch=1" for stage in STAGES))
+    with slurm.Cluster() as cluster:
+        head = project.start()
+        job = cluster.wait_for_job("tracks", timeout=900)
+        time.sleep(5)
+        cluster.command("scancel", job)
+        head.wait(1800)
+        assert project.run(timeout=1800) == 0, project.terminal()
+    assert project.results() == wanted

@@ -16,7 +16,8 @@ from stages.sample.artifacts import write_truth_artifacts
 from stages.tracks import tapip3d
 from tests.blocks import blocks_of
 from tests.upstream.small_sam2 import CONFIG, OVERRIDES
-from videolift.artifacts import Clip, Depth
+from videolift.artifacts import Clip, ClipWriter, Depth
+from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video
 from videolift.pool import Device
 
@@ -34,7 +35,12 @@ def truth(tmp_path_factory):
     """Clip and true depth of a camera on a tripod."""
     folder = tmp_path_factory.mktemp("truth")
     write_truth_artifacts(folder, "clip", render("tripod_rgbd", frames=T, width=W, height=H))
-    return {"clip": Clip(folder / "frames" / "clip.h5"), "depth": Depth(folder / "depth" / "clip.h5")}
+    with Clip(folder / "frames" / "clip.h5") as rendered:
+        out = ClipWriter(folder / "clip.h5")
+        out.append_frames(rendered[:], rendered.pts_seconds)
+        framing = Framing.fit((W, H), (W, H), "auto").to_attrs()  # which objects need, and a rendered clip lacks
+        out.describe(fps=rendered.fps, source={}, framing=framing)
+    return {"clip": Clip(out.publish().path), "depth": Depth(folder / "depth" / "clip.h5")}
 
 
 def settings_of(model, small, upstream, python):
