@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--small", action="store_true", help="small networks and frames, for a CPU")
     options = parser.parse_args()
-    width, height = (128, 96) if options.small else (512, 384)
+    width, height = (256, 192) if options.small else (512, 384)
     device = cpu_device() if options.device == "cpu" else devices_for("cuda")[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

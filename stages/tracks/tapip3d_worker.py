@@ -23,6 +23,8 @@ from videolift_child import require_arguments
 
 EDGE_RTOL, EDGE_NORMAL_DEG = 0.08, 15
 """Of upstream's depth edge filter, as its inference.py sets them."""
+FAR = 1e5
+"""The distance that pointops2 gives a neighbour that there is not."""
 KNN_DISTANCES = 1 << 26
 """Distances held at a time by the kNN in torch, 256 MB."""
 POINTS_PER_PASS = 1536
@@ -287,7 +289,11 @@ def knnquery(nsample: int, xyz: Tensor, new_xyz: Tensor, offset: Tensor, new_off
         for a in range(0, queries, step):
             # The faster form loses half its digits where points lie close together.
             apart = torch.cdist(here[:, a : a + step], there, compute_mode="donot_use_mm_for_euclid_dist")
-            near, nearest = apart.topk(nsample, dim=2, largest=False)
+            near, nearest = apart.topk(min(nsample, points), dim=2, largest=False)
+            if points < nsample:  # little depth in a frame: pointops2 fills up with the batch's first point, far away
+                short = (0, nsample - points)
+                near = torch.nn.functional.pad(near, short, value=FAR)
+                nearest = torch.nn.functional.pad(nearest, short)
             row = query + torch.arange(a, a + near.shape[1], device=xyz.device)
             rows = (row + queries * torch.arange(batches, device=xyz.device)[:, None]).reshape(-1)
             index[rows] = (nearest + start).int().reshape(-1, nsample)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.tracks.tapip3d import BATCH_FRAMES
+from stages.tracks.tapip3d import BATCH_FRAMES, TAPIP3D_WORKER
+from videolift import isolation_child as wire
 from videolift.geometry import T_camk_cam0
 
 STARTS = (0, 3, 10)
@@ -97,3 +98,7 @@ def test_points_without_depth_are_not_tracked(worker):
     _, out = worker.call(meta, {"uv_px": np.array([[4.0, 4.0]]), "T_camk_cam0": np.tile(np.eye(4), (16, 1, 1))})
     assert not out["kept"].any()
     assert out["xyz_cam0"].shape == (16, 0, 3)
+
+
+def test_a_frame_with_fewer_points_than_neighbours_asked_for_is_filled_up_as_pointops_does(run):
+    assert "ok" in run("direct_knn.py", TAPIP3D_WORKER, wire.__file__)
