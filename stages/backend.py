@@ -93,6 +93,8 @@ class Backend(ABC):
     """Name of the environment under envs/ that it needs, None for ours."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What it imports of ours that some platform has no wheel of."""
+    cost: ClassVar[str] = ""
+    """For a plan, where nothing was measured yet: what it downloads once, and what a frame costs."""
     builds_env: ClassVar[bool] = False
     """The workflow builds ``env`` before its first job: it needs neither a licence nor a compiler."""
     device: ClassVar[Literal["cpu", "cuda", "any"]] = "cpu"

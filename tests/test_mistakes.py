@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from stages.depth.networks.vipe_checks import check_relief, stretch_figures
+from stages.depth.networks.vipe_settings import VipeSettings
 from stages.depth.vipe import _VipeClip
-from stages.depth.vipe_checks import check_relief, stretch_figures
-from stages.depth.vipe_settings import VipeSettings
 from stages.hands import wilor
 from stages.hands.calls import CALL_FRAMES
 from stages.tracks import tapip3d

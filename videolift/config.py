@@ -144,8 +144,10 @@ class Config(Block):
 
     videos: str = Field("sample", description="a folder (recursive), a CSV, or `sample` for the rendered clips")
     output: str = Field("output", description="folder of everything a run writes")
-    preset: Literal["cpu", "gpu", "permissive"] = Field(
-        "cpu", description="switches all backends at once; permissive: models on a card, all free for commercial use"
+    preset: Literal["cpu", "laptop", "gpu", "permissive"] = Field(
+        "cpu",
+        description="switches all backends at once; cpu: downloads nothing; laptop: a small model where motion shows no depth; "
+        "gpu: models on a card; permissive: likewise, all free for commercial use",
     )
     batch_size: Count | None = Field(
         None, description="videos per job, models are loaded once per job; none: 64, more where that would make over 500 batches"

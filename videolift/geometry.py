@@ -98,7 +98,7 @@ def field_of_view_deg(focal_px: float, side_px: int) -> float:
     return float(np.degrees(2 * np.arctan(side_px / 2 / focal_px)))
 
 
-def focal_of_field_of_view(fov_deg: float, side_px: int) -> float:
+def focal_of_field_of_view(fov_deg: float, side_px: float) -> float:
     """Focal length in pixels; the inverse of `field_of_view_deg`."""
     return float(side_px / 2 / np.tan(np.radians(fov_deg / 2)))
 

@@ -55,7 +55,7 @@ _ROWS = (
         artifact="videolift.artifacts:Clip",
         field="clip",
         files=("path", "calib"),
-        cells=("start_s", "end_s"),
+        cells=("start_s", "end_s", "camera"),
     ),
     StageSpec(
         name="depth",

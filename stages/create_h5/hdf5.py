@@ -24,7 +24,7 @@ class Hdf5Backend(Backend):
     """Packages one video; CPU only, a few chunks of frames in memory."""
 
     name: ClassVar[str] = "hdf5"
-    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "gpu", "permissive")
     version: ClassVar[int] = 5
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth import DepthSettings
-from stages.depth.joining import DepthStretch, StretchWalk, stretches
 from stages.depth.motion.camera_path import CameraPath
+from stages.depth.networks.joining import DepthStretch, StretchWalk, stretches
 from stages.depth.writing import finish_depth
 from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
 from stages.segments import SavedArrays, resumable
@@ -106,7 +106,8 @@ class _MapAnythingClip:
             raise BadInput("no_depth", "MapAnything gave no depth in any frame", "For this video set depth: {backend: moge}.")
         T_world_camera, K = np.concatenate([part["T_world_camera"] for part in parts]), parts[0]["K"]
         known, pixels = np.sum([part["counts"] for part in parts], axis=0)
-        intrinsics: Literal["given", "estimated"] = "given" if "K_given" in self.clip.attrs else "estimated"
+        camera = self.clip.known_camera()
+        intrinsics = "estimated" if camera is None else camera[1]
         path = CameraPath(invert_pose(T_world_camera), np.ones(len(self.clip), bool), K, "slam", intrinsics)
         figures = {
             "hfov_deg": field_of_view_deg(K[0, 0], self.clip.width),
@@ -123,7 +124,8 @@ class _MapAnythingClip:
 
     def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
         """Frames [start, end) in a world of their own; with the camera of those before, if any."""
-        given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
+        known = self.clip.known_camera()
+        given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
 
         def report(done: int, of: int) -> None:
             self.progress(start, len(self.clip))

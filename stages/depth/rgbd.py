@@ -28,6 +28,7 @@ from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
 from stages.segments import SavedArrays, kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
+from videolift.artifacts.depth import Intrinsics
 from videolift.config import Block
 from videolift.errors import BadInput
 from videolift.geometry import Float
@@ -97,13 +98,13 @@ class _RgbdClip:
     def __init__(self, clip: Clip, sensor: SensorDepth, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
         self.clip, self.sensor, self.out, self.settings, self.report = clip, sensor, out, settings, progress
         self.frames = len(clip)
-        self.K = self._camera()
+        self.K, self.intrinsics = self._camera()
 
-    def _camera(self) -> Float:
+    def _camera(self) -> tuple[Float, Intrinsics]:
         if self.sensor.K is not None:
-            return self.sensor.K
-        if "K_given" in self.clip.attrs:
-            return np.array(self.clip.attrs["K_given"], np.float64)
+            return self.sensor.K, "given"
+        if (known := self.clip.known_camera()) is not None:
+            return known
         text = "the depth file has no intrinsics and the video no calibration"
         raise BadInput("depth_intrinsics", text, "Add intrinsics to the npz, or name a calibration in the table's column calib.")
 
@@ -130,7 +131,9 @@ class _RgbdClip:
             raise BadInput("depth_extrinsics", "depth.rgbd.pose is given, but the depth file has no extrinsics", remedy)
         if given is not None and wanted in ("auto", "given"):
             return self.given(given)
-        standing = CameraPath.standing(self.frames, self.K, "given", "the camera is taken to stand still, as depth.rgbd.pose says")
+        standing = CameraPath.standing(
+            self.frames, self.K, self.intrinsics, "the camera is taken to stand still, as depth.rgbd.pose says"
+        )
         if wanted == "static":
             return standing
         own = self.settings.of(SfmSettings)
@@ -157,7 +160,7 @@ class _RgbdClip:
             )
         figures = {} if agreement is None else {"extrinsics_px": agreement.given_px}
         T = np.where(valid[:, None, None], T_camera_world, np.eye(4))
-        return CameraPath(T, valid, self.K, "given", "given", tuple(notes), figures)
+        return CameraPath(T, valid, self.K, "given", self.intrinsics, tuple(notes), figures)
 
     def followed(self, tracks: FeatureTracks) -> CameraPath:
         """Poses found by placing every frame on the sensor's depth, in metres."""
@@ -168,7 +171,7 @@ class _RgbdClip:
 
         poses = kept(self.out, "poses", follow)
         note = f"camera followed on sensor depth: {int(poses['valid'].sum())} of {self.frames} frames placed"
-        return CameraPath(poses["T_camera_world"], poses["valid"], self.K, "sfm", "given", (note,))
+        return CameraPath(poses["T_camera_world"], poses["valid"], self.K, "sfm", self.intrinsics, (note,))
 
     def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
         length = min(_SPAN_FRAMES, self.frames)

@@ -26,7 +26,8 @@ from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
 from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
-from videolift.geometry import Float, field_of_view_deg, pinhole
+from videolift.geometry import field_of_view_deg, pinhole
+from videolift.inputs.framing import Framing
 from videolift.pool import Device
 
 _PASSES = 3
@@ -39,7 +40,7 @@ class SfmDepth(Backend):
     name: ClassVar[str] = "sfm"
     settings_model: ClassVar[type[SfmSettings]] = SfmSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     env: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ("pycolmap",)
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -65,13 +66,13 @@ class SfmDepth(Backend):
         """Works on one video; see `stages.backend.Backend.process`. Never `BadInput`: what cannot be observed becomes a prior."""
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
-        work = _SfmClip(inputs.clip, out, self._settings, progress)
+        work = SfmClip(inputs.clip, out, self._settings, progress)
         path = CameraPath.from_arrays(kept(out, "camera", lambda: work.observe().to_arrays()))
         return work.write_plane(path) if path.scene_depth is None else work.write_measured(path)
 
 
-class _SfmClip:
-    """One clip on its way."""
+class SfmClip:
+    """One clip on its way: `observe` its camera, then write what that shows of depth, or the plane."""
 
     def __init__(self, clip: Clip, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
         self.clip, self.out, self.settings, self.report = clip, out, settings, progress
@@ -80,14 +81,11 @@ class _SfmClip:
 
     def observe(self) -> CameraPath:
         """Poses as far as motion shows them."""
-        own, K_given = self.settings.of(SfmSettings), self.clip.attrs.get("K_given")
-        if K_given is None:
-            K: Float = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
-            cameras = plausible_cameras(*self.size_px, own)
-        else:
-            K = np.array(K_given, np.float64)
-            cameras = [K]
-        standing = CameraPath.standing(self.frames, K, "assumed" if K_given is None else "given")
+        own, known = self.settings.of(SfmSettings), self.clip.known_camera()
+        guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
+        K, intrinsics = known or (guess, "assumed")
+        cameras = plausible_cameras(*self.size_px, own) if known is None else [K]
+        standing = CameraPath.standing(self.frames, K, intrinsics)
         tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
 
         def solve(motion: Motion) -> CameraPath:
@@ -95,17 +93,18 @@ class _SfmClip:
                 tracks,
                 self.size_px,
                 standing,
-                fixed=K_given is not None,
+                fixed=known is not None,
                 motion=motion,
                 settings=own,
                 seed=self.settings.seed or 0,
                 folder=self.out.scratch(),
                 progress=lambda: self.report(self.frames, _PASSES * self.frames),
+                picture_px=Framing.from_attrs(self.clip.attrs).resized_px,
             )
 
         return observe_camera(tracks, standing, cameras, own, solve=solve)
 
-    def write_measured(self, path: CameraPath) -> Quality:
+    def write_measured(self, path: CameraPath, *, backend: str = "sfm", method: str | None = None) -> Quality:
         """Triangulated depth, in the unit in which its median is 1."""
         dense = DenseDepth(self.clip, path, self.settings.of(SfmSettings).max_relative_sigma)
         unit = float(kept(self.out, "unit", lambda: {"depth": self._median_depth(dense)})["depth"])
@@ -114,7 +113,9 @@ class _SfmClip:
             self.out, lambda k: dense[k] / np.float32(unit), path, segment=self.segment, report=self._report_written
         )
         figures = path.figures | {"valid_share": share, "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0])}
-        return finish_depth(self.out, path, path.notes, backend="sfm", tier="C", scale="arbitrary", figures=figures)
+        return finish_depth(
+            self.out, path, path.notes, backend=backend, tier="C", scale="arbitrary", figures=figures, method=method
+        )
 
     def _median_depth(self, dense: DenseDepth) -> float:
         """Median valid depth of the sampled frames, in the path's unit."""
@@ -132,7 +133,7 @@ class _SfmClip:
             return plane_depth(path.K, self.size_px, R, pitch_deg=own.plane_pitch_deg, depth_m=own.plane_depth_m)
 
         write_frames(self.out, depth, path, segment=self.segment, report=self._report_written)
-        figures = {
+        figures = path.figures | {
             "valid_share": 0.0,
             "registered_share": float(path.valid.mean()),
             "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0]),

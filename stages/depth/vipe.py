@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from stages.backend import Inputs, Progress, Quality
 from stages.depth import DepthSettings
-from stages.depth.joining import DepthStretch, StretchWalk, stretches
 from stages.depth.motion.camera_path import CameraPath
-from stages.depth.vipe_checks import check_field_of_view, check_motion, check_relief, stretch_figures
-from stages.depth.vipe_settings import VipeSettings
+from stages.depth.networks.joining import DepthStretch, StretchWalk, stretches
+from stages.depth.networks.vipe_checks import check_field_of_view, check_motion, check_relief, stretch_figures
+from stages.depth.networks.vipe_settings import VipeSettings
 from stages.depth.writing import finish_depth
 from stages.models.model_process import ModelBackend, require_weights, weights_identity
 from stages.segments import SavedArrays, resumable
@@ -111,7 +111,8 @@ class _VipeClip:
 
     def run(self) -> Quality:
         own = self.settings.of(VipeSettings)
-        known = "K_given" in self.clip.attrs or own.hfov_deg is not None
+        known = self.clip.known_camera()
+        intrinsics = known[1] if known is not None else "estimated" if own.hfov_deg is None else "given"
         poses, medians, relief, K = [], [], [], None
         for part in self.parts():
             poses.append(part["T_world_camera"])
@@ -121,11 +122,11 @@ class _VipeClip:
         assert K is not None
         T_world_camera = np.concatenate(poses)
         median_depth = float(np.median(np.concatenate(medians)))
-        if not known:
+        if intrinsics == "estimated" and known is None:
             check_motion(T_world_camera, median_depth)
         check_relief(np.concatenate(relief), own)
         valid = np.ones(len(self.clip), bool)
-        path = CameraPath(invert_pose(T_world_camera), valid, K, "slam", "given" if known else "estimated")
+        path = CameraPath(invert_pose(T_world_camera), valid, K, "slam", intrinsics)
         if not self.metric:
             path = path.in_unit(median_depth)
             self._write_unscaled(path, median_depth)
@@ -156,7 +157,8 @@ class _VipeClip:
 
     def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
         """Frames [start, end) in a world of their own; with the camera of those before, if any."""
-        given = self.clip.attrs.get("K_given") if before is None else before.K.tolist()
+        known = self.clip.known_camera()
+        given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
         meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.of(VipeSettings).hfov_deg}
         total = len(self.clip)
 

@@ -65,8 +65,10 @@ def finish_depth(
     tier: Literal["A", "B", "C", "D"],
     scale: Scale,
     figures: dict[str, float],
+    method: str | None = None,
 ) -> Quality:
-    """States what the frames written are worth, in the artifact and to the caller."""
+    """States what the frames written are worth, in the artifact and to the caller; ``method`` where a backend has several."""
     out.put(K=path.K)
-    out.declare(backend=backend, tier=tier, scale=scale, pose=path.pose, intrinsics=path.intrinsics, **figures)
+    words = {} if method is None else {"method": method}
+    out.declare(backend=backend, tier=tier, scale=scale, pose=path.pose, intrinsics=path.intrinsics, **figures, **words)
     return Quality(len(path), notes, figures)

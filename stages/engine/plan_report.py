@@ -17,13 +17,14 @@ from stages.engine.costs.scale import ScaleForecast
 from stages.engine.plan import Plan, judge_all, make_plan
 from stages.ingest.source import probe
 from stages.models.options import add_config_options, config_of
+from stages.registry import backend_class
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
 from videolift.pool import read_events
 from videolift.records.batches import usual_size
 from videolift.records.freshness import StageState
 from videolift.records.record_reader import RecordReader
 from videolift.records.status import Status, VideoStatus, assess, assess_all, excluded
-from videolift.stage_table import PACKAGING, SOURCE, STAGES
+from videolift.stage_table import NONE, PACKAGING, SOURCE, STAGES
 
 HEADERS = 1000
 """New videos of which `videolift plan` opens the header, spread over all: a network disk takes minutes for a hundred thousand."""
@@ -153,6 +154,11 @@ class PlanReport:
                 else ""
             )
             out.append(f"  {stage:<10} {', '.join(parts)}{cost}")
+            if f.seconds is None:
+                kinds = {
+                    backend_class(stage, blocks[stage].backend) for blocks in self.plan.blocks if blocks[stage].backend != NONE
+                }
+                out += sorted(f"  {'':<10} {kind.name}: {kind.cost}" for kind in kinds if kind.cost)
         losses = [line for line in self.status.lines()[:-1] if not line.startswith("  pending")]
         return [*out, *losses, f"  verdict now: {self.status.headline()} (exit code {int(self.status.exit_code)})"]
 

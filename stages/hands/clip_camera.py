@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts import Clip, Depth
+from videolift.artifacts.depth import Intrinsics
 from videolift.errors import CorruptFile
 from videolift.geometry import Float, pinhole
 
@@ -22,12 +22,12 @@ class ClipCamera:
 
     Attributes:
         K: (3, 3).
-        source: ``depth``, ``calibration`` or ``assumed``.
+        intrinsics: how K is known.
         depth_m: depth in metres by frame; None where depth is missing or is not metric.
     """
 
     K: Float
-    source: Literal["depth", "calibration", "assumed"]
+    intrinsics: Intrinsics
     depth_m: Depth | NDArray[np.floating] | None
 
 
@@ -40,8 +40,8 @@ def clip_camera(clip: Clip, depth: Depth | None) -> ClipCamera:
     if depth is not None:
         if len(depth) != len(clip):
             raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(clip)}")
-        return ClipCamera(depth.K.astype(np.float64), "depth", depth if depth.scale == "metric" else None)
-    if "K_given" in clip.attrs:
-        return ClipCamera(np.array(clip.attrs["K_given"], np.float64), "calibration", None)
+        return ClipCamera(depth.K.astype(np.float64), depth.attrs["intrinsics"], depth if depth.scale == "metric" else None)
+    if (known := clip.known_camera()) is not None:
+        return ClipCamera(*known, None)
     size_px = clip.width, clip.height
     return ClipCamera(pinhole(FOCAL_GUESS * max(size_px), *size_px), "assumed", None)

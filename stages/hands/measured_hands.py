@@ -130,7 +130,7 @@ def _checks(series: Series, measured: MeasuredHands, camera: ClipCamera, scores:
     checks = []
     if np.isnan(series.score).all():
         checks.append("no hand in view")
-    if camera.source == "assumed":
+    if camera.intrinsics == "assumed":
         checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): hand poses are rough")
     if measured.poor_share > 0.5:
         checks.append(f"{measured.poor_share:.0%} of the palms fit their keypoints poorly: hand poses are rough")

@@ -58,7 +58,7 @@ class MediapipeHands(ModelBackend):
     name: ClassVar[str] = "mediapipe"
     builds_env: ClassVar[bool] = True
     settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
-    presets: ClassVar[tuple[str, ...]] = ("cpu", "permissive")
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "permissive")
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -102,7 +102,7 @@ class MediapipeHands(ModelBackend):
             residual_px=measured.residual_px,
             apart_deg=None if np.isnan(measured.apart_deg) else measured.apart_deg,
             K=camera.K.tolist(),
-            K_source=camera.source,
+            K_source=camera.intrinsics,
             has_mano=False,
             has_joints=camera.depth_m is not None,
         )

@@ -146,7 +146,7 @@ class WilorHands(ModelBackend):
         series, betas, method = place_hands(len(clip), sides, passes.poses(sides), camera)
         found = steady(series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
         write_series(found, median_betas(betas, found.valid & ~found.interpolated), out)
-        how = {"K": camera.K.tolist(), "K_source": camera.source}
+        how = {"K": camera.K.tolist(), "K_source": camera.intrinsics}
         out.describe(backend=self.name, wrist_method=method, has_mano=True, has_joints=True, **how)
         return _quality(found, camera)
 
@@ -259,7 +259,7 @@ def _quality(series: Series, camera: ClipCamera) -> Quality:
     figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
     figures["interpolated_share"] = float(series.interpolated.mean())
     checks = ["no hand in view"] if np.isnan(series.score).all() else []
-    if camera.source == "assumed":
+    if camera.intrinsics == "assumed":
         checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): distances are rough")
     elif camera.depth_m is None:
         checks.append("depth is not in metres: distances rest on the model's hand size, about 10 % off")

@@ -32,6 +32,7 @@ from stages.ingest.timing import Cadence, in_order, nearest
 from videolift.artifacts import ArtifactWriter, ClipWriter
 from videolift.errors import BadInput, storage_errors_are_transient
 from videolift.geometry import Float
+from videolift.inputs.cameras import NamedCamera
 from videolift.inputs.catalog import Video
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
@@ -49,7 +50,7 @@ class View:
     Attributes:
         stored_px: (W, H) as decoded.
         orientation, colour, framing: see their modules.
-        K_given: f64 (3, 3) of the clip where a calibration was given.
+        K_given: f64 (3, 3) of the clip where a calibration was given or a known camera named.
     """
 
     stored_px: tuple[int, int]
@@ -63,7 +64,7 @@ class PyavIngest(Backend):
     """The ingest backend; see the module."""
 
     name: ClassVar[str] = "pyav"
-    presets: ClassVar[tuple[str, ...]] = ("cpu", "gpu", "permissive")
+    presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "gpu", "permissive")
     version: ClassVar[int] = 2
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -91,7 +92,7 @@ class PyavIngest(Backend):
         """Decodes one video into ``out``, a `ClipWriter`; see `stages.backend.Backend.process` for errors."""
         assert isinstance(out, ClipWriter)
         video = inputs.video
-        lens = None if video.calib is None else read_lens(video.calib)
+        lens = _known_lens(video)
         for threads in (self._threads, 1):
             with (
                 storage_errors_are_transient(f"reading {video.path.name}"),
@@ -204,6 +205,7 @@ class _Ingest:
                 "size_px": list(view.stored_px),
                 "crop_px": list(view.framing.visible_px()),
                 "colour": view.colour.attrs(),
+                **({"camera": source.camera} if source.camera else {}),
                 "start_s": self.video.start_s,
                 "end_s": self.video.end_s,
                 "first_pts_s": source.first_pts_s if self.video.start_s else cadence.seconds[0],
@@ -214,6 +216,8 @@ class _Ingest:
             self.out.describe(fit="pad")
         if view.K_given is not None:
             self.out.describe(K_given=view.K_given.tolist())
+            if self.video.camera is not None:
+                self.out.describe(K_source=self.video.camera["how"])
 
     def _figures(self, view: View) -> dict[str, float]:
         visible, whole = view.framing.visible_px(), view.framing.source_px
@@ -226,6 +230,13 @@ class _Ingest:
             "corrupt_packets": float(self.seen.damage.corrupt_packets),
             "frames_left_out": float(self.seen.damage.left_out),
         }
+
+
+def _known_lens(video: Video) -> Lens | None:
+    """The user's calibration of the very camera, else the one that the row names."""
+    if video.calib is not None:
+        return read_lens(video.calib)
+    return None if video.camera is None else NamedCamera.from_row(video.camera).lens
 
 
 def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens: Lens | None) -> View:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,7 @@ MAX_ASPECT = 8
 _BUFFER_BYTES = 1 << 18
 _HASH_BYTES = 1 << 24
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
+_NOT_IN_NAMES, _LONGEST_NAME = re.compile(r"[^A-Za-z0-9._+-]+"), 40
 _CONVERT = "Convert it: ffmpeg -i INPUT -c:v libx264 -crf 16 OUTPUT.mp4"
 _FILES = "List regular files."
 _SHRINK = "Make it smaller: ffmpeg -i INPUT -vf scale=1920:-2 OUTPUT.mp4"
@@ -54,6 +56,7 @@ class VideoSource:
         first_pts_s: timestamp of the video's first frame by the header.
         fps_header: frames per second by the header, None where it says nothing.
         pixel_aspect: width / height of a stored pixel.
+        camera: make and model as the container names them, None where it does not.
     """
 
     container: InputContainer
@@ -67,6 +70,7 @@ class VideoSource:
     first_pts_s: float
     fps_header: float | None
     pixel_aspect: Fraction
+    camera: str | None
 
 
 @contextmanager
@@ -222,7 +226,18 @@ def _describe(container: InputContainer, stream: VideoStream, demuxer: str, dige
         first_pts_s=first,
         fps_header=float(stream.average_rate) if stream.average_rate else None,
         pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
+        camera=_make_and_model(container.metadata),
     )
+
+
+def _make_and_model(metadata: Mapping[str, str]) -> str | None:
+    """As QuickTime, Android and plain tags have it; what a stranger wrote is cut to harmless letters."""
+    parts = [
+        next((metadata[key] for key in (f"com.apple.quicktime.{what}", f"com.android.{android}", what) if metadata.get(key)), "")
+        for what, android in (("make", "manufacturer"), ("model", "model"))
+    ]
+    name = " ".join(_NOT_IN_NAMES.sub(" ", part)[:_LONGEST_NAME].strip() for part in parts).strip()
+    return name or None
 
 
 def _duration(stream: VideoStream, delay_s: float) -> tuple[float | None, bool]:

@@ -112,7 +112,7 @@ def same(a, b, atol, without=()):
 def test_vipe_in_stretches_with_worlds_and_units_of_their_own_is_packaged_as_truth(truth, folders, tmp_path, monkeypatch):
     from scipy.spatial.transform import Rotation
 
-    monkeypatch.setattr("stages.depth.joining.OVERLAP_FRAMES", 4)
+    monkeypatch.setattr("stages.depth.networks.joining.OVERLAP_FRAMES", 4)
     worlds = np.tile(np.eye(4), (4, 1, 1))
     worlds[1:, :3, :3] = Rotation.random(3, random_state=0).as_matrix()
     worlds[1:, :3, 3] = [[1, 2, 3], [-2, 0, 1], [0.5, 0.1, 4]]
@@ -375,7 +375,7 @@ def _frozen(model, truth, tripod, folder, monkeypatch):
     """Module, stage, settings with short segments, and which clip, for the stand-in of one model."""
     own = {"python": sys.executable}
     if model.startswith("vipe"):
-        monkeypatch.setattr("stages.depth.joining.OVERLAP_FRAMES", 4)
+        monkeypatch.setattr("stages.depth.networks.joining.OVERLAP_FRAMES", 4)
         monkeypatch.setattr(vipe, "require_weights", lambda store, names: [])
         frozen = {"rgb": truth.rgb, "depth": truth.depth_m, "T_world_camera": invert_pose(truth.T_camera_world), "K": truth.K}
         np.savez(folder / "frozen.npz", T_own_world=np.tile(np.eye(4), (4, 1, 1)), unit=np.array([1, 1.5, 0.5, 1]), **frozen)

@@ -113,7 +113,7 @@ def test_deep_merge_replaces_lists_and_leaves_its_arguments_alone():
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
 
 
-@pytest.mark.parametrize("preset", ["cpu", "gpu", "permissive"])
+@pytest.mark.parametrize("preset", ["cpu", "laptop", "gpu", "permissive"])
 def test_the_preset_switches_all_backends_at_once(preset):
     blocks = blocks_of(preset=preset)
     assert {stage: block.backend for stage, block in blocks.items()} == {**preset_backends(preset), "masks": "none"}

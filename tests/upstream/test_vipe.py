@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from benchmarks.gpu.vipe_memory import INFILL_CHUNK, SLAM_SIZE, buffer_bytes
-from stages.depth.vipe_settings import VipeSettings
+from stages.depth.networks.vipe_settings import VipeSettings
 from videolift import isolation_child as wire
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"

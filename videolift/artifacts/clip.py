@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolift.artifacts.base import Artifact, ArtifactWriter
 from videolift.artifacts.codecs import residual_decode, residual_encode
+from videolift.artifacts.depth import Intrinsics
 from videolift.artifacts.fields import ZSTD, Field
 
 _FIELDS = (
@@ -52,6 +53,12 @@ class Clip(Artifact):
     def fps(self) -> float:
         """Frames per second the clip was resampled to."""
         return float(self.attrs["fps"])
+
+    def known_camera(self) -> tuple[NDArray[np.float64], Intrinsics] | None:
+        """K (3, 3) in pixels of the clip and how it is known, where ingest was told of a camera."""
+        if "K_given" not in self.attrs:
+            return None
+        return np.array(self.attrs["K_given"], np.float64), self.attrs.get("K_source", "given")
 
     @property
     def pts_seconds(self) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from videolift.geometry import is_rotation
 
 Scale = Literal["metric", "hand", "arbitrary", "assumed"]
 Pose = Literal["slam", "sfm", "rotation", "static", "given"]
-Intrinsics = Literal["given", "estimated", "assumed"]
+Intrinsics = Literal["given", "named", "estimated", "assumed"]
+"""How K is known: by the user's calibration, by a camera's name and nominal values, from the videos themselves, or as a guess."""
 FLOAT16_MAX = 65504.0
 
 _FIELDS = (

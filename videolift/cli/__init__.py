@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from videolift.cli import checkout, data, previews, videos
+from videolift.cli import cameras, checkout, data, previews, videos
 from videolift.errors import VideoliftError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (checkout, videos, previews, data):
+for part in (checkout, videos, previews, data, cameras):
     part.register(app)
 
 

@@ -273,6 +273,8 @@ def _attributes(
         names = ("backend", "wrist_method", "has_mano", "has_joints")
         values["hands"] = {name: hands.attrs[name] for name in names if name in hands.attrs}
         values |= {"joint_order": list(JOINTS), "mano_order": list(MANO_JOINTS)}
+        if depth is None:
+            values["intrinsics"] = hands.attrs.get("K_source")
     if longest.hand_scale is not None:
         values["hand_scale"] = longest.hand_scale.describe()
     return {name: value for name, value in values.items() if value is not None}

@@ -156,7 +156,7 @@ def read_lens(path: Path) -> Lens:
         if path.stat().st_size > _MAX_BYTES:
             raise _bad(f"{path.name} has {path.stat().st_size} bytes; a calibration has at most {_MAX_BYTES}")
         values = _read_npz(path) if path.suffix.lower() == ".npz" else _read_text(path)
-        return _parse(values)
+        return parse_lens(values)
     except FileNotFoundError as error:
         raise _bad(f"{path.name}: no such file") from error
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, yaml.YAMLError, RecursionError) as error:
@@ -197,7 +197,13 @@ def _read_text(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _parse(values: Mapping[str, Any]) -> Lens:
+def parse_lens(values: Mapping[str, Any]) -> Lens:
+    """A camera from the keys of a calibration file.
+
+    Raises:
+        BadInput: ``calibration``; values that are no camera.
+        ValueError, TypeError, KeyError: values that are no numbers.
+    """
     found = {name: next((values[key] for key in keys if values.get(key) is not None), None) for name, keys in _KEYS.items()}
     K: Float = np.eye(3)
     if found["K"] is not None:

@@ -13,9 +13,9 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from videolift.config import user_path
 from videolift.errors import ConfigError
@@ -23,11 +23,14 @@ from videolift.inputs.objects import parse_objects
 from videolift.inputs.video import Video, video_id
 from videolift.paths import ID
 
-COLUMNS = ("video", "path", "text", "depth", "mask", "objects", "calib", "start", "end", "subject", "split")
+if TYPE_CHECKING:
+    from videolift.inputs.cameras import NamedCamera
+
+COLUMNS = ("video", "path", "text", "depth", "mask", "objects", "calib", "camera", "start", "end", "subject", "split")
 """Columns with a meaning; any other is kept as metadata."""
 MAX_COLUMNS = 1000
-_NO_METADATA = {*COLUMNS, "imported"}
-"""Imports once wrote a column ``imported``; receipts say it now."""
+_NO_METADATA = {*COLUMNS, "imported"} - {"camera"}
+"""Imports once wrote a column ``imported``; receipts say it now. Which camera took a video is worth knowing in the dataset too."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -48,13 +51,18 @@ def read_table(path: Path, *, is_sample: bool = False) -> list[Video]:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the table as CSV UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    cameras: Mapping[str, NamedCamera] = {}
+    if any(row.cells.get("camera") for row in rows):
+        from videolift.inputs.cameras import cameras_beside  # a lens brings OpenCV, which most commands do without
+
+        cameras = cameras_beside(path)
     relatives = [row.relative() for row in rows]
     stems = [os.path.splitext(relative)[0] for relative in relatives]
     files = {stem: set[str]() for stem in stems}
     for stem, relative in zip(stems, relatives, strict=True):
         files[stem].add(relative)
     return [
-        row.video(relative, shared_stem=len(files[stem]) > 1, is_sample=is_sample)
+        row.video(relative, cameras, shared_stem=len(files[stem]) > 1, is_sample=is_sample)
         for row, relative, stem in zip(rows, relatives, stems, strict=True)
     ]
 
@@ -102,13 +110,14 @@ class _Row:
     def __init__(self, table: Path, line: int, cells: dict[str, str]) -> None:
         self.table, self.line, self.cells = table, line, cells
 
-    def video(self, relative: str, *, shared_stem: bool, is_sample: bool) -> Video:
+    def video(self, relative: str, cameras: Mapping[str, NamedCamera], *, shared_stem: bool, is_sample: bool) -> Video:
         cells = self.cells
         path = self._file("path")
         found = None if path is None else self._stat("path", path)
         start, end = self._seconds("start"), self._seconds("end")
         if end is not None and end <= (start or 0.0):
             self._refuse("end", f"must be after start ({start or 0.0:g} s)")
+        calib = self._existing("calib")
         known = _NO_METADATA | ({"version"} if is_sample else set())
         return Video(
             id=self._id() or video_id(relative, shared_stem=shared_stem),
@@ -118,7 +127,8 @@ class _Row:
             depth=self._existing("depth"),
             mask=self._existing("mask", folder=True),
             objects=self._objects(),
-            calib=self._existing("calib"),
+            calib=calib,
+            camera=cameras[name].to_row() if (name := cells.get("camera", "")) in cameras and calib is None else None,
             start_s=start or None,  # from 0 is from the beginning
             end_s=end,
             text=cells.get("text") or None,

@@ -33,6 +33,7 @@ class Video:
         mask: instance masks of the user's (npz, video or a folder of images), or None.
         objects: what to follow from the first frame on (`videolift.inputs.objects`), as given in the CSV, or None.
         calib: calibration file, or None.
+        camera: the known camera that the row names (`videolift.inputs.cameras.NamedCamera.to_row`); None with ``calib``.
         start_s, end_s: part of the video to use, seconds; None for its beginning and end.
         text: task description, subject, split: as given in the CSV, or None.
         metadata: every other column of the CSV.
@@ -48,6 +49,7 @@ class Video:
     mask: Path | None = None
     calib: Path | None = None
     objects: str | None = None
+    camera: dict[str, Any] | None = None
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None

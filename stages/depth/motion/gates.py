@@ -125,19 +125,20 @@ class ReconstructionFigures:
     parallax_px: float
 
 
-def refusal(figures: ReconstructionFigures, rotation_px: float, settings: SfmSettings) -> str | None:
+def refusal(figures: ReconstructionFigures, rotation_px: float, settings: SfmSettings, *, known_lens: bool = False) -> str | None:
     """Why a reconstruction is not to be believed, in words; None if it is.
 
     Args:
         figures: of the reconstruction.
         rotation_px: of the clip's `Motion`; a wrong focal length turns a turning camera into one that shifts.
         settings: thresholds.
+        known_lens: the focal length was not solved for, so that its field of view tells nothing.
     """
     if figures.registered_share < settings.min_registered:
         return f"{figures.registered_share:.0%} of the keyframes found a place, at least {settings.min_registered:.0%} must"
     if figures.reproj_px > settings.max_reprojection_px:
         return f"reprojection error {figures.reproj_px:.2f} px, at most {settings.max_reprojection_px:g} is trusted"
-    if not settings.hfov_min_deg <= figures.fov_deg <= settings.hfov_max_deg:
+    if not known_lens and not settings.hfov_min_deg <= figures.fov_deg <= settings.hfov_max_deg:
         return f"field of view {figures.fov_deg:.0f} degrees, plausible is {settings.hfov_min_deg:g} to {settings.hfov_max_deg:g}"
     if figures.points < MIN_POINTS:
         return f"{figures.points} points, at least {MIN_POINTS} are needed"

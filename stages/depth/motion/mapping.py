@@ -1,13 +1,13 @@
 """Structure from motion on keyframes: `FeatureTracks` in, `Reconstruction` out, by pycolmap.
 
-The corners' shared ids are the matches. `reconstruct` runs one of three mappers; which result is believed is decided in `gates`.
+The corners' shared ids are the matches. `reconstruct` runs one of two mappers; which result is believed is decided in `gates`.
 Every run is single-threaded with a fixed seed, so equal tracks give equal bytes, and limits are counts, never seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,8 +21,8 @@ from videolift.geometry import Float, field_of_view_deg, invert_pose, transform
 if TYPE_CHECKING:
     import pycolmap
 
-Mapper = Literal["global", "incremental", "incremental, focal length fixed"]
-MAPPERS: tuple[Mapper, ...] = ("global", "incremental", "incremental, focal length fixed")
+Mapper = Literal["global", "incremental"]
+MAPPERS: tuple[Mapper, ...] = ("global", "incremental")
 """In the order in which they are tried; the first believed result is taken."""
 GAPS = (1, 2, 4, 8, 16)
 """Keyframes between the two views of a match."""
@@ -43,6 +43,7 @@ class Reconstruction:
         points_world: float64 (m, 3).
         figures: what `gates.refusal` reads.
         mapper: which one made it.
+        solved: pycolmap's own form, for adjusting it further.
     """
 
     frames: NDArray[np.int64]
@@ -52,6 +53,7 @@ class Reconstruction:
     points_world: Float
     figures: ReconstructionFigures
     mapper: str
+    solved: pycolmap.Reconstruction = field(repr=False)
 
 
 def reconstruct(
@@ -70,11 +72,11 @@ def reconstruct(
     Args:
         tracks: corners of the whole clip.
         keyframes: frames to map.
-        K: intrinsics to start from, (3, 3); kept where ``fixed_intrinsics`` or the mapper says so.
+        K: intrinsics to start from, (3, 3); kept where ``fixed_intrinsics`` says so.
         size_px: (W, H) of the clip.
         mapper: one of `MAPPERS`.
         folder: empty folder for the database.
-        fixed_intrinsics: K was measured and is not to be changed.
+        fixed_intrinsics: K is not to be changed.
         seed: of every random draw.
 
     Returns:
@@ -83,10 +85,9 @@ def reconstruct(
     import pycolmap
 
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
-    fixed = fixed_intrinsics or mapper == "incremental, focal length fixed"
     database = folder / "database.db"
-    _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed, seed)
-    models = _map(database, folder, mapper, fixed, seed)
+    _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed_intrinsics, seed)
+    models = _map(database, folder, mapper, fixed_intrinsics, seed)
     if not models:
         return None
     largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
@@ -200,7 +201,7 @@ def _read_model(
     K = np.array(next(iter(model.cameras.values())).calibration_matrix(), np.float64)
     K[:2, 2] -= _PIXEL_CENTRE
     figures = _figures(model, T_camera_world, points_world, K, len(keyframes), size_px)
-    return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper)
+    return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper, model)
 
 
 def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple[NDArray[np.int32], Float]:

@@ -15,18 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from stages.depth.motion.camera_path import CameraPath
-from stages.depth.motion.chunks import MappedChunk, longest_run
+from stages.depth.motion.chunks import CHUNK_OVERLAP, MappedChunk, choose_keyframes, longest_run, split_into_chunks
 from stages.depth.motion.features import FeatureTracks
+from stages.depth.motion.focal_length import rise_over_focal_lengths
 from stages.depth.motion.gates import Motion, refusal
-from stages.depth.motion.keyframes import CHUNK_OVERLAP, choose_keyframes, split_into_chunks
-from stages.depth.motion.mapping import MAPPERS, Mapper, Reconstruction, reconstruct
+from stages.depth.motion.mapping import MAPPERS, Reconstruction, reconstruct
 from stages.depth.motion.resection import place_frames
 from stages.depth.sfm_settings import SfmSettings
 from videolift.artifacts.depth import Intrinsics
-from videolift.geometry import Float, transform
+from videolift.geometry import Float, pinhole, transform
+from videolift.inputs.focal_curves import MIN_RISE, FocalCurve
 
 _CANDIDATES = 3
 """Chunks that may settle the focal length; a video that fails on all of them is given up."""
+
+_WIDE_START = 0.45
+"""Focal length of a wide lens, over the long side. Started from an ordinary one, mapping a head camera's clip ended at twice the
+true focal length with an error that passes; started from a wide one it found the true one, that of ordinary lenses too."""
 
 
 @dataclass
@@ -42,29 +47,36 @@ class _Solver:
     progress: Callable[[], None]
     reasons: list[str] = field(default_factory=list)
 
-    def map_chunk(self, keyframes: Sequence[int], K: Float, mappers: Sequence[Mapper], *, fixed: bool) -> Reconstruction | None:
-        """The first believed reconstruction; the reasons against the others are collected."""
-        for mapper in mappers:
-            self.progress()
-            work = self.folder / f"{keyframes[0]:09d}-{mapper.split(',')[0]}-{int(fixed)}"
-            work.mkdir(parents=True)
-            model = reconstruct(
-                self.tracks, keyframes, K, self.size_px, mapper=mapper, folder=work, fixed_intrinsics=fixed, seed=self.seed
-            )
-            shutil.rmtree(work)
-            why = "no model found" if model is None else refusal(model.figures, self.rotation_px, self.settings)
-            if model is not None and why is None:
-                return model
-            self.reasons.append(f"frames {keyframes[0]} to {keyframes[-1]}, {mapper}: {why}")
+    def work_folder(self) -> Path:
+        """An empty folder for one mapper."""
+        self.progress()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self.folder
+
+    def map_chunk(self, keyframes: Sequence[int], cameras: Sequence[Float], *, fixed: bool) -> Reconstruction | None:
+        """The best of the believed reconstructions from any of ``cameras``; the reasons against the others are collected."""
+        for mapper in MAPPERS:
+            believed = []
+            for K in cameras:
+                work = self.work_folder()
+                model = reconstruct(
+                    self.tracks, keyframes, K, self.size_px, mapper=mapper, folder=work, fixed_intrinsics=fixed, seed=self.seed
+                )
+                why = "no model found"
+                if model is not None:
+                    why = refusal(model.figures, self.rotation_px, self.settings, known_lens=fixed) or ""
+                    believed += [] if why else [model]
+                if why:
+                    start = "" if fixed else f" from {K[0, 0]:.0f} px"
+                    self.reasons.append(f"frames {keyframes[0]} to {keyframes[-1]}, {mapper}{start}: {why}")
+            if believed:
+                return min(believed, key=lambda model: model.figures.reproj_px)
         return None
 
-    def settle_intrinsics(self, chunks: list[list[int]], K_guess: Float, *, fixed: bool) -> MappedChunk | None:
-        """The first believed model among the three chunks with most motion (the fewest frames for their keyframes)."""
-        for chunk in sorted(chunks, key=lambda chunk: chunk[-1] - chunk[0])[:_CANDIDATES]:
-            model = self.map_chunk(chunk, K_guess, MAPPERS[:2] if fixed else MAPPERS, fixed=fixed)
-            if model is not None:
-                return MappedChunk(chunk, model)
-        return None
+    def most_motion(self, chunks: list[list[int]]) -> list[list[int]]:
+        """The three chunks with most motion: the fewest frames for their keyframes."""
+        return sorted(chunks, key=lambda chunk: chunk[-1] - chunk[0])[:_CANDIDATES]
 
 
 def solve_trajectory(
@@ -78,6 +90,7 @@ def solve_trajectory(
     seed: int,
     folder: Path,
     progress: Callable[[], None],
+    picture_px: tuple[int, int] | None = None,
 ) -> CameraPath:
     """Solves for a moving camera (see the module), in an arbitrary unit; without poses where no reconstruction is believed.
 
@@ -91,23 +104,40 @@ def solve_trajectory(
         seed: of the mappers.
         folder: for the mappers' files; emptied.
         progress: called before each mapper.
+        picture_px: (W, H) of the whole picture that the clip was cut from, at the clip's scale; None where nothing was cut.
     """
     chunks = split_into_chunks(choose_keyframes(tracks))
     solver = _Solver(tracks, size_px, motion.rotation_px, settings, seed, folder, progress)
-    settled = solver.settle_intrinsics(chunks, start.K, fixed=fixed)
+    candidates = solver.most_motion(chunks)
+    cameras = [start.K] if fixed else [start.K, pinhole(_WIDE_START * max(size_px), *size_px)]
+    settled = next((MappedChunk(c, model) for c in candidates if (model := solver.map_chunk(c, cameras, fixed=fixed))), None)
+    shutil.rmtree(folder, ignore_errors=True)
     if settled is None:
         note = "the camera moves, but no reconstruction is believed, so poses are unknown"
         return start.without_poses(note, *solver.reasons)
-    first = settled.model
-    models = [
-        first if chunk is settled.keyframes else solver.map_chunk(chunk, first.K, MAPPERS[:2], fixed=True) for chunk in chunks
-    ]
+    first, curve = settled.model, None
+    if not fixed:
+        progress()
+        focal_px, rise = rise_over_focal_lengths(first.solved)
+        curve = FocalCurve(focal_px, picture_px or size_px, rise)
+        if curve.rise_within_tenth < MIN_RISE:
+            return replace(start, K=first.K, figures=curve.figures()).without_poses(_unknown_focal_length(curve, first))
+    models = [first if chunk is settled.keyframes else solver.map_chunk(chunk, [first.K], fixed=True) for chunk in chunks]
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
-    intrinsics: Intrinsics = start.intrinsics if fixed else "assumed" if first.mapper == MAPPERS[-1] else "estimated"
-    path = _place(tracks, run, first.K, intrinsics, progress)
+    path = _place(tracks, run, first.K, start.intrinsics if fixed else "estimated", progress)
     figures = _figures(run, path) | {"stretches": float(len(chunks)), "joined": float(len(run))}
-    return replace(path, figures=figures, notes=_notes(figures, path, first, solver.reasons))
+    shutil.rmtree(folder, ignore_errors=True)
+    notes = _notes(figures, path, first, solver.reasons)
+    return replace(path, figures=figures | (curve.figures() if curve else {}), notes=notes)
+
+
+def _unknown_focal_length(curve: FocalCurve, model: Reconstruction) -> str:
+    return (
+        f"the camera moves too little to show its focal length: {curve.focal_px:.0f} px ({model.figures.fov_deg:.0f} degrees along "
+        f"the long side) fits best, one 10 % off only {curve.rise_within_tenth:.1%} worse, and {MIN_RISE:.1%} are needed; poses "
+        "and depth would hang on a guess: name the camera in the table of videos (docs/calibration.md)"
+    )
 
 
 def _place(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pycolmap
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.depth.motion.chunks import MappedChunk, join_reconstructions, longest_run
+from stages.depth.motion.chunks import (
+    CHUNK_OVERLAP,
+    MappedChunk,
+    choose_keyframes,
+    join_reconstructions,
+    longest_run,
+    split_into_chunks,
+)
 from stages.depth.motion.dense_flow import FlowMatch, pixel_grid
 from stages.depth.motion.gates import ReconstructionFigures
-from stages.depth.motion.keyframes import CHUNK_OVERLAP, choose_keyframes, split_into_chunks
 from stages.depth.motion.mapping import Reconstruction
 from stages.depth.motion.observing import follow_rotations
 from stages.depth.motion.odometry import lift_smooth
@@ -133,7 +140,14 @@ def stretch(T_camera_world, keyframes, points, ids):
     """A stretch of a clip as a mapper gives it."""
     figures = ReconstructionFigures(1.0, 0.4, 60.0, len(ids), 50.0)
     model = Reconstruction(
-        np.array(keyframes), T_camera_world[keyframes], K, np.array(ids, np.int32), points[ids], figures, "global"
+        np.array(keyframes),
+        T_camera_world[keyframes],
+        K,
+        np.array(ids, np.int32),
+        points[ids],
+        figures,
+        "global",
+        pycolmap.Reconstruction(),
     )
     return MappedChunk(list(keyframes), model)
 
@@ -154,6 +168,7 @@ def moved(part, seed):
         transform(T_new_old, scale * model.points_world),
         model.figures,
         model.mapper,
+        model.solved,
     )
     return MappedChunk(part.keyframes, changed)
 

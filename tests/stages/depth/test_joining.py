@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.depth.joining import OVERLAP_FRAMES, DepthStretch, similarity_between, stretches
+from stages.depth.networks.joining import OVERLAP_FRAMES, DepthStretch, similarity_between, stretches
 from videolift.errors import BadInput
 from videolift.geometry import invert_pose, rotation_angle
 

@@ -50,7 +50,7 @@ class Model:
 
 @pytest.fixture
 def clip(small_truth, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.depth.joining.OVERLAP_FRAMES", 4)
+    monkeypatch.setattr("stages.depth.networks.joining.OVERLAP_FRAMES", 4)
     write_truth_artifacts(tmp_path / "true", "clip", small_truth)
     return Clip(tmp_path / "true" / "frames" / "clip.h5")
 

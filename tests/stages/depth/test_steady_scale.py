@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
+from stages.depth.networks.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
 from videolift.geometry import invert_pose, pinhole, project, transform
 
 K = pinhole(200.0, 192, 144)

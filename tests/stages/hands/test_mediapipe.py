@@ -191,7 +191,7 @@ def test_a_calibration_is_taken_where_there_is_no_depth(tmp_path):
     writer.publish()
     with Clip(tmp_path / "clip.h5") as clip:
         camera = clip_camera(clip, None)
-    assert (camera.source, camera.K[0, 0], camera.depth_m) == ("calibration", 20.0, None)
+    assert (camera.intrinsics, camera.K[0, 0], camera.depth_m) == ("given", 20.0, None)
 
 
 def test_depth_of_another_length_is_refused(tmp_path, files):

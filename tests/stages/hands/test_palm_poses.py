@@ -21,7 +21,7 @@ def hands(spread=0.01, size=1.0, T=None):
 
 
 def solved(detections, depth=None, side="right"):
-    return palm_poses(detections, ClipCamera(K, "depth", depth), side, fingers_away=True)
+    return palm_poses(detections, ClipCamera(K, "given", depth), side, fingers_away=True)
 
 
 def test_without_depth_the_palms_size_places_every_frame():

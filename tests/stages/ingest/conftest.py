@@ -16,13 +16,13 @@ from videolift.inputs.video import Video
 from videolift.pool import Device
 
 Ingest = Callable[..., tuple[Clip, Quality]]
-ROW = ("start_s", "end_s", "calib")
+ROW = ("start_s", "end_s", "calib", "camera")
 
 
 def run_ingest(
     path: Path, final: Path, threads: int = 2, progress: Callable[[int, int], None] = lambda done, total: None, **changes: Any
 ) -> Quality:
-    """Writes ``final``; ``changes`` are the row's start_s, end_s, calib, or settings (small frames by default)."""
+    """Writes ``final``; ``changes`` are the row's start_s, end_s, calib, camera, or settings (small frames by default)."""
     row = {key: changes.pop(key) for key in ROW if key in changes}
     backend = BACKEND(IngestSettings(**({"width": 64, "height": 48} | changes)), root=Path())
     backend.load(Device("cpu", "cpu", "a processor", 1 << 30, threads))

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 
+import av
 import numpy as np
 import pytest
 
 from tests.videos import moving_pattern, write_video
 from videolift.errors import BadInput
 from videolift.geometry import pinhole
+from videolift.inputs.cameras import NamedCamera
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens
 
@@ -100,3 +102,30 @@ def test_a_calibration_without_a_size_is_taken_for_the_videos_and_says_so(tmp_pa
     clip, quality = ingest(path, calib=tmp_path / "c.json")
     assert np.array(clip.attrs["K_given"]) == pytest.approx(pinhole(80, 64, 48))
     assert any("names no size" in check for check in quality.checks)
+
+
+def test_a_camera_known_by_name_gives_the_clip_its_nominal_intrinsics(tmp_path, ingest):
+    path = write_video(tmp_path / "v.mp4", moving_pattern(3, 128, 96), fps=10)
+    nominal = Lens(pinhole(1000, 640, 480), (640, 480))
+    clip, _ = ingest(path, camera=NamedCamera("a webcam", nominal, "named", "its data sheet").to_row())
+    K, how = clip.known_camera()
+    assert how == "named"
+    assert pytest.approx(pinhole(100, 64, 48)) == K
+
+
+def test_a_clip_remembers_make_and_model_of_its_camera(tmp_path, ingest):
+    plain = write_video(tmp_path / "plain.mp4", moving_pattern(3), fps=10)
+    clip, _ = ingest(plain)
+    assert "camera" not in clip.attrs["source"]
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(tmp_path / "phone.mov"), "w", options={"movflags": "use_metadata_tags"}) as target,
+    ):
+        target.metadata.update({"com.apple.quicktime.make": "Maker", "com.apple.quicktime.model": "Phone\n13 <b>"})
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    clip, _ = ingest(tmp_path / "phone.mov")
+    assert clip.attrs["source"]["camera"] == "Maker Phone 13 b"

@@ -32,6 +32,12 @@ _SCALES = {
     "arbitrary": "one unknown unit per video (median depth 1)",
     "none": "no lengths",
 }
+_INTRINSICS = {
+    "given": "calibrated by who recorded it",
+    "named": "a known camera's nominal values",
+    "estimated": "solved from the videos",
+    "assumed": "a guess: distances of hands hang on it",
+}
 
 
 def render_card(summary: Mapping[str, Any], facts: CardFacts, left_out: Mapping[str, str], card: Mapping[str, Any]) -> str:
@@ -103,6 +109,9 @@ def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
     for name, what in COUNTED.items():
         counts = ", ".join(f"{value:g} ({count} videos)" for value, count in sorted(facts.values[name].items())) or "none"
         lines.append(f"{what.capitalize()}: {counts}.")
+    if facts.intrinsics:
+        known = ", ".join(f"{how}, {_INTRINSICS[how]}: {count} videos" for how, count in sorted(facts.intrinsics.items()))
+        lines.append(f"Focal length and centre of the camera: {known}.")
     if facts.interpolated is not None:
         share = f"{facts.interpolated:.0%}"
         lines.append(f"Interpolated hands (flagged in `hands/interpolated`): at most {share} of a video's valid ones.")

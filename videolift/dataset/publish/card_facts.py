@@ -21,6 +21,7 @@ _COLUMNS = (
     "parts",
     *_CONTENT.values(),
     "hands_interpolated_share",
+    "intrinsics",
     "lineage",
     "missing",
     *COUNTED,
@@ -38,6 +39,7 @@ class CardFacts:
         parts: videos that have something of each part: one in which no hand was found is none with hands.
         values: of `COUNTED`, value to number of videos.
         interpolated: the largest share of interpolated hands in a video; None without hands.
+        intrinsics: how K is known to number of videos.
         backends: (stage, backend's id) to number of videos.
         notes: (stage, note) to number of videos.
         quality: values of every score.
@@ -47,6 +49,7 @@ class CardFacts:
     parts: Counter[str] = field(default_factory=Counter)
     values: dict[str, Counter[float]] = field(default_factory=lambda: {name: Counter() for name in COUNTED})
     interpolated: float | None = None
+    intrinsics: Counter[str] = field(default_factory=Counter)
     backends: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
     quality: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in SCORES})
@@ -68,6 +71,7 @@ class CardFacts:
             counter.update([row[name]] if row[name] is not None else [])
         if (share := row["hands_interpolated_share"]) is not None:
             self.interpolated = max(share, self.interpolated or 0.0)
+        self.intrinsics.update([row["intrinsics"]] if row["intrinsics"] else [])
         for stage, done in json.loads(row["lineage"] or "{}").items():
             self.backends[stage, done["backend"]] += 1
             if done.get("shrink", 1.0) != 1.0:

@@ -84,6 +84,10 @@ def test_an_implausible_reconstruction_is_refused_in_words(change, said):
     assert said in refusal(replace(BELIEVED, **change), 3.0, SETTINGS)
 
 
+def test_a_known_lens_may_be_as_wide_as_it_is():
+    assert refusal(replace(BELIEVED, fov_deg=130.0), 3.0, SETTINGS, known_lens=True) is None
+
+
 def test_a_reconstruction_no_better_than_a_turning_camera_is_refused():
     """A turning long lens, mapped with the wrong focal length, comes out with poses, points and 0.4 px."""
     assert "no gain" in refusal(BELIEVED, 0.79, SETTINGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.depth.vipe_settings import VipeSettings
+from stages.depth.networks.vipe_settings import VipeSettings
 from videolift.errors import BadInput
 from videolift.geometry import Float, field_of_view_deg, rotation_angle
 

@@ -1,0 +1,194 @@
+"""One clip through MoGe: metric depth of the frames it looks at, one field of view, a steady scale, the camera from its motion.
+
+Which process runs the network, and on which device, is the backend's; frames between those that it looks at are carried over
+(`carrying`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend import Progress, Quality
+from stages.depth import DepthSettings
+from stages.depth.motion.camera_path import CameraPath
+from stages.depth.motion.features import FeatureTracks, clip_features
+from stages.depth.motion.gates import Motion
+from stages.depth.motion.observing import observe_camera
+from stages.depth.motion.trajectory import solve_trajectory
+from stages.depth.networks.carrying import CarriedDepth, seen_frames
+from stages.depth.networks.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
+from stages.depth.sfm_settings import SfmSettings
+from stages.depth.writing import finish_depth, write_frames
+from stages.segments import SavedArrays, even_segments, resumable
+from videolift.artifacts import Clip, DepthWriter
+from videolift.artifacts.depth import Intrinsics
+from videolift.geometry import Float, field_of_view_deg, focal_of_field_of_view, pinhole, transform
+
+_SEND = 32
+"""Frames per call, at most."""
+_PASSES = 3
+"""The model, following corners, writing: equal parts of the progress shown."""
+Infer = Callable[[NDArray[np.uint8], float | None], dict[str, NDArray[Any]]]
+"""The model: frames (n, H, W, 3), and a fixed field of view or None."""
+
+
+@dataclass(frozen=True)
+class MogeUse:
+    """How a backend uses MoGe.
+
+    Attributes:
+        backend: its name.
+        hfov_deg: a fixed field of view; None takes the median of the model's estimates.
+        fov_frames: frames on which the model estimates it.
+        every: the model looks at every so manyth frame.
+        method: word for the file where the backend has several.
+    """
+
+    backend: str
+    hfov_deg: float | None
+    fov_frames: int = 24
+    every: int = 1
+    method: str | None = None
+
+
+class MogeClip:
+    """One clip on its way."""
+
+    def __init__(
+        self, infer: Infer, clip: Clip, out: DepthWriter, settings: DepthSettings, use: MogeUse, progress: Progress
+    ) -> None:
+        self.infer, self.clip, self.out, self.settings, self.use, self.report = infer, clip, out, settings, use, progress
+        self.frames, self.size_px = len(clip), (clip.width, clip.height)
+        self.seen = seen_frames(self.frames, use.every)
+        self.K, self.intrinsics = self._camera()
+        self.hfov_deg = field_of_view_deg(self.K[0, 0], clip.width)
+
+    def run(self) -> Quality:
+        """Writes the clip's depth."""
+        for _ in self.depth_segments():
+            pass  # the model first: what comes after it needs all frames
+        wanted = self.settings.of(SfmSettings).features
+        tracks = clip_features(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, _PASSES * self.frames))
+        path = self.path(tracks)
+        factors, metres = self.scale(tracks, path)
+        path = path.in_unit(1.0 / metres)
+        steady = (image.astype(np.float32) * np.float32(factors[k]) for k, image in self.seen_depth())
+        carried = CarriedDepth(self.clip, path, self.seen, steady)
+        share = write_frames(
+            self.out,
+            carried.__getitem__,
+            path,
+            segment=self.settings.segment_s * self.clip.fps,
+            report=lambda done: self.report(2 * self.frames + done, _PASSES * self.frames),
+        )
+        figures = {
+            "hfov_deg": self.hfov_deg,
+            "flicker": float(np.std(np.log(factors[self.seen]))),
+            "metres_per_unit": metres,
+            "valid_share": share,
+            "registered_share": float(path.valid.mean()),
+        }
+        return finish_depth(
+            self.out,
+            path,
+            path.notes,
+            backend=self.use.backend,
+            tier="B",
+            scale="metric",
+            figures=figures,
+            method=self.use.method,
+        )
+
+    def _camera(self) -> tuple[Float, Intrinsics]:
+        """One K for the video: known, fixed by the settings, or from the median of the model's estimates."""
+        if (known := self.clip.known_camera()) is not None:
+            return known
+        hfov_deg = self.use.hfov_deg
+        intrinsics: Intrinsics = "given"
+        if hfov_deg is None:
+            chosen = np.unique(np.linspace(0, self.frames - 1, min(self.use.fov_frames, self.frames)).round().astype(int))
+            estimates = self.infer(np.stack([self.clip[int(k)] for k in chosen]), None)["hfov_deg"]
+            hfov_deg, intrinsics = float(np.median(estimates)), "estimated"
+        # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
+        return pinhole(focal_of_field_of_view(hfov_deg, self.size_px[0]), *self.size_px), intrinsics
+
+    def depth_segments(self) -> Iterator[NDArray[np.float16]]:
+        """The model's own depth (n, H, W) of the frames it sees, segment by segment; computed once, then read from disk."""
+        length = self.settings.segment_s * self.clip.fps / self.use.every
+        remaining = even_segments(len(self.seen), length)
+        return (part["depth"] for part in resumable(self.out, "depth", remaining, self._infer_segment))
+
+    def _infer_segment(self, start: int, end: int) -> SavedArrays:
+        parts = []
+        for first in range(start, end, _SEND):
+            rows = self.seen[first : min(first + _SEND, end)]
+            images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg)["depth"]
+            parts.append(images.astype(np.float16))
+            self.report(rows[-1], _PASSES * self.frames)
+        return {"depth": np.concatenate(parts)}
+
+    def seen_depth(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """Frame and depth (H, W), one by one."""
+        return zip(self.seen, (image for segment in self.depth_segments() for image in segment), strict=True)
+
+    def path(self, tracks: FeatureTracks) -> CameraPath:
+        """How the camera moved, by the gates of structure from motion with the model's own K."""
+        own, standing = self.settings.of(SfmSettings), CameraPath.standing(self.frames, self.K, self.intrinsics)
+
+        def solve(motion: Motion) -> CameraPath:
+            return solve_trajectory(
+                tracks,
+                self.size_px,
+                standing,
+                fixed=True,
+                motion=motion,
+                settings=own,
+                seed=self.settings.seed or 0,
+                folder=self.out.scratch(),
+                progress=lambda: self.report(2 * self.frames, _PASSES * self.frames),
+            )
+
+        return observe_camera(tracks, standing, [self.K], own, solve=solve)
+
+    def scale(self, tracks: FeatureTracks, path: CameraPath) -> tuple[Float, float]:
+        """Factors of the frames' depth (T), and metres per unit of the poses."""
+        if not path.valid.any():
+            return np.ones(self.frames), 1.0
+        points = triangulate_corners(tracks, path.T_camera_world, path.valid, self.K) if path.pose == "sfm" else None
+        frame, corner, value = [], [], []
+        for k, depth in self.seen_depth():
+            if path.valid[k]:
+                ids, log_value = _log_values(tracks.frame(k), depth, path.T_camera_world[k], points, self.K)
+                frame.append(np.full(len(ids), k))
+                corner.append(ids if points is None else np.zeros(len(ids), np.int64))
+                value.append(log_value)
+        if not frame:
+            return np.ones(self.frames), 1.0
+        frames, corners, values = np.concatenate(frame), np.concatenate(corner), np.concatenate(value)
+        factors = log_factors(frames, corners, values, self.frames)
+        metres = float(np.exp(np.median(values + factors[frames]))) if points and len(values) else 1.0
+        return np.exp(factors), metres
+
+
+def _log_values(
+    corners: tuple[NDArray[np.int32], NDArray[np.float32]],
+    depth: NDArray[np.floating],
+    T_camera_world: Float,
+    points: dict[int, Float] | None,
+    K: Float,
+) -> tuple[NDArray[np.int32], Float]:
+    """Ids (n) and logarithms (n) of what should not change: a corner's range, or its depth over its triangulated depth."""
+    ids, uv = corners
+    z = depth_at_corners(depth, uv)
+    if points is None:
+        value = corner_ranges(uv, z, K)
+    else:
+        known = np.array([points.get(int(i), (np.nan, np.nan, np.nan)) for i in ids]).reshape(-1, 3)
+        value = z / transform(T_camera_world, known)[:, 2]
+    good = np.isfinite(value) & (value > 0)
+    return ids[good], np.log(value[good])
