@@ -56,7 +56,7 @@ def test_config_yaml_fits_a_screen():
         ({"window_length": 3}, "unknown setting window_length: did you mean tracks.window_length?"),
         ({"shards": 4, "shard": 4}, "shard is 4 of 4 shards: they are counted from 0 to 3"),
         ({"qqqq": 3}, "unknown setting qqqq: see config.yaml for all of them"),
-        ({"preset": "tpu"}, "preset is 'tpu': Input should be 'cpu', 'gpu' or 'permissive'"),
+        ({"preset": "tpu"}, "preset is 'tpu': Input should be 'cpu', 'laptop', 'gpu' or 'permissive'"),
         ({"batch_size": 0}, "batch_size is 0: Input should be greater than or equal to 1"),
         ({"batch_size": "many"}, "batch_size is 'many': Input should be a valid integer"),
         ({"tracks": 5}, "tracks is 5: "),
