@@ -27,6 +27,7 @@ from stages.depth.writing import finish_depth, write_frames
 from stages.segments import SavedArrays, even_segments, resumable
 from videolift.artifacts import Clip, DepthWriter
 from videolift.artifacts.depth import Intrinsics
+from videolift.errors import BadInput
 from videolift.geometry import Float, field_of_view_deg, focal_of_field_of_view, pinhole, transform
 
 _SEND = 32
@@ -69,9 +70,15 @@ class MogeClip:
         self.hfov_deg = field_of_view_deg(self.K[0, 0], clip.width)
 
     def run(self) -> Quality:
-        """Writes the clip's depth."""
-        for _ in self.depth_segments():
-            pass  # the model first: what comes after it needs all frames
+        """Writes the clip's depth.
+
+        Raises:
+            BadInput: ``no_depth``; the model masks every pixel out.
+        """
+        known = [bool((segment > 0).any()) for segment in self.depth_segments()]  # all of it: what comes next needs every frame
+        if not any(known):
+            remedy = "Look at the video: MoGe masks sky and what it does not understand. If it is a good one, check the weights."
+            raise BadInput("no_depth", f"MoGe gave no depth in any of the {len(self.seen)} frames it looked at", remedy)
         wanted = self.settings.of(SfmSettings).features
         tracks = clip_features(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, _PASSES * self.frames))
         path = self.path(tracks)

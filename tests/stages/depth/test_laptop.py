@@ -1,6 +1,7 @@
 """The laptop's depth: which of its two methods a clip gets, and that depth carried between looked-at frames is right or absent."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from stages.depth.networks.carrying import CarriedDepth, carry_depth, seen_frame
 from stages.sample import render
 from stages.settings import stage_block
 from videolift.artifacts import Depth, DepthWriter
+from videolift.errors import BadInput
 from videolift.evaluation import depth_errors
 from videolift.geometry import pinhole
 from videolift.inputs.video import Video
@@ -64,6 +66,13 @@ def test_a_moving_cameras_clip_gets_structure_from_motion_and_says_so(make_clip,
     depth, _ = run_laptop(make_clip(orbit.rgb, K_given=orbit.K.tolist()), orbit, tmp_path, monkeypatch)
     assert (depth.tier, depth.scale) == ("C", "arbitrary")
     assert (depth.attrs["backend"], depth.attrs["quality"]["method"]) == ("laptop", "sfm")
+
+
+def test_a_clip_of_which_the_network_knows_no_depth_is_refused(tripod, make_clip, tmp_path, monkeypatch):
+    blind = replace(tripod, depth_m=np.zeros_like(tripod.depth_m))
+    with pytest.raises(BadInput, match="no depth in any of the 7 frames") as error:
+        run_laptop(make_clip(tripod.rgb), blind, tmp_path, monkeypatch)
+    assert error.value.code == "no_depth"
 
 
 def test_a_killed_run_goes_on_with_equal_depth(tripod, make_clip, tmp_path, monkeypatch):
