@@ -52,11 +52,12 @@ STEPS = (
     StepCost("`snakemake -n`, all new", 1.6, 0.046, 218, 1.4),
     StepCost("`videolift plan`, all done", 0.7, 0.095, 107, 1.5),
     StepCost("`snakemake`, nothing to do", 2.1, 0.13, 222, 2.0),
-    StepCost("statistics and index, all new", 1.0, 3.0, 60, 0.5, on_head=False),
-    StepCost("statistics and index, 10 videos added", 1.0, 0.06, 60, 0.5, on_head=False),
+    StepCost("statistics and index, all new", 3.5, 6.5, 60, 0.7, on_head=False),
+    StepCost("statistics and index, 10 videos added", 0.5, 0.08, 60, 0.7, on_head=False),
     OPENING,
-    StepCost("`videolift merge` of 4 shards, links", 1.0, 0.3, 60, 0.2, on_head=False),
-    StepCost("`videolift merge` again, nothing changed", 1.0, 0.2, 60, 0.2, on_head=False),
+    StepCost("`videolift merge` of 4 shards, links", 4.1, 0.3, 75, 0.2, on_head=False),
+    StepCost("`videolift merge` of 4 shards, references", 4.1, 0.1, 75, 0.2, on_head=False),
+    StepCost("`videolift merge` again, nothing changed", 0.6, 0.12, 75, 0.2, on_head=False),
 )
 """Measured by ``python -m benchmarks.scale`` (the head) and ``python -m benchmarks.many_videos`` (the dataset)."""
 

@@ -33,6 +33,8 @@ from videolift.store import fsync_path, sha256_file, temporary_beside
 
 _ROW_KEYS = {"licences": ("name", "licence", "of"), "models": ("name", "version", "weights")}
 """Rows of the card that shards bring together, and what they are ordered by."""
+_TEMPORARY = ".*.tmp"
+"""Names of files that are being written; a merged folder has one writer, so at its start they are those of a killed one."""
 
 
 def merge_datasets(out: Path, paths: Sequence[Path], *, how: How = "link", group: str | None = None) -> DatasetSummary:
@@ -56,12 +58,12 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: How = "link", group
     _refuse(out, before, shards)
     videos = sum(1 for _ in united_rows(shards))  # collisions are found here, before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    for path in _temporaries(out).values():
-        path.unlink()
+    for left_by_a_kill in out.rglob(_TEMPORARY):
+        left_by_a_kill.unlink()
     known = {shard.folder: shard.index_sha256 for shard in before.shards}
-    folders = {shard.folder: relative_folder(shard.folder, out) for shard in shards}
-    begun = tuple(ShardRecord(name, known.get(name), shard.videos) for shard in shards if (name := folders[shard.folder]))
-    MergeRecord(how, begun).save(out)
+    records = [ShardRecord(relative_folder(shard.folder, out), shard.index_sha256, shard.videos) for shard in shards]
+    # Until the end the record vouches only for what was merged before: verify then says that this merge was not finished.
+    MergeRecord(how, tuple(replace(record, index_sha256=known.get(record.folder)) for record in records)).save(out)
     placing = _Placing(out, how, in_subfolders=videos > FLAT_VIDEOS)
     settings = PublicationSettings(_left_out(shards), group, shards[0].splits, _card([shard.card for shard in shards]))
     backends = {name: identity for shard in shards for name, identity in shard.backends.items()}
@@ -69,10 +71,10 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: How = "link", group
         rows = placing.place(united_rows(shards))
         publication = describe_draft(out, draft, rows, backends, settings, elsewhere=[shard.folder for shard in shards])
         _refuse_twins(draft)
-        placing.sync()
+        placing.sync()  # the index is renamed into place at the end of this block: never before the links that it names
     summary = publication.write(out)
     placing.remove_strays()
-    MergeRecord(how, tuple(replace(r, index_sha256=s.index_sha256) for r, s in zip(begun, shards, strict=True))).save(out)
+    MergeRecord(how, tuple(records)).save(out)
     return replace(summary, files=(*summary.files, out / MERGED_FILE))
 
 
@@ -96,16 +98,11 @@ def changed_shards(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _merged_before(out: Path, how: How) -> MergeRecord:
     record = MergeRecord.load(out)
-    if record is None and any(path.name not in _temporaries(out) for path in out.glob("*")):
+    if record is None and any(not path.match(_TEMPORARY) for path in out.glob("*")):
         raise ConfigError(f"{out} holds something that no merge has made: name a new folder")
     if record is not None and record.how != how:
         raise ConfigError(f"{out} was merged by {record.how}: give --{record.how}, or name a new folder")
     return record or MergeRecord(how, ())
-
-
-def _temporaries(out: Path) -> dict[str, Path]:
-    """What merges that were killed have left; a merged folder has one writer."""
-    return {path.name: path for path in out.rglob(".*.tmp")}
 
 
 def _refuse(out: Path, before: MergeRecord, shards: Sequence[Shard]) -> None:
@@ -180,7 +177,7 @@ class _Placing:
             if target.exists() and target.samefile(source):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = temporary_beside(target)
+            temporary = temporary_beside(target)  # a link cannot replace what a shard has made anew, a renaming can
             os.link(source, temporary)
             os.replace(temporary, target)
         except FileNotFoundError as error:

@@ -104,7 +104,7 @@ def _rows(
 ) -> Iterator[IndexRow]:
     """Rows in the order of ids: those known where the bytes are the same, else from the packaged file."""
     known = next(known_rows, None)
-    for one in packaged:
+    for one in packaged:  # both come in the order of ids, so one pass over each will do
         while known is not None and known.text("video") < one.video:
             known = next(known_rows, None)
         own: dict[str, Any] = {"folder": "", "file": one.path.relative_to(folder).as_posix(), "bytes": one.bytes}
@@ -115,6 +115,7 @@ def _rows(
             with PackagedFile(one.path) as file:
                 about = _with_backend_ids(describe_file(file), backends)
             row = encode_video(about, own | {"video": one.video, "sha256": one.sha256, "split": ""})
+        # Drawn anew for every video, since the rule may have changed while the file did not.
         given, source = one.metadata.get, row.text("source_sha256")
         split = assign_split(one.video, subject=given("subject"), source=source, given=given("split"), rule=splits)
         yield row.with_values({"split": split})

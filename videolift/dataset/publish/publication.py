@@ -138,6 +138,7 @@ def describe_draft(
         counts[f"{tier}-{scale}"] = count
     groups = {name: counts[name] for name in sorted(counts, key=group_rank)}
     group = choose_group(groups, settings.group)
+    # Videos are asked for by bucket and only where a bucket changed, so that ten million need not be held at once.
     merged = merge_buckets(folder, contents.digests(), lambda numbers: _members(folder, draft, numbers), elsewhere)
     present = "SELECT 1 FROM video WHERE video = ?"
     absent = (row for row in sorted(settings.left_out.items()) if not any(draft.select(present, row[0])))
@@ -157,6 +158,7 @@ def describe_draft(
         "totals": _totals(draft),
     }
     summary |= {name: settings.card[name] for name in ("license", "licences") if settings.card.get(name)}
+    # What a merge needs to know of this dataset stands in the index, as dataset.json stays small.
     draft.describe({**summary, "card": settings.card, "splits_rule": asdict(settings.splits)})
     draft.insert("left_out", left_out.items())
     draft.insert("backend", ((name, json.dumps(identity, sort_keys=True)) for name, identity in used.items()))
