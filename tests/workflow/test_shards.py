@@ -22,13 +22,15 @@ def project(tmp_path) -> Project:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_four_shards_merged_are_the_one_run_and_again_after_one_grew(project, tmp_path):
     def run_all() -> list[Path]:
         outputs = []
         for shard in range(SHARDS):
-            assert project.run("--config", f"shards={SHARDS}", f"shard={shard}", f"output=shard-{shard}") == 0, project.terminal()
+            code = project.run("--config", f"shards={SHARDS}", f"shard={shard}", f"output=shard-{shard}", timeout=900)
+            assert code == 0, project.terminal()
             outputs.append(project.folder / f"shard-{shard}")
-        assert project.run() == 0, project.terminal()
+        assert project.run(timeout=900) == 0, project.terminal()
         return outputs
 
     out = tmp_path / "merged"
