@@ -397,6 +397,8 @@ from videolift.reader import Selection, open_dataset
 import videolift.reader.adapters, videolift.reader.jepa, videolift.reader.mixing.mixture_file, videolift.reader.pairs
 import videolift.reader.policies.policy_dataset
 assert open_dataset(sys.argv[1], split="train", selection=Selection(points=8))[0]["query"].shape == (8, 3)
+writing = [name for name in sys.modules if name.startswith("videolift.dataset.") and ("publish" in name or "writer" in name)]
+assert not writing, f"Python 3.10 reads and cannot write: {writing}"
 """
 
 
