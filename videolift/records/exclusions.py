@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from videolift.errors import ConfigError
+from videolift.paths import Layout
+from videolift.records.runs import latest_run
 from videolift.store import write_json
 
 _EXCLUSIONS = TypeAdapter(dict[str, str])
@@ -30,8 +32,29 @@ def read_exclusions(path: Path) -> dict[str, str]:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ConfigError(
             f'{path} cannot be read ({fault}). It lists the videos that you took out, as {{"video": "reason", ...}}, '
-            "and nothing else does: repair it, or put a backup in its place. If no video is to be excluded, delete it."
+            "and nothing else does: repair it, or put a backup in its place. If no video is to be excluded, write {} into it."
         ) from error
+
+
+def exclusions_of(layout: Layout) -> dict[str, str]:
+    """Reasons by video for a run that is to start; the last run's plan remembers whether there were any.
+
+    Raises:
+        ConfigError: the file is damaged, or gone although the last run left videos out.
+    """
+    reasons = read_exclusions(layout.excluded)
+    if reasons or layout.excluded.exists():
+        return reasons
+    try:
+        before = latest_run(layout.output).plan.get("excluded") or {}
+    except ConfigError:
+        return reasons  # no run before this one, or none that can be read
+    if before:
+        raise ConfigError(
+            f"{layout.excluded} is gone, and the last run left out {', '.join(sorted(before))}: put it back, "
+            "or write {} into it if no video is to be excluded."
+        )
+    return reasons
 
 
 def write_exclusions(path: Path, reasons: Mapping[str, str]) -> None:
