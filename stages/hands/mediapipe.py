@@ -22,7 +22,7 @@ from stages.hands.identity import Detection, assign_sides, link, without_duplica
 from stages.hands.measured_hands import hands_quality, measure_hands
 from stages.hands.second_look import GROWN, HandView, agreed, the_hand
 from stages.hands.temporal import steady, write_series
-from stages.hands.whole_picture import MAX_CUT_AWAY, cut_away_share
+from stages.hands.whole_picture import MAX_HANDS_CUT_AWAY, cut_away_share
 from stages.models.environments import read_environment
 from stages.models.model_process import ModelBackend, ModelSettings
 from stages.segments import even_segments, kept, resumable
@@ -59,7 +59,7 @@ class MediapipeHands(ModelBackend):
     builds_env: ClassVar[bool] = True
     settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "permissive")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -111,7 +111,7 @@ class MediapipeHands(ModelBackend):
         if cut_away is None:
             return quality
         remedy = f"{cut_away:.0%} of the hands in the whole picture are cut away: set ingest.fit: pad, and create_h5.view: full"
-        checks = (*quality.checks, remedy) if cut_away > MAX_CUT_AWAY else quality.checks
+        checks = (*quality.checks, remedy) if cut_away > MAX_HANDS_CUT_AWAY else quality.checks
         return Quality(quality.frames, checks, quality.figures | {"cut_away_share": cut_away})
 
     def _cut_away(self, video: Video, clip: Clip, out: HandsWriter) -> float | None:

@@ -16,19 +16,31 @@ from stages.hands.clip_camera import ClipCamera
 from stages.hands.hand_depth import PalmDepth, palm_depth
 from stages.hands.identity import LINK_GAP, Detection
 from stages.hands.palm import Palm
-from stages.hands.wrist import WristFit, choose_tilts, fit_by_pnp, hand_size_px, refined
+from stages.hands.wrist import Errors, WristFit, choose_tilts, fit_by_pnp, hand_size_px, refined
 from videolift.geometry import Float, rotation_angle
 
 MethodName = Literal["depth", "palm_pnp"]
+Stretch = Sequence[tuple[Detection, list[WristFit]]]
+"""Detections of one hand in order of frames, each with its candidates by PnP."""
 DEPTH_SHARE = 0.25
 """Of the palm's pixels, so many must agree on a distance before it counts as measured."""
-STEADY_DEPTH_M = 0.008
+STEADY_DEPTH_M = 0.006
 """Joints whose depth fits the palm this well say something of its tilt; else of its distance alone."""
-_DISTANCE_SIGMA_M = 0.03
-MAX_MISFIT = 0.08
-"""A palm off by more than this share of the hand's size has no pose (measured on photos: median 0.021, p90 0.047)."""
-MAX_SPREAD = 0.045
+_MIN_STEADY = 5
+"""Joints that must show their depth for that: four lie on some palm whatever they measure."""
+_STEADY = Errors(keypoint=0.05, depth_m=0.004)
+"""Where depth is that good it is better than pixels: on a palm seen at a slant keypoints are off by 5 to 9 % of the hand."""
+_STEADY_SHARE = 0.5
+"""Of the frames with measured depth; of a camera whose depth flickers some fit by chance."""
+_USUAL_SIZE = 0.03
+"""Spread of one hand's size over a video, natural logarithm."""
+MAX_MISFIT, MAX_STEADY_MISFIT = 0.08, 0.15
+"""A palm off by more than this share of the hand's size has no pose (measured on photos: median 0.021, p90 0.047); steady depth
+bears more."""
+MAX_LOOKS_APART = 0.045
 """Neither has a hand whose looks disagree by more than this share of its size."""
+MIN_OWN_SIDE = 0.5
+"""Nor one that the detector takes for the other side: on tracked hands such rotations are 50 degrees off."""
 _MIN_MEASURED = 10
 """Frames with measured depth that tell a hand's size for the others."""
 
@@ -44,6 +56,7 @@ class PalmPose:
         misfit: rms distance of the palm from its keypoints as a share of the hand's size.
         residual_px: likewise in pixels.
         palm_size: as a multiple of the detector's usual palm.
+        steady: the palm's joints lie on the depth that is measured there.
         apart_deg: angle between this rotation and that of PnP alone; NaN where only PnP was used.
         distance_ratio: measured distance over that of PnP alone; NaN likewise.
     """
@@ -54,6 +67,7 @@ class PalmPose:
     misfit: float
     residual_px: float
     palm_size: float = 1.0
+    steady: bool = False
     apart_deg: float = float("nan")
     distance_ratio: float = float("nan")
 
@@ -61,55 +75,93 @@ class PalmPose:
 def palm_poses(hands: Sequence[Detection], camera: ClipCamera, side: str, *, fingers_away: bool) -> list[PalmPose]:
     """Poses of one side's detections (in order of frames), at most one for each.
 
-    Tilts are chosen along each stretch without a long gap.
+    Tilts are chosen along each stretch without a long gap. Then all are fitted again: with the palm's size that frames of steady
+    depth agree on, or without asking depth for the tilt, where steady frames are few and so by chance.
     """
-    palm = Palm.of(side)
-    tried = [(hand, fit_by_pnp(hand.keypoints_px, camera.K, palm)) for hand in hands if not hand.spread > MAX_SPREAD]
+    solver = _Solver(camera, Palm.of(side), side, fingers_away)
+    tried = [(hand, fit_by_pnp(hand.keypoints_px, camera.K, solver.palm)) for hand in hands if _believed(hand, side)]
     usable = [(hand, fits) for hand, fits in tried if fits]
     gaps = np.diff([hand.frame for hand, _ in usable]) > LINK_GAP + 1
     edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(usable)]
-    poses: list[PalmPose] = []
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
-        poses += _stretch(usable[first:last], camera, palm, side, fingers_away=fingers_away)
-    return [pose for pose in _with_usual_size(poses, palm) if pose.misfit <= MAX_MISFIT]
+    stretches = [usable[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    poses = [pose for stretch in stretches for pose in solver.poses(stretch)]
+    # A wrong tilt has a wrong size, so the size is known only after a first round, and helps to tell the tilts in a second.
+    measured = [pose for pose in poses if pose.method == "depth"]
+    if len(measured) >= _MIN_MEASURED:
+        steady = [pose for pose in measured if pose.steady]
+        tilt_by_depth = len(steady) >= max(_MIN_MEASURED, _STEADY_SHARE * len(measured))
+        size = float(np.median([pose.palm_size for pose in (steady if tilt_by_depth else measured)]))
+        solver = replace(solver, size=size, tilt_by_depth=tilt_by_depth)
+        poses = [pose for stretch in stretches for pose in solver.poses(stretch)]
+    poses = _with_usual_size(poses, solver.palm)
+    return [pose for pose in poses if pose.misfit <= (MAX_STEADY_MISFIT if pose.steady else MAX_MISFIT)]
 
 
-def _stretch(
-    stretch: list[tuple[Detection, list[WristFit]]], camera: ClipCamera, palm: Palm, side: str, *, fingers_away: bool
-) -> list[PalmPose]:
-    candidates = [[_on_depth(hand, fit, camera, palm) for fit in fits] for hand, fits in stretch]
-    sizes = [float(hand_size_px(hand.keypoints_px)) for hand, _ in stretch]
-    fitted = [[fit for fit, _ in row] for row in candidates]
-    chosen = choose_tilts(fitted, sizes, side, fingers_away=fingers_away)
-    poses = []
-    for (hand, fits), row, size, index in zip(stretch, candidates, sizes, chosen, strict=True):
-        fit, depth = row[index]
-        poses.append(_pose(hand, fit, fits[index], depth, size))
-    return poses
+def _believed(hand: Detection, side: str) -> bool:
+    """The looks agree with each other, and with the side: what is taken for the other hand has that hand's keypoints."""
+    own_side = hand.right if side == "right" else 1 - hand.right
+    return not (hand.spread > MAX_LOOKS_APART or own_side < MIN_OWN_SIDE)
 
 
-def _pose(hand: Detection, fit: WristFit, by_pnp: WristFit, depth: PalmDepth | None, size_px: float) -> PalmPose:
-    pose = PalmPose(hand.frame, fit.T_camera_wrist, "palm_pnp", fit.residual_px / size_px, fit.residual_px, fit.palm_size)
-    if depth is None:
-        return pose
-    turned = float(np.degrees(rotation_angle(fit.T_camera_wrist[:3, :3], by_pnp.T_camera_wrist[:3, :3])))
-    return replace(pose, method="depth", apart_deg=turned, distance_ratio=depth.ratio)
+@dataclass(frozen=True)
+class _Solver:
+    """Poses of one hand.
+
+    Attributes:
+        camera: of the clip.
+        palm: of the side.
+        side: left or right.
+        fingers_away: see `choose_tilts`.
+        size: of this hand's palm where depth has measured it, as a multiple of the detector's usual one.
+        tilt_by_depth: steady depth decides the tilt; else the pixels do, and depth the distance.
+    """
+
+    camera: ClipCamera
+    palm: Palm
+    side: str
+    fingers_away: bool
+    size: float | None = None
+    tilt_by_depth: bool = True
+
+    def poses(self, stretch: Stretch) -> list[PalmPose]:
+        candidates = [[self._on_depth(hand, fit) for fit in fits] for hand, fits in stretch]
+        sizes_px = [float(hand_size_px(hand.keypoints_px)) for hand, _ in stretch]
+        fitted = [[fit for fit, _ in row] for row in candidates]
+        chosen = choose_tilts(fitted, sizes_px, self.side, fingers_away=self.fingers_away)
+        poses = []
+        for (hand, by_pnp), row, size_px, index in zip(stretch, candidates, sizes_px, chosen, strict=True):
+            fit, depth = row[index]
+            pose = PalmPose(hand.frame, fit.T_camera_wrist, "palm_pnp", fit.residual_px / size_px, fit.residual_px, fit.palm_size)
+            if depth is not None:
+                turned = float(np.degrees(rotation_angle(fit.T_camera_wrist[:3, :3], by_pnp[index].T_camera_wrist[:3, :3])))
+                steady = self.tilt_by_depth and _is_steady(fit, depth)
+                pose = replace(pose, method="depth", steady=steady, apart_deg=turned, distance_ratio=depth.ratio)
+            poses.append(pose)
+        return poses
+
+    def _on_depth(self, hand: Detection, fit: WristFit) -> tuple[WristFit, PalmDepth | None]:
+        """The fit moved to the measured distance, and that; or the fit as it is and None."""
+        if self.camera.depth_m is None:
+            return fit, None
+        uv, K = hand.keypoints_px, self.camera.K
+        depth = palm_depth(fit, uv, self.camera.depth_m[hand.frame], K, self.palm)
+        if depth is None or depth.share < DEPTH_SHARE:
+            return fit, None
+        # Pixels cannot tell a large palm far away from a small one near by: both move at once, and the search starts at depth's.
+        moved = _enlarged(fit, depth.ratio, self.palm)
+        if np.isfinite(depth.z_m).sum() < 4:
+            return moved, depth
+        start = moved if self.size is None else _enlarged(fit, self.size / fit.palm_size, self.palm)
+        if self.tilt_by_depth:
+            errors = _STEADY if self.size is None else replace(_STEADY, size=_USUAL_SIZE)
+            steady = refined(start, uv, K, self.palm, depth.z_m, errors)
+            if _is_steady(steady, depth):
+                return steady, depth
+        return refined(start, uv, K, self.palm, depth.z_m), depth
 
 
-def _on_depth(hand: Detection, fit: WristFit, camera: ClipCamera, palm: Palm) -> tuple[WristFit, PalmDepth | None]:
-    """The fit moved to the measured distance, and that; or the fit as it is and None."""
-    if camera.depth_m is None:
-        return fit, None
-    depth = palm_depth(fit, hand.keypoints_px, camera.depth_m[hand.frame], camera.K, palm)
-    if depth is None or depth.share < DEPTH_SHARE:
-        return fit, None
-    moved = _enlarged(fit, depth.ratio, palm)
-    if np.isfinite(depth.z_m).sum() < 4:
-        return moved, depth
-    steady = refined(moved, hand.keypoints_px, camera.K, palm, depth.z_m)
-    if steady.depth_rms_m <= STEADY_DEPTH_M:
-        return steady, depth
-    return refined(moved, hand.keypoints_px, camera.K, palm, depth.z_m, _DISTANCE_SIGMA_M), depth
+def _is_steady(fit: WristFit, depth: PalmDepth) -> bool:
+    return bool(fit.depth_rms_m <= STEADY_DEPTH_M and np.isfinite(depth.z_m).sum() >= _MIN_STEADY)
 
 
 def _with_usual_size(poses: list[PalmPose], palm: Palm) -> list[PalmPose]:

@@ -21,7 +21,7 @@ GROWN = (4.0, 5.0)
 """Side of each look as a multiple of the hand. Below 3.5 the palm detector loses hands that it had found, and wrists move."""
 HAND_PX = 80
 """Size of the hand in a look."""
-SAME_HAND = 0.5
+MAX_LOOK_SHIFT = 0.5
 """A hand found in a look is the one that was looked at if its keypoints are within this share of its size."""
 
 
@@ -65,7 +65,7 @@ def the_hand(hand: Detection, found_px: Sequence[Float]) -> int | None:
     """Which of the hands (21, 2) found in a look at ``hand`` it is; None where none is."""
     apart = [float(np.linalg.norm(uv - hand.keypoints_px, axis=1).mean()) / max(hand.size_px, 1.0) for uv in found_px]
     best = int(np.argmin(apart)) if apart else None
-    return best if best is not None and apart[best] <= SAME_HAND else None
+    return best if best is not None and apart[best] <= MAX_LOOK_SHIFT else None
 
 
 def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
@@ -79,6 +79,7 @@ def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
     seen = np.isfinite(looks_right)
     if not seen.any():
         return hand
+    # The first look counts too: two looks have no middle, and where one of them errs the other would not outvote it.
     uv = np.concatenate([hand.keypoints_px[None], looks_px[seen]])
     middle = np.median(uv, axis=0)
     apart = np.linalg.norm(uv - middle, axis=-1).mean(-1)

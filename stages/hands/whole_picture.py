@@ -21,7 +21,7 @@ from videolift.errors import BadInput, Transient
 from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video
 
-MAX_CUT_AWAY = 0.1
+MAX_HANDS_CUT_AWAY = 0.1
 """Share of the hands that may be cut away before a run says so."""
 _WHOLE = 0.97
 """A clip that shows this share of the picture cuts nothing worth looking for."""

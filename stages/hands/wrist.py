@@ -19,14 +19,28 @@ from stages.hands.palm import PALM_WEIGHTS, Palm
 from videolift.artifacts import PALM_JOINTS
 from videolift.geometry import Float, invert_pose, project, rotation_angle, transform
 
-_KEYPOINT_SIGMA = 0.025
-"""Error of a keypoint as a share of the hand's size, for weighing pixels against metres."""
-_SIZE_SIGMA = 0.15
-"""Spread of the palm's size in a detector's eyes, natural logarithm; only depth can move it."""
 _FINGERS_BACK_COST = 1.0
 _TURN_COST_PER_RAD = 2.0
 _MISFIT_COST = 50.0
 """Weights of `choose_tilts`: fingers pointing back weighs as much as a turn of 30 degrees or a misfit of 2 % of the hand."""
+_DEPTH_COST_PER_M = 100.0
+_MAX_DEPTH_COST = 3.0
+"""Likewise: depth that misses the palm by 1 cm. Beyond 3 cm, or where a tilt shows none, it is simply not the palm."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a fit expects of its data.
+
+    Attributes:
+        keypoint: of a keypoint, as a share of the hand's size.
+        depth_m: of the depth of a joint.
+        size: spread of the palm's size in a detector's eyes, natural logarithm; only depth can move it.
+    """
+
+    keypoint: float = 0.025
+    depth_m: float = 0.03
+    size: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def refined(
     K: ArrayLike,
     palm: Palm,
     depth_z_m: Float | None = None,
-    depth_sigma_m: float = 0.008,
+    errors: Errors = Errors(),
 ) -> WristFit:
     """The pose near ``fit`` that best agrees with the palm's pixels and, where given, with the depth of its points.
 
@@ -101,14 +115,14 @@ def refined(
         K: (3, 3).
         palm: of the hand's side.
         depth_z_m: (6) distances of the points along the view, NaN where not measured; None for pixels alone.
-        depth_sigma_m: error of those distances.
+        errors: of pixels, depth and size, by which they are weighed against each other.
     """
     from scipy.optimize import least_squares  # a second to import
     from scipy.spatial.transform import Rotation
 
     camera = np.asarray(K, np.float64)
     pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
-    pixel_weights = (PALM_WEIGHTS / (_KEYPOINT_SIGMA * hand_size_px(keypoints_px)))[:, None]
+    pixel_weights = (PALM_WEIGHTS / (errors.keypoint * hand_size_px(keypoints_px)))[:, None]
     z_m = np.full(len(PALM_JOINTS), np.nan) if depth_z_m is None else np.asarray(depth_z_m, np.float64)
     measured = np.isfinite(z_m)
     start = fit.T_camera_wrist
@@ -126,7 +140,7 @@ def refined(
         ahead = np.maximum(at[:, 2], 1e-3)  # a step behind the camera is turned back, not divided by zero
         uv = at[:, :2] / ahead[:, None] * camera[[0, 1], [0, 1]] + camera[:2, 2]
         return np.concatenate(
-            [((uv - pixels) * pixel_weights).ravel(), (at[measured, 2] - z_m[measured]) / depth_sigma_m, [x[6] / _SIZE_SIGMA]]
+            [((uv - pixels) * pixel_weights).ravel(), (at[measured, 2] - z_m[measured]) / errors.depth_m, [x[6] / errors.size]]
         )
 
     x = least_squares(misfit, np.array([0.0, 0, 0, *start[:3, 3], 0]), method="lm", max_nfev=200).x
@@ -150,6 +164,9 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
     came_from: list[NDArray[np.intp]] = []
     for i, candidates in enumerate(frames):
         cost = np.array([_tilt_cost(fit, float(np.asarray(sizes_px)[i]), side, fingers_away) for fit in candidates])
+        rms_m = np.array([fit.depth_rms_m for fit in candidates])
+        if np.isfinite(rms_m).any():  # on one tilt the palm's plane leaves the surface, where pixels fit both alike
+            cost += np.minimum(_DEPTH_COST_PER_M * np.nan_to_num(rms_m, nan=np.inf), _MAX_DEPTH_COST)
         if i:
             turns = np.array([[rotation_angle(_R(a), _R(b)) for a in frames[i - 1]] for b in candidates])
             paths = total[None] + _TURN_COST_PER_RAD * turns

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -57,8 +57,9 @@ class Cluster:
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Cluster:
-        self._write_configuration()
-        try:
+        with ExitStack() as undo:
+            undo.push(self.__exit__)
+            self._write_configuration()
             self._start("munged", "--foreground", *self._munge_options())
             self._wait("munge", lambda: (self.folder / "munge.socket").exists())
             self._start("slurmctld", "-D", "-i")
@@ -69,9 +70,7 @@ class Cluster:
                 "slurmd",
                 lambda: self.command("sinfo", "-h", "-N", "-p", "lab", "-o", "%t", check=False).split() == ["idle"] * len(NODES),
             )
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -163,7 +163,7 @@ def estimate_step(pair: ImagePair, z: Float, K: Float) -> Float | None:
     if known.sum() < 40:
         return None
     xyz = unproject(pair.uv_px[known], z[known], K)
-    cv2.setRNGSeed(0)
+    cv2.setRNGSeed(0)  # RANSAC draws: the same file must give the same findings twice
     options: dict[str, Any] = {"reprojectionError": _PNP_PX, "iterationsCount": 300, "confidence": 0.999}
     done, turn, shift, inliers = cv2.solvePnPRansac(xyz, pair.moved_px[known], K, None, flags=cv2.SOLVEPNP_SQPNP, **options)
     if not done or inliers is None or len(inliers) < 30:

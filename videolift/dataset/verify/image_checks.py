@@ -84,6 +84,7 @@ def camera_faults(evidence: Evidence) -> Iterator[Fault]:
     steps = _steps(E)
     stated = median_residual_px(evidence, steps)
     motion = float(np.median([pair.motion_px for pair in evidence.pairs])) if evidence.pairs else 0.0
+    # Below a twentieth of a pixel nothing can do markedly better, and ratios of such residuals are noise.
     if not np.isfinite(stated) or stated < BETTER_PX:
         return
     frozen = _frozen(evidence, motion)

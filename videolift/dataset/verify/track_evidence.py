@@ -61,6 +61,7 @@ def _miss_px(evidence: Evidence, windows: list[WindowPoints], change: Callable[[
         if points.start < 0 or points.start + length > evidence.frames:
             continue
         moved_px = (window.uvd[:, :, :2] - window.uvd[:1, :, :2]) * evidence.file.size_px
+        # Points that stand still are right under every hypothesis; they would hide what happens to the others.
         moves = np.linalg.norm(moved_px, axis=-1).max(0) > _MOVES_PX
         for step in sorted({2, length // 2} & set(range(1, length))):
             start_px, _ = _pixels(evidence, points, 0, points.start)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import h5py
@@ -35,7 +35,7 @@ CLIPS = {"handheld": "handheld_rgbd", "orbit": "orbit", "tripod": "tripod_rgbd"}
 """Ours to the sample's: a left hand seen by a hand-held camera, a right hand by one on an arc, a right hand by a still one."""
 
 
-def make_clip(folder: Path, clip: str, seed: int, frames: int = 40) -> Path:
+def make_clip(folder: Path, clip: str, seed: int, frames: int = 40, view: Literal["square", "full"] = "square") -> Path:
     """A good packaged file: rendered, and packaged from its truth."""
     name = f"{clip}{seed}"
     truth = render(CLIPS[clip], frames=frames, width=256, height=192, seed=seed)
@@ -43,7 +43,8 @@ def make_clip(folder: Path, clip: str, seed: int, frames: int = 40) -> Path:
     clip_, depth = Clip(folder / f"frames/{name}.h5"), Depth(folder / f"depth/{name}.h5")
     tracks, hands = Tracks(folder / f"tracks_3d/{name}.h5"), Hands(folder / f"hand_poses/{name}.h5")
     out = DatasetWriter(folder / f"{name}.hdf5")
-    package(Sources(clip_, depth, tracks, hands), Packaging(size=SIZE, window_length=LENGTH), out, lambda done, total: None)
+    packaging = Packaging(size=SIZE, view=view, window_length=LENGTH)
+    package(Sources(clip_, depth, tracks, hands), packaging, out, lambda done, total: None)
     return out.publish().path
 
 
@@ -474,8 +475,8 @@ FAULTS: dict[str, PlantedFault] = {
     "a left hand not mirrored": PlantedFault(unmirrored, ("a left hand is not mirrored",)),
     "wrist rotations transposed": PlantedFault(transposed_wrists, ("wrist rotation", "axes of the wrist")),
     "wrist turned about its fingers": PlantedFault(turned_wrists, ("axes of the wrist",)),
-    "wrist rotations three frames late": PlantedFault(
-        hands_changed(lambda a: late(a, 3), "hands/T_camera_wrist"), ("wrist rotation", "wrist and joints apart"), "tripod"
+    "wrist poses three frames late": PlantedFault(
+        hands_changed(lambda a: late(a, 3), "hands/T_camera_wrist"), ("wrists late",), "tripod"
     ),
     "hands frozen": PlantedFault(frozen_hands, ("hands frozen",), "tripod"),
     "keypoints off by 12 px": PlantedFault(shifted_keypoints, ("keypoints shifted",)),

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 import h5py
 import numpy as np
@@ -24,8 +23,13 @@ def treat(profiles, folder, seeds):  # noqa: F811
     originals = {name: str(path) for name, path in profiles.items()}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=mutants.limit_memory) as processes:
-        results = processes.map(partial(mutants.try_mutant, originals, str(folder)), seeds)
-        return [result for result in results if result]
+        tried = {seed: processes.submit(mutants.try_mutant, originals, str(folder), seed) for seed in seeds}
+        crashed = {seed: future.exception() for seed, future in tried.items()}
+        return [
+            f"mutant {seed}: {crashed[seed]!r}" if crashed[seed] else future.result()
+            for seed, future in tried.items()
+            if crashed[seed] or future.result()
+        ]
 
 
 def test_sixty_mutants_crash_nothing_and_nothing_wrong_is_read(profiles, tmp_path):  # noqa: F811
