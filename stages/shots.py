@@ -97,6 +97,7 @@ class _ShotByShot:
         if len(shot) < MIN_SHOT_FRAMES:
             text = f"it has {len(shot)} frames, {MIN_SHOT_FRAMES} are needed"
             return _Part(shot, path, refused=BadInput("too_short", text, "Nothing needs to be done: other shots are used."))
+        # the artifact is published before its words are kept: after a kill in between the shot is done once more
         said = kept(self.out, name, lambda: {"said": np.array(json.dumps(self._process(shot, path)))})
         words = json.loads(str(said["said"]))
         if "refused" in words:

@@ -88,6 +88,7 @@ class CutFinder:
         """Decides on the frames up to ``until``; those around them are looked at as well."""
         for found in transitions(self._small):
             last, first = found.last + self._dropped, found.first + self._dropped
+            # the same transition seen in two overlapping stretches may differ by a frame; the first word counts
             after_known = not self._found or last >= self._found[-1].first
             if self._settled <= max(last, 0) < until and after_known:
                 self._found.append(Transition(last, first))
@@ -100,7 +101,8 @@ def transitions(frames: Sequence[NDArray[np.uint8]]) -> list[Transition]:
     measured = [_Measures.of(frame) for frame in frames]
     blank = np.array([m.is_blank for m in measured])
     if blank.all():
-        return []
+        return []  # nothing to tell shots by; a black clip is refused elsewhere
+    # fades first: their ramps would else be taken for hard cuts and dissolves to black
     found = _fades(measured, blank)
     taken = _covered(found, len(frames))
     found += [
@@ -186,6 +188,7 @@ def _fades(measured: Sequence[_Measures], blank: NDArray[np.bool_]) -> list[Tran
             last -= 1
         while first < min(len(measured) - 1, end + reach) and measured[first + 1].contrast > _RAMP * measured[first].contrast:
             first += 1
+        # one black frame is a blink or a dropped frame where the same scene goes on
         inside = last >= 0 and first < len(measured)
         if inside and end - start <= _FLASH_FRAMES and not measured[last].differs(measured[first]):
             continue
@@ -220,6 +223,7 @@ def _mixture(measured: Sequence[_Measures], k: int, length: int) -> tuple[float,
         return None
     weight = offsets @ way / squared
     steps = np.diff(weight)
+    # a dissolve goes one way and in steps; a flash comes back, a hard cut is one step
     if steps.min() < -0.05 or steps.max() > _MAX_STEP:
         return None
     error = float(np.median(np.linalg.norm(offsets - weight[:, None] * way, axis=1)[1:-1]) / np.sqrt(squared))

@@ -242,6 +242,7 @@ def judge_content(
     if worth.refused is not None:
         return worth
     part = slice(worth.shot.first, worth.shot.end)
+    # some windows stand for all, so that not every one is made twice
     chosen = starts[np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _SAMPLED_WINDOWS)).round().astype(int))]
     judged = replace(
         worth,
