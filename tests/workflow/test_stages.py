@@ -11,7 +11,7 @@ INTERRUPTED = """
 import os, signal, sys, time
 import stages.engine.plan
 
-def interrupted(*arguments):
+def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 
