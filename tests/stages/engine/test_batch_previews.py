@@ -21,11 +21,11 @@ def packaged(tmp_path_factory):
     layout = Layout(tmp_path_factory.mktemp("output"))
     truth = render("tripod_rgbd", frames=14, width=64, height=48)
     spoilt = render("tripod_rgbd", frames=14, width=64, height=48)
-    spoilt.depth_m[:, :, 12:] = 0
+    spoilt.depth_m[:, :, 20:] = 0
     for name, one in (("good", truth), ("bad", spoilt)):
         write_truth_artifacts(layout.output, "pick", one, window_length=8, grid_px=4)
         with Depth(layout.artifact("depth", "pick")) as depth:
-            assert np.isclose((depth[0] > 0).mean(), 1.0 if name == "good" else 12 / 64)
+            assert np.isclose((depth[0] > 0).mean(), 1.0 if name == "good" else 20 / 64)
         published = package_pick(layout.output)
         published.path.rename(layout.artifact("create_h5", name))
     return layout

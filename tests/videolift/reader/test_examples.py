@@ -19,9 +19,8 @@ DOCS = ROOT / "docs" / "format.md"
 
 
 def code_of(text: str, folder: Path) -> str:
-    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    return re.sub(r'"(output/h5_dataset|path/to/this/folder)"', repr(str(folder)), block[1])
+    block = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "open_dataset" in block)
+    return re.sub(r'"(output/h5_dataset|path/to/this/folder)"', repr(str(folder)), block)
 
 
 def test_the_example_in_the_docs_runs(dataset_folder):
