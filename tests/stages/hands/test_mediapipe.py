@@ -118,7 +118,7 @@ def test_a_left_hand_on_metric_depth_is_the_left_hand_of_the_artifact(run, small
         assert degrees < 6
         assert metres < 0.03
         assert hands.attrs["wrist_method"] == {"left": "depth", "right": None}
-        assert hands.attrs["K_source"] == "depth"
+        assert hands.attrs["K_source"] == "given"
         assert (hands.method[:, LEFT] == METHODS.index("depth")).mean() > 0.8
         assert not hands.method[:, RIGHT].any()
         wrist_px = project(hands.T_camera_wrist[:, LEFT, :3, 3], small_truth.K)
