@@ -198,7 +198,7 @@ def test_a_close_up_of_a_table_is_not_flat():
 def test_vipe_is_told_the_clips_own_rate(tmp_path):
     settings, asked = blocks_of(preset="gpu")["depth"], []
     reply = {"depth": np.ones((5, 2, 2)), "T_world_camera": np.tile(np.eye(4), (5, 1, 1)), "intrinsics": np.ones(4)}
-    clip = type("Frames", (list,), {"fps": 12.5, "attrs": {}, "width": 2})(range(5))
+    clip = type("Frames", (list,), {"fps": 12.5, "attrs": {}, "width": 2, "known_camera": lambda self: None})(range(5))
     out = DepthWriter(tmp_path / "depth.h5")
     work = _VipeClip(lambda meta, arrays, progress: asked.append(meta) or reply, clip, out, settings, 1.0, lambda done, total: None)
     work._stretch(0, 5)

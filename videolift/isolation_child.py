@@ -286,6 +286,10 @@ def serve_parent(worker_path: str, read_fd: str, write_fd: str, parent: str) -> 
     _die_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides what ends
     sys.modules["videolift_child"] = sys.modules[__name__]
+    # A checkout that was installed for editing puts its folder on every path, also on that of an interpreter which shares ours.
+    here = os.path.dirname(os.path.abspath(__file__))
+    if not here.endswith(os.path.join("site-packages", "videolift")):
+        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != os.path.realpath(os.path.dirname(here))]
     with os.fdopen(int(read_fd), "rb") as source, os.fdopen(int(write_fd), "wb") as sink:
         _Service(worker_path, source, sink).run()
     sys.stdout.flush()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.backend import Inputs
-from stages.depth import joining, mapanything, moge
+from stages.depth import mapanything, moge
+from stages.depth.networks import joining
 from stages.hands import wilor
 from stages.masks import sam2
 from stages.models.model_process import ModelBackend

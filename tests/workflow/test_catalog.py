@@ -24,9 +24,9 @@ ONE_FILE = (
     "the four lines of functions are what all rules share; decisions are in stages/engine",
 )
 ACCEPTED = {
-    **{f"rule {name}": {PYTHON_PACKAGE} for name in ("sample", "environment", "statistics", "verification")},
-    **{f"rule {stage}_batch": {PYTHON_PACKAGE} for stage in STAGES},
-    **{f"rule {name}": {PYTHON_PACKAGE, TARGETS} for name in ("all", *STAGES)},
+    **{f"rule {name}": {PYTHON_PACKAGE} for name in ("sample", "environment", "statistics")},
+    **{f"rule {stage}_batch": {PYTHON_PACKAGE} for stage in (*STAGES, "masks")},
+    **{f"rule {name}": {PYTHON_PACKAGE, TARGETS} for name in ("all", "masks", *STAGES)},
     "snakefile common.smk": {ONE_FILE},
 }
 """Where `snakemake --lint` finds something: each finding that stays, with its reason."""
