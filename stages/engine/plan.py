@@ -24,7 +24,7 @@ from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video, list_videos, select
 from videolift.paths import Layout
 from videolift.records.batches import Assignment
-from videolift.records.exclusions import exclusions_of
+from videolift.records.exclusions import exclusions_of, refuse_unknown
 from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
 from videolift.records.manifests import Target, choose_target, generations, read_states
 from videolift.records.record_reader import RecordReader
@@ -132,6 +132,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     excluded = exclusions_of(layout)
     listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)
+    refuse_unknown(layout.excluded, excluded, {*known.batches, *(video.id for video in listed)})
     vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
     gone = {video.id for video in vanished}
     videos = [video for video in (*(v for v in listed if v.id not in gone), *vanished) if video.id not in excluded]

@@ -131,6 +131,9 @@ def test_lost_exclusions_are_not_taken_for_none(done, tmp_path):
     path.unlink()
     assert project.run() != 0
     assert "excluded.json is gone, and the last run left out clip3" in project.terminal()
+    path.write_text('{"clix3": "test"}')
+    assert project.run() != 0
+    assert "excluded.json leaves out clix3, which no run has listed" in project.terminal()
     path.write_text("{}")
     assert project.run() == 0, project.terminal()
     assert "4 in = 4 done" in project.terminal()

@@ -5,7 +5,7 @@ Nothing else says so, so a file that cannot be read is never taken for "none": i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -55,6 +55,16 @@ def exclusions_of(layout: Layout) -> dict[str, str]:
             "or write {} into it if no video is to be excluded."
         )
     return reasons
+
+
+def refuse_unknown(path: Path, reasons: Mapping[str, str], known: Collection[str]) -> None:
+    """Only what a run has listed can be taken out, so another name is damage, and the video that was meant would come back.
+
+    Raises:
+        ConfigError: a name that is not ``known``.
+    """
+    if unknown := sorted(set(reasons) - set(known)):
+        raise ConfigError(f"{path} leaves out {', '.join(unknown)}, which no run has listed: correct the name, or delete that line")
 
 
 def write_exclusions(path: Path, reasons: Mapping[str, str]) -> None:
