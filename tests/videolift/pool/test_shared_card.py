@@ -29,7 +29,7 @@ def test_two_pools_and_a_tenant_share_a_card_and_every_item_is_done(bench):
         if not second:  # while the first pool is at work, as another stage's job would
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             command = [sys.executable, "-c", SECOND, str(bench.folder)]
-            second.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+            second.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
 
     bench.events.on["done"] = start
     first = bench.run([item(f"depth{i}", ["vram", 2.0, 0.2]) for i in range(10)], told={"load": ["vram", 1.0]})
