@@ -24,7 +24,7 @@ from videolift.errors import ConfigError
 from videolift.inputs.catalog import Video, list_videos, select
 from videolift.paths import Layout
 from videolift.records.batches import Assignment
-from videolift.records.exclusions import exclusions_of, refuse_unknown
+from videolift.records.exclusions import read_exclusions, refuse_unknown
 from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
 from videolift.records.manifests import Target, choose_target, generations, read_states
 from videolift.records.record_reader import RecordReader
@@ -129,7 +129,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     """
     layout = Layout(root / user_path(config.output))
     _refuse_file(layout.output)
-    excluded = exclusions_of(layout)
+    excluded = read_exclusions(layout)
     listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
     known = Assignment.load(layout.assignment)
     refuse_unknown(layout.excluded, excluded, {*known.batches, *(video.id for video in listed)})

@@ -11,6 +11,8 @@ import pytest
 from harness import Project, make_project
 
 from videolift.dataset.index import read_index
+from videolift.errors import ConfigError
+from videolift.records.maintenance import exclude_video
 
 KINDS = ("truncated", "flipped", "emptied", "swapped", "removed", "wrong shape", "a folder")
 
@@ -131,6 +133,8 @@ def test_lost_exclusions_are_not_taken_for_none(done, tmp_path):
     path.unlink()
     assert project.run() != 0
     assert "excluded.json is gone, and the last run left out clip3" in project.terminal()
+    with pytest.raises(ConfigError, match="is gone"):
+        exclude_video(project.layout, "clip2", "nor may another decision be written over it")
     path.write_text('{"clix3": "test"}')
     assert project.run() != 0
     assert "excluded.json leaves out clix3, which no run has listed" in project.terminal()

@@ -18,15 +18,21 @@ from videolift.store import write_json
 _EXCLUSIONS = TypeAdapter(dict[str, str])
 
 
-def read_exclusions(path: Path) -> dict[str, str]:
-    """Reasons by video; no file is no exclusions.
+def read_exclusions(layout: Layout) -> dict[str, str]:
+    """Reasons by video; the last run's plan remembers whether there were any.
 
     Raises:
-        ConfigError: the file is damaged; the text says how to repair it.
+        ConfigError: the file is damaged, or gone although the last run left videos out; the text says how to repair it.
     """
+    path = layout.excluded
     try:
         return _EXCLUSIONS.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
+        if before := _left_out_before(layout):
+            raise ConfigError(
+                f"{path} is gone, and the last run left out {', '.join(before)}: put it back, "
+                "or write {} into it if no video is to be excluded."
+            ) from None
         return {}
     except (OSError, ValidationError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -36,25 +42,11 @@ def read_exclusions(path: Path) -> dict[str, str]:
         ) from error
 
 
-def exclusions_of(layout: Layout) -> dict[str, str]:
-    """Reasons by video for a run that is to start; the last run's plan remembers whether there were any.
-
-    Raises:
-        ConfigError: the file is damaged, or gone although the last run left videos out.
-    """
-    reasons = read_exclusions(layout.excluded)
-    if reasons or layout.excluded.exists():
-        return reasons
+def _left_out_before(layout: Layout) -> list[str]:
     try:
-        before = latest_run(layout.output).plan.get("excluded") or {}
-    except ConfigError:
-        return reasons  # no run before this one, or none that can be read
-    if before:
-        raise ConfigError(
-            f"{layout.excluded} is gone, and the last run left out {', '.join(sorted(before))}: put it back, "
-            "or write {} into it if no video is to be excluded."
-        )
-    return reasons
+        return sorted(latest_run(layout.output).plan.get("excluded") or {})
+    except ConfigError:  # no run before this one, or none that can be read
+        return []
 
 
 def refuse_unknown(path: Path, reasons: Mapping[str, str], known: Collection[str]) -> None:

@@ -82,7 +82,7 @@ class VideoRecord:
 
     @property
     def is_lost(self) -> bool:
-        """True if the journal has never heard of the video, so that what other files say of it counts."""
+        """True if the journal does not say how the video ended and nobody threw that away, so that what other files say counts."""
         return self.receipt is None and not self.is_lifted
 
     def crashes_for(self, fingerprint: str) -> int:

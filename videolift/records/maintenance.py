@@ -135,7 +135,7 @@ def exclude_video(layout: Layout, video: str, reason: str) -> None:
         ConfigError: no such video.
     """
     batches_of(layout, [video])
-    write_exclusions(layout.excluded, {**read_exclusions(layout.excluded), video: reason})
+    write_exclusions(layout.excluded, {**read_exclusions(layout), video: reason})
 
 
 def include_video(layout: Layout, video: str) -> None:
@@ -144,7 +144,7 @@ def include_video(layout: Layout, video: str) -> None:
     Raises:
         ConfigError: it was not excluded.
     """
-    reasons = read_exclusions(layout.excluded)
+    reasons = read_exclusions(layout)
     if reasons.pop(video, None) is None:
         raise ConfigError(f"{video} is not excluded")
     write_exclusions(layout.excluded, reasons)

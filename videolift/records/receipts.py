@@ -140,14 +140,17 @@ def read_receipt(path: Path) -> Receipt | None:
     """The receipt handed over at ``path``, None if there is none (a torn file counts as none: its artifact tells the same).
 
     Raises:
-        CorruptFile: written by a newer videolift.
+        CorruptFile: written by a newer videolift, or damaged.
     """
     value = read_json(path)
     if value is None:
         return None
     if value.pop("format", None) != RECEIPT_FORMAT:
         raise CorruptFile(f"{path}: not a receipt of this version of videolift; update videolift or use another output folder")
-    return receipt_from_json(value)
+    try:
+        return receipt_from_json(value)
+    except CorruptFile as error:
+        raise CorruptFile(f"{path}: {error}; delete it, and what it said is read back from its artifact") from error
 
 
 def carried_facts(receipt: Receipt) -> dict[str, Any]:

@@ -54,9 +54,14 @@ def test_a_manifest_of_another_shape_vouches_for_nothing(tmp_path):
 
 
 def test_a_receipt_of_another_shape_is_none_or_named(tmp_path):
-    for path in damaged(tmp_path, format=RECEIPT_FORMAT, video="a", stage="ingest", state="done", fingerprint="f", backend={}):
-        with contextlib.suppress(CorruptFile):
-            read_receipt(path)
+    head = {"format": RECEIPT_FORMAT, "video": "a", "stage": "ingest", "state": "done", "fingerprint": "f", "backend": {}}
+    for path in damaged(tmp_path, **head):
+        if "format" in path.read_text():
+            with pytest.raises(CorruptFile, match=f"{path}: not a receipt.*delete it"):
+                read_receipt(path)
+        else:
+            with contextlib.suppress(CorruptFile):
+                assert read_receipt(path) is None
 
 
 def test_a_run_of_another_shape_is_named_with_what_to_do(tmp_path):

@@ -69,6 +69,11 @@ def bucket_of(video: str) -> int:
     return hashlib.sha256(video.encode()).digest()[0] % BUCKETS
 
 
+def _counted_line(video: str, sha256: str, split: str) -> bytes:
+    """What a bucket's hash is made of: what was asked for and what was counted are compared by it."""
+    return f"{video}\n{sha256}\n{split}\n".encode()
+
+
 class BucketContents:
     """What every bucket holds, as hashes, so that a hundred thousand videos need not be held to see which buckets changed."""
 
@@ -78,7 +83,7 @@ class BucketContents:
     def add(self, video: str, sha256: str, split: str) -> None:
         """Counts a video in; they come in the order of their ids."""
         number = bucket_of(video)
-        self._hashes.setdefault(number, hashlib.sha256()).update(f"{video}\n{sha256}\n{split}\n".encode())
+        self._hashes.setdefault(number, hashlib.sha256()).update(_counted_line(video, sha256, split))
 
     def digests(self) -> dict[int, str]:
         """Bucket number to the hash of its videos."""
@@ -96,7 +101,7 @@ class _Bucket:
     def digest(self) -> str:
         contents = hashlib.sha256()
         for row in sorted(self.counted):
-            contents.update("{}\n{}\n{}\n".format(*row).encode())
+            contents.update(_counted_line(*row))
         return contents.hexdigest()
 
     def add_to(self, statistics: GroupedStatistics) -> None:
