@@ -195,7 +195,7 @@ def test_damage_costs_only_the_lines_that_it_hits(seed, kind):
         if kind == "flip":
             line[rng.randrange(len(line) - 1)] ^= 1 << rng.randrange(7)
         elif kind == "cut":
-            line = line[: rng.randrange(len(line))] + b"\n"
+            line = line[: rng.randrange(len(line) - 1)] + b"\n"
         else:
             line = bytearray()
         path.write_bytes(b"".join([*lines[:hit], bytes(line), *lines[hit + 1 :]]))
