@@ -21,7 +21,7 @@ from stages.backend import Backend, Inputs, Progress, Quality
 from stages.segments import kept
 from videolift.artifacts import Artifact, ArtifactWriter, Clip, ClipWriter, Depth, DepthWriter, Hands, Tracks, TracksWriter
 from videolift.errors import BadInput
-from videolift.shots import Shot, shots_of
+from videolift.shot_ranges import Shot, shots_of
 from videolift.store import OWN_ATTRIBUTES
 
 MIN_SHOT_FRAMES = 3

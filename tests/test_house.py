@@ -17,8 +17,7 @@ from videolift.stage_table import STAGES
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "errors geometry shots carried_facts paths processes hdf5_output store stage_table plain_yaml config isolation "
-    "isolation_child checkpoints pool",
+    "errors geometry shot_ranges carried_facts paths processes hdf5_output store stage_table plain_yaml config isolation pool",
     "inputs artifacts",
     "records evaluation h264",
     "dataset",

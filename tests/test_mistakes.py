@@ -27,10 +27,10 @@ from stages.tracks.queries import Queries
 from stages.tracks.tapip3d import Tapip3dSettings
 from tests.blocks import blocks_of
 from tests.mistakes import FAULT, MISTAKES
-from videolift import checkpoints, isolation_child
 from videolift.artifacts import Clip, ClipWriter, DepthWriter, HandsWriter
 from videolift.errors import BadInput
 from videolift.geometry import T_camk_cam0, mirror_points, project
+from videolift.isolation import checkpoints, isolation_child
 
 ROOT = Path(__file__).parents[1]
 PUT_BACK = {name: mistake for name, mistake in MISTAKES.items() if mistake.file}

@@ -1,7 +1,7 @@
 """create_h5: a video's artifacts become one packaged HDF5 file, unless its parts are not good enough.
 
-The packaging itself is `videolift.dataset.package`, the limits `videolift.dataset.gates`; here a missing part that is ``required``
-is refused.
+The packaging itself is `videolift.dataset.package`, the limits `videolift.dataset.shot_gates`; here a missing part that is
+``required`` is refused.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from stages.backend import Backend, Inputs, Progress, Quality
 from stages.create_h5 import CreateH5Settings
-from videolift.dataset.gates import Gates
 from videolift.dataset.package import Packaging, Sources, package
+from videolift.dataset.shot_gates import Gates
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import BadInput
 from videolift.inputs.video import Video

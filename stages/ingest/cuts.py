@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.shots import NO_SHOT
+from videolift.shot_ranges import NO_SHOT
 
 SHORT_SIDE_PX = 96
 _COLOURS_APART = 0.4

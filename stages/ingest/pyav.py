@@ -37,7 +37,7 @@ from videolift.inputs.catalog import Video
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
 from videolift.pool import Device
-from videolift.shots import shots_of
+from videolift.shot_ranges import shots_of
 
 _CHUNK = 8
 _PROGRESS_EVERY = 30

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from stages.models import transfer
 from stages.models.weights import Checkout, Weight
-from videolift.checkpoints import UnsafeCheckpoint, check_weights
 from videolift.errors import BackendUnavailable
 from videolift.isolation import child_environment
+from videolift.isolation.checkpoints import UnsafeCheckpoint, check_weights
 from videolift.store import publish, read_json, sha256_file, write_json
 
 _HUGGINGFACE = (

@@ -1,6 +1,6 @@
 """torch's own files: what it saves today passes, what it would run does not."""
 
-from videolift import checkpoints
+from videolift.isolation import checkpoints
 
 
 def test_what_torch_saves_passes_and_a_program_is_refused(run, tmp_path):

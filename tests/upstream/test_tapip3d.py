@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stages.tracks.tapip3d import BATCH_FRAMES, TAPIP3D_WORKER
-from videolift import isolation_child as wire
 from videolift.geometry import T_camk_cam0
+from videolift.isolation import isolation_child as wire
 
 STARTS = (0, 3, 10)
 

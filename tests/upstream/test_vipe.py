@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.gpu.vipe_memory import INFILL_CHUNK, SLAM_SIZE, buffer_bytes
 from stages.depth.networks.vipe_settings import VipeSettings
-from videolift import isolation_child as wire
+from videolift.isolation import isolation_child as wire
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stages.hands.wilor import WORKER, HandPoses
-from videolift import isolation_child as wire
 from videolift.geometry import mirror_points, mirror_rotation
+from videolift.isolation import isolation_child as wire
 
 POSE = {"do": "pose", "rescale": 2.0, "batch_crops": 3}
 

@@ -21,7 +21,7 @@ from videolift.dataset.profiles import PROFILES, image_size_px
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
-from videolift.shots import NO_SHOT, shots_of
+from videolift.shot_ranges import NO_SHOT, shots_of
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11; trainers may have 3.10

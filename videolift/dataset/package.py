@@ -16,16 +16,6 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, Clip, Depth, Hands, Tracks
 from videolift.artifacts.tracks import Window
-from videolift.dataset.gates import (
-    Gates,
-    ShotDepth,
-    ShotWorth,
-    depth_of_shot,
-    judge_content,
-    no_shot_left,
-    shot_with_windows,
-    shots_by_kind,
-)
 from videolift.dataset.layout import (
     HAND_FRAME_FIELDS,
     HAND_ORIGIN_FIELDS,
@@ -35,6 +25,16 @@ from videolift.dataset.layout import (
     PackagedView,
 )
 from videolift.dataset.quality import QualityMeter
+from videolift.dataset.shot_gates import (
+    Gates,
+    ShotDepth,
+    ShotWorth,
+    depth_of_shot,
+    judge_content,
+    no_shot_left,
+    shot_with_windows,
+    shots_by_kind,
+)
 from videolift.dataset.windows import (
     displacements,
     hand_windows,
@@ -48,7 +48,7 @@ from videolift.dataset.windows import (
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import CorruptFile
 from videolift.geometry import Float, project
-from videolift.shots import NO_SHOT, shots_of
+from videolift.shot_ranges import NO_SHOT, shots_of
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
 MAX_CUT_AWAY = 0.1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from videolift.artifacts import JOINTS
 from videolift.dataset.hand_scores import jitter_deg, jitter_px, side_changes
 from videolift.geometry import Float, Float32, invert_pose, project, transform, unproject
-from videolift.shots import shots_of
+from videolift.shot_ranges import shots_of
 
 _GRID = 32
 """Depth agreement is measured on this many points per side."""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts.fields import Field
-from videolift.dataset.chunks import MAX_CHUNK_BYTES, NO_CHUNK_CACHE, Box, ChunkTable
+from videolift.dataset.chunk_table import MAX_CHUNK_BYTES, NO_CHUNK_CACHE, ArrayBounds, ChunkTable
 from videolift.errors import CorruptFile
 from videolift.store import open_hdf5, read_attribute
 
@@ -360,7 +360,7 @@ class StoredArrays:
         return bool(read_attribute(h5py.Dataset(array.opened or self._opened(name)), CRC32) == total)
 
 
-def _bounds(where: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[Any, ...]]:
+def _bounds(where: Any, shape: tuple[int, ...]) -> tuple[ArrayBounds, tuple[Any, ...]]:
     """The smallest box that holds an index of numbers and slices, and the index within that box.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from videolift.geometry import Float, Float32, T_cam0_camk, invert_pose, pose_9d, rotation_6d
-from videolift.shots import shots_of
+from videolift.shot_ranges import shots_of
 
 Bools = NDArray[np.bool_]
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from videolift.pool.decisions.policy import Circumstances, Task, WorkerDeath
 from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.interface import Outcome
+from videolift.pool.pool_state import PoolState, UnjudgedExit
 from videolift.pool.staffing import fence, note_load_failure
-from videolift.pool.state import PoolState, UnjudgedExit
 from videolift.pool.workers.handle import WorkerHandle, WorkerState
 
 MAX_DEATHS_IN_A_ROW = 30

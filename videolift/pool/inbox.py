@@ -13,8 +13,8 @@ from videolift.pool import exits
 from videolift.pool.decisions.policy import in_context
 from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.interface import Outcome
+from videolift.pool.pool_state import PoolState
 from videolift.pool.staffing import fence, note_load_failure
-from videolift.pool.state import PoolState
 from videolift.pool.workers.handle import WorkerHandle
 from videolift.pool.workers.messages import AttemptFailed, ItemDone, ItemProgress, WorkerMessage, WorkerReady
 

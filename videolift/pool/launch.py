@@ -19,7 +19,7 @@ from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.events import EventSink
 from videolift.pool.interface import Device, Item, Ledger, PoolReport, Worker
 from videolift.pool.memory import Gauge, SystemGauge
-from videolift.pool.state import PoolPlan, PoolState
+from videolift.pool.pool_state import PoolPlan, PoolState
 from videolift.pool.stopping import StopRequests
 from videolift.pool.supervisor import supervise
 from videolift.pool.workers import child

@@ -11,7 +11,7 @@ from dataclasses import replace
 from videolift.errors import Transient, storage_errors_are_transient
 from videolift.pool.decisions.sizing import Decision
 from videolift.pool.device_workers import DeviceWorkers
-from videolift.pool.state import PoolState
+from videolift.pool.pool_state import PoolState
 from videolift.pool.workers.handle import WorkerHandle
 
 MAX_LOAD_FAILURES = 3

@@ -12,8 +12,8 @@ from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.exits import judge_exits
 from videolift.pool.inbox import hear
 from videolift.pool.interface import PoolReport
+from videolift.pool.pool_state import PoolState
 from videolift.pool.staffing import fence, staff
-from videolift.pool.state import PoolState
 from videolift.pool.workers.handle import WorkerHandle
 from videolift.processes import this_process
 

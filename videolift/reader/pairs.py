@@ -19,7 +19,7 @@ from videolift.reader.frames import Sample, read_frames
 from videolift.reader.handles import Handles
 from videolift.reader.opening import choose_files
 from videolift.reader.selection import Selection
-from videolift.shots import NO_SHOT
+from videolift.shot_ranges import NO_SHOT
 
 _SHOT_GAP = 1.5
 """Frames of the clip's rate; a longer step in time ends a shot."""

@@ -8,11 +8,11 @@ import pytest
 
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Tracks, TracksWriter
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.gates import ShotWorth, common_scale
+from videolift.dataset.shot_gates import ShotWorth, common_scale
 from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput, CorruptFile
 from videolift.reader.pairs import shots
-from videolift.shots import Shot
+from videolift.shot_ranges import Shot
 from videolift.store import write_attribute
 
 ONE, TWO = (0, 6), (8, 14)

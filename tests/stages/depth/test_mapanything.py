@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation
 from stages.depth import mapanything
 from stages.depth.mapanything import MapAnythingSettings, median_camera
 from stages.sample.artifacts import write_truth_artifacts
-from videolift import checkpoints, isolation_child
 from videolift.artifacts import Clip, Depth, DepthWriter
 from videolift.errors import BadInput
 from videolift.geometry import invert_pose, pinhole
+from videolift.isolation import checkpoints, isolation_child
 
 
 class Killed(Exception):

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 
 from stages.hands.wilor import WORKER
-from videolift import checkpoints, isolation_child
+from videolift.isolation import checkpoints, isolation_child
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from stages.ingest.cuts import CutFinder
 from stages.sample import render
 from tests.videos import moving_pattern, write_video
-from videolift.shots import NO_SHOT, shots_of
+from videolift.shot_ranges import NO_SHOT, shots_of
 
 FRAMES = 24
 

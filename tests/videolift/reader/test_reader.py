@@ -73,7 +73,7 @@ def test_profiles_differ_in_size_as_meant(profiles):
 
 def test_large_arrays_of_fast_are_read_through_the_memory_map(profiles, monkeypatch):
     monkeypatch.setattr("videolift.dataset.stored._CACHED_BYTES", 100)
-    monkeypatch.setattr("videolift.dataset.chunks.ChunkTable.read", None)
+    monkeypatch.setattr("videolift.dataset.chunk_table.ChunkTable.read", None)
     with PackagedFile(profiles["fast"]) as file, h5py.File(profiles["fast"], locking=False) as reference:
         np.testing.assert_array_equal(file.rgb(slice(2, 4)), reference["rgb"][2:4])
         np.testing.assert_array_equal(file.tracks(1)[0], reference["tracks/query"][slice(*reference["tracks/offsets"][1:3])])

@@ -20,7 +20,7 @@ from videolift.dataset.layout import SUFFIX
 from videolift.dataset.publish.publication import DatasetSummary, PublicationSettings, describe_draft
 from videolift.dataset.publish.shards import (
     MERGED_FILE,
-    How,
+    MergeMode,
     MergeRecord,
     Shard,
     ShardRecord,
@@ -37,7 +37,7 @@ _TEMPORARY = ".*.tmp"
 """Names of files that are being written; a merged folder has one writer, so at its start they are those of a killed one."""
 
 
-def merge_datasets(out: Path, paths: Sequence[Path], *, how: How = "link", group: str | None = None) -> DatasetSummary:
+def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link", group: str | None = None) -> DatasetSummary:
     """Makes ``out`` the dataset of all shards together.
 
     Args:
@@ -96,7 +96,7 @@ def changed_shards(folder: Path) -> Iterator[tuple[str, str]]:
             yield shard.folder, "has changed since it was merged"
 
 
-def _merged_before(out: Path, how: How) -> MergeRecord:
+def _merged_before(out: Path, how: MergeMode) -> MergeRecord:
     record = MergeRecord.load(out)
     if record is None and any(not path.match(_TEMPORARY) for path in out.glob("*")):
         raise ConfigError(f"{out} holds something that no merge has made: name a new folder")
@@ -156,7 +156,7 @@ def _card(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 class _Placing:
     """Gives every video its place in the merged dataset: a hard link, or a reference."""
 
-    def __init__(self, out: Path, how: How, *, in_subfolders: bool) -> None:
+    def __init__(self, out: Path, how: MergeMode, *, in_subfolders: bool) -> None:
         self.out, self.how, self.in_subfolders = out, how, in_subfolders
         self._changed: set[Path] = set()
 

@@ -24,7 +24,7 @@ from videolift.store import read_json, sha256_file, write_json
 
 MERGED_FILE = "merged.json"
 _MERGED_FORMAT = "videolift.merged"
-How = Literal["link", "reference"]
+MergeMode = Literal["link", "reference"]
 _WHERE = ("folder", "file")
 _MAX_NAMED = 5
 
@@ -85,7 +85,7 @@ class ShardRecord:
 class MergeRecord:
     """What a merged dataset was made of, and how it holds its files."""
 
-    how: How
+    how: MergeMode
     shards: tuple[ShardRecord, ...]
 
     @classmethod

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from videolift.dataset.file import PackagedFile
 from videolift.geometry import Float, project, transform, unproject
-from videolift.shots import shots_of
+from videolift.shot_ranges import shots_of
 
 FRAME_GAP = 3
 """Frames between the two images of a pair: far enough to move, near enough to be followed."""

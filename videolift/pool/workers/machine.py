@@ -21,7 +21,7 @@ from videolift.pool.workers.messages import StartWorker
 from videolift.pool.workers.worker_process import WorkerProcess
 
 
-class Machine(Protocol):
+class PoolMachine(Protocol):
     """What a pool needs of the world besides the figures of a `Gauge`."""
 
     def now(self) -> float:
@@ -82,15 +82,15 @@ class LocalMachine:
         self._selector.close()
 
     def now(self) -> float:
-        """See `Machine.now`."""
+        """See `PoolMachine.now`."""
         return time.monotonic()
 
     def cpu_seconds(self) -> float:
-        """See `Machine.cpu_seconds`."""
+        """See `PoolMachine.cpu_seconds`."""
         return time.thread_time()
 
     def start_worker(self, serial: int, device: Device) -> WorkerProcess:
-        """See `Machine.start_worker`."""
+        """See `PoolMachine.start_worker`."""
         start = StartWorker(self._factory, self._preparation, device, self._progress_every_s)
         log_path = self._log_folder / f"worker-{serial:04d}.log"
         worker = WorkerProcess(start, self._environment, f"{self.mark}-{serial}", log_path)
@@ -104,7 +104,7 @@ class LocalMachine:
         return worker
 
     def wait(self, seconds: float) -> None:
-        """See `Machine.wait`; sends on what workers could not take yet."""
+        """See `PoolMachine.wait`; sends on what workers could not take yet."""
         for serial, descriptor in list(self._channels.items()):
             channel = self._workers[serial].channel
             if not channel.open:  # it has nothing more to say, and the end of a stream would wake us for ever
@@ -121,7 +121,7 @@ class LocalMachine:
                 key.data.channel.flush()
 
     def forget(self, serial: int) -> None:
-        """See `Machine.forget`."""
+        """See `PoolMachine.forget`."""
         descriptor, pidfd = self._channels.pop(serial, None), self._pidfds.pop(serial, None)
         if descriptor is not None:
             self._selector.unregister(descriptor)

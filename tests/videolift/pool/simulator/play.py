@@ -18,7 +18,7 @@ from videolift.pool.decisions.figures import WorkerFigures
 from videolift.pool.decisions.policy import RetryRules, Task
 from videolift.pool.decisions.sizing import UNBOUNDED, Decision, SizingRules, Snapshot, decide
 from videolift.pool.device_workers import DeviceWorkers
-from videolift.pool.state import PoolPlan, PoolState
+from videolift.pool.pool_state import PoolPlan, PoolState
 from videolift.pool.stopping import StopRequests
 from videolift.pool.supervisor import supervise
 from videolift.pool.workers.handle import Timing

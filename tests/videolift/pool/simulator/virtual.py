@@ -209,7 +209,7 @@ class VirtualProcess:
 
 
 class VirtualMachine:
-    """A `videolift.pool.workers.machine.Machine`."""
+    """A `videolift.pool.workers.machine.PoolMachine`."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -233,11 +233,11 @@ class VirtualMachine:
         return [Device(kind, name, f"{card.bytes >> 30} GiB", card.bytes, 1, self.world.cores) for name, card in self.cards.items()]
 
     def now(self) -> float:
-        """See `Machine.now`."""
+        """See `PoolMachine.now`."""
         return self._now
 
     def cpu_seconds(self) -> float:
-        """See `Machine.cpu_seconds`: asked before and after a look at memory, whose cost says when the next one is due.
+        """See `PoolMachine.cpu_seconds`: asked before and after a look at memory, whose cost says when the next one is due.
 
         A virtual look costs as much as makes the pool look twice a second at first, as it does, and later about 20 times per item:
         every look is real time of whoever waits for the simulation.
@@ -247,7 +247,7 @@ class VirtualMachine:
         return self._cpu_s
 
     def start_worker(self, serial: int, device: Device) -> VirtualProcess:
-        """See `Machine.start_worker`."""
+        """See `PoolMachine.start_worker`."""
         card = self.cards[device.id]
         worker = VirtualProcess(serial, self, card)
         card.workers.append(worker)
@@ -272,7 +272,7 @@ class VirtualMachine:
         return min(1.0, self.world.busy_share * busy * self.bias * noise)
 
     def wait(self, seconds: float) -> None:
-        """See `Machine.wait`: until something happens, at most ``seconds``."""
+        """See `PoolMachine.wait`: until something happens, at most ``seconds``."""
         if self.unseen_end:
             self.unseen_end = False
             return

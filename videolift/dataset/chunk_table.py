@@ -30,7 +30,7 @@ NO_CHUNK_CACHE = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
 NO_CHUNK_CACHE.set_chunk_cache(1, 0, 1.0)
 """HDF5's own is 8 MB per array, 10 MB per open file: a trainer has hundreds open, and reads no chunk twice in a row."""
 
-Box = tuple[tuple[int, int], ...]
+ArrayBounds = tuple[tuple[int, int], ...]
 """First and end along every axis."""
 
 
@@ -96,7 +96,7 @@ class ChunkTable:
         """What this table takes."""
         return self.offsets.nbytes + self.sizes.nbytes + self.masks.nbytes
 
-    def read(self, descriptor: int, box: Box) -> NDArray[Any]:
+    def read(self, descriptor: int, box: ArrayBounds) -> NDArray[Any]:
         """Part of the array.
 
         Args:
@@ -137,7 +137,7 @@ class ChunkTable:
                 raise OSError(f"the file ends within chunk {number}")
             yield stored, int(self.masks[number])
 
-    def _place(self, cell: tuple[int, ...], values: NDArray[Any], box: Box, out: NDArray[Any]) -> None:
+    def _place(self, cell: tuple[int, ...], values: NDArray[Any], box: ArrayBounds, out: NDArray[Any]) -> None:
         """Copies the part of a chunk that lies in the box to its place."""
         target, source = [], []
         for at, step, (start, stop) in zip(cell, self.chunk, box, strict=True):

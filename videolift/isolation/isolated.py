@@ -2,7 +2,7 @@
 
 Turns ``call(meta, arrays)`` into a frame on an inherited pipe and the child's reply into a result or an error of
 `videolift.errors`. The models' own top-level names (``utils``, ``models``, ``datasets``), their licences and their torch stay
-in there. The child's side is `videolift.isolation_child`: it only says what was raised, and what that means is judged here.
+in there. The child's side is `videolift.isolation.isolation_child`: it only says what was raised; what that means is judged here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, Self
 
 from numpy.typing import NDArray
 
-from videolift import isolation_child as wire
 from videolift.errors import (
     BackendUnavailable,
     BadInput,
@@ -33,9 +32,9 @@ from videolift.errors import (
     is_storage_error,
     says_out_of_memory,
 )
+from videolift.isolation import isolation_child as wire
 from videolift.processes import cleans_up_alone, exit_text, kill_all, log_tail, marked_processes
 
-Arrays = wire.Arrays
 ChildReply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 CHILD = Path(wire.__file__).resolve()
 CLOSE_GRACE_S = 5.0
@@ -57,7 +56,7 @@ class Isolated:
 
     Args:
         python: the interpreter; needs numpy and what the worker file imports.
-        script: the worker file (`videolift.isolation_child` says what it defines).
+        script: the worker file (`videolift.isolation.isolation_child` says what it defines).
         env: variables on top of ours; PYTHON* of ours are not inherited.
         log: where the child's stdout and stderr are appended, None for a nameless file. A crash quotes its last lines.
     """
@@ -105,7 +104,9 @@ class Isolated:
             self.kill()
             raise BackendUnavailable(f"{self.script.name} could not load under {self.python}: {error}") from error
 
-    def call(self, meta: Mapping[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None = None) -> ChildReply:
+    def call(
+        self, meta: Mapping[str, Any], arrays: wire.Arrays, on_progress: Callable[[int, int], None] | None = None
+    ) -> ChildReply:
         """One call of the worker: its meta and arrays. ``on_progress(done, total)`` for each progress the worker reports.
 
         Raises:
@@ -199,7 +200,7 @@ class Isolated:
         return log
 
     def _exchange(
-        self, op: str, meta: dict[str, Any], arrays: Arrays, on_progress: Callable[[int, int], None] | None
+        self, op: str, meta: dict[str, Any], arrays: wire.Arrays, on_progress: Callable[[int, int], None] | None
     ) -> ChildReply:
         assert self._to_child is not None
         self._count += 1
@@ -293,8 +294,8 @@ def _widen(descriptor: int) -> None:
 def _judge_child_error(meta: dict[str, Any], peak_bytes: int | None) -> BadInput | OutOfMemory | Transient | OSError | Crash:
     """What the child's report of an exception means here; OSError where its process has run out of descriptors."""
     bases, number, text = meta.get("bases") or [], meta.get("errno"), f"{meta.get('type')}: {meta.get('text')}"
-    # The model's file raises the child's own class of that name; ours cannot be imported there.
-    if "BadInput" in bases and "code" in meta:
+    # The model's file raises the child's own class: ours cannot be imported there.
+    if "RefusedInput" in bases and "code" in meta:
         return BadInput(meta["code"], meta["text"], meta["remedy"])
     # torch raises OutOfMemoryError on cards; its CPU allocator and CUDA's libraries only say so in a RuntimeError's text
     allocator = "RuntimeError" in bases and says_out_of_memory(text)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.videolift.reader.conftest import artifacts, profiles  # noqa: F401
-from videolift.dataset.chunks import NO_CHUNK_CACHE, ChunkTable
+from videolift.dataset.chunk_table import NO_CHUNK_CACHE, ChunkTable
 from videolift.dataset.stored import _bounds
 from videolift.errors import CorruptFile
 from videolift.reader import Handles, PackagedFile

@@ -18,7 +18,7 @@ from videolift.dataset.hand_scale import HandScale, hand_scale
 from videolift.dataset.layout import METRE_SCALES
 from videolift.dataset.windows import window_starts
 from videolift.errors import BadInput
-from videolift.shots import NO_SHOT, Shot, shots_of
+from videolift.shot_ranges import NO_SHOT, Shot, shots_of
 
 _SAMPLED_WINDOWS = 32
 """Windows of a shot whose points are counted beforehand."""

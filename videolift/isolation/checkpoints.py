@@ -2,8 +2,8 @@
 
 ``torch.load`` is no border by itself: it hands a TorchScript archive to a loader that runs the file's code, reads formats that are
 pickles to their last byte, and believes the length that a pickle gives to a tensor. `check_archive` turns a file into an error or
-into a file of which none of this holds; `restricted_pickle` then lets only named classes through. Loaded beside
-`videolift.isolation_child` by the models' interpreters as ``videolift_checkpoints``: the standard library alone, Python 3.9.
+into a file of which none of this holds; `restricted_pickle` then lets only named classes through. The models' interpreters load it
+as ``videolift_checkpoints`` beside `videolift.isolation.isolation_child`: the standard library alone, Python 3.9.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The child's side of `videolift.isolation`: runs one worker file and answers frames.
+"""The child's side of `videolift.isolation.isolated`: runs one worker file and answers frames.
 
 Started as ``python -I isolation_child.py WORKER READ_FD WRITE_FD PARENT_PID`` by an interpreter that has numpy and nothing of
 ours; so this file imports the standard library and numpy alone, runs on Python 3.9, and keeps our packages off ``sys.path``. A
-worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `BadInput`,
+worker file defines ``load(meta) -> meta`` and ``call(meta, arrays, progress) -> (meta, arrays)``; it may take `RefusedInput`,
 `require_arguments`, `SignsOfLife` from the module name ``videolift_child``, and what reads checkpoints
-(`videolift.checkpoints`) from ``videolift_checkpoints``. The parent imports the frame functions from here, so both sides have one
-wire format.
+(`videolift.isolation.checkpoints`) from ``videolift_checkpoints``. The parent imports the frame functions from here, so both sides
+have one wire format.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FrameError(ValueError):
     """A frame that breaks the wire format, on either side."""
 
 
-class BadInput(Exception):
+class RefusedInput(Exception):
     """A worker raises it for input that no retry will help; the parent raises its own `videolift.errors.BadInput` from it."""
 
     def __init__(self, code: str, text: str, remedy: str) -> None:
@@ -208,7 +208,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         "text": str(error)[-4000:],
         "traceback": "".join(lines)[-20000:],
     }
-    if isinstance(error, BadInput):
+    if isinstance(error, RefusedInput):
         out |= {"code": error.code, "text": error.text, "remedy": error.remedy}
     return out
 
@@ -287,9 +287,9 @@ def serve_parent(worker_path: str, read_fd: str, write_fd: str, parent: str) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides what ends
     sys.modules["videolift_child"] = sys.modules[__name__]
     # A checkout that was installed for editing puts its folder on every path, also on that of an interpreter which shares ours.
-    here = os.path.dirname(os.path.abspath(__file__))
-    if not here.endswith(os.path.join("site-packages", "videolift")):
-        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != os.path.realpath(os.path.dirname(here))]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not package.endswith(os.path.join("site-packages", "videolift")):
+        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != os.path.realpath(os.path.dirname(package))]
     with os.fdopen(int(read_fd), "rb") as source, os.fdopen(int(write_fd), "wb") as sink:
         _Service(worker_path, source, sink).run()
     sys.stdout.flush()

@@ -18,15 +18,15 @@ import psutil
 import pytest
 
 import videolift
-from videolift import isolation_child as wire
 from videolift.errors import BackendUnavailable, BadInput, Crash, OutOfMemory, Transient, is_descriptor_leak
 from videolift.isolation import Isolated
+from videolift.isolation import isolation_child as wire
 from videolift.pool.workers.faults import describe
 
 WORKER = """
 import builtins, errno, os, sys, time
 import numpy as np
-from videolift_child import BadInput
+from videolift_child import RefusedInput
 
 loads = 0
 
@@ -44,7 +44,7 @@ def call(meta, arrays, progress):
             progress(i + 1, 3)
         return {"path": sys.path, "modules": sorted(sys.modules)}, {name: a * 2 for name, a in arrays.items()}
     if do == "bad":
-        raise BadInput("too_dark", "brightness is 0.01, must be 0.1", "film it again")
+        raise RefusedInput("too_dark", "brightness is 0.01, must be 0.1", "film it again")
     if do == "oom":
         np.empty((1 << 50,), np.uint8)
     if do == "cuda_oom":
@@ -280,7 +280,7 @@ def test_a_call_that_is_given_up_ends_its_child_and_the_next_one_is_answered_by_
 
 
 def test_closing_kills_a_child_that_does_not_leave(tmp_path, monkeypatch):
-    monkeypatch.setattr("videolift.isolation.CLOSE_GRACE_S", 0.2)
+    monkeypatch.setattr("videolift.isolation.isolated.CLOSE_GRACE_S", 0.2)
     stubborn = tmp_path / "worker.py"
     stubborn.write_text(
         "import os, threading, time\n\ndef load(meta):\n    import videolift_child\n"
@@ -418,7 +418,7 @@ def test_two_models_and_we_may_all_have_a_module_named_utils(tmp_path, monkeypat
 def test_the_child_speaks_the_current_protocol_or_is_refused(worker, tmp_path, monkeypatch):
     old = tmp_path / "isolation_child.py"
     old.write_text(Path(wire.__file__).read_text().replace("PROTOCOL = 2", "PROTOCOL = 0"))
-    monkeypatch.setattr("videolift.isolation.CHILD", old)
+    monkeypatch.setattr("videolift.isolation.isolated.CHILD", old)
     with Isolated(sys.executable, worker) as isolated, pytest.raises(BackendUnavailable, match="protocol 0"):
         isolated.load({})
 

@@ -19,7 +19,7 @@ from videolift.pool.items import ItemTracker
 from videolift.pool.memory import Gauge
 from videolift.pool.stopping import StopRequests, StopState
 from videolift.pool.workers.handle import Timing, WorkerHandle
-from videolift.pool.workers.machine import Machine
+from videolift.pool.workers.machine import PoolMachine
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class PoolState:
         ledger: Ledger,
         events: EventSink,
         gauge: Gauge,
-        machine: Machine,
+        machine: PoolMachine,
         signals: StopRequests,
     ) -> None:
         self.plan, self.groups, self.events, self.gauge, self.machine = plan, list(groups), events, gauge, machine

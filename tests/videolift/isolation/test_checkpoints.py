@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from videolift import checkpoints
-from videolift.checkpoints import UnsafeCheckpoint, check_archive, check_weights, restricted_pickle
+from videolift.isolation import checkpoints
+from videolift.isolation.checkpoints import UnsafeCheckpoint, check_archive, check_weights, restricted_pickle
 
 FLOATS = b"\0" * 16
 
@@ -219,7 +219,7 @@ def _torch(monkeypatch):
 def _worker(monkeypatch, name):
     import importlib
 
-    from videolift import isolation_child
+    from videolift.isolation import isolation_child
 
     monkeypatch.setitem(sys.modules, "videolift_child", isolation_child)
     monkeypatch.setitem(sys.modules, "videolift_checkpoints", checkpoints)
