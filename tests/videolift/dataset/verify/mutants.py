@@ -103,10 +103,11 @@ def reshape_an_array(file: h5py.File, rng: Random) -> None:
 def claim_a_huge_array(file: h5py.File, rng: Random) -> None:
     name = some_array(file, rng)
     field = file[name]
-    shape = tuple(10**6 if i == int(rng.integers(field.ndim)) else max(n, 1) for i, n in enumerate(field.shape))
+    shape = [max(n, 1) for n in field.shape]
+    shape[int(rng.integers(field.ndim))] = 10**6
     dtype = field.dtype
     del file[name]
-    file.create_dataset(name, shape, dtype, chunks=tuple(min(n, 64) for n in shape), fletcher32=True)
+    file.create_dataset(name, tuple(shape), dtype, chunks=tuple(min(n, 64) for n in shape), fletcher32=True)
 
 
 def make_it_a_group(file: h5py.File, rng: Random) -> None:
