@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -161,6 +163,17 @@ def test_a_dataset_profile_is_a_class_and_its_name(copy):
     assert "1 in = 1 done" in said
     with h5py.File(copy.project / "output/h5_dataset/clip.hdf5") as file:
         assert (file.attrs["profile"].decode(), file["tracks/displacement"].dtype) == ("compact", np.int16)
+
+
+def test_a_score_is_a_row_and_the_line_that_measures_it(copy):
+    assert copy.follow("A score") == ([], ["videolift/dataset/quality.py"] * 2)
+    assert "1 in = 1 done" in copy.snakemake(create_h5={"backend": str(FIXTURES / "quick_create_h5.py"), "size": 48})
+    with h5py.File(copy.project / "output/h5_dataset/clip.hdf5") as file:
+        measured = json.loads(file.attrs["quality"].decode().removeprefix("json:"))["nearest_depth"]
+        assert (measured["unit"], measured["value"] > 0) == ("m", True)
+        assert file["quality/nearest_depth"].shape == (len(file["depth"]),)
+    with sqlite3.connect(copy.project / "output/h5_dataset/index.sqlite") as index:
+        assert index.execute("SELECT quality_nearest_depth FROM video").fetchall() == [(measured["value"],)]
 
 
 def test_a_command_is_a_module_and_its_name(copy):
