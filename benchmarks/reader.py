@@ -31,8 +31,10 @@ FRAMES = 40
 
 def synthetic_index(dataset: Path, videos: int, out: Path) -> None:
     """An index of ``videos`` files, whose files need not be there."""
-    summary = read_index(dataset).summary
-    row = next(row for row in read_index_rows(dataset) if f"{row.text('tier')}-{row.text('scale')}" == summary["statistics_group"])
+    index = read_index(dataset)
+    summary = index.summary
+    video = next(entry.video for entry in index.entries if entry.group == summary["statistics_group"])
+    row = next(row for row in read_index_rows(dataset) if row.text("video") == video)
     names = (f"v{i:08d}" for i in range(videos))
     with draft_index(out) as draft:
         draft.add_videos(row.with_values({"video": name, "file": f"{name}.hdf5"}) for name in names)

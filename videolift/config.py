@@ -112,7 +112,7 @@ class SplitSettings(Block):
 class StatisticsSettings(Block):
     """Normalization statistics over all done videos."""
 
-    group: str | None = Field(None, description="tier-scale of the main file, e.g. A-metric; none takes the best tier present")
+    group: str | None = Field(None, description="of the main file, e.g. A-metric; none takes the best one present")
     splits: SplitSettings = SplitSettings()
 
 

@@ -44,7 +44,7 @@ class Normalization:
 
         Args:
             folder: of the dataset.
-            group: tier-scale; None for the group that ``normalization_stats.yaml`` holds.
+            group: e.g. A-metric; None for the group that ``normalization_stats.yaml`` holds.
 
         Raises:
             ConfigError: there are no statistics, or none of that group.

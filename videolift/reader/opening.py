@@ -54,7 +54,7 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         folder: holds ``index.sqlite``.
         selection: its tiers count, and tracks are asked for where it draws points.
         split: only videos of it.
-        group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml``
+        group: only videos of it, e.g. A-metric; ``all`` for every group; None for the group that ``normalization_stats.yaml``
             holds, and a warning names what that leaves out.
 
     Raises:

@@ -37,7 +37,7 @@ def open_dataset(
     Args:
         folder: holds ``index.sqlite``.
         split: only videos of it.
-        group: only videos of that tier-scale; ``all`` for every group; None for the group that ``normalization_stats.yaml`` holds.
+        group: only its videos, e.g. A-metric; ``all`` for every group; None for the group that ``normalization_stats.yaml`` holds.
         selection: see `Selection`.
         cache_bytes: most memory for samples kept, in every process.
 
@@ -56,7 +56,7 @@ class WindowDataset:
         files: packaged files in the order of the index; paths are opened once to count their windows.
         selection: see `Selection`.
         handles: where files are kept open.
-        group: tier-scale of the files, None where they are of several.
+        group: of the files, None where they are of several.
         folder: of the dataset they belong to.
         cache_bytes: most memory for samples kept, in every process.
 

@@ -46,7 +46,7 @@ class Distribution:
 
 
 def distributions(index: Index) -> dict[str, list[dict[str, object]]]:
-    """Group (tier-scale) to its distributions, for JSON.
+    """Group to its distributions, for JSON.
 
     Raises:
         CorruptFile: a packaged file cannot be read.

@@ -22,6 +22,7 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import IndexEntry, read_index
 from videolift.dataset.layout import METRE_SCALES, PackagedView
 from videolift.dataset.statistics.accumulators import Accumulators
+from videolift.dataset.statistics.groups import Group
 from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.windows import window_poses
@@ -69,7 +70,7 @@ def export_y2r(
         folder: of the dataset.
         out: new files appear here; existing ones of the same name are replaced.
         split: only this one.
-        group: tier-scale to export; None for the group of ``normalization_stats.yaml``. The predecessor knows no groups.
+        group: the one to export; None for the group of ``normalization_stats.yaml``. The predecessor knows no groups.
         nearest: ``floor`` samples depth half a pixel off, as the predecessor did; needs ``depth_artifacts``.
         depth_artifacts: the output folder's ``depth/``.
         progress: (done, total) videos.
@@ -155,6 +156,6 @@ def _table(folder: Path, entries: list[IndexEntry], group: str, counted: Accumul
     statistics.merge(counted)
     table = normalization_table(statistics, {}, group=group, videos=0, left_out=0)
     wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
-    if group.partition("-")[2] not in METRE_SCALES:
+    if Group.parse(group).scale not in METRE_SCALES:
         wanted["depth_unit"] = "median depth of each clip"
     return yaml.safe_dump(wanted, sort_keys=True)

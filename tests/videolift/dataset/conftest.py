@@ -14,7 +14,7 @@ FRAMES, SIZE, LENGTH, WINDOWS = 6, 8, 3, 4
 
 
 def write_packaged(
-    path: Path, seed: int = 0, *, tier: str = "A", scale: str = "metric", source: str | None = None
+    path: Path, seed: int = 0, *, tier: str = "A", scale: str = "metric", intrinsics: str = "given", source: str | None = None
 ) -> PackagedVideo:
     rng = np.random.default_rng(seed)
     out = DatasetWriter(path)
@@ -43,7 +43,7 @@ def write_packaged(
         tier=tier,
         scale=scale,
         pose="given",
-        intrinsics="given",
+        intrinsics=intrinsics,
         parts=["depth", "tracks"],
         missing={},
         profile="default",

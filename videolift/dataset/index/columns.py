@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from videolift.dataset.quality import SCORES
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of ``index.sqlite`` and of ``dataset.json``; version 1 was a ``dataset.json`` that listed every file."""
 ColumnKind = Literal["TEXT", "INTEGER", "REAL", "JSON"]
 SqlValue = str | int | float | None
@@ -51,9 +51,9 @@ VIDEO_COLUMNS: tuple[IndexColumn, ...] = (
     IndexColumn("source_sha256", "TEXT", "hex", "of the source's bytes; parts of one recording share it"),
     IndexColumn("split", "TEXT", "", "train, val, test, or the user's own", True),
     IndexColumn("tier", "TEXT", "", "where depth comes from: A sensor, B learned, C structure from motion, D a prior, none", True),
-    IndexColumn("scale", "TEXT", "", "what lengths are: metric, hand, assumed, arbitrary, none; a group is tier-scale", True),
+    IndexColumn("scale", "TEXT", "", "what lengths are: metric, hand, assumed, arbitrary, none", True),
     IndexColumn("pose", "TEXT", "", "how the camera's motion was found"),
-    IndexColumn("intrinsics", "TEXT", "", "how the camera's intrinsics were found"),
+    IndexColumn("intrinsics", "TEXT", "", "given, named, estimated or assumed: how K is known; part of the group"),
     IndexColumn("wrist_method", "TEXT", "", "how wrists were placed, as the hands backend states it; JSON where sides differ"),
     IndexColumn("parts", "TEXT", "", "what the file holds besides images, separated by commas: depth, tracks, hands, mask", True),
     IndexColumn("profile", "TEXT", "", "how arrays are stored: default, fast, tiny"),

@@ -24,6 +24,7 @@ from videolift.dataset.index.columns import (
     encode_video,
 )
 from videolift.dataset.layout import DATASET_FORMAT
+from videolift.dataset.statistics.groups import group_name
 from videolift.errors import ConfigError
 from videolift.store import read_json
 
@@ -42,6 +43,7 @@ class IndexEntry(NamedTuple):
     split: str
     tier: str
     scale: str
+    intrinsics: str | None
     parts_held: str
     frames: int
     windows: int | None
@@ -56,8 +58,8 @@ class IndexEntry(NamedTuple):
 
     @property
     def group(self) -> str:
-        """tier-scale."""
-        return f"{self.tier}-{self.scale}"
+        """See `videolift.dataset.statistics.groups`."""
+        return group_name(self.tier, self.scale, self.intrinsics)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -133,7 +135,8 @@ def read_index(folder: Path) -> Index:
         content = _listed(folder)
         summary, left_out = _older_summary(content), content["left_out"]
         places = [[column.name for column in VIDEO_COLUMNS].index(name) for name in _COLUMNS]
-        entries = tuple(IndexEntry._make(row.video[i] for i in places) for row in _older_rows(content))
+        listed = (IndexEntry._make(row.video[i] for i in places) for row in _older_rows(content))
+        entries = tuple(entry._replace(intrinsics=None) for entry in listed)  # its groups made no difference
     for entry in entries:
         if entry.file.startswith("/") or (".." in entry.file and ".." in PurePosixPath(entry.file).parts):
             raise _damaged(folder, f"{entry.file} is not in the dataset's folder")

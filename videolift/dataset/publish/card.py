@@ -14,8 +14,8 @@ import yaml
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, SIDES
 from videolift.dataset.publish.card_facts import COUNTED, MAX_LISTED, CardFacts
-from videolift.dataset.publish.groups import group_rank
 from videolift.dataset.quality import SCORES
+from videolift.dataset.statistics.groups import Group, group_rank
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TIERS = {
@@ -121,11 +121,13 @@ def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
 def _groups(summary: Mapping[str, Any]) -> str:
     rows = []
     for name in sorted(summary["groups"], key=group_rank):
-        tier, _, scale = name.partition("-")
+        group = Group.parse(name)
+        lengths = _SCALES[group.scale] + (", hands by a guessed focal length" if group.assumed_K else "")
         main = " (in normalization_stats.yaml)" if name == summary["statistics_group"] else ""
-        rows.append(f"| {name}{main} | {summary['groups'][name]} | {_TIERS[tier]} | {_SCALES[scale]} |")
+        rows.append(f"| {name}{main} | {summary['groups'][name]} | {_TIERS[group.tier]} | {lengths} |")
     head = "| group | videos | depth | lengths |\n|---|---|---|---|\n"
-    return "## Groups\n\nDepth of different worth is never mixed in one statistic.\n\n" + head + "\n".join(rows)
+    why = "Depth of different worth is never mixed in one statistic, nor the hands of a known camera with those of a guessed one."
+    return f"## Groups\n\n{why}\n\n" + head + "\n".join(rows)
 
 
 def _conventions() -> str:

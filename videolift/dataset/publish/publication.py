@@ -22,8 +22,8 @@ from videolift.dataset.index.index_writer import IndexDraft
 from videolift.dataset.layout import DATASET_FORMAT
 from videolift.dataset.publish.card import render_card
 from videolift.dataset.publish.card_facts import FACTS_QUERY, MAX_LISTED, CardFacts
-from videolift.dataset.publish.groups import choose_group, group_rank
 from videolift.dataset.splits import DEFAULT, SplitRule
+from videolift.dataset.statistics.groups import choose_group, group_name, group_rank
 from videolift.dataset.statistics.merging import BucketContents, GroupedStatistics, Member, bucket_of, merge_buckets
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.store import write_json, write_text
@@ -39,7 +39,7 @@ class PublicationSettings:
 
     Attributes:
         left_out: videos that have no packaged file, with the reason (quarantined, excluded, pending).
-        group: tier-scale that `MAIN_STATISTICS` is to hold; None takes the best present.
+        group: the one that `MAIN_STATISTICS` is to hold; None takes the best present.
         splits: how those videos are split that say nothing of it themselves.
         card: see `videolift.dataset.publish.card.render_card`.
     """
@@ -56,7 +56,7 @@ class DatasetSummary:
 
     Attributes:
         videos, frames, windows, points, bytes: totals.
-        groups: group (tier-scale) to its number of videos.
+        groups: group to its number of videos.
         group: the one `MAIN_STATISTICS` holds; None for an empty dataset.
         left_out: how many videos are not in `MAIN_STATISTICS`; includes those of other groups.
         read_again: files whose statistics were read in this call; the rest came from the cache.
@@ -134,8 +134,8 @@ def describe_draft(
     contents = BucketContents()
     draft.add_videos(_counted_in(rows, contents))
     counts: Counter[str] = Counter()
-    for tier, scale, count in draft.select("SELECT tier, scale, count(*) FROM video GROUP BY tier, scale"):
-        counts[f"{tier}-{scale}"] = count
+    for *worth, count in draft.select("SELECT tier, scale, intrinsics, count(*) FROM video GROUP BY tier, scale, intrinsics"):
+        counts[group_name(*worth)] += count
     groups = {name: counts[name] for name in sorted(counts, key=group_rank)}
     group = choose_group(groups, settings.group)
     # Videos are asked for by bucket and only where a bucket changed, so that ten million need not be held at once.

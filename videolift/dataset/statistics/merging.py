@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.file_summary import packed_statistics
+from videolift.dataset.statistics.groups import group_name
 from videolift.store import atomic_file
 
 BUCKETS = 256
 CACHE = Path("stats/.merged")
-_CACHE_VERSION = 5
+_CACHE_VERSION = 6
 _PACKED = ("layout", "moments", "extrema", "bins", "counts")
 
 
@@ -41,7 +42,7 @@ class Member:
 
 @dataclass
 class GroupedStatistics:
-    """Statistics by (group, split), a group being tier-scale; ``read_again`` counts the packaged files that were read."""
+    """Statistics by (group, split), ``read_again`` counts the packaged files that were read."""
 
     parts: dict[tuple[str, str], Accumulators] = field(default_factory=dict)
     read_again: int = 0
@@ -57,11 +58,6 @@ class GroupedStatistics:
     def by_split(self, group: str) -> dict[str, Accumulators]:
         """The splits of a group."""
         return {split: statistics for (name, split), statistics in self.parts.items() if name == group}
-
-
-def group_of(about: Mapping[str, Any]) -> str:
-    """Name of the group of a file: tier-scale."""
-    return f"{about['tier']}-{about['scale']}"
 
 
 def bucket_of(video: str) -> int:
@@ -166,7 +162,8 @@ def merge_members(folder: Path, members: Iterable[Member]) -> GroupedStatistics:
 def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
     for member in members:
         with PackagedFile(member.path) as file:
-            group = group_of({name: file.attribute(name) for name in ("tier", "scale")})  # all of them take longer than the rest
+            # all attributes take longer than the rest
+            group = group_name(file.attribute("tier"), file.attribute("scale"), file.attribute("intrinsics"))
             merged.part(group, member.split).merge_packed(packed_statistics(file))
         merged.read_again += 1
 

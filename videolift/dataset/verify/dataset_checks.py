@@ -18,7 +18,7 @@ from videolift.dataset.layout import SUFFIX
 from videolift.dataset.publish import MAIN_STATISTICS, changed_shards
 from videolift.dataset.publish.shards import MERGED_FILE
 from videolift.dataset.statistics.file_summary import describe_file, packed_statistics
-from videolift.dataset.statistics.merging import GroupedStatistics, group_of
+from videolift.dataset.statistics.merging import GroupedStatistics
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.verify.file_checks import CHECKS, FileCheck, FileUnderCheck, Finding
 from videolift.dataset.verify.image_checks import check_images
@@ -105,7 +105,7 @@ def _check_published(index: Index) -> Iterator[Finding]:
     for entry in index.entries:
         with PackagedFile(index.folder / entry.path) as file:
             about = describe_file(file)
-            merged.part(group_of(about), entry.split).merge_packed(packed_statistics(file))
+            merged.part(entry.group, entry.split).merge_packed(packed_statistics(file))
         for name, value in sorted(about.items()):
             published = described[entry.video].get(name)
             if name != "lineage" and published != value:  # lineages name backends by number or by id

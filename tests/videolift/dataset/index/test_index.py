@@ -159,7 +159,7 @@ def test_a_dataset_json_of_the_first_version_is_still_read(folder, tmp_path):
     old.mkdir()
     (old / "dataset.json").write_text(json.dumps(content))
     found = read_index(old)
-    assert found.entries == index.entries
+    assert found.entries == tuple(entry._replace(intrinsics=None) for entry in index.entries)
     assert found.left_out == {"gone": "excluded: blurred"}
     assert found.summary["groups"] == {"A-metric": 4}
     assert found.descriptions()["video1"]["parts"] == ["depth", "tracks"]

@@ -149,6 +149,21 @@ def test_groups_are_kept_apart_and_the_best_tier_is_the_main_one(folder):
     assert "D-assumed" in card
 
 
+def test_wrists_by_a_guessed_focal_length_are_counted_apart_from_those_of_a_known_camera(folder):
+    rows = [
+        write_packaged(folder / f"v{i}.hdf5", i, tier="D", scale="assumed", intrinsics=how)
+        for i, how in enumerate(["assumed", "given", "named", "assumed"])
+    ]
+    summary = publish_dataset(folder, rows, left_out={})
+    assert dict(summary.groups) == {"D-assumed": 2, "D-assumed-assumed_K": 2}
+    assert summary.group == "D-assumed"
+    alone = table(folder, "normalization_stats.D-assumed-assumed_K.yaml")
+    with h5py.File(rows[0].path) as first, h5py.File(rows[3].path) as last:
+        assert alone["displacement_num_samples"] == sum(file["tracks/displacement"][..., 0].size for file in (first, last))
+    assert [entry.group for entry in read_index(folder).entries][0] == "D-assumed-assumed_K"
+    assert "by a guessed focal length" in (folder / "README.md").read_text()
+
+
 def test_a_named_group_becomes_the_main_one_and_an_absent_one_is_refused(folder):
     rows = [write_packaged(folder / f"v{i}.hdf5", i, tier=tier) for i, tier in enumerate("AC")]
     assert publish_dataset(folder, rows, left_out={}, group="C-metric").group == "C-metric"
