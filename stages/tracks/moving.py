@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from stages.tracks.chain import inside_image
 from stages.tracks.point_paths import PointPaths, WindowFrames
@@ -81,6 +80,8 @@ class _Neighbours:
     """Which points (N, 3) are near each other at the first step, themselves included, and what they say together."""
 
     def __init__(self, points_cam0: Float) -> None:
+        from scipy.spatial import cKDTree  # half a second to import, and whoever plans tracks nothing
+
         count = min(_NEIGHBOURS, len(points_cam0))
         distance, index = cKDTree(points_cam0).query(points_cam0, count)
         self._index: NDArray[np.intp] = index.reshape(len(points_cam0), count)

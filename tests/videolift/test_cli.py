@@ -1,17 +1,60 @@
-"""The commands that are handed to a checkout."""
+"""Commands as a terminal gives them: what is handed to a checkout, and two of one kind at once."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.videolift.dataset.conftest import write_packaged
+from videolift.dataset import publish_dataset
+
 ROOT = Path(__file__).parents[2]
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from videolift.records.leases import Lease
+with Lease.acquire(Path(sys.argv[1]), wait_s=0):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def videolift(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from videolift.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def other_merge(tmp_path):
+    """A process that merges into the folder ``whole``."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / ".whole.merge.lease")]
+    process = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
 
 
 def test_a_project_folder_outside_the_checkout_can_be_planned(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"no video")
     (tmp_path / "config.yaml").write_text("videos: videos\noutput: output\n")
-    command = [sys.executable, "-c", "from videolift.cli import main; main()", "plan"]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = videolift(tmp_path, "plan")
     assert done.returncode == 0, done.stderr
     assert f"1 video in {tmp_path / 'output'}" in done.stdout
+
+
+def test_a_second_merge_into_one_folder_stops_and_takes_over_from_a_dead_one(tmp_path, other_merge):
+    publish_dataset(tmp_path / "shard", [write_packaged(tmp_path / "shard" / "v01.hdf5", 1)], left_out={})
+    refused = videolift(tmp_path, "merge", "whole", "shard")
+    assert refused.returncode != 0
+    assert f"the merge into whole is being worked on by pid {other_merge.pid}" in refused.stderr
+    assert not (tmp_path / "whole").exists()
+    other_merge.kill()
+    other_merge.wait()
+    merged = videolift(tmp_path, "merge", "whole", "shard")
+    assert merged.returncode == 0, merged.stderr
+    assert (tmp_path / "whole" / "v01.hdf5").samefile(tmp_path / "shard" / "v01.hdf5")
+    assert not list(tmp_path.glob(".whole*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -70,8 +71,12 @@ def merge(
 ) -> None:
     """Makes one dataset of several that were made apart, as if one run had made it. Give the same command again after anything."""
     from videolift.dataset.publish import merge_datasets
+    from videolift.records.leases import Lease, patience_s
 
-    summary = merge_datasets(out, datasets or [], how="link" if link else "reference", group=group)
+    place = Path(os.path.abspath(out))
+    lease = place.with_name(f".{place.name}.merge.lease")  # beside it: a new folder must be empty, and a dataset holds no state
+    with Lease.acquire(lease, wait_s=patience_s(lease), what=f"the merge into {out}"):
+        summary = merge_datasets(out, datasets or [], how="link" if link else "reference", group=group)
     typer.echo(f"{out}: {summary.videos} videos, {summary.windows} windows, {summary.frames} frames; main group {summary.group}")
 
 

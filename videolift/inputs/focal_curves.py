@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from videolift.geometry import Float
 
@@ -66,6 +65,8 @@ class FocalCurve:
 
     def at(self, log_focal: Float) -> Float:
         """The rise (n) at focal lengths given as logarithms of shares of the width (n), at most `_MOST_COUNTED`."""
+        from scipy.interpolate import PchipInterpolator  # 50 MB, and whoever plans draws no curve
+
         own = np.log(self.focal_px / self.size_px[0]) + np.log(FOCAL_FACTORS)
         rise = PchipInterpolator(own, np.array(self.rise))(np.clip(log_focal, own[0], own[-1]))
         return np.asarray(np.minimum(rise - min(self.rise), _MOST_COUNTED), np.float64)
