@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from pathlib import Path
 
@@ -68,18 +69,24 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:
-        _write_report(run)
+        _write_report(run, len(status.videos))
     if status.exit_code != ExitCode.OK:
         print(f"reasons and remedies: {path}; then run the same command again")
     return status.exit_code
 
 
-def _write_report(run: Run) -> None:
-    """The page about the run, where a job has ended since it was written; what goes wrong with it fails no run."""
-    from videolift.report.page import is_report_fresh, write_report
+def _write_report(run: Run, videos: int) -> None:
+    """The page about the run, where a job has ended since it was written; what goes wrong with it fails no run.
+
+    Above `MAX_LISTED` videos it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
+    """
+    from videolift.report.page import MAX_LISTED, is_report_fresh, write_report
 
     try:
         if not is_report_fresh(run.layout):
+            if videos > MAX_LISTED:
+                print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
+                return
             write_report(run.layout.output)
         print(f"report: {run.layout.report}")
     except VideoliftError as error:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from videolift.cli.common import Json, Output, Yes, layout_of, print_json, size
-from videolift.cli.watch import watch_run
 from videolift.errors import ConfigError
 from videolift.pool import pools_at_work, summary_lines
 from videolift.records import maintenance
@@ -39,6 +38,8 @@ def status(
     """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
     if watch:
+        from videolift.cli.watch import watch_run  # brings all that a report draws with
+
         watch_run(run, every_s=every, as_json=as_json, prometheus=prometheus)
         return
     found, pools = collect(run), pools_at_work(run.layout.output / "logs")

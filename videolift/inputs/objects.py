@@ -7,12 +7,14 @@ right bottom`` a box around it. Their ids are 1, 2, 3 in that order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from videolift.geometry import Float
-from videolift.inputs.framing import Framing
+
+if TYPE_CHECKING:  # it brings OpenCV, and who lists videos undistorts nothing
+    from videolift.inputs.framing import Framing
 
 MAX_OBJECTS = 255
 """Ids are one byte, and 0 is none."""

@@ -21,13 +21,15 @@ from videolift.records.status import Status, collect
 from videolift.report.distributions import distributions
 from videolift.report.html_page import fill_page
 from videolift.report.preview import is_preview_fresh, write_preview
-from videolift.report.rows import Rows, video_rows
+from videolift.report.rows import Rows, video_rows, worst_videos
 from videolift.report.timeline import read_timeline
 from videolift.stage_table import PACKAGING, STAGES, STATISTICS
 from videolift.store import write_text
 
 MAX_POSTERS = 200
 """Videos whose picture is inside the page, worst first; each takes about 20 kB."""
+MAX_LISTED = 10_000
+"""Videos on the page, worst first: what a browser filters without a pause. Such a page takes some 5 CPU seconds to make."""
 
 
 def write_report(output: Path, *, draw: int = 0) -> Path:
@@ -62,8 +64,9 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     """Everything the page shows, as JSON can hold it; equal runs give equal content. Arguments as `write_report`."""
     layout = run.layout
     status, index = collect(run), _index(layout)
-    by_video = index.descriptions() if index else {}
-    rows = video_rows(layout, status.videos, by_video, RecordReader(layout))
+    listed = worst_videos(status.videos, index, MAX_LISTED)
+    by_video = index.descriptions({video.video for video in listed}) if index else {}
+    rows = video_rows(layout, listed, by_video, RecordReader(layout))
     _draw_missing(layout, rows, draw)
     _add_media(layout, rows)
     timeline = read_timeline(layout.output / "logs")
@@ -74,8 +77,10 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "allowed": status.max_quarantined,
         "stage_states": _stage_states(status),
         "verified": len(_verified(layout, index)) if index else 0,
-        "packaged": len(by_video),
+        "packaged": len(index.entries) if index else 0,
         "totals": index.summary["totals"] if index else {},
+        "length_s": round(sum(entry.frames / entry.fps for entry in index.entries), 1) if index else 0.0,
+        "work_s": round(sum(sum(video.seconds.values()) for video in status.videos), 1),
         "stages": list(STAGES),
         "scores": {
             name: {"unit": s.unit, "what": s.definition, "limit": s.threshold, "above": s.above} for name, s in SCORES.items()

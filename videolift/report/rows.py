@@ -6,10 +6,12 @@ take seconds. Rows are plain values that JSON can hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from videolift.dataset.index.index_reader import Index, read_index_rows
 from videolift.dataset.quality import SCORES
 from videolift.paths import Layout
 from videolift.records.receipts import Receipt
@@ -42,6 +44,21 @@ class Rows:
     losses: list[dict[str, str]] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
     backends: list[dict[str, str]] = field(default_factory=list)
+
+
+def worst_videos(videos: Sequence[VideoStatus], index: Index | None, count: int) -> list[VideoStatus]:
+    """The first ``count`` videos in the order of `video_rows`, or all where there are no more; reads no receipt."""
+    if len(videos) <= count:
+        return list(videos)
+    excess: dict[str, float] = {}
+    for row in read_index_rows(index.folder) if index is not None else ():
+        scores = ((name, row.value(f"quality_{name}")) for name in SCORES)
+        excess[row.text("video")] = max((beyond_limit(name, v) for name, v in scores if isinstance(v, float)), default=0.0)
+
+    def order(video: VideoStatus) -> tuple[int, float, str]:
+        return _STATE_ORDER.index(video.overall), -excess.get(video.video, 0.0), video.video
+
+    return heapq.nsmallest(count, videos, key=order)
 
 
 def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str, Mapping[str, Any]], read: RecordReader) -> Rows:

@@ -12,14 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
+from stages.__main__ import main as workflow
 from videolift.dataset.index import read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.journal import Journal
 from videolift.records.runs import latest_run
+from videolift.records.status import VideoStatus
+from videolift.report import page as page_module
 from videolift.report import write_preview, write_report
 from videolift.report.page import is_report_fresh, report_content, report_html
+from videolift.report.rows import worst_videos
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,24 @@ def test_every_video_is_there_with_its_state_losses_first(content):
     found = [(row["id"], row["state"]) for row in content["videos"]]
     assert found == [("broken", "quarantined"), ("waiting", "pending"), ("pick", "done"), ("gone", "excluded")]
     assert content["counts"] == {"done": 1, "quarantined": 1, "excluded": 1, "pending": 1}
+
+
+def test_of_too_many_videos_the_lost_and_the_worst_are_listed_and_all_are_counted(run_output, content, monkeypatch):
+    monkeypatch.setattr(page_module, "MAX_LISTED", 3)
+    some = report_content(latest_run(run_output))
+    assert [video["id"] for video in some["videos"]] == ["broken", "waiting", "pick"]
+    for name in ("counts", "stage_states", "packaged", "verified", "totals", "length_s", "work_s"):
+        assert some[name] == content[name], name
+    assert (some["length_s"], some["work_s"]) == (3.4, 9.0)
+
+
+def test_the_worst_of_done_videos_are_listed_by_how_far_their_worst_score_lies_beyond_its_limit(run_output, tmp_path):
+    mine = tmp_path / "output"
+    shutil.copytree(run_output / "h5_dataset", mine)
+    with closing(sqlite3.connect(mine / "index.sqlite")) as index, index:
+        index.execute("UPDATE video SET quality_valid_depth = 0.1")
+    videos = [VideoStatus(name, "done") for name in ("better", "pick", "other")]
+    assert [video.video for video in worst_videos(videos, read_index(mine), 2)] == ["pick", "better"]
 
 
 def test_a_loss_comes_with_its_code_reason_and_remedy(content):
@@ -176,3 +198,20 @@ def test_the_report_at_the_end_of_a_run_is_written_again_only_after_another_job(
     assert is_report_fresh(mine)
     (mine.manifests("depth") / "0000-abc-0.json").write_text("{}")
     assert not is_report_fresh(mine)
+
+
+def test_after_a_run_over_more_videos_than_a_page_lists_the_verdict_names_the_command_instead(
+    run_output, tmp_path, monkeypatch, capsys
+):
+    mine = Layout(tmp_path / "output")
+    shutil.copytree(run_output, mine.output)
+    mine.report.unlink(missing_ok=True)
+    verdict = ["verdict", "--run", str(latest_run(mine.output).folder)]
+    monkeypatch.setattr(page_module, "MAX_LISTED", 3)
+    workflow(verdict)
+    assert f"videolift report --output {mine.output}" in capsys.readouterr().out
+    assert not mine.report.exists()
+    monkeypatch.setattr(page_module, "MAX_LISTED", 4)
+    workflow(verdict)
+    assert f"report: {mine.report}" in capsys.readouterr().out
+    assert mine.report.exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -111,13 +111,14 @@ class Index:
                 raise ConfigError(f"{name} is {wanted!r}, the dataset has {', '.join(sorted(known)) or 'none'}")
         return [e for e in self.entries if e.group == group and split in (None, e.split)], group or "none"
 
-    def descriptions(self) -> dict[str, dict[str, Any]]:
-        """Everything the index says, by video; for a hundred thousand of them it takes seconds.
+    def descriptions(self, videos: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Everything the index says, by video, of some or all; for a hundred thousand of them it takes seconds.
 
         Raises:
             ConfigError: the index is damaged.
         """
-        return {str(row.video[0]): decode_video(row.video, row.detail) for row in read_index_rows(self.folder)}
+        rows = ((str(row.video[0]), row) for row in read_index_rows(self.folder))
+        return {video: decode_video(row.video, row.detail) for video, row in rows if videos is None or video in videos}
 
 
 def read_index(folder: Path) -> Index:

@@ -50,14 +50,14 @@ function verdict() {
   const checked = !D.packaged ? "nothing is packaged yet" : !unverified ? `${count(D.verified, "file")} verified against ${D.verified === 1 ? "its checksums" : "their checksums"}` : `${count(unverified, "file")} of ${D.packaged} not verified yet`;
   if (unverified && kind === "good") kind = "warn";
   const suspects = D.videos.filter((video) => video.excess > 1).length;
+  const listed = D.videos.length < all ? ` This page lists ${count(D.videos.length, "video")}, lost and worst first; charts and sums of work are of those.` : "";
   return h("div", { class: `verdict ${kind}` }, `${text}; ${checked}.`,
-    h("p", {}, facts + (suspects ? `. ${count(suspects, "video")} with a score worth a look.` : ".")));
+    h("p", {}, facts + (suspects ? `. ${count(suspects, "video")} with a score worth a look.` : ".") + listed));
 }
 function head() {
   const t = D.totals, line = D.timeline;
-  const hours = sum(D.videos.map((video) => video.frames && video.fps ? video.frames / video.fps : 0));
-  const tiles = [["videos packaged", number(D.packaged)], ["length", hours ? duration(hours) : ""], ["frames", number(t.frames)], ["windows", number(t.windows)],
-    ["tracked points", number(t.points)], ["size", t.bytes ? bytes(t.bytes) : ""], ["work of workers", duration(sum(D.videos.map(work)))], ["time by the clock", line.seconds ? duration(line.seconds) : ""]];
+  const tiles = [["videos packaged", number(D.packaged)], ["length", D.length_s ? duration(D.length_s) : ""], ["frames", number(t.frames)], ["windows", number(t.windows)],
+    ["tracked points", number(t.points)], ["size", t.bytes ? bytes(t.bytes) : ""], ["work of workers", duration(D.work_s)], ["time by the clock", line.seconds ? duration(line.seconds) : ""]];
   put("top", h("h1", {}, `videolift report: ${D.output}`),
     h("p", { class: "soft small" }, `run ${D.run}${line.last ? `, ${line.first} to ${line.last} UTC` : ""}`), verdict(),
     h("dl", { class: "tiles" }, tiles.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
