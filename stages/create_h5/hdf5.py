@@ -70,7 +70,10 @@ class Hdf5Backend(Backend):
         with inputs.open_masks() as mask:
             parts = inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask
             sources = Sources(*parts, missing=inputs.missing, about=about, known_length_m=_known_length_m(video))
-            packed = package(sources, self.packaging, out, progress)
+            try:
+                packed = package(sources, self.packaging, out, progress)
+            except BadInput as refusal:
+                raise _with_reason(refusal, inputs) from refusal
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
         if packed.hand_frames is not None:
@@ -85,6 +88,14 @@ class Hdf5Backend(Backend):
         if lost:
             what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
             raise BadInput("required_part_missing", f"required but missing: {what}", "Repair it, or take it out of `required`.")
+
+
+def _with_reason(refusal: BadInput, inputs: Inputs) -> BadInput:
+    """The refusal with what the depth stage said of this video: a tier and shares of nothing do not tell why."""
+    checks = inputs.lineage.get("depth", {}).get("checks") or ()
+    if refusal.code not in ("tier_below_minimum", "too_little") or not checks:
+        return refusal
+    return BadInput(refusal.code, f"{refusal.text} (depth: {checks[0]})", refusal.remedy)
 
 
 def _known_length_m(video: Video) -> float | None:

@@ -26,9 +26,10 @@ _SAMPLED_WINDOWS = 32
 _TIERS = {"A": "sensor", "B": "learned", "C": "structure from motion", "D": "a prior"}
 _STATIC = (
     "depth cannot be observed from a camera that does not move: "
-    "give depth (rgbd), use the gpu preset, or accept a prior with min_tier: D"
+    "give depth (rgbd), use the preset laptop or gpu, or accept a prior with min_tier: D"
 )
-_DEPTH_HELPS = "name a depth file in the video's row, or set preset: gpu (depth by a model)"
+_CAMERA_HELPS = "say which camera it is (columns camera or calib of the table, docs/calibration.md)"
+_DEPTH_HELPS = "name a depth file in the video's row, or set preset: laptop (no card needed) or gpu"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def tier_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
     text = f"depth is tier {worth.tier}, {_TIERS[worth.tier]}; min_tier is {gates.min_tier}"
     if worth.tier == "D" and worth.pose in ("static", "rotation"):
         text = _STATIC
-    remedy = f"Name a depth file in the video's row, set preset: gpu, or set min_tier: {worth.tier}."
+    remedy = f"{_DEPTH_HELPS[0].upper()}{_DEPTH_HELPS[1:]}; or take it as it is with min_tier: {worth.tier}."
+    if worth.intrinsics == "assumed":
+        remedy = f"{_CAMERA_HELPS[0].upper()}{_CAMERA_HELPS[1:]}; or {remedy[0].lower()}{remedy[1:]}"
     return BadInput("tier_below_minimum", text, remedy)
 
 
@@ -114,7 +117,10 @@ def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
             (
                 f"{worth.valid_poses:.1%} of the frames have a camera pose, "
                 f"create_h5.min_valid_poses is {gates.min_valid_poses:.0%}",
-                "cut the video to the part in which the camera is followed (start and end in the table), or set preset: gpu",
+                f"{_CAMERA_HELPS}, "
+                * (worth.intrinsics == "assumed")
+                + "cut the video to the part in which the camera is followed (start and end in the table), "
+                "or set preset: laptop or gpu",
             )
         )
     if worth.points is not None and worth.points < gates.min_points:

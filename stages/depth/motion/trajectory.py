@@ -136,7 +136,7 @@ def _unknown_focal_length(curve: FocalCurve, model: Reconstruction) -> str:
     return (
         f"the camera moves too little to show its focal length: {curve.focal_px:.0f} px ({model.figures.fov_deg:.0f} degrees along "
         f"the long side) fits best, one 10 % off only {curve.rise_within_tenth:.1%} worse, and {MIN_RISE:.1%} are needed; poses "
-        "and depth would hang on a guess: name the camera in the table of videos (docs/calibration.md)"
+        "and depth would hang on a guess"
     )
 
 

@@ -220,7 +220,7 @@ def test_a_camera_that_does_not_move_or_only_turns_is_refused_in_these_words(pos
     assert caught.value.code == "tier_below_minimum"
     assert caught.value.text == (
         "depth cannot be observed from a camera that does not move: "
-        "give depth (rgbd), use the gpu preset, or accept a prior with min_tier: D"
+        "give depth (rgbd), use the preset laptop or gpu, or accept a prior with min_tier: D"
     )
     assert package_clip(depth=depth, settings={"min_tier": "D"})[0].bytes > 0
 
@@ -229,6 +229,17 @@ def test_a_tier_below_min_tier_is_refused(package_clip, truth_folder, tmp_path):
     depth = remade_depth(tmp_path / "d.h5", truth_folder / "depth/clip.h5")
     with pytest.raises(BadInput, match="tier C, structure from motion; min_tier is B"):
         package_clip(depth=depth, settings={"min_tier": "B"})
+
+
+def test_a_refusal_gives_the_reason_of_the_depth_stage_and_a_guessed_camera_its_remedy(package_clip, truth_folder, tmp_path):
+    depth = remade_depth(tmp_path / "d.h5", truth_folder / "depth/clip.h5", tier="D", scale="assumed", intrinsics="assumed")
+    facts = {
+        "depth": {"backend": {}, "shrink": 1.0, "checks": ["the camera moves too little to show its focal length"], "figures": {}}
+    }
+    with pytest.raises(BadInput, match="depth is tier D, .*too little to show its focal length") as caught:
+        package_clip(depth=depth, lineage=facts)
+    assert "columns camera or calib" in caught.value.remedy
+    assert "preset: laptop" in caught.value.remedy
 
 
 def test_artifacts_of_another_window_length_are_not_packaged(package_clip):
