@@ -90,10 +90,11 @@ class ArtifactWriter:
         with storage_errors_are_transient(f"writing {self.final.name}"):
             for name, array in arrays.items():
                 field, file = self._fields[name], self._open()
-                if name in file:
+                if name in file:  # a resumed attempt puts it again, and a merge brings both by here
                     del file[name]
                 data = np.ascontiguousarray(array, dtype=field.dtype)
                 field.check(data.shape)
+                # HDF5 has checksums for chunked data only, and no chunk may be empty.
                 checked = {"chunks": data.shape, "fletcher32": True} if data.size else {}
                 file.create_dataset(name, data=data, **checked)
 
@@ -170,7 +171,7 @@ class ArtifactWriter:
                 self._complete_fields(file)
                 self._finish(file)
                 self._file = None
-                digest = sha256_file(self._temporary)
+                digest = sha256_file(self._temporary)  # before the facts: they differ between runs that made the same content
                 if self._facts is not None:
                     append_facts(self._temporary, self._facts)
                 publish(self._temporary, self.final)
@@ -220,11 +221,12 @@ class ArtifactWriter:
         for dataset in self._growing.values():
             dataset.flush()
         self._growing = {}
-        for key, value in sorted(self.attributes.items()):
+        for key, value in sorted(self.attributes.items()):  # equal work gives equal bytes, in whatever order it was described
             write_attribute(file, key, value)
         complete_hdf5(file)
 
     def _valid_segments(self) -> list[tuple[Path, int]]:
+        """Committed segments from row 0 to the first gap or damage; the others are deleted, and their rows made again."""
         found: list[tuple[Path, int]] = []
         for path in sorted(self.segments.glob("[0-9]*.h5")) if self.segments else []:
             start, rows = (int(part) for part in path.stem.split("-"))
@@ -349,8 +351,6 @@ class Artifact:
         self.close()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {tuple(data.shape)}" for name, data in self._datasets())
+        names = self._file if self._file else ()  # a closed file is false, and cannot be iterated
+        shapes = ", ".join(f"{name} {tuple(self._file[name].shape)}" for name in names)
         return f"{type(self).__name__}({self.path.name}: {shapes})"
-
-    def _datasets(self) -> Iterator[tuple[str, h5py.Dataset]]:
-        return ((name, self._file[name]) for name in self._file) if self._file else iter(())

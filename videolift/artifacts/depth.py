@@ -16,6 +16,7 @@ Pose = Literal["slam", "sfm", "rotation", "static", "given"]
 Intrinsics = Literal["given", "named", "estimated", "assumed"]
 """How K is known: by the user's calibration, by a camera's name and nominal values, from the videos themselves, or as a guess."""
 FLOAT16_MAX = 65504.0
+"""Beyond it float16 is infinite."""
 
 _FIELDS = (
     Field("depth", "f2", (-1, None, None), chunk=1, codec=BITSHUFFLE),
@@ -44,7 +45,7 @@ class DepthWriter(ArtifactWriter):
     def declare(
         self, *, backend: str, tier: Literal["A", "B", "C", "D"], scale: Scale, pose: Pose, intrinsics: Intrinsics, **quality: Any
     ) -> None:
-        """States what the depth is worth (DESIGN section 2); ``quality`` are the backend's own figures."""
+        """States what the depth is worth (the terms are in docs/format.md); ``quality`` are the backend's own figures."""
         self.describe(backend=backend, tier=tier, scale=scale, pose=pose, intrinsics=intrinsics, quality=quality)
 
 
@@ -57,7 +58,7 @@ class Depth(Artifact):
         lengths = {self.array(name).shape[0] for name in ("depth", "T_camera_world", "pose_valid")}
         self._require(len(lengths) == 1, f"fields differ in length: {sorted(lengths)}")
         E, valid = self.T_camera_world, self.pose_valid
-        self._require(bool(is_rotation(E[valid, :3, :3]).all()), "T_camera_world holds what is no rotation")
+        self._require(bool(is_rotation(E[valid, :3, :3]).all()), "T_camera_world holds a matrix that is not a rotation")
 
     def __len__(self) -> int:
         return int(self.array("pose_valid").shape[0])

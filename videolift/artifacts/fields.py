@@ -1,6 +1,6 @@
 """What an artifact is made of: named datasets, most of which grow along one axis.
 
-Turns rows, appended in any number, into HDF5 chunks written whole and once. Knows no artifact.
+Turns rows, appended in any number, into HDF5 chunks, each written whole and once.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class GrowingDataset:
         self._held: list[NDArray[Any]] = []
         shape = tuple(0 if i == self.axis else n for i, n in enumerate(like))
         limits = tuple(None if i == self.axis else n for i, n in enumerate(like))
+        # max: a window of no points has an axis of length 0, and HDF5 refuses empty chunks.
         chunks = tuple(field.chunk if i == self.axis else max(n, 1) for i, n in enumerate(like))
         options = {} if field.codec is None else dict(field.codec)
         self._dataset = file.create_dataset(
@@ -85,7 +86,7 @@ class GrowingDataset:
             self._write(np.concatenate([*self._held, self._part(data, 0, whole - held)], self.axis) if held else data, whole)
             data, self._held = self._part(data, whole - held, None), []
         if data.shape[self.axis]:
-            self._held.append(data.copy())
+            self._held.append(data.copy())  # the caller may fill its buffer again
 
     def flush(self) -> None:
         """Writes what was held back; nothing may be appended afterwards."""

@@ -40,8 +40,6 @@ _FIELDS = (
     Field("side_known", "?", (-1, 2), optional=True),
     Field("betas", "f4", (2, 10)),
 )
-
-
 _OPTIONAL = {field.name for field in _FIELDS if field.optional}
 
 
@@ -68,7 +66,7 @@ class Hands(Artifact):
         lengths = {self.array(name).shape[0] for name in grows}
         self._require(len(lengths) == 1, f"fields differ in length: {sorted(lengths)}")
         rotations = self.T_camera_wrist[self.valid][:, :3, :3]
-        self._require(bool(is_rotation(rotations, 1e-3).all()), "T_camera_wrist holds what is no rotation")
+        self._require(bool(is_rotation(rotations, 1e-3).all()), "T_camera_wrist holds a matrix that is not a rotation")
 
     def __len__(self) -> int:
         return int(self.array("valid").shape[0])

@@ -41,7 +41,7 @@ class Window:
     visible: NDArray[np.bool_]
     """(F, N)"""
     valid3d: NDArray[np.bool_]
-    """(F, N) False where xyz rests on no measured depth."""
+    """(F, N) False where no measured depth lies behind xyz."""
     label: NDArray[np.uint8]
     """(N) mask id under the query point, 0 none."""
     visibility_logit: NDArray[np.float32] | None = None
@@ -76,6 +76,7 @@ class TracksWriter(ArtifactWriter):
         self.append(**arrays)
 
     def _complete_fields(self, file: h5py.File) -> None:
+        # A video without any window still needs its arrays: a file that lacks one does not open.
         length = int(self.attributes["window_length"])
         empty: dict[str, Any] = {
             "xyz_cam0": (length, 0, 3),

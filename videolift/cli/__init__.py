@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from videolift.cli import cameras, checkout, data, previews, videos
+from videolift.cli import calibrate, checkout, data, previews, videos
 from videolift.errors import VideoliftError
 
 app = typer.Typer(
@@ -19,9 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode=None,  # it would take the brackets of `videolift[view]` in a help text for markup
 )
-for part in (checkout, videos, previews, data, cameras):
+for part in (checkout, videos, previews, data, calibrate):
     part.register(app)
 
 

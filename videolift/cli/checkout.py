@@ -43,17 +43,17 @@ def models(context: typer.Context) -> None:
 
 
 def hand_over(module: str, arguments: list[str]) -> NoReturn:
-    """Becomes ``python -m MODULE`` of the workflow, in this folder: signals and the exit code are that one's.
+    """Becomes ``python -m MODULE`` of the workflow, in this folder; signals go to it, and the exit code is its own.
 
     Raises:
-        ConfigError: this folder is in no checkout of videolift, and this package came without the workflow.
+        ConfigError: this folder is not in a checkout of videolift, and this package came without the workflow.
     """
     here, package = Path.cwd(), Path(__file__).resolve().parents[1]
-    # a checkout goes before what is installed: who stands in one works on it
+    # A checkout goes before the installed package: a user who stands in one works on it.
     roots = (here, *here.parents, package.parent, package / "_workflow")
     root = next((folder for folder in roots if (folder / "stages" / "registry.py").is_file()), None)
     if root is None:
         raise ConfigError(f"this command needs the backends, which are not beside {package}: install videolift again")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    # taking its place and not waiting for it: Ctrl-C reaches one process, which stops in its own way
+    # It takes this process's place: Ctrl-C then reaches one process, which stops in its own way.
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, "PYTHONPATH": path})

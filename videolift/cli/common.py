@@ -20,20 +20,16 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def layout_of(output: Path | None) -> Layout:
-    """The output folder meant: named, else the one that ./config.yaml names, else ./output."""
+    """The output folder: the one given, else the one that ./config.yaml names, else ./output."""
     if output is None:
         config = Path("config.yaml")
-        # as the run itself would take it, without checking what does not concern the output
-        tree = _read(config) if config.is_file() else None
+        # Only this one key: a mistake elsewhere in the settings must not keep anyone from looking at the output.
+        try:
+            tree = read_yaml(config.read_text(encoding="utf-8")) if config.is_file() else None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{config}: {error}") from error
         output = user_path((tree or {}).get("output", "output"))
     return Layout(output.resolve())
-
-
-def _read(config: Path) -> Any:
-    try:
-        return read_yaml(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{config}: {error}") from error
 
 
 def size(number: float) -> str:

@@ -71,7 +71,7 @@ def audit(
     if marks is None:
         typer.echo(write_audit_sheet(layout.output, samples=samples, seed=seed))
         return
-    # marks count for the very file that was looked at
+    # By the content's digest: marks hold for the file that was looked at, not for one made again since.
     contents = [(entry.video, entry.sha256) for entry in read_index(layout.dataset).entries]
     for rate in add_marks(layout.dataset, read_marks(marks), contents):
         typer.echo(rate)

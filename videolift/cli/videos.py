@@ -43,7 +43,7 @@ def status(
         watch_run(run, every_s=every, as_json=as_json, prometheus=prometheus)
         return
     found, pools = collect(run), pools_at_work(run.layout.output / "logs")
-    # the table for people is a view; whoever asks for the status gets it fresh
+    # quarantine.csv is only a view of the records; every status brings it up to date.
     write_quarantine(run.layout, found.videos)
     if as_json:
         print_json(found.to_json() | {"pools": {name: asdict(state) for name, state in pools.items()}})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -34,12 +34,14 @@ def watch_run(run: Run, *, every_s: float, as_json: bool, prometheus: Path | Non
         rounds: looks at most; None for no limit.
     """
     console = Console()
-    # a terminal is redrawn; a log file or a pipe gets one line per look
+    # A terminal is redrawn; a log file or a pipe gets one line per look.
     view = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
     tracker = ProgressTracker(run)
     try:
         with view or nullcontext():
-            for now in _looks(tracker, every_s, rounds):
+            for look in itertools.count(1):
+                tracker.read()
+                now = tracker.progress()
                 if prometheus is not None:
                     write_text(prometheus, prometheus_text(now))
                 if as_json:
@@ -48,22 +50,12 @@ def watch_run(run: Run, *, every_s: float, as_json: bool, prometheus: Path | Non
                     view.update(live_view(now), refresh=True)
                 else:
                     typer.echo(progress_line(now))
+                # Only now, so that the end is shown too.
+                if now.done == now.total or look == rounds:
+                    break
+                time.sleep(every_s)
     except KeyboardInterrupt:
         typer.echo("no longer watching; the run goes on", err=True)
-
-
-def _looks(tracker: ProgressTracker, every_s: float, rounds: int | None) -> Iterator[RunProgress]:
-    done = 0
-    while rounds is None or done < rounds:
-        tracker.read()
-        now = tracker.progress()
-        yield now
-        done += 1
-        # after the yield, so that the end is shown too
-        if now.done == now.total:
-            return
-        if done != rounds:
-            time.sleep(every_s)
 
 
 def duration(seconds: float | None) -> str:
@@ -90,30 +82,22 @@ def live_view(now: RunProgress) -> Group:
         f"   {now.videos_per_minute:.1f} videos/min   after {duration(now.elapsed_seconds)}   left ",
         (duration(now.eta_seconds), "bold"),
     )
-    return Group(head, _stage_table(now), _device_table(now), *(Text(line, overflow="ellipsis") for line in now.last_events))
-
-
-def _stage_table(now: RunProgress) -> Table:
-    table = Table(box=None, padding=(0, 1))
+    stages = Table(box=None, padding=(0, 1))
     for name in ("stage", "", "done", "lost", "to do", "in work", "work left"):
-        table.add_column(name, justify="left" if name in ("stage", "") else "right")
+        stages.add_column(name, justify="left" if name in ("stage", "") else "right")
     for stage in now.stages:
         all_videos = stage.done + stage.lost + stage.todo
         bar = ProgressBar(total=max(all_videos, 1), completed=stage.done + stage.lost, width=24)
         figures = (str(figure) for figure in (stage.done, stage.lost, stage.todo, stage.running))
-        table.add_row(stage.stage, bar, *figures, duration(stage.left_seconds) if stage.todo else "")
-    return table
-
-
-def _device_table(now: RunProgress) -> Table:
-    table = Table(box=None, padding=(0, 1))
+        stages.add_row(stage.stage, bar, *figures, duration(stage.left_seconds) if stage.todo else "")
+    devices = Table(box=None, padding=(0, 1))
     for name in ("at work", "device", "workers", "memory", "free"):
-        table.add_column(name, justify="left" if name in ("at work", "device") else "right")
+        devices.add_column(name, justify="left" if name in ("at work", "device") else "right")
     for device in now.devices:
-        table.add_row(device.pool, device.device, str(device.workers), f"{device.own_gib:.1f} GiB", f"{device.free_gib:.1f} GiB")
+        devices.add_row(device.pool, device.device, str(device.workers), f"{device.own_gib:.1f} GiB", f"{device.free_gib:.1f} GiB")
     if not now.devices:
-        table.add_row("no pool has written anything in the last minutes", "", "", "", "")
-    return table
+        devices.add_row("no pool has written anything in the last minutes", "", "", "", "")
+    return Group(head, stages, devices, *(Text(line, overflow="ellipsis") for line in now.last_events))
 
 
 def prometheus_text(now: RunProgress) -> str:

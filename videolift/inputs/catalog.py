@@ -1,4 +1,4 @@
-"""Videos: what the user listed, each with an id that stays the same whatever else is in the folder.
+"""Catalog: the videos that the user listed, each with an id that stays the same whatever else is in the folder.
 
 Turns a folder, a CSV (`videolift.inputs.table`) or the rendered sample into `Video` rows. Says nothing about what was done
 with them.
@@ -22,7 +22,7 @@ __all__ = ["MAX_DEPTH", "SUFFIXES", "Video", "list_videos", "select", "video_id"
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 MAX_DEPTH = 32
-"""Folders below ``videos``; deeper is a loop of mounts."""
+"""Folders below ``videos``; anything deeper is taken for a mount that loops back on itself."""
 
 
 def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | None = None) -> list[Video]:
@@ -39,7 +39,10 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
     output = Path(os.path.abspath(root / user_path(config.output)))
     source = Path(os.path.abspath(root / user_path(config.videos)))
     if config.videos == "sample":
-        videos = _sample(output / "sample" / "videos.csv", sample_rows)
+        table = output / "sample" / "videos.csv"
+        if sample_rows is None and not table.is_file():
+            raise ConfigError(f"the sample is not rendered yet ({table} is missing): run `snakemake sample`")
+        videos = read_table(table, is_sample=True) if sample_rows is None else list(sample_rows)
     elif source.is_dir():
         videos = _from_folder(source, skip=output)
     elif source.is_file() and source.suffix.lower() == ".csv":
@@ -50,7 +53,15 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
         raise ConfigError(f"videos is {config.videos!r}: there is no folder or CSV at {source}")
     if not videos:
         raise ConfigError(f"no videos in {source}: looked for {', '.join(SUFFIXES)} in any case, in it and its folders")
-    _refuse_equal_ids(videos)
+    seen: dict[str, Video] = {}
+    for video in videos:
+        # Without regard to case: on a disk that ignores it, two such ids would be one folder.
+        other = seen.setdefault(video.id.casefold(), video)
+        if other is not video:
+            raise ConfigError(
+                f"{other.path} and {video.path} both get the id {video.id!r} (letters' case does not count):"
+                " rename one, or list them in a CSV with a column `video`"
+            )
     mine = [video for video in videos if shard_of(video.id, config.shards) == config.shard]
     if not mine:
         which = f"shard {config.shard} of {config.shards}"
@@ -83,16 +94,9 @@ def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:
     return [video for video in videos if video.id in wanted]
 
 
-def _sample(table: Path, rows: Sequence[Video] | None) -> list[Video]:
-    if rows is not None:
-        return list(rows)
-    if not table.is_file():
-        raise ConfigError(f"the sample is not rendered yet ({table} is missing): run `snakemake sample`")
-    return read_table(table, is_sample=True)
-
-
 def _from_folder(folder: Path, skip: Path) -> list[Video]:
     found = list(_walk(os.fspath(folder), "", skip=os.fspath(skip), depth=0))
+    # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
     seen, shared = set[str](), set[str]()
     for relative, _ in found:
         stem = os.path.splitext(relative)[0]
@@ -104,11 +108,11 @@ def _from_folder(folder: Path, skip: Path) -> list[Video]:
     return sorted(videos, key=lambda video: video.id)
 
 
-_Source = tuple[str, int, int, bool]
+_FoundFile = tuple[str, int, int, bool]
 """Path, bytes, mtime_ns, missing."""
 
 
-def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, _Source]]:
+def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, _FoundFile]]:
     if depth > MAX_DEPTH:
         raise ConfigError(f"{folder} lies more than {MAX_DEPTH} folders deep: is a mount looping back on itself?")
     try:
@@ -120,31 +124,18 @@ def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[
         if entry.is_dir(follow_symlinks=False):
             if entry.path != skip and entry.name != "lost+found":
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", skip=skip, depth=depth + 1)
-        elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
-            yield prefix + entry.name, _source(entry)
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_symlink():
-        return entry.is_file()
-    return os.path.isfile(entry.path) or not os.path.exists(entry.path)  # a dangling link is listed, and missing
-
-
-def _source(entry: os.DirEntry[str]) -> _Source:
-    path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-    try:
-        stat = entry.stat()
-    except OSError:  # a dangling link, or removed since it was listed
-        return path, 0, 0, True
-    return path, stat.st_size, stat.st_mtime_ns, False
-
-
-def _refuse_equal_ids(videos: Sequence[Video]) -> None:
-    seen: dict[str, Video] = {}
-    for video in videos:
-        other = seen.setdefault(video.id.casefold(), video)
-        if other is not video:
-            raise ConfigError(
-                f"{other.path} and {video.path} both get the id {video.id!r} (letters' case does not count):"
-                " rename one, or list them in a CSV with a column `video`"
-            )
+        elif entry.name.lower().endswith(SUFFIXES):
+            path = entry.path
+            if entry.is_symlink():
+                # A dangling link is listed, as missing: left out, its video would look as if the user had taken it from the list.
+                if os.path.exists(path) and not os.path.isfile(path):
+                    continue
+                path = os.path.realpath(path)
+            elif not entry.is_file():
+                continue
+            try:
+                found = entry.stat()
+            except OSError:  # also a file that was removed since the folder was read
+                yield prefix + entry.name, (path, 0, 0, True)
+            else:
+                yield prefix + entry.name, (path, found.st_size, found.st_mtime_ns, False)

@@ -21,9 +21,10 @@ _NEAR = (1, 3)
 MIN_RISE = 0.01
 """On real clips whose lens is known the focal length was off by 8 to 13 % where the error rose by 0.6 to 1.2 % within 10 %, and by
 1 to 2 % where it rose by 4 % and more (docs/backends.md)."""
-_MOST_COUNTED = 0.1
+_MAX_COUNTED = 0.1
 """Of a clip's rise: a clip that is sure of a wrong focal length is outvoted by two that are sure of the right one."""
 _STEP = 0.002
+"""Of the search, in the logarithm of the focal length: 0.2 %."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,13 @@ class FocalCurve:
         return cls(figures["focal_px"], (int(figures["picture_width"]), int(figures["picture_height"])), rise)
 
     def at(self, log_focal: Float) -> Float:
-        """The rise (n) at focal lengths given as logarithms of shares of the width (n), at most `_MOST_COUNTED`."""
+        """The rise (n) at focal lengths given as logarithms of shares of the width (n), at most `_MAX_COUNTED`."""
         from scipy.interpolate import PchipInterpolator  # 50 MB, and whoever plans draws no curve
 
         own = np.log(self.focal_px / self.size_px[0]) + np.log(FOCAL_FACTORS)
+        # Monotone between the samples: a cubic spline could swing below the least of them, to a focal length that none supports.
         rise = PchipInterpolator(own, np.array(self.rise))(np.clip(log_focal, own[0], own[-1]))
-        return np.asarray(np.minimum(rise - min(self.rise), _MOST_COUNTED), np.float64)
+        return np.asarray(np.minimum(rise - min(self.rise), _MAX_COUNTED), np.float64)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ _KEYS = {
 _MAX_BYTES = 1 << 20
 _ITERATIONS = 200
 _ZOOMS = np.geomspace(2.0, 0.4, 161)
+"""Steps of 1 %."""
 _REMEDY = (
     "Write K (3x3, pixels), distortion (OpenCV order), model (pinhole or fisheye) and size (width, height of the upright "
     "calibration images) as npz, JSON or YAML; docs/calibration.md shows one."
@@ -69,7 +70,18 @@ class Lens:
     model: Model = "pinhole"
 
     def __post_init__(self) -> None:
-        _check(self)
+        K = self.K
+        if not (K.shape == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+            raise _bad(f"K is {K.tolist()}: expected a finite 3x3 matrix with positive focal lengths")
+        if not np.allclose(K - np.diag(np.diag(K)), [[0, 0, K[0, 2]], [0, 0, K[1, 2]], [0, 0, 0]]) or not np.isclose(K[2, 2], 1):
+            raise _bad(f"K is {K.tolist()}: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], without skew")
+        if len(self.distortion) not in COEFFICIENTS[self.model] or not np.isfinite(self.distortion).all():
+            allowed = " or ".join(map(str, COEFFICIENTS[self.model]))
+            raise _bad(f"{len(self.distortion)} distortion coefficients {self.distortion}: {self.model} takes {allowed}, finite")
+        if self.size_px is not None:
+            inside = (K[:2, 2] > 0).all() and (K[:2, 2] < np.array(self.size_px)).all()
+            if min(self.size_px) < 1 or not inside:
+                raise _bad(f"principal point {K[:2, 2].tolist()} lies outside the image of {self.size_px[0]}x{self.size_px[1]} px")
 
     def resized(self, size_px: tuple[int, int]) -> Lens:
         """The same camera for images of another size, (W, H)."""
@@ -98,6 +110,7 @@ class Lens:
         scale = K[[0, 1], [0, 1]] / self.K[[0, 1], [0, 1]]
         left = np.full(target.shape, np.inf)
         with np.errstate(over="ignore", invalid="ignore"):
+            # Not cv2.undistortPoints: it does not say which points it has not found.
             for _ in range(_ITERATIONS):
                 left = target - self.distort(out, K)
                 if not (np.abs(left) > 1e-7).any():
@@ -130,32 +143,41 @@ class Lens:
 
     def _covers(self, K_clip: Float, clip_px: tuple[int, int]) -> bool:
         assert self.size_px is not None
-        border = _border(clip_px)
+        x, y = np.linspace(0, clip_px[0] - 1, 33), np.linspace(0, clip_px[1] - 1, 33)
+        left, right, top, bottom = np.zeros(33), np.full(33, clip_px[0] - 1.0), np.zeros(33), np.full(33, clip_px[1] - 1.0)
+        border = np.concatenate([np.stack(pair, -1) for pair in ((x, top), (x, bottom), (left, y), (right, y))])
         centre = K_clip[:2, 2]
         out = self.distort(border, K_clip)
         inside = (out >= -0.5).all() and (out <= np.array(self.size_px) - 0.5).all()
-        # beyond its calibrated range a polynomial folds back and would fetch a pixel that belongs to another ray
+        # Beyond its calibrated range a polynomial folds back and would fetch a pixel that belongs to another ray.
         beyond = self.distort(centre + 1.01 * (border - centre), K_clip)
         middle = self.K[:2, 2]
         return bool(inside and (np.linalg.norm(beyond - middle, axis=-1) > np.linalg.norm(out - middle, axis=-1)).all())
-
-
-def _border(size_px: tuple[int, int]) -> Float:
-    x, y = np.linspace(0, size_px[0] - 1, 33), np.linspace(0, size_px[1] - 1, 33)
-    left, right, top, bottom = np.zeros(33), np.full(33, size_px[0] - 1.0), np.zeros(33), np.full(33, size_px[1] - 1.0)
-    return np.concatenate([np.stack(pair, -1) for pair in ((x, top), (x, bottom), (left, y), (right, y))])
 
 
 def read_lens(path: Path) -> Lens:
     """Reads a calibration file.
 
     Raises:
-        BadInput: ``calibration``; missing, too large, unreadable, or values that are no camera.
+        BadInput: ``calibration``; missing, too large, unreadable, or values that are not a camera.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise _bad(f"{path.name} has {path.stat().st_size} bytes; a calibration has at most {_MAX_BYTES}")
-        values = _read_npz(path) if path.suffix.lower() == ".npz" else _read_text(path)
+        if path.suffix.lower() == ".npz":
+            # Sizes first: a small zip can unpack to more than the memory holds.
+            with zipfile.ZipFile(path) as archive:
+                large = [entry.filename for entry in archive.infolist() if entry.file_size > _MAX_BYTES]
+            if large:
+                raise _bad(f"{path.name} holds {large[0]}, larger than any calibration")
+            with np.load(path, allow_pickle=False) as arrays:
+                return parse_lens({key: arrays[key].tolist() for key in arrays.files})
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("%YAML:"):  # OpenCV writes "%YAML:1.0", which is not a YAML directive
+            text = text.split("\n", 1)[1]
+        values = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+        if not isinstance(values, Mapping):
+            raise TypeError(f"expected a mapping, found {type(values).__name__}")
         return parse_lens(values)
     except FileNotFoundError as error:
         raise _bad(f"{path.name}: no such file") from error
@@ -165,15 +187,6 @@ def read_lens(path: Path) -> Lens:
 
 def _bad(text: str) -> BadInput:
     return BadInput("calibration", text, _REMEDY)
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        large = [entry.filename for entry in archive.infolist() if entry.file_size > _MAX_BYTES]
-    if large:
-        raise _bad(f"{path.name} holds {large[0]}, larger than any calibration")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {key: arrays[key].tolist() for key in arrays.files}
 
 
 class _Loader(PlainLoader):
@@ -187,22 +200,12 @@ def _opencv_matrix(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any,
 _Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _opencv_matrix)
 
 
-def _read_text(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    # OpenCV writes "%YAML:1.0", which is no YAML directive
-    text = text.split("\n", 1)[1] if text.startswith("%YAML:") else text
-    values = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    if not isinstance(values, Mapping):
-        raise TypeError(f"expected a mapping, found {type(values).__name__}")
-    return dict(values)
-
-
 def parse_lens(values: Mapping[str, Any]) -> Lens:
     """A camera from the keys of a calibration file.
 
     Raises:
-        BadInput: ``calibration``; values that are no camera.
-        ValueError, TypeError, KeyError: values that are no numbers.
+        BadInput: ``calibration``; values that are not a camera.
+        ValueError, TypeError, KeyError: values that are not numbers.
     """
     found = {name: next((values[key] for key in keys if values.get(key) is not None), None) for name, keys in _KEYS.items()}
     K: Float = np.eye(3)
@@ -223,18 +226,3 @@ def parse_lens(values: Mapping[str, Any]) -> Lens:
 
 def _matrix(value: Any) -> Float:
     return np.asarray(value["data"] if isinstance(value, Mapping) else value, np.float64)
-
-
-def _check(lens: Lens) -> None:
-    K = lens.K
-    if not (K.shape == (3, 3) and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise _bad(f"K is {K.tolist()}: expected a finite 3x3 matrix with positive focal lengths")
-    if not np.allclose(K - np.diag(np.diag(K)), [[0, 0, K[0, 2]], [0, 0, K[1, 2]], [0, 0, 0]]) or not np.isclose(K[2, 2], 1):
-        raise _bad(f"K is {K.tolist()}: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], without skew")
-    if len(lens.distortion) not in COEFFICIENTS[lens.model] or not np.isfinite(lens.distortion).all():
-        allowed = " or ".join(map(str, COEFFICIENTS[lens.model]))
-        raise _bad(f"{len(lens.distortion)} distortion coefficients {lens.distortion}: {lens.model} takes {allowed}, finite")
-    if lens.size_px is not None:
-        inside = (K[:2, 2] > 0).all() and (K[:2, 2] < np.array(lens.size_px)).all()
-        if min(lens.size_px) < 1 or not inside:
-            raise _bad(f"principal point {K[:2, 2].tolist()} lies outside the image of {lens.size_px[0]}x{lens.size_px[1]} px")

@@ -1,8 +1,8 @@
 """Mask files: what a user may give as masks, opened without trusting it, as one u8 image of instance ids per number.
 
 An npz is read as a zip of plain arrays (never unpickled, its header checked before any pixel), images and videos must be
-lossless: an id that is off by one is another object. One image is held at a time. What they mean for a clip:
-`videolift.inputs.masks`.
+lossless: an id that is off by one names another object. One image is held at a time. `videolift.inputs.masks` says what they
+mean for a clip.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 from videolift.errors import BadInput
 
 MAX_MASK_PIXELS = 1 << 26
-"""11520 x 5760; an image beyond is taken for a decompression bomb."""
+"""11520 x 5760; a larger image is taken for a decompression bomb."""
 IMAGES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 CODECS = ("ffv1", "png", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "qtrle", "gif")
 """Video codecs that keep every value."""
@@ -81,11 +81,11 @@ def open_mask_file(path: Path) -> MaskFile:
     demuxer = _demuxer(head)
     if demuxer is None:
         file.close()
-        raise refuse(path, f"is not an npz, a folder or a mov, mkv or avi video (it starts with {head[:8]!r})")
+        raise unusable_mask(path, f"is not an npz, a folder or a mov, mkv or avi video (it starts with {head[:8]!r})")
     return _Movie(path, file, demuxer)
 
 
-def refuse(path: Path, problem: str) -> BadInput:
+def unusable_mask(path: Path, problem: str) -> BadInput:
     """The error for masks that cannot be used."""
     return BadInput("mask", f"the mask {path.name} {problem}", _FORMAT)
 
@@ -96,29 +96,27 @@ class _Npz(MaskFile):
         self._open.enter_context(file)
         try:
             archive = self._open.enter_context(zipfile.ZipFile(file))
-            member = self._member(archive)
+            arrays = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            named = [arrays[name] for name in ("mask", "masks", "instance") if name in arrays]
+            if not named and len(arrays) != 1:
+                raise ValueError(f"it holds {', '.join(sorted(arrays)[:5])}, none of them named mask")
+            member = (named or list(arrays.values()))[0]
             self._stream: IO[bytes] = self._open.enter_context(archive.open(member))
             shape, order, dtype = self._header()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, zlib.error, RuntimeError) as error:
             self.close()
-            raise refuse(path, f"cannot be read: {error}") from error
+            raise unusable_mask(path, f"cannot be read: {error}") from error
         self._start = self._stream.tell()
         self.frames, self._shape = (1, shape) if len(shape) == 2 else (shape[0] if shape else 0, shape[1:])
         if dtype not in (np.dtype("u1"), np.dtype("?")) or order or len(shape) not in (2, 3) or not np.prod(shape) > 0:
             self.close()
-            raise refuse(path, f"holds {dtype} of shape {shape}{' in column order' if order else ''}")
+            raise unusable_mask(path, f"holds {dtype} of shape {shape}{' in column order' if order else ''}")
+        # A header may claim any shape: memory is only set aside for what the zip says it holds.
         size, stored = int(np.prod(self._shape)), member.file_size - self._start
         if size > MAX_MASK_PIXELS or size * self.frames != stored:
             self.close()
-            raise refuse(path, f"claims shape {shape} and holds {stored} bytes")
+            raise unusable_mask(path, f"claims shape {shape} and holds {stored} bytes")
         self._size = size
-
-    def _member(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-        arrays = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        named = [arrays[name] for name in ("mask", "masks", "instance") if name in arrays]
-        if not named and len(arrays) != 1:
-            raise ValueError(f"it holds {', '.join(sorted(arrays)[:5])}, none of them named mask")
-        return (named or list(arrays.values()))[0]
 
     def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         version = np.lib.format.read_magic(self._stream)
@@ -132,9 +130,9 @@ class _Npz(MaskFile):
             self._stream.seek(self._start + index * self._size)
             data = self._stream.read(self._size)
         except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise refuse(self.path, f"is damaged at image {index}: {error}") from error
+            raise unusable_mask(self.path, f"is damaged at image {index}: {error}") from error
         if len(data) != self._size:
-            raise refuse(self.path, f"ends within image {index}")
+            raise unusable_mask(self.path, f"ends within image {index}")
         return np.frombuffer(data, np.uint8).reshape(self._shape)
 
 
@@ -146,17 +144,17 @@ class _Images(MaskFile):
         self.frames = len(self._files)
         if not self._files:
             kinds = sorted({file.suffix.lower() for file in files})
-            raise refuse(path, f"is a folder without {', '.join(IMAGES)}; it holds {', '.join(kinds) or 'nothing'}")
+            raise unusable_mask(path, f"is a folder without {', '.join(IMAGES)}; it holds {', '.join(kinds) or 'nothing'}")
 
     def read(self, index: int) -> NDArray[np.uint8]:
         path = self._files[index]
         try:
             with _open_regular(path) as file, Image.open(file, formats=sorted(set(IMAGES.values()))) as image:
                 if image.width * image.height > MAX_MASK_PIXELS:
-                    raise refuse(path, f"has {image.width} x {image.height} pixels, at most {MAX_MASK_PIXELS} are read")
+                    raise unusable_mask(path, f"has {image.width} x {image.height} pixels, at most {MAX_MASK_PIXELS} are read")
                 return _ids(path, np.asarray(image))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise refuse(path, f"cannot be read: {error}") from error
+            raise unusable_mask(path, f"cannot be read: {error}") from error
 
 
 class _Movie(MaskFile):
@@ -167,10 +165,19 @@ class _Movie(MaskFile):
         self._decoder: Iterator[VideoFrame] = iter(())
         self._next = 0
         try:
-            self.seconds = self._times()
+            with self._container() as container:
+                stream = container.streams.video[0]
+                if stream.codec_context.name not in CODECS or stream.codec_context.pix_fmt not in _WHOLE:
+                    kind = f"{stream.codec_context.name} {stream.codec_context.pix_fmt}"
+                    raise unusable_mask(path, f"is {kind}, which is not lossless")
+                packets = [packet for packet in container.demux(stream) if packet.size]
+                times = [float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None]
+            if not packets or len(times) != len(packets):
+                raise unusable_mask(path, f"has {len(packets)} images, {len(times)} of them with a time")
+            self.seconds = np.sort(times) - min(times)
         except (FFmpegError, IndexError) as error:
             self.close()
-            raise refuse(path, f"cannot be read: {error}") from error
+            raise unusable_mask(path, f"cannot be read: {error}") from error
         except BadInput:
             self.close()
             raise
@@ -185,45 +192,31 @@ class _Movie(MaskFile):
             for frame in self._decoder:
                 self._next += 1
                 if self._next == index + 1:
-                    return self._image(frame)
+                    if frame.format.name == "pal8":
+                        return np.array(frame.to_ndarray()[0])  # the index into the palette is the id
+                    return _ids(self.path, frame.to_ndarray(format="gray" if frame.format.name == "gray" else "rgb24"))
         except FFmpegError as error:
-            raise refuse(self.path, f"is damaged at image {self._next}: {error}") from error
-        raise refuse(self.path, f"ends before image {index}")
+            raise unusable_mask(self.path, f"is damaged at image {self._next}: {error}") from error
+        raise unusable_mask(self.path, f"ends before image {index}")
 
     def _container(self) -> av.container.InputContainer:
         self._file.seek(0)
+        # The file was opened as a regular one; without the whitelists what it holds could still make FFmpeg open others.
         options = {"max_pixels": str(MAX_MASK_PIXELS), "protocol_whitelist": "", "format_whitelist": self._demuxer}
         return av.open(self._file, "r", format=self._demuxer, options=options)
-
-    def _times(self) -> NDArray[np.float64]:
-        with self._container() as container:
-            stream = container.streams.video[0]
-            if stream.codec_context.name not in CODECS or stream.codec_context.pix_fmt not in _WHOLE:
-                raise refuse(self.path, f"is {stream.codec_context.name} {stream.codec_context.pix_fmt}, which is not lossless")
-            packets = [packet for packet in container.demux(stream) if packet.size]
-            times = [float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None]
-        if not packets or len(times) != len(packets):
-            raise refuse(self.path, f"has {len(packets)} images, {len(times)} of them with a time")
-        return np.sort(times) - min(times)
 
     def _decode(self) -> Iterator[VideoFrame]:
         with self._container() as container:
             yield from container.decode(container.streams.video[0])
-
-    def _image(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        if frame.format.name == "pal8":
-            return np.array(frame.to_ndarray()[0])
-        wanted = "gray" if frame.format.name == "gray" else "rgb24"
-        return _ids(self.path, frame.to_ndarray(format=wanted))
 
 
 def _ids(path: Path, image: NDArray[Any]) -> NDArray[np.uint8]:
     if image.ndim == 3 and image.shape[2] in (3, 4) and (image[..., :3] == image[..., :1]).all():
         image = image[..., 0]
     if image.ndim != 2:
-        raise refuse(path, "has colours; ids are one grey value or palette index per pixel")
+        raise unusable_mask(path, "has colours; ids are one grey value or palette index per pixel")
     if image.dtype.kind not in "bui" or (image.size and not 0 <= int(image.min()) <= int(image.max()) <= 255):
-        raise refuse(path, f"holds {image.dtype} from {image.min()} to {image.max()}; ids are 0 to 255")
+        raise unusable_mask(path, f"holds {image.dtype} from {image.min()} to {image.max()}; ids are 0 to 255")
     return image.astype(np.uint8)
 
 
@@ -232,10 +225,10 @@ def _open_regular(path: Path) -> BinaryIO:
         # O_NONBLOCK: opening a FIFO without a writer would wait for ever
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise refuse(path, f"cannot be opened: {error.strerror}") from error
+        raise unusable_mask(path, f"cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise refuse(path, "is not a regular file")
+        raise unusable_mask(path, "is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 

@@ -1,6 +1,6 @@
 """Masks: the user's instance masks as the clip sees them, one u8 image (H, W) per frame of the clip.
 
-Turns what `videolift.inputs.mask_files` opens into the clip's framing (nearest pixels, the rule of depth) and times. One mask may
+Turns what `videolift.inputs.mask_files` opens into the clip's framing (nearest pixels, as for depth) and times. One mask may
 stand for the whole clip.
 """
 
@@ -42,17 +42,15 @@ class Masks:
         """
         index = int(self._images[frame])
         if self._held is None or self._held[0] != index:
-            self._held = index, self._framed(self._file.read(index))
+            image = self._file.read(index)
+            height, width = image.shape
+            ratio = width / height * self._framing.source_px[1] / self._framing.source_px[0]
+            if abs(ratio - 1) > _ASPECT_TOLERANCE:
+                size = "{} x {}".format(*self._framing.source_px)
+                text = f"the mask is {width} x {height} px, the upright video {size}: not the same view"
+                raise BadInput("mask", text, "Give masks of the whole video image, upright, at any resolution.")
+            self._held = index, self._framing.map_nearest(image)
         return self._held[1]
-
-    def _framed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = image.shape
-        ratio = width / height * self._framing.source_px[1] / self._framing.source_px[0]
-        if abs(ratio - 1) > _ASPECT_TOLERANCE:
-            size = "{} x {}".format(*self._framing.source_px)
-            text = f"the mask is {width} x {height} px, the upright video {size}: not the same view"
-            raise BadInput("mask", text, "Give masks of the whole video image, upright, at any resolution.")
-        return self._framing.map_nearest(image)
 
 
 def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -82,6 +80,7 @@ def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapp
     rate = float(source["fps_measured"])
     index = np.rint(since_start * rate).astype(np.int64)
     whole = source.get("end_s") is None and "cut_from" not in attrs
+    # The clip ends at its last frame; up to one frame of the clip later, plus rounding, the source may still go on.
     unused = 2 + int(np.ceil(rate / float(attrs["fps"]))) if whole else file.frames
     if not source["vfr"] and index[0] >= 0 and index[-1] < file.frames <= index[-1] + unused:
         return index

@@ -41,7 +41,7 @@ class ObjectPrompt:
             uv_px = framing.map_pixels(self.uv_px)
             inside = bool(((uv_px >= -0.5) & (uv_px < (width - 0.5, height - 0.5))).all())
             return ObjectPrompt(self.id, self.kind, uv_px) if inside else None
-        # All four corners: a corrected lens turns a box into something that is none.
+        # All four corners: after lens correction a box is no longer a box.
         (left, top), (right, bottom) = self.uv_px
         corners = framing.map_pixels([[left, top], [right, top], [left, bottom], [right, bottom]])
         low, high = np.clip(corners.min(0), 0, (width - 1, height - 1)), np.clip(corners.max(0), 0, (width - 1, height - 1))
@@ -54,20 +54,18 @@ def parse_objects(text: str) -> tuple[ObjectPrompt, ...]:
     Raises:
         ValueError: it names something else; says what is allowed.
     """
-    prompts = [_prompt(index, part) for index, part in enumerate(text.split(";"), start=1)] if text.strip() else []
+    prompts: list[ObjectPrompt] = []
+    for part in text.split(";") if text.strip() else ():
+        words = part.split()
+        if len(words) not in (2, 4) or not all(word.isascii() and word.isdigit() for word in words):
+            raise ValueError(
+                f"names {part.strip()!r}: an object is `x y` (a click) or `left top right bottom` (a box), pixels of the upright"
+                " video; objects are separated by ;"
+            )
+        uv_px = np.array(words, np.float64).reshape(-1, 2)
+        if len(uv_px) == 2 and not (uv_px[0] < uv_px[1]).all():
+            raise ValueError(f"names the box {part.strip()!r}: left must be below right, and top below bottom")
+        prompts.append(ObjectPrompt(len(prompts) + 1, "click" if len(uv_px) == 1 else "box", uv_px))
     if len(prompts) > MAX_OBJECTS:
         raise ValueError(f"names {len(prompts)} objects, at most {MAX_OBJECTS}")
     return tuple(prompts)
-
-
-def _prompt(index: int, text: str) -> ObjectPrompt:
-    words = text.split()
-    if len(words) not in (2, 4) or not all(word.isascii() and word.isdigit() for word in words):
-        raise ValueError(
-            f"names {text.strip()!r}: an object is `x y` (a click) or `left top right bottom` (a box), pixels of the upright video;"
-            " objects are separated by ;"
-        )
-    uv_px = np.array(words, np.float64).reshape(-1, 2)
-    if len(uv_px) == 2 and not (uv_px[0] < uv_px[1]).all():
-        raise ValueError(f"names the box {text.strip()!r}: left must be below right, and top below bottom")
-    return ObjectPrompt(index, "click" if len(uv_px) == 1 else "box", uv_px)

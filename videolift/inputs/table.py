@@ -1,7 +1,7 @@
 """The user's CSV of videos: one row per video, checked cell by cell, errors with line and column.
 
-Turns a table into `videolift.inputs.video.Video` rows. Paths are relative to the table and may lead anywhere the user can read; ids
-never do. Does not open a video.
+Turns a table into `videolift.inputs.video.Video` rows. Paths are relative to the table and may lead anywhere that the user
+can read; ids may not. Does not open a video.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from videolift.inputs.video import Video, video_id
 from videolift.paths import ID
 
 if TYPE_CHECKING:
-    from videolift.inputs.cameras import NamedCamera
+    from videolift.inputs.named_cameras import NamedCamera
 
 COLUMNS = ("video", "path", "text", "depth", "mask", "objects", "calib", "camera", "start", "end", "subject", "split")
 """Columns with a meaning; any other is kept as metadata."""
@@ -42,9 +42,10 @@ def read_table(path: Path, *, is_sample: bool = False) -> list[Video]:
         is_sample: rows are of the rendered sample: their identity is the column ``version``, not size and time.
 
     Raises:
-        ConfigError: names line and column of the first mistake.
+        ConfigError: names the line and the column of the first mistake.
     """
     try:
+        # utf-8-sig: Excel puts a byte order mark before the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(path, csv.reader(file, strict=True)))
     except UnicodeDecodeError as error:
@@ -53,7 +54,7 @@ def read_table(path: Path, *, is_sample: bool = False) -> list[Video]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     cameras: Mapping[str, NamedCamera] = {}
     if any(row.cells.get("camera") for row in rows):
-        from videolift.inputs.cameras import cameras_beside  # a lens brings OpenCV, which most commands do without
+        from videolift.inputs.named_cameras import cameras_beside  # a lens brings OpenCV, which most commands do without
 
         cameras = cameras_beside(path)
     relatives = [row.relative() for row in rows]

@@ -1,6 +1,6 @@
 """Video: one row of what the user listed, and the id that names it in every path.
 
-Turns a path into an id, and a row into JSON and back. Lists nothing; `videolift.inputs.catalog` does.
+Turns a path into an id, and a row into JSON and back. `videolift.inputs.catalog` does the listing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 from videolift.paths import ID
 
-_SLUG, _HASH = 91, 8  # with the dash between them, the 100 that ID allows
-_LONGEST = 100
+_SLUG, _HASH = 91, 8
+_MAX_LENGTH = 100
+"""What `videolift.paths.ID` allows; 91, a dash and 8 in the other case."""
 _ORDINARY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.[A-Za-z0-9]+")
 _PATHS = ("path", "depth", "mask", "calib")
 
@@ -30,14 +31,14 @@ class Video:
         path: the source, absolute; a link's target, not the link.
         bytes, mtime_ns: of the source; 0 for the rendered sample, whose content is fixed by ``version``, and where ``missing``.
         depth: npz with depth for `rgbd`, or None.
-        mask: instance masks of the user's (npz, video or a folder of images), or None.
+        mask: the user's instance masks (npz, video or a folder of images), or None.
         objects: what to follow from the first frame on (`videolift.inputs.objects`), as given in the CSV, or None.
         calib: calibration file, or None.
-        camera: the known camera that the row names (`videolift.inputs.cameras.NamedCamera.to_row`); None with ``calib``.
+        camera: the known camera that the row names (`videolift.inputs.named_cameras.NamedCamera.to_row`); None with ``calib``.
         start_s, end_s: part of the video to use, seconds; None for its beginning and end.
         text: task description, subject, split: as given in the CSV, or None.
         metadata: every other column of the CSV.
-        version: of the sample's renderer; empty for files of the user's.
+        version: of the sample's renderer; empty for the user's files.
         missing: listed, but there is no such file now (a row whose source is gone, a dangling link).
     """
 
@@ -87,17 +88,18 @@ def video_id(relative: str, *, shared_stem: bool = False) -> str:
         shared_stem: another file in the list differs from it in suffix only.
 
     Returns:
-        The path without suffix, ``__`` between parts. Where that is no safe name, is too long or would not be the file's alone:
-        what is safe of it, ``-`` and 8 hex digits of the SHA-256 of ``relative``.
+        The path without suffix, ``__`` between parts. Where that is not a safe name, is too long or could be another file's too:
+        the safe part of it, ``-`` and 8 hex digits of the SHA-256 of ``relative``.
     """
     if _ORDINARY.fullmatch(relative) and not shared_stem:  # nearly all; two times faster in a folder of 100,000
         plain = relative[: relative.rindex(".")].replace("/", "__")
-        if len(plain) <= _LONGEST:
+        if len(plain) <= _MAX_LENGTH:
             return plain
     path = PurePosixPath(relative)
     plain = str(path.with_suffix("")).replace("/", "__")
     outside = path.is_absolute() or ".." in path.parts
     if ID.fullmatch(plain) and not shared_stem and not outside:
         return plain
+    # Of the name with its suffix and folders, so that no other file in the list can change it.
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-_")[:_SLUG] or "video"
     return f"{slug}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:_HASH]}"

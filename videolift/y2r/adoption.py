@@ -83,13 +83,9 @@ def write_imported_run(output: Path, videos: Sequence[ImportedVideo]) -> Path:
         path = layout.artifact("ingest", done.video).relative_to(output).as_posix()
         rows.writerow([done.video, path, done.text])
     write_text(output / TABLE, text.getvalue())
-    counted = Counter(_key(done) for done in videos)
-    usual = max(videos, key=lambda done: counted[_key(done)])
+    counted = Counter(repr(done.packaging) for done in videos)  # repr: a mapping cannot be counted
+    usual = max(videos, key=lambda done: counted[repr(done.packaging)])
     settings: dict[str, Any] = {"videos": str(output / TABLE), "output": str(output), **usual.packaging}
     others = {done.video: dict(done.packaging) for done in videos if done.packaging != usual.packaging}
     write_text(output / SETTINGS, yaml.safe_dump(settings | ({"overrides": others} if others else {}), sort_keys=False))
     return output / SETTINGS
-
-
-def _key(done: ImportedVideo) -> str:
-    return repr(done.packaging)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES, Depth
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import IndexEntry, read_index
+from videolift.dataset.index import read_index
 from videolift.dataset.layout import METRE_SCALES, PackagedView
 from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.groups import Group
@@ -44,6 +44,7 @@ _TABLE_KEYS = (
     *("hand_uvd_disp_mean", "hand_uvd_disp_std", "hand_rot_disp_mean", "hand_rot_disp_std", "hand_pose_num_samples"),
 )
 _FRAMES = 64
+"""Held in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,16 @@ def export_y2r(
         else:
             left_out[entry.video] = f"it has only {', '.join(entry.parts) or 'RGB'}"
         progress(done, len(entries))
-    exported = [entry for entry in entries if entry.video not in left_out]
-    write_text(out / "normalization_stats.yaml", _table(folder, exported, chosen, counted))
+    members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in entries if e.video not in left_out]
+    statistics = merge_members(folder, members).of_group(chosen)
+    for name in ("pose", "displacement"):
+        statistics.parts.pop(name, None)
+    statistics.merge(counted)
+    table = normalization_table(statistics, {}, group=chosen, videos=0, left_out=0)
+    wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
+    if Group.parse(chosen).scale not in METRE_SCALES:
+        wanted["depth_unit"] = "median depth of each clip"
+    write_text(out / "normalization_stats.yaml", yaml.safe_dump(wanted, sort_keys=True))
     return Exported(tuple(written), left_out)
 
 
@@ -125,11 +134,12 @@ def _write_window(file: PackagedFile, group: h5py.Group, window: int, counted: A
     E = file.array("camera/T_camera_world", slice(start, start + file.window_length))
     pose9d = pose_9d(invert_pose(window_poses(E)[0])).astype(np.float32)
     group["poses"] = pose9d
-    # Of what its readers find: inverse poses, and every step, since its layout does not say which are visible.
+    # Statistics of what its readers find: inverse poses, and every step, since its layout does not say which are visible.
     counted.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
     counted.add("displacement", displacement)
     if not file.has("hands/window_query_uvd"):
         return
+    # Its readers take a hand that is there as valid at every step.
     for side, name in enumerate(SIDES):
         arrays = {theirs: file.array(f"hands/{ours}", (window, side)) for theirs, ours in HAND_NAMES.items()}
         if file.hands_whole[window, side] and all(np.isfinite(array).all() for array in arrays.values()):
@@ -146,16 +156,3 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
     if file.depth_range_m is not None:
         np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)
     return z
-
-
-def _table(folder: Path, entries: list[IndexEntry], group: str, counted: Accumulators) -> str:
-    members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in entries]
-    statistics = merge_members(folder, members).of_group(group)
-    for name in ("pose", "displacement"):
-        statistics.parts.pop(name, None)
-    statistics.merge(counted)
-    table = normalization_table(statistics, {}, group=group, videos=0, left_out=0)
-    wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
-    if Group.parse(group).scale not in METRE_SCALES:
-        wanted["depth_unit"] = "median depth of each clip"
-    return yaml.safe_dump(wanted, sort_keys=True)

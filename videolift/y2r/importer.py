@@ -1,7 +1,7 @@
-"""Import of the predecessor's folders (frames/, vipe/, tracks_3d/, hand_poses/): artifacts and a dataset without computing again.
+"""Import of the predecessor's folders (frames/, vipe/, tracks_3d/, hand_poses/): artifacts and a dataset, nothing computed again.
 
-Its known mistakes are repaired where its files still hold what is needed, and named where not. The repairs are pure functions of
-its arrays, in `videolift.y2r.repairs`; here files are read and artifacts written. Its ``.pt`` files are opened with
+Its known mistakes are repaired where its files still hold what that needs, and named where they do not. The repairs are pure
+functions of its arrays, in `videolift.y2r.repairs`; here files are read and artifacts written. Its ``.pt`` files are opened with
 torch's restricted loader, never as plain pickles.
 """
 
@@ -39,6 +39,7 @@ IMPORTED_BY = "imported from y2r"
 MIN_TRACKED = 9
 """TAPIP3D returned motionless tracks for windows of 8 frames or fewer."""
 _FRAMES = 32
+"""Held in memory at a time."""
 _STAGE_OF_NOTE = {"times": "ingest", "tracks": "tracks", "hands": "hands"}
 _COMMON = (
     "intrinsics: moved by half a pixel, they counted from the corner",
@@ -124,6 +125,7 @@ def import_y2r(
         take = _import_video if name in folders else _import_packaged
         taken = _Taken(layout, video_id(f"{name}.mp4"), packaging or Packaging())
         for stage in STAGES_IMPORTED:
+            # The receipt goes first: without one, an artifact that outlives a kill here is not taken for the new one.
             layout.receipt(stage, taken.video).unlink(missing_ok=True)
             taken.path(stage).unlink(missing_ok=True)
         try:
@@ -175,7 +177,7 @@ def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Sc
     with np.load(source / "vipe" / f"{name}.npz", allow_pickle=False) as vipe:
         E, K = vipe["extrinsics"].astype(np.float64), vipe["intrinsics"].astype(np.float64)
         K = (K[0] if K.ndim == 3 else K).copy()
-        K[:2, 2] -= 0.5
+        K[:2, 2] -= 0.5  # its pixels begin at integers, ours are centred on them
         depths = vipe["depths"]
     if not len(depths) == len(E) == taken.frames:
         raise ValueError(f"{taken.frames} frames, but {len(depths)} depth maps and {len(E)} poses")
@@ -237,7 +239,7 @@ def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) 
 
 
 def _unit(depths: NDArray[Any], scale: _Scale) -> float:
-    """What depth, poses and tracks are divided by: where lengths are no metres, the median valid depth of the clip."""
+    """What depth, poses and tracks are divided by: where lengths are not in metres, the median valid depth of the clip."""
     some = depths[:: max(1, len(depths) // _FRAMES)].astype(np.float32)
     known = some[np.isfinite(some) & (some > 0)]
     return float(np.median(known)) if scale == "arbitrary" and len(known) else 1.0

@@ -23,6 +23,7 @@ from videolift.geometry import Float, mirror_rotation, rotation_from_6d, unproje
 from videolift.y2r.repairs import Imported, repair_window
 
 _KEY = "frame_{:04d}"
+_WRIST_KEYS = ("query_uvd", "uvd_displacements", "rot_displacements", "query_rot_6d")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,13 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
     stride = min(np.diff(starts), default=1)
     notes = ["depth: beyond the predecessor's limits it was clipped, what it was is lost"]
     E = _chained(root, starts, len(rgb), length)
-    residual = None if E is None else _residual(depth, K, E, max(1, min(length - 1, len(rgb) // 2)))
+    residual: float | None = None
+    if E is not None:
+        # Over most of a window: from one frame to the next, even wrong poses move little.
+        gap = max(1, min(length - 1, len(rgb) // 2))
+        meter = QualityMeter(len(depth[::gap]), K, E[::gap])
+        meter.depth(0, depth[::gap])
+        residual = meter.table()["depth_residual"]["value"]
     windows: dict[int, Window] | None = None
     if E is None or residual is None or residual > SCORES["depth_residual"].threshold:
         why = "windows do not overlap" if E is None else f"depth moved by them is off by {residual or np.nan:.1%}"
@@ -104,18 +111,10 @@ def _chained(root: h5py.Group, starts: list[int], frames: int, length: int) -> F
     return E
 
 
-def _residual(depth: NDArray[np.float16], K: Float, E: Float, gap: int) -> float | None:
-    """Disagreement of depth over ``gap`` frames: from one frame to the next, even wrong poses move little."""
-    meter = QualityMeter(len(depth[::gap]), K, E[::gap])
-    meter.depth(0, depth[::gap])
-    value = meter.table()["depth_residual"]["value"]
-    return None if value is None else float(value)
-
-
 def _window(group: h5py.Group, E: Float, K: Float, size: int, start: int) -> Window:
     query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
     low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
-    # a depth that several points share to the last bit is a limit they were cut off at, not a measurement
+    # A depth that several points share to the last bit is a limit they were cut off at, not a measurement.
     clipped = np.isin(query[:, 2], [value for value in (low, high) if (query[:, 2] == value).sum() > 1])
     uvd = (query[None] + displacement)[:, ~clipped]
     xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
@@ -128,11 +127,20 @@ def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int
     for start in starts:
         group = root["tracks"][_KEY.format(start)]
         for side, name in enumerate(SIDES):
-            if f"{name}_wrist_query_uvd" in group:
-                part = slice(start, start + len(group["poses"]))
-                T[part, side], valid[part, side] = _wrists(group, name, K, size), True
+            if f"{name}_wrist_query_uvd" not in group:
+                continue
+            stored = {key: np.asarray(group[f"{name}_wrist_{key}"][...], np.float64) for key in _WRIST_KEYS}
+            # Step k of a window is in camera k, where the predecessor left it: no pose is needed to take it back out.
+            uvd = stored["query_uvd"] + stored["uvd_displacements"]
+            R = rotation_from_6d(stored["rot_displacements"]) @ rotation_from_6d(stored["query_rot_6d"])
+            steps = slice(start, start + len(group["poses"]))
+            T[steps, side] = np.eye(4)
+            T[steps, side, :3, :3] = mirror_rotation(R) if name == "left" else R
+            T[steps, side, :3, 3] = unproject(uvd[:, :2] * size - 0.5, uvd[:, 2], K)
+            valid[steps, side] = True
     if not valid.any():
         return None
+    # Half a pixel further: wrists were lifted from a pixel's corner.
     T[valid, 0, 3] += 0.5 * T[valid, 2, 3] / K[0, 0]
     T[valid, 1, 3] += 0.5 * T[valid, 2, 3] / K[1, 1]
     if not metric:  # wrists stood in the depth's unknown unit, fingers in metres
@@ -149,17 +157,3 @@ def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int
     notes += ["hands: left wrists mirrored, they were those of a right hand"] if valid[:, 0].any() else []
     notes += [] if metric else ["hands: translations given up, they stood in the depth's unknown unit"]
     return Imported(arrays, np.full((2, 10), np.nan, np.float32), tuple(notes))
-
-
-def _wrists(group: h5py.Group, name: str, K: Float, size: int) -> Float:
-    """(L, 4, 4) wrists, step k in camera k: the predecessor left them there."""
-
-    def read(key: str) -> Float:
-        return np.asarray(group[f"{name}_wrist_{key}"][...], np.float64)
-
-    uvd = read("query_uvd") + read("uvd_displacements")
-    R = rotation_from_6d(read("rot_displacements")) @ rotation_from_6d(read("query_rot_6d"))
-    T = np.tile(np.eye(4), (len(uvd), 1, 1))
-    T[:, :3, :3] = mirror_rotation(R) if name == "left" else R
-    T[:, :3, 3] = unproject(uvd[:, :2] * size - 0.5, uvd[:, 2], K)
-    return T

@@ -87,7 +87,7 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
         if not valid.any():
             continue
         fingers: Float = np.asarray(found[f"{name}_hand_pose"], np.float64)
-        # it interpolated matrices number by number, which leaves what is no rotation: that is how those frames are told
+        # It interpolated matrices number by number, which leaves what is not a rotation: that tells those frames apart.
         filled = valid & ~is_rotation(fingers, _ROTATION_TOLERANCE).all(-1)
         wrist, joints = _wrist_and_joints(found, name, K, filled)
         fingers = _slerped(fingers, valid & ~filled, filled)
@@ -100,7 +100,15 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
             arrays[key][valid, side] = values[valid]
         betas[side] = np.asarray(found.get(f"{name}_betas", np.full(10, np.nan)), np.float32).ravel()
         lost += int(filled.sum())
-    return Imported(arrays, betas, _notes(arrays, lost, metric))
+    notes = ["hands: joints were rotated twice and are rotated once again", "hands: wrists moved by half a pixel"]
+    if arrays["valid"][:, 0].any():
+        notes.append("hands: left wrists and fingers mirrored, they were those of a right hand")
+    if lost:
+        notes.append(f"hands: {lost} hands were interpolated; fingers turned properly, joints given up")
+    notes.append("hands: interpolated hands that hardly moved cannot be told from measured ones")
+    if not metric:
+        notes.append("hands: translations and joints given up, they mixed metres with the depth's unknown unit")
+    return Imported(arrays, betas, tuple(notes))
 
 
 def _wrist_and_joints(found: Mapping[str, Any], name: str, K: NDArray[Any], filled: NDArray[np.bool_]) -> tuple[Float, Float]:
@@ -127,15 +135,3 @@ def _slerped(fingers: Float, measured: NDArray[np.bool_], filled: NDArray[np.boo
         for joint in range(fingers.shape[1]):
             out[t, joint] = slerp(ends, fingers[list(ends), joint], [t])[0]
     return out
-
-
-def _notes(arrays: Mapping[str, NDArray[Any]], lost: int, metric: bool) -> tuple[str, ...]:
-    notes = ["hands: joints were rotated twice and are rotated once again", "hands: wrists moved by half a pixel"]
-    if arrays["valid"][:, 0].any():
-        notes.append("hands: left wrists and fingers mirrored, they were those of a right hand")
-    if lost:
-        notes.append(f"hands: {lost} hands were interpolated; fingers turned properly, joints given up")
-    notes.append("hands: interpolated hands that hardly moved cannot be told from measured ones")
-    if not metric:
-        notes.append("hands: translations and joints given up, they mixed metres with the depth's unknown unit")
-    return tuple(notes)

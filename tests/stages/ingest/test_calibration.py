@@ -9,7 +9,7 @@ import pytest
 from tests.videos import moving_pattern, write_video
 from videolift.errors import BadInput
 from videolift.geometry import pinhole
-from videolift.inputs.cameras import NamedCamera
+from videolift.inputs.named_cameras import NamedCamera
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens
 

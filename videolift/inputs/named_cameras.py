@@ -1,7 +1,8 @@
 """Cameras by name: what the column `camera` of the table of videos stands for.
 
-Names are looked up in ``cameras.yaml`` beside the table first (the user's own, and those that `videolift calibrate` writes), then
-among the common ones of this package. A name that neither knows only says which videos share a camera.
+A name is looked up in ``cameras.yaml`` beside the table first (the user's own, and those that `videolift calibrate` writes), then
+among the common ones of this package. A name that neither file
+knows only says which videos share a camera.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CAMERAS_FILE = "cameras.yaml"
 _COMMON = Path(__file__).with_name("cameras.yaml")
 _FULL_FRAME_MM = (36.0, 43.27)
 """Width and diagonal of the film that equivalent focal lengths refer to."""
-How = Literal["given", "named", "estimated"]
+CameraKnowledge = Literal["given", "named", "estimated"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class NamedCamera:
 
     name: str
     lens: Lens
-    how: How
+    how: CameraKnowledge
     source: str
 
     def to_row(self) -> dict[str, Any]:
@@ -51,7 +52,7 @@ class NamedCamera:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> NamedCamera:
-        """From `to_row`; where the values are from is not kept there."""
+        """Inverse of `to_row`, but for `source`, which a row does not keep."""
         return cls(row["name"], parse_lens(row), row["how"], "")
 
 
@@ -65,7 +66,7 @@ def cameras_beside(table: Path) -> Mapping[str, NamedCamera]:
     """Cameras that a table's rows may name, the user's own before the common ones.
 
     Raises:
-        ConfigError: the user's file cannot be read, or a row is no camera.
+        ConfigError: the user's file cannot be read, or a row is not a camera.
     """
     own = table.parent / CAMERAS_FILE
     return {**common_cameras(), **(_read(own, "given") if own.is_file() else {})}
@@ -84,24 +85,24 @@ def read_camera_rows(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path} is not a list of cameras: {error}; docs/calibration.md shows one") from error
 
 
-def _read(path: Path, how: How) -> dict[str, NamedCamera]:
+def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
     rows = read_camera_rows(path)
+    cameras: dict[str, NamedCamera] = {}
     try:
-        return {name: _camera(name, row, how) for name, row in rows.items()}
+        for name, row in rows.items():
+            if "K" not in row and "fx" not in row:
+                width, height = row["size"]
+                row["K"] = pinhole(_focal_px(row, width, height), width, height).tolist()
+            # `videolift calibrate` writes `how: estimated` into the user's file, among rows that the user wrote.
+            own: CameraKnowledge = row.get("how", how)
+            if own not in ("given", "named", "estimated"):
+                raise ValueError(f"{name}: how is {own!r}, which is none of given, named, estimated")
+            cameras[name] = NamedCamera(name, parse_lens(row), own, str(row.get("source", "")))
+        return cameras
     except BadInput as error:
         raise ConfigError(f"{path}: {error}") from error
     except (TypeError, ValueError, KeyError) as error:
         raise ConfigError(f"{path} is not a list of cameras: {error}; docs/calibration.md shows one") from error
-
-
-def _camera(name: str, row: dict[str, Any], how: How) -> NamedCamera:
-    if "K" not in row and "fx" not in row:
-        width, height = row["size"]
-        row["K"] = pinhole(_focal_px(row, width, height), width, height).tolist()
-    named: How = row.get("how", how)
-    if named not in ("given", "named", "estimated"):
-        raise ValueError(f"{name}: how is {named!r}, which is none of given, named, estimated")
-    return NamedCamera(name, parse_lens(row), named, str(row.get("source", "")))
 
 
 def _focal_px(row: Mapping[str, Any], width: int, height: int) -> float:

@@ -5,7 +5,7 @@ import pytest
 
 from videolift.errors import ConfigError
 from videolift.geometry import field_of_view_deg
-from videolift.inputs.cameras import NamedCamera, common_cameras
+from videolift.inputs.named_cameras import NamedCamera, common_cameras
 from videolift.inputs.table import read_table
 
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def cameras() -> None:
     """Cameras that the table of videos may name in its column `camera`, with where their values are from."""
-    from videolift.inputs.cameras import common_cameras
+    from videolift.inputs.named_cameras import common_cameras
 
     for camera in common_cameras().values():
         width, height = camera.lens.size_px or (0, 0)
@@ -34,7 +34,7 @@ def calibrate(
     to: Annotated[Path | None, typer.Option("--to", help="File to write; by default cameras.yaml beside the table.")] = None,
 ) -> None:
     """One focal length per camera from all its clips, by what depth.backend sfm found in each; exit code 1 if one stays unknown."""
-    from videolift.inputs.cameras import CAMERAS_FILE, read_camera_rows
+    from videolift.inputs.named_cameras import CAMERAS_FILE, read_camera_rows
     from videolift.records.camera_clips import solved_cameras
     from videolift.records.runs import latest_run
 
