@@ -32,10 +32,10 @@ from stages.ingest.timing import Cadence, in_order, nearest
 from videolift.artifacts import ArtifactWriter, ClipWriter
 from videolift.errors import BadInput, storage_errors_are_transient
 from videolift.geometry import Float
-from videolift.inputs.named_cameras import NamedCamera
 from videolift.inputs.catalog import Video
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
+from videolift.inputs.named_cameras import NamedCamera
 from videolift.pool import Device
 from videolift.shot_ranges import shots_of
 

@@ -9,9 +9,9 @@ import pytest
 from tests.videos import moving_pattern, write_video
 from videolift.errors import BadInput
 from videolift.geometry import pinhole
-from videolift.inputs.named_cameras import NamedCamera
 from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens
+from videolift.inputs.named_cameras import NamedCamera
 
 SIZE = (320, 180)
 K = np.array([[170.0, 0, 161.5], [0, 172, 88.5], [0, 0, 1]])
