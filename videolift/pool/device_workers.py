@@ -98,7 +98,19 @@ class DeviceWorkers:
         if self.usual_foreign_bytes is None:
             self.usual_foreign_bytes = self.foreign_bytes
         self._use = {worker.serial: self._look(worker) for worker in self.workers if worker.state != "gone"}
-        self._see_how_busy()
+        busy, now = frozenset(w.serial for w in self.workers if w.state == "busy"), self._now()
+        cpu_s = sum(self._use[serial].cpu_s for serial in busy if serial in self._use)
+        before, then, cpu_then = self._last_busy
+        self._last_busy = (busy, now, cpu_s)
+        # A worker that began or ended in between would make the share a mixture of two numbers.
+        if busy and busy == before and now > then:
+            share = (
+                (cpu_s - cpu_then) / (now - then) / self.device.cores
+                if self.device.kind == "cpu"
+                else self._unless_lost(lambda: self._gauge.busy_share(self.device), None)
+            )
+            if share is not None:
+                self.figures.busied(len(busy), min(1.0, max(0.0, share)))
 
     def _device_memory(self) -> Memory:
         if self.device.kind == "cpu":
@@ -126,8 +138,10 @@ class DeviceWorkers:
         if self.device.kind == "cuda":
             nothing: int | None = 0
             on_device = self._unless_lost(lambda: self._gauge.tree(self.device, pids), nothing)
-        if on_device is None:
-            on_device = self._by_difference()
+        if on_device is None:  # pids are hidden, in containers: what is in use beyond what was before us, shared out evenly
+            memory = self._device_memory()
+            ours = max(0, memory.total - memory.free - (self.usual_foreign_bytes or 0))
+            on_device = ours // max(1, len(self.living))
         use = _WorkerUse(on_device, host, self._gauge.cpu_seconds(pids) if self.device.kind == "cpu" else 0.0)
         if worker.task is not None:
             before = self._running.get(worker.serial, Peak(worker.task.size, 0, 0))
@@ -137,28 +151,6 @@ class DeviceWorkers:
             self._progress_at_look[worker.serial] = worker.progress
             worker.peak_bytes = after.device_bytes or None
         return use
-
-    def _by_difference(self) -> int:
-        """Where pids are hidden (containers): what is in use beyond what was before us, shared out evenly."""
-        memory = self._device_memory()
-        ours = max(0, memory.total - memory.free - (self.usual_foreign_bytes or 0))
-        return ours // max(1, len(self.living))
-
-    def _see_how_busy(self) -> None:
-        """Takes a share of the time since the last look, if the same workers have been busy all along."""
-        busy, now = frozenset(w.serial for w in self.workers if w.state == "busy"), self._now()
-        cpu_s = sum(self._use[serial].cpu_s for serial in busy if serial in self._use)
-        before, then, cpu_then = self._last_busy
-        self._last_busy = (busy, now, cpu_s)
-        # A worker that began or ended in between would make the share a mixture of two numbers.
-        if busy and busy == before and now > then:
-            share = (
-                (cpu_s - cpu_then) / (now - then) / self.device.cores
-                if self.device.kind == "cpu"
-                else self._unless_lost(lambda: self._gauge.busy_share(self.device), None)
-            )
-            if share is not None:
-                self.figures.busied(len(busy), min(1.0, max(0.0, share)))
 
     def note_company(self) -> None:
         """To be called before the number of busy workers changes: keeps each running item's average company."""

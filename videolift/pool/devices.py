@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import psutil
 
@@ -122,21 +122,16 @@ class Nvml:
             return int(host.total), int(host.available)
         return int(memory.total), int(memory.free)
 
-    def _ask(self, uuid: str, question: Callable[[Any], Any]) -> Any:
-        """What ``question`` says of the card's handle; asked again before the card is given up."""
+    def memory(self, uuid: str) -> tuple[int, int]:
+        """See `Cards.memory`."""
         for left in reversed(range(_ASK_TIMES)):
             try:
-                return question(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
+                return self._memory(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
             except self._nvml.NVMLError as error:
                 if isinstance(error, self._nvml.NVMLError_GpuIsLost) or not left:
                     raise DeviceLost(f"the driver no longer answers for card {uuid}: {error}") from error
             time.sleep(_ASK_AGAIN_S)
         raise AssertionError("not reached")
-
-    def memory(self, uuid: str) -> tuple[int, int]:
-        """See `Cards.memory`."""
-        total, free = self._ask(uuid, self._memory)
-        return total, free
 
     def busy_share(self, uuid: str) -> float | None:
         """See `Cards.busy_share`."""
@@ -265,22 +260,18 @@ def visible_cards(cards: list[Card], mask: str) -> list[Card]:
     """The cards that ``mask`` shows, in its order; a card in MIG mode stands for its instances."""
     found: list[Card] = []
     for entry in (part.strip() for part in mask.split(",")):
-        matching = _matching(cards, entry)
+        matching: list[Card] = []
+        if entry.isdigit():
+            matching = [c for c in cards if c.index == int(entry)]
+        elif entry.startswith(("GPU-", "MIG-")):
+            begins = [c for c in cards if c.uuid.startswith(entry)]
+            # As CUDA does: a beginning counts only where it means one card.
+            matching = [c for c in cards if entry in (c.uuid, c.parent)] or (begins if len(begins) == 1 else [])
         if not matching:
             break
         # CUDA refuses a mask that names a card twice; we take it once.
         found += [card for card in matching if card not in found]
     return found
-
-
-def _matching(cards: list[Card], entry: str) -> list[Card]:
-    if entry.isdigit():
-        return [c for c in cards if c.index == int(entry)]
-    if not entry.startswith(("GPU-", "MIG-")):
-        return []
-    exact = [c for c in cards if entry in (c.uuid, c.parent)]
-    begins = [c for c in cards if c.uuid.startswith(entry)]
-    return exact or (begins if len(begins) == 1 else [])
 
 
 def cpu_device(cores: int | None = None, *, threads: int = 1) -> Device:

@@ -67,16 +67,13 @@ class EventSink:
         )
         if self._file is not None:
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._write({"kind": kind, "time": stamp, "t": round(now - self._began, 3), **fields})
-
-    def _write(self, event: dict[str, Any]) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
-            self._file.flush()
-        except OSError as error:
-            _log.warning("events are no longer written: %s", error)
-            self._file = None
+            event = {"kind": kind, "time": stamp, "t": round(now - self._began, 3), **fields}
+            try:
+                self._file.write(json.dumps(event, ensure_ascii=False, default=str) + "\n")
+                self._file.flush()
+            except OSError as error:
+                _log.warning("events are no longer written: %s", error)
+                self._file = None
 
     def line(self, done: int, total: int, text: Callable[[], str], *, begun: float = 0.0, final: bool = False) -> None:
         """The progress line, at least every 30 s also when nobody looks: done of total, rate, time left, and ``text()``.
@@ -100,7 +97,7 @@ class EventSink:
                 f"{self._name}: {done}/{total}{share}, {hourly:.{0 if hourly >= 10 else 1}f}/h, {state}, {text()}   {end}"
             )
             self._stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # the terminal is gone; a closed stream raises ValueError
             self._stream = None
 
     def close(self) -> None:

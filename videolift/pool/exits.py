@@ -136,6 +136,7 @@ def judge_exits(state: PoolState) -> None:
         survivors = any(w.living and w.spawned < one.at for w in state.workers)
         everybody = together >= 2 and not survivors
         state.items.judge(one.task, replace(one.death, cause="excused") if everybody else one.death, one.seen)
+    # Kept for longer than one window: a death that is not judged yet is compared with those before it.
     state.deaths.kill_times = [t for t in state.deaths.kill_times if now - t < 4 * window]
 
 
@@ -148,8 +149,15 @@ def finish_cleanup(state: PoolState, worker: WorkerHandle, group: DeviceWorkers)
     # The driver frees a dead process's memory a moment after the process; a new worker would find the card full.
     if not left and waited < state.plan.timing.settle and _still_holds(worker, group):
         return
-    if left:
-        _give_up(state, worker, group, left)
+    if left:  # they survive SIGKILL, so they are blocked in the kernel: their card is no longer used
+        text = f"processes {left} cannot be killed (blocked in the kernel?)"
+        state.events.emit("leftover", worker=worker.serial, device=group.device.id, text=text)
+        task = worker.take_task()
+        if task is not None:
+            death = WorkerDeath("hang", worker.hung or text, worker.process.tail())
+            state.items.judge(task, death, circumstances(state, worker, group, worker.peak_bytes))
+        if group.device.kind == "cuda":
+            fence(state, group, text)
     elif _still_holds(worker, group):
         text = f"the driver still lists memory of worker {worker.serial}, whose processes have ended"
         state.events.emit("leftover", worker=worker.serial, device=group.device.id, text=text)
@@ -164,15 +172,3 @@ def finish_cleanup(state: PoolState, worker: WorkerHandle, group: DeviceWorkers)
 def _still_holds(worker: WorkerHandle, group: DeviceWorkers) -> bool:
     holders = group.holders()
     return any(pid in holders for pid in worker.process.pids)
-
-
-def _give_up(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, left: list[int]) -> None:
-    """Processes that survive SIGKILL are blocked in the kernel: their card is no longer used."""
-    text = f"processes {left} cannot be killed (blocked in the kernel?)"
-    state.events.emit("leftover", worker=worker.serial, device=group.device.id, text=text)
-    task = worker.take_task()
-    if task is not None:
-        death = WorkerDeath("hang", worker.hung or text, worker.process.tail())
-        state.items.judge(task, death, circumstances(state, worker, group, worker.peak_bytes))
-    if group.device.kind == "cuda":
-        fence(state, group, text)

@@ -25,29 +25,25 @@ def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
     ended = worker.process.exit_status is None and worker.process.has_ended()
     if worker.process.is_open:
         for message in worker.process.receive():
-            _take(state, message, worker, group)
+            if isinstance(message, WorkerReady):
+                _on_ready(state, message, worker, group)
+            elif isinstance(message, AttemptFailed) and not message.claim:
+                _on_load_failed(state, message, worker, group)
+            elif message.claim != worker.claim or (not isinstance(message, ItemProgress) and message.key != worker.key):
+                _on_stray(state, message, worker, group)
+            elif isinstance(message, ItemProgress):
+                worker.last_sign = state.machine.now()
+                worker.progress = min(1.0, max(0.0, message.done / message.total)) if message.total > 0 else 0.0
+                state.events.emit("progress", worker=worker.serial, item=worker.key, done=message.done, of=message.total)
+            elif isinstance(message, ItemDone):
+                _on_done(state, message, worker, group)
+            else:
+                _on_failed(state, message, worker, group)
     if ended:
         state.invalidate_decisions()
         exits.handle_exit(state, worker, group)
     elif worker.state == "killed":
         exits.finish_cleanup(state, worker, group)
-
-
-def _take(state: PoolState, message: WorkerMessage, worker: WorkerHandle, group: DeviceWorkers) -> None:
-    if isinstance(message, WorkerReady):
-        _on_ready(state, message, worker, group)
-    elif isinstance(message, AttemptFailed) and not message.claim:
-        _on_load_failed(state, message, worker, group)
-    elif message.claim != worker.claim or (not isinstance(message, ItemProgress) and message.key != worker.key):
-        _on_stray(state, message, worker, group)
-    elif isinstance(message, ItemProgress):
-        worker.last_sign = state.machine.now()
-        worker.progress = min(1.0, max(0.0, message.done / message.total)) if message.total > 0 else 0.0
-        state.events.emit("progress", worker=worker.serial, item=worker.key, done=message.done, of=message.total)
-    elif isinstance(message, ItemDone):
-        _on_done(state, message, worker, group)
-    else:
-        _on_failed(state, message, worker, group)
 
 
 def _on_stray(state: PoolState, message: WorkerMessage, worker: WorkerHandle, group: DeviceWorkers) -> None:

@@ -20,7 +20,6 @@ from videolift.pool.decisions.policy import (
     Retry,
     RetryRules,
     Task,
-    Verdict,
     WorkerDeath,
     judge_failure,
 )
@@ -214,12 +213,11 @@ class ItemTracker:
 
     def judge(self, task: Task, failure: AttemptFailed | WorkerDeath, seen: Circumstances) -> None:
         """Puts ``task``, which has failed, where the policy says."""
-        self._apply(judge_failure(task, failure, seen, self._rules), task)
-
-    def _apply(self, verdict: Verdict, task: Task) -> None:
+        verdict = judge_failure(task, failure, seen, self._rules)
         if isinstance(verdict, Final):
             self.finish(task, verdict.outcome)
         elif isinstance(verdict, Retry):
+            # The claim stays open: a kill while the item waits must not lose what it is charged with.
             self._open_claims[task.item.key] = verdict.task
             self.queue.put(verdict.task)
         elif isinstance(verdict, Pending):

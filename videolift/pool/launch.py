@@ -91,10 +91,11 @@ def run_pool(
         stack.enter_context(OrphanReaper(IN_WORKER, machine.mark, temporary))
         # By name: cards of one kind share what is learnt, so that the second needs no probe of its own.
         figures: dict[str, WorkerFigures] = {}
-        groups = [
-            DeviceWorkers(device, _slots(device), figures.setdefault(device.name, WorkerFigures()), gauge, machine.now)
-            for device in devices
-        ]
+        groups = []
+        for device in devices:
+            slots = UNBOUNDED if device.kind == "cuda" else max(1, device.cores // device.threads)
+            known = figures.setdefault(device.name, WorkerFigures())
+            groups.append(DeviceWorkers(device, slots, known, gauge, machine.now))
         if history is not None:
             for name, known in figures.items():
                 load_figures(history, label, name, known)
@@ -125,7 +126,3 @@ def _tasks(items: Iterable[Item]) -> list[Task]:
             raise ValueError(f"two items have the key {task.item.key!r}: keys must be unique")
         seen.add(task.item.key)
     return tasks
-
-
-def _slots(device: Device) -> int:
-    return UNBOUNDED if device.kind == "cuda" else max(1, device.cores // device.threads)

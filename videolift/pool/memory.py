@@ -7,6 +7,7 @@ NVML lists for the tree's pids. `Gauge` is what the pool asks; tests put a card 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +96,12 @@ class SystemGauge:
 
     def cpu_seconds(self, pids: Iterable[int]) -> float:
         """See `Gauge.cpu_seconds`."""
-        return sum(_cpu_seconds(pid) for pid in pids)
+        seconds = 0.0
+        for pid in pids:
+            with suppress(psutil.Error):  # it ended since it was listed
+                times = psutil.Process(pid).cpu_times()
+                seconds += float(times.user + times.system)
+        return seconds
 
     def busy_share(self, device: Device) -> float | None:
         """See `Gauge.busy_share`."""
@@ -127,14 +133,6 @@ def pss_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
@@ -173,14 +171,11 @@ def _group(folder: Path, limit_name: str, usage_name: str) -> tuple[int, int] | 
     # The kernel writes a huge number, rounded to pages, where there is no limit.
     if limit >= _UNLIMITED:
         return None
-    return limit, max(0, limit - usage + _reclaimable(folder))
-
-
-def _reclaimable(folder: Path) -> int:
-    """Page cache that the kernel would drop first; counted as used in the group's figure."""
+    # Page cache counts as used in the group's figure, but the kernel would drop the inactive part before it kills anybody.
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
-        return 0
+        lines = []
     figures = dict(line.split(maxsplit=1) for line in lines)
-    return int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
+    reclaimable = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
+    return limit, max(0, limit - usage + reclaimable)

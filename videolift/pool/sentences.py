@@ -27,7 +27,10 @@ def event_sentence(event: Mapping[str, object]) -> str:
     """One line about an event of a pool; long texts are cut at their first line."""
     kind = str(event.get("kind", ""))
     if kind == "stopping":
-        return _stopping(event)
+        why = str(event.get("text") or event.get("why") or "asked to").splitlines()[0]
+        grace_s = event.get("grace_s")
+        has_grace = isinstance(grace_s, (int, float)) and grace_s > 0
+        return f"stopping: {why}" + (f"; running videos get {grace_s:g} s to save what they have" if has_grace else "")
     if kind == "resized":
         return f"{event.get('busy')} workers may work on {event.get('device')}: {event.get('reason')}"
     item, worker, device = event.get("item"), event.get("worker"), event.get("device")
@@ -35,14 +38,6 @@ def event_sentence(event: Mapping[str, object]) -> str:
     text = str(event.get("text") or "").strip().splitlines()
     known = {**event, "text": text[0] if text else "no reason was given", "subject": subject, "item": item or subject}
     return _SENTENCES.get(kind, kind).format_map(_Known(known))
-
-
-def _stopping(event: Mapping[str, object]) -> str:
-    why = str(event.get("text") or event.get("why") or "asked to").splitlines()[0]
-    grace_s = event.get("grace_s")
-    if not isinstance(grace_s, (int, float)) or grace_s <= 0:
-        return f"stopping: {why}"
-    return f"stopping: {why}; running videos get {grace_s:g} s to save what they have"
 
 
 class _Known(dict[str, object]):

@@ -11,12 +11,14 @@ from dataclasses import replace
 from videolift.errors import Transient, storage_errors_are_transient
 from videolift.pool.decisions.sizing import Decision
 from videolift.pool.device_workers import DeviceWorkers
+from videolift.pool.interface import Device
 from videolift.pool.pool_state import PoolState
 from videolift.pool.workers.handle import WorkerHandle
 
 MAX_LOAD_FAILURES = 3
 """Loads that may fail in a row on a device before it is fenced."""
 _DECIDE_EVERY_S = 0.05
+"""Workers' messages wake the loop far more often than this, and each decision sorts up to 200 peaks."""
 
 
 def staff(state: PoolState) -> None:
@@ -26,19 +28,15 @@ def staff(state: PoolState) -> None:
     if any(decision.give_up for decision in decisions.values()):
         _give_up_youngest(state)
     for group in used:
-        _end_surplus(group, decisions[group.device.id].keep)
+        # The youngest of those that rest. Loading ones are not counted: a ready worker is not given up for one of them.
+        idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
+        for worker in idle[: max(0, len(idle) + group.busy - decisions[group.device.id].keep)]:
+            worker.tell_to_end()
     # Fed before others begin: a worker that could take an item must not be counted as lacking.
     _feed(state, used, decisions)
     _start_workers(state, used, decisions)
     for group in used:
         group.most = max(group.most, len(group.living))
-
-
-def _end_surplus(group: DeviceWorkers, keep: int) -> None:
-    """Ends the youngest of those that rest. Those that load are not counted: a ready worker is not given up for one of them."""
-    idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
-    for worker in idle[: max(0, len(idle) + group.busy - keep)]:
-        worker.tell_to_end()
 
 
 def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
@@ -64,9 +62,9 @@ def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
 def _give_up_youngest(state: PoolState) -> None:
     """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
     living = [(worker, group) for group in state.groups for worker in group.living]
-    # Nothing is decided on memory that is about to come free.
+    # One must stay, or nothing is ever done; and nothing is decided on memory of a killed one, which is about to come free.
     if len(living) < 2 or any(worker.state == "killed" for worker in state.workers):
-        return  # one must stay, and whoever goes must be seen gone first
+        return
     youngest, group = max(living, key=lambda pair: pair[0].serial)
     group.cap_workers(len(group.living) - 1)
     youngest.taken_back = True
@@ -134,7 +132,11 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
         group = soonest_done(wanting, {g.device.id: len(g.living) for g in wanting})
         try:
             with storage_errors_are_transient("starting a worker"):
-                _start_worker(state, group)
+                state.last_serial += 1
+                serial, device = state.last_serial, _with_its_share_of_threads(state, group)
+                process = state.machine.start_worker(serial, device)
+                group.workers.append(WorkerHandle(serial, device, process, state.plan.timing, state.machine.now))
+                state.events.emit("spawned", worker=serial, device=device.id, pid=process.pid, log=f"worker-{serial:04d}.log")
         except Transient as error:
             state.stopping.request("transient", str(error))
         except OSError as error:  # no process, no descriptor, no memory: as if it had not loaded
@@ -158,20 +160,14 @@ def _wants_worker(state: PoolState, group: DeviceWorkers, decision: Decision) ->
     return unused < queue.shared
 
 
-def _start_worker(state: PoolState, group: DeviceWorkers) -> None:
-    state.last_serial += 1
-    serial, device = state.last_serial, group.device
-    if device.kind == "cpu":
-        device = replace(device, threads=max(device.threads, device.cores // _expected_workers(state, group)))
-    process = state.machine.start_worker(serial, device)
-    group.workers.append(WorkerHandle(serial, device, process, state.plan.timing, state.machine.now))
-    state.events.emit("spawned", worker=serial, device=device.id, pid=process.pid, log=f"worker-{serial:04d}.log")
-
-
-def _expected_workers(state: PoolState, group: DeviceWorkers) -> int:
-    """How many workers the device will probably have, which is what its cores are divided by."""
+def _with_its_share_of_threads(state: PoolState, group: DeviceWorkers) -> Device:
+    """The device as its next worker sees it: on the CPU the cores are divided by how many workers it will probably have."""
+    device = group.device
+    if device.kind != "cpu":
+        return device
     measured = group.decision.start if group.decision is not None and group.figures.samples else group.slots
-    return max(1, min(group.slots, state.items.total, state.plan.sizing.max_workers or group.slots, measured))
+    expected = max(1, min(group.slots, state.items.total, state.plan.sizing.max_workers or group.slots, measured))
+    return replace(device, threads=max(device.threads, device.cores // expected))
 
 
 def note_load_failure(

@@ -8,13 +8,11 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from videolift.pool.device_workers import DeviceWorkers
 from videolift.pool.exits import judge_exits
 from videolift.pool.inbox import hear
 from videolift.pool.interface import PoolReport
 from videolift.pool.pool_state import PoolState
 from videolift.pool.staffing import fence, staff
-from videolift.pool.workers.handle import WorkerHandle
 from videolift.processes import this_process
 
 _END_WITHIN_S = 2.0
@@ -28,18 +26,28 @@ def supervise(state: PoolState) -> PoolReport:
     state.events.emit("started", items=state.items.total, devices=devices, supervisor=asdict(this_process()))
     try:
         state.items.quarantine_exhausted()
-        while not _is_over(state):
+        # Deaths not judged yet hold items that may have to be done again.
+        while state.workers or state.deaths.unjudged or (state.stopping.stop is None and len(state.items.queue)):
             _step(state)
         state.items.release_claims(state.stopping.stop.text if state.stopping.stop else "")
     finally:
         _end_everything(state)
-    return _report(state)
-
-
-def _is_over(state: PoolState) -> bool:
-    if state.workers or state.deaths.unjudged:
-        return False
-    return state.stopping.stop is not None or len(state.items.queue) == 0
+    stop, now, done = state.stopping.stop, state.machine.now(), len(state.items.outcomes)
+    # A stop that came after the last outcome has stopped nothing; a signal is still a signal.
+    if stop is not None and done == state.items.total and stop.why != "signal":
+        stop = None
+    report = PoolReport(
+        outcomes=state.items.outcomes,
+        stopped=stop.why if stop else None,
+        signal=stop.signal if stop else None,
+        text=stop.text if stop else "",
+        ready_seconds=(state.first_ready or now) - state.began,
+        seconds=now - state.began,
+        workers={group.device.id: group.most for group in state.groups},
+    )
+    state.events.line(done, state.items.total, lambda: _state_text(state), final=True)
+    state.events.emit("finished", stopped=report.stopped, text=report.text, done=done, seconds=round(report.seconds, 3))
+    return report
 
 
 def _step(state: PoolState) -> None:
@@ -52,10 +60,15 @@ def _step(state: PoolState) -> None:
             fence(state, group, group.lost)
     # Before staffing: what is judged now can be given out in the same round.
     judge_exits(state)
-    if state.stopping.stop is not None or _nothing_left(state):
-        _send_home(state)
-    else:
+    busy = any(group.busy for group in state.groups)
+    if state.stopping.stop is None and (len(state.items.queue) or state.deaths.unjudged or busy):
         staff(state)
+    else:
+        for worker in state.workers:
+            if worker.state == "idle":
+                worker.tell_to_end()
+            elif worker.state == "loading":  # it could be told nothing before its model is there, minutes from now
+                worker.kill()
     begun = sum(worker.progress for worker in state.workers if worker.task is not None)
     state.events.line(len(state.items.outcomes), state.items.total, lambda: _state_text(state), begun=begun)
     _wait(state)
@@ -76,22 +89,19 @@ def _wait(state: PoolState) -> None:
 
 
 def _keep_deadlines(state: PoolState) -> None:
-    plan = state.plan
     for group in state.groups:
         for worker in group.workers:
             # Killed ones are watched by `exits.finish_cleanup`, which gives them up when they do not end.
-            if worker.state != "killed":
-                _end_if_late(worker, group, state, worker.overdue(plan.load_timeout_s, plan.item_timeout_s))
-
-
-def _end_if_late(worker: WorkerHandle, group: DeviceWorkers, state: PoolState, late: str | None) -> None:
-    if late is not None and worker.state != "closing":
-        worker.hung = late
-        state.events.emit("hung", worker=worker.serial, device=group.device.id, item=worker.key, text=late)
-    if late is None and (fault := worker.speech_fault()) is not None:
-        worker.faulty = late = fault
-    if late is not None or state.stopping.is_due:
-        worker.kill()
+            if worker.state == "killed":
+                continue
+            late = worker.overdue(state.plan.load_timeout_s, state.plan.item_timeout_s)
+            if late is not None and worker.state != "closing":
+                worker.hung = late
+                state.events.emit("hung", worker=worker.serial, device=group.device.id, item=worker.key, text=late)
+            if late is None and (fault := worker.speech_fault()) is not None:
+                worker.faulty = late = fault
+            if late is not None or state.stopping.is_due:
+                worker.kill()
 
 
 def _measure(state: PoolState) -> None:
@@ -103,21 +113,9 @@ def _measure(state: PoolState) -> None:
         group.sample()
         for worker in group.workers:
             worker.process.bound_log()
+    # The kernel walks every page of a process to say its proportional set size: of a large one that takes long.
     cost_s = state.machine.cpu_seconds() - cpu_before
     state.next_sample = now + max(state.plan.timing.sample, cost_s / COST_OF_LOOKING)
-
-
-def _nothing_left(state: PoolState) -> bool:
-    return len(state.items.queue) == 0 and not state.deaths.unjudged and not any(group.busy for group in state.groups)
-
-
-def _send_home(state: PoolState) -> None:
-    """Nothing more is claimed: idle workers close, loading ones end, busy ones go on."""
-    for worker in state.workers:
-        if worker.state == "idle":
-            worker.tell_to_end()
-        elif worker.state == "loading":
-            worker.kill()
 
 
 def _state_text(state: PoolState) -> str:
@@ -128,25 +126,6 @@ def _state_text(state: PoolState) -> str:
     return ", ".join(parts) + (f", {state.items.quarantined} quarantined" if state.items.quarantined else "")
 
 
-def _report(state: PoolState) -> PoolReport:
-    stop, now, done = state.stopping.stop, state.machine.now(), len(state.items.outcomes)
-    # A stop that came after the last outcome has stopped nothing; a signal is still a signal.
-    if stop is not None and done == state.items.total and stop.why != "signal":
-        stop = None
-    report = PoolReport(
-        outcomes=state.items.outcomes,
-        stopped=stop.why if stop else None,
-        signal=stop.signal if stop else None,
-        text=stop.text if stop else "",
-        ready_seconds=(state.first_ready or now) - state.began,
-        seconds=now - state.began,
-        workers={group.device.id: group.most for group in state.groups},
-    )
-    state.events.line(done, state.items.total, lambda: _state_text(state), final=True)
-    state.events.emit("finished", stopped=report.stopped, text=report.text, done=done, seconds=round(report.seconds, 3))
-    return report
-
-
 def _end_everything(state: PoolState) -> None:
     """Whatever happened, no process of ours outlives the run."""
     left = state.workers
@@ -155,7 +134,10 @@ def _end_everything(state: PoolState) -> None:
     # Real time, whatever clock the machine has: this must end, also after an exception.
     give_up = time.monotonic() + _END_WITHIN_S
     while left and time.monotonic() < give_up:
-        left = [worker for worker in left if not _is_gone(worker)]
+        for worker in left:
+            if worker.process.exit_status is None and worker.process.has_ended():
+                worker.process.reap()
+        left = [worker for worker in left if worker.process.exit_status is None or worker.process.leftovers()]
         if left:
             time.sleep(0.01)
     for group in state.groups:
@@ -163,9 +145,3 @@ def _end_everything(state: PoolState) -> None:
             state.machine.forget(worker.serial)
             worker.forget()
         group.workers.clear()
-
-
-def _is_gone(worker: WorkerHandle) -> bool:
-    if worker.process.exit_status is None and worker.process.has_ended():
-        worker.process.reap()
-    return worker.process.exit_status is not None and not worker.process.leftovers()

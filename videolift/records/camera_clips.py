@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +64,15 @@ def solved_cameras(run: Run) -> list[SolvedCamera]:
         name = camera_name(entry.video, run.layout)
         if curve is not None and name:
             found[name].append((entry.video.id, curve))
-    return [_solved(name, found[name]) for name in sorted(found)]
+    cameras = []
+    for name, clips in sorted(found.items(), key=lambda camera: camera[0]):
+        shapes = Counter(curve.size_px for _, curve in clips)
+        size_px = max(shapes, key=lambda size: (shapes[size], size))
+        # A video of another shape was filmed in another mode of the camera, with another focal length in pixels.
+        alike = [(video, c) for video, c in clips if abs(c.size_px[0] / c.size_px[1] * size_px[1] / size_px[0] - 1) < _SAME_SHAPE]
+        shared = shared_focal_length([curve for _, curve in alike])
+        cameras.append(SolvedCamera(name, tuple(video for video, _ in alike), size_px, shared))
+    return cameras
 
 
 def camera_name(video: Video, layout: Layout) -> str | None:
@@ -78,10 +85,3 @@ def camera_name(video: Video, layout: Layout) -> str | None:
             return recorded
     except (FileNotFoundError, CorruptFile):  # let go of, or not decoded yet
         return None
-
-
-def _solved(name: str, clips: Sequence[tuple[str, FocalCurve]]) -> SolvedCamera:
-    shapes = Counter(curve.size_px for _, curve in clips)
-    size_px = max(shapes, key=lambda size: (shapes[size], size))  # a video of another shape is of another mode of the camera
-    alike = [(video, c) for video, c in clips if abs(c.size_px[0] / c.size_px[1] * size_px[1] / size_px[0] - 1) < _SAME_SHAPE]
-    return SolvedCamera(name, tuple(video for video, _ in alike), size_px, shared_focal_length([curve for _, curve in alike]))

@@ -87,22 +87,16 @@ def _hash_if_readable(path: Path) -> str:
     try:
         return content_hash(path)
     except OSError as error:
-        if not _answers(path.parent):
+        # One bad file is this video's matter; a disk that is gone would set every video aside that lies on it.
+        try:
+            os.listdir(path.parent)
+        except PermissionError:  # the folder answers, if only to say that this user may not look
+            pass
+        except OSError:
             raise Transient(
                 f"{path.parent} does not answer ({error.strerror}): is its disk mounted? Then run the same command again"
             ) from error
         return f"{UNREADABLE}{error.strerror}"
-
-
-def _answers(folder: Path) -> bool:
-    """Whether a folder can be asked what is in it, if only to be told that this user may not know."""
-    try:
-        os.listdir(folder)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def file_stat(path: Path) -> tuple[int, int]:
@@ -187,6 +181,7 @@ def _judge_stage(
             pending = pending or f"after {name}"
     if pending:
         return StageState("stale" if receipt else "todo", pending, inputs=inputs, files=files, receipt=receipt)
+    # A plan hashes no new file: without its hash the fingerprint is not known, and the work counts as not done.
     wanted = "" if _UNKNOWN in inputs.values() else fingerprint(stage, identity, inputs)
     if receipt is None:
         return StageState("todo", "never done", wanted, inputs, files)
@@ -197,6 +192,7 @@ def _judge_stage(
         return StageState("quarantined", text, wanted, inputs, files, receipt)
     if receipt.state == "released" or receipt.artifact is None or receipt.artifact.matches_stat(output):
         return StageState("done", "", wanted, inputs, files, receipt, touched=dict(receipt.files) != files)
+    # Copied or restored from a backup: other times, the same bytes. Reading them again costs less than making them again.
     if receipt.artifact.matches_content(output):
         return StageState("done", "", wanted, inputs, files, receipt, touched=True)
     return StageState("stale", "its artifact is missing or changed", wanted, inputs, files, receipt)
@@ -219,6 +215,7 @@ def _file_inputs(
         before = receipt.files.get(name) if receipt else None
         if receipt and before == files[name] and name in receipt.inputs:
             inputs[name] = receipt.inputs[name]
+        # Of equal size and another time it may be a copy, and all the work still hold: worth hashing even for a plan.
         elif hash_new or (before and before[0] == files[name][0]):
             inputs[name] = _hash_if_readable(path)
         else:

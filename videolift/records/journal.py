@@ -180,7 +180,24 @@ def read_journal(folder: Path, batch: str) -> JournalContent | None:
         CorruptFile: written by a newer videolift; nothing may be made anew over it.
     """
     numbers = journal_numbers(folder).get(batch, ())
-    return _read(_path(folder, batch, numbers[-1]), numbers[-1]) if numbers else None
+    if not numbers:
+        return None
+    path = _path(folder, batch, numbers[-1])
+    *lines, _ = path.read_bytes().split(b"\n")  # a last line without its end was torn by a kill: what it was to say did not happen
+    holder = _holder(path, lines[0]) if lines else None
+    records: dict[str, VideoRecord] = {}
+    damaged = [] if holder is not None else [1]
+    for line_number, line in enumerate(lines, 1):
+        if line_number == 1 and holder is not None:
+            continue
+        try:
+            # Where the head itself is lost, the first line is an event like any other.
+            event = _parse(line)
+            video = event["video"]
+            records[video] = records.get(video, VideoRecord()).after(event)
+        except (ValueError, KeyError, TypeError, CorruptFile):
+            damaged.append(line_number)
+    return JournalContent(path, numbers[-1], holder, records, tuple(sorted(set(damaged))))
 
 
 def journal_numbers(folder: Path) -> dict[str, list[int]]:
@@ -242,6 +259,7 @@ class Journal:
         for video, record in list(records.items()):
             if before is None or record.claim is None:
                 continue
+            # A reboot, or a power cut, says nothing of the video: only a run that died by itself casts suspicion.
             if before.holder is not None and before.holder.died_with_its_machine:
                 records[video] = replace(record, claim=None)
             else:
@@ -312,6 +330,7 @@ class Journal:
             except OSError:
                 os.ftruncate(self._descriptor, size)
                 raise
+            # Claims are not flushed: only a power cut loses them, and a power cut blames nobody.
             if durable:
                 os.fsync(self._descriptor)
         video = event["video"]
@@ -340,23 +359,6 @@ def _parse(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a mapping")
     return value
-
-
-def _read(path: Path, number: int) -> JournalContent:
-    *lines, _ = path.read_bytes().split(b"\n")  # a last line without its end was torn by a kill: what it was to say did not happen
-    holder = _holder(path, lines[0]) if lines else None
-    records: dict[str, VideoRecord] = {}
-    damaged = [] if holder is not None else [1]
-    for line_number, line in enumerate(lines, 1):
-        if line_number == 1 and holder is not None:
-            continue
-        try:
-            event = _parse(line)
-            video = event["video"]
-            records[video] = records.get(video, VideoRecord()).after(event)
-        except (ValueError, KeyError, TypeError, CorruptFile):
-            damaged.append(line_number)
-    return JournalContent(path, number, holder, records, tuple(sorted(set(damaged))))
 
 
 def _holder(path: Path, line: bytes) -> ProcessName | None:

@@ -179,17 +179,15 @@ def _read(path: Path) -> Holder | None:
 
 def _is_free(path: Path, holder: Holder) -> bool:
     alive = None if holder.process is None else holder.process.is_alive()
-    return _untouched_s(path) > FREE_AFTER_S if alive is None else not alive
-
-
-def _untouched_s(path: Path) -> float:
-    """Seconds since the last touch by the clock of the file system, which may differ from every machine's own."""
+    if alive is not None:
+        return not alive
+    # The file system's clock may differ from every machine's own, so it is asked for the time by touching a file beside.
     probe = path.with_name(f".{path.name}.{secrets.token_hex(8)}.now")
     try:
         probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime
+        return probe.stat().st_mtime - path.stat().st_mtime > FREE_AFTER_S
     except FileNotFoundError:
-        return 0.0  # released meanwhile
+        return False  # released meanwhile
     finally:
         probe.unlink(missing_ok=True)
 
@@ -203,6 +201,7 @@ def _remove_dead(path: Path, dead: Holder) -> None:
             heir.unlink(missing_ok=True)  # killed in the act
         return
     try:
+        # Asked again: another run may have taken the lease, or its owner touched it, since it was found dead.
         if _read(path) == dead and _is_free(path, dead):
             grave = path.with_name(f".{path.name}.{secrets.token_hex(8)}.dead")
             path.rename(grave)

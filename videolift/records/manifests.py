@@ -109,7 +109,10 @@ def read_manifest(path: Path) -> Manifest | None:
     if value is None:
         return None
     journal = FileStamp(**value["journal"]) if value.get("journal") else None
-    rows = {video: _row(row) for video, row in value["videos"].items()}
+    rows = {}
+    for video, row in value["videos"].items():
+        artifact = ArtifactRecord(**row["artifact"]) if row["artifact"] else None
+        rows[video] = Row(row["state"], artifact, row["seconds"], tuple(row["checks"]))
     return Manifest(**(value | {"videos": rows, "journal": journal, "backends": tuple(value["backends"])}))
 
 
@@ -152,11 +155,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     value: dict[str, Any] = json.loads(body)
     return value if value.pop("format", None) == MANIFEST_FORMAT else None
-
-
-def _row(row: Mapping[str, Any]) -> Row:
-    artifact = ArtifactRecord(**row["artifact"]) if row["artifact"] else None
-    return Row(row["state"], artifact, row["seconds"], tuple(row["checks"]))
 
 
 def generations(folder: Path) -> dict[tuple[str, str], int]:

@@ -51,7 +51,12 @@ class RecordReader:
                 return handed_over
         record = self.record(stage, video)
         if stage == PACKAGING:
-            return self._packaged(video) if record.is_lost else record.receipt
+            if not record.is_lost:
+                return record.receipt
+            # The packaged file is asked, as all that it was made of may have been let go of since.
+            if video not in self._read_back:
+                self._read_back[video] = read_back(self._layout, PACKAGING, video)
+            return self._read_back[video]
         receipt = record.receipt
         if receipt is not None and receipt.artifact is not None and not os.path.exists(self._layout.artifact(stage, video)):
             packaging = self.record(PACKAGING, video)
@@ -59,12 +64,6 @@ class RecordReader:
             if released.get(stage) == receipt.artifact.sha256:
                 return replace(receipt, state="released")
         return receipt
-
-    def _packaged(self, video: str) -> Receipt | None:
-        """What the packaged file itself says, as its record is lost: everything above it may have been let go of since."""
-        if video not in self._read_back:
-            self._read_back[video] = read_back(self._layout, PACKAGING, video)
-        return self._read_back[video]
 
     def record(self, stage: str, video: str) -> VideoRecord:
         """All that the journal says of a stage and video."""
@@ -79,25 +78,22 @@ class RecordReader:
         if key not in self._journals:
             while len(self._journals) >= _JOURNALS_KEPT:
                 del self._journals[next(iter(self._journals))]
-            content = read_journal(self._layout.journals(stage), batch) if batch in self._numbers(stage) else None
+            content = read_journal(self._layout.journals(stage), batch) if batch in self._numbers[stage] else None
             self._journals[key] = content.records if content is not None else {}
         return self._journals[key]
 
     def knows(self, video: str) -> bool:
         """True if any stage may have a record of ``video``; reads no journal."""
         batch = self._batches.get(video)
-        has_journal = batch is not None and any(f"{batch:04d}" in self._numbers(stage) for stage in STAGES)
+        has_journal = batch is not None and any(f"{batch:04d}" in self._numbers[stage] for stage in STAGES)
         return has_journal or any(f"{video}.json" in self._listed(stage) for stage in STAGES)
 
     @cached_property
     def _batches(self) -> Mapping[str, int]:
         return Assignment.load(self._layout.assignment).batches
 
-    def _numbers(self, stage: str) -> Mapping[str, list[int]]:
-        return self._all_numbers[stage]
-
     @cached_property
-    def _all_numbers(self) -> dict[str, dict[str, list[int]]]:
+    def _numbers(self) -> dict[str, dict[str, list[int]]]:
         return {stage: journal_numbers(self._layout.journals(stage)) for stage in STAGES}
 
     def _listed(self, stage: str) -> set[str]:

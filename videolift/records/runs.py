@@ -64,7 +64,9 @@ class Run:
             for line in lines:
                 if batch is None or marker in line:
                     try:
-                        entry = _entry(json.loads(line))
+                        row = json.loads(line)
+                        video = Video.from_row(row["video"])
+                        entry = Entry(video, row["batch"], row["variant"], row["vanished"], row["chosen"])
                     except (AttributeError, KeyError, TypeError, ValueError) as error:
                         raise CorruptFile(
                             f"{path} is damaged ({error!r}): delete {self.folder.name}, then start a run again"
@@ -75,7 +77,12 @@ class Run:
 def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
     """Writes a run's folder; the plan last, since its presence says that the rest is there."""
     write_json(folder / "config.json", config.model_dump(mode="json"))
-    write_text(folder / "catalog.jsonl", "".join(json.dumps(_row(entry)) + "\n" for entry in entries))
+    lines = []
+    for entry in entries:
+        flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
+        # `Run.entries` looks for the batch as this very text, and decodes no other line.
+        lines.append(json.dumps({"batch": entry.batch, **flags, "video": entry.video.to_row()}) + "\n")
+    write_text(folder / "catalog.jsonl", "".join(lines))
     write_json(folder / "plan.json", {**plan, "variants": [asdict(variant) for variant in variants]})
     write_json(Layout(folder.parent.parent).latest_run, {"run": folder.name})
 
@@ -102,12 +109,3 @@ def latest_run(output: Path) -> Run:
     if latest is None or not isinstance(latest.get("run"), str):
         raise ConfigError(f"{output} holds no run of videolift: start one with snakemake --cores N, or name another folder")
     return read_run(Layout(output).run(latest["run"]))
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
-    return {"batch": entry.batch, **flags, "video": entry.video.to_row()}
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(Video.from_row(row["video"]), row["batch"], row["variant"], row["vanished"], row["chosen"])

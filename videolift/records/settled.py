@@ -17,6 +17,8 @@ from videolift.stage_table import SPECS
 
 Targets = Mapping[str, Mapping[str, Target]]
 """Stage to batch to the manifest it should have; a stage without one in a batch does nothing there."""
+_FILES = tuple(sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
+"""Columns of the table that name files beside the source."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) ->
     A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
     """
     batch = entries[0].batch
-    found: dict[str, dict[str, Any]] = {entry.video.id: {} for entry in entries if not _has_own_files(entry)}
+    alone = (entry.video for entry in entries if all(getattr(entry.video, name) is None for name in _FILES))
+    found: dict[str, dict[str, Any]] = {video.id: {} for video in alone}
     backends: list[tuple[str, Mapping[str, Any]]] = []
     for stage, by_batch in targets.items():
         if batch not in by_batch:
@@ -62,10 +65,3 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) ->
             of_video[stage] = rows[video]
         backends += [(stage, backend) for backend in manifest["backends"]] if manifest is not None else []
     return SettledBatch(found if targets else {}, backends)
-
-
-_FILES = tuple(sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
-
-
-def _has_own_files(entry: Entry) -> bool:
-    return any(getattr(entry.video, name) is not None for name in _FILES)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 from videolift.errors import ExitCode
 from videolift.paths import Layout
 from videolift.records.freshness import StageState, Variant, judge
-from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, Run
 from videolift.records.settled import Targets, recorded_targets, settled_batch
@@ -119,18 +118,14 @@ class Status:
             counts = f"{done:>7} {kinds['stale']:>7} {kinds['quarantined']:>12} {kinds['blocked']:>8} {kinds['todo']:>8}"
             remaining = _hours(left) if left is not None else "unknown"
             out.append(f"{stage:<10} {counts}   {_hours(sum(past)):>9} {remaining:>9}")
-        return [*out, *self._content_lines()]
-
-    def _content_lines(self) -> list[str]:
-        """What is in the packaged files; a video in which no hand was found is none with hands."""
         known = [video.content for video in self.videos if video.overall == "done" and video.content is not None]
-        if not known:
-            return []
-        windows, points = (sum(content[i] for content in known) for i in (0, 1))
-        with_points, with_hands = (sum(content[i] > 0 for content in known) for i in (1, 2))
-        return [
-            f"packaged   {windows} windows, {points} points; of {len(known)} videos {with_points} have points, {with_hands} hands"
-        ]
+        if known:
+            windows, points = (sum(content[i] for content in known) for i in (0, 1))
+            # A video whose hands were looked for and not found is none with hands.
+            with_points, with_hands = (sum(content[i] > 0 for content in known) for i in (1, 2))
+            held = f"of {len(known)} videos {with_points} have points, {with_hands} hands"
+            out.append(f"packaged   {windows} windows, {points} points; {held}")
+        return out
 
     def video_lines(self) -> list[str]:
         """For people: each video with the state of every stage, and notes."""
@@ -147,16 +142,14 @@ class Status:
             if video.loss is not None:
                 out.append(f"  {video.overall:<11} {video.video}: {video.loss.line()}")
             out += [f"  without     {video.video}: {part.stage}: {part.text}" for part in video.parts]
-        return [*out, *self._pending_lines(), self.headline()]
-
-    def _pending_lines(self) -> list[str]:
         pending = [video for video in self.videos if video.overall == "pending"]
-        waits = [
-            next((f"{s} ({v.why.get(s) or kind})" for s, kind in v.stages.items() if kind in ("todo", "stale")), "")
-            for v in pending[:_LISTED]
-        ]
-        out = [f"  pending     {video.video}: {wait}" for video, wait in zip(pending, waits, strict=False)]
-        return out + ([f"  pending     and {len(pending) - _LISTED} more"] if len(pending) > _LISTED else [])
+        for video in pending[:_LISTED]:
+            first = ((stage, kind) for stage, kind in video.stages.items() if kind in ("todo", "stale"))
+            wait = next((f"{stage} ({video.why.get(stage) or kind})" for stage, kind in first), "")
+            out.append(f"  pending     {video.video}: {wait}")
+        if len(pending) > _LISTED:
+            out.append(f"  pending     and {len(pending) - _LISTED} more")
+        return [*out, self.headline()]
 
 
 def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False) -> Status:
@@ -194,13 +187,9 @@ def assess_all(
                 continue
             kinds = tuple("done" if stage in rows and rows[stage]["state"] != NONE else NONE for stage in stages)
             shared = kinds_seen.setdefault(kinds, dict(zip(stages, kinds, strict=True)))  # one for all: there may be millions
-            yield _assess_settled(entry, rows, shared)
-
-
-def _assess_settled(entry: Entry, rows: Mapping[str, Mapping[str, Any]], stages: Mapping[str, str]) -> VideoStatus:
-    notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row["checks"]))
-    seconds = {stage: row["seconds"] for stage, row in rows.items()}
-    return VideoStatus(entry.video.id, "done", stages=stages, notes=notes, seconds=seconds)
+            notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row["checks"]))
+            seconds = {stage: row["seconds"] for stage, row in rows.items()}
+            yield VideoStatus(entry.video.id, "done", stages=shared, notes=notes, seconds=seconds)
 
 
 def assess(video: str, states: Mapping[str, StageState], target: str, *, vanished: bool = False) -> VideoStatus:
@@ -208,8 +197,18 @@ def assess(video: str, states: Mapping[str, StageState], target: str, *, vanishe
     kinds = {stage: state.kind for stage, state in states.items()}
     end = states[target].kind
     overall: Overall = "done" if end in ("done", "none") else "quarantined" if end in ("quarantined", "blocked") else "pending"
-    losses = [_loss(stage, state.receipt) for stage, state in states.items() if state.kind == "quarantined"]
+    losses = []
+    for stage, state in states.items():
+        if state.kind == "quarantined":
+            reason = state.receipt.reason if state.receipt else None
+            told = (reason.code, reason.text, reason.remedy) if reason else ("unknown", "no reason was recorded", "")
+            losses.append(Loss(stage, *told))
     notes = [note for state in states.values() if state.kind == "done" and state.receipt for note in state.receipt.checks]
+    packaged = states[PACKAGING].receipt if PACKAGING in states and overall == "done" else None
+    content = None
+    if packaged is not None and "windows" in packaged.figures:
+        windows, points, hand_frames = (int(packaged.figures.get(name, 0)) for name in ("windows", "points", "hand_frames"))
+        content = windows, points, hand_frames
     return VideoStatus(
         video=video,
         overall=overall,
@@ -219,16 +218,8 @@ def assess(video: str, states: Mapping[str, StageState], target: str, *, vanishe
         parts=tuple(losses) if overall == "done" else (),
         notes=(*(["source missing"] if vanished else []), *notes),
         seconds={stage: state.receipt.seconds for stage, state in states.items() if state.receipt},
-        content=_content(states[PACKAGING].receipt) if PACKAGING in states and overall == "done" else None,
+        content=content,
     )
-
-
-def _content(receipt: Receipt | None) -> tuple[int, int, int] | None:
-    figures = {} if receipt is None else receipt.figures
-    if "windows" not in figures:
-        return None
-    windows, points, hand_frames = (int(figures.get(name, 0)) for name in ("windows", "points", "hand_frames"))
-    return windows, points, hand_frames
 
 
 def excluded(video: str, reason: str) -> VideoStatus:
@@ -250,8 +241,3 @@ def write_quarantine(layout: Layout, videos: Iterable[VideoStatus]) -> Path:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.2f} h" if seconds >= 360 else f"{seconds:.1f} s"
-
-
-def _loss(stage: str, receipt: Receipt | None) -> Loss:
-    reason = receipt.reason if receipt else None
-    return Loss(stage, reason.code, reason.text, reason.remedy) if reason else Loss(stage, "unknown", "no reason was recorded", "")

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,20 @@ _MAX_PROGRESS = 1 << 53
 def worker_main() -> None:
     """Entry of the child: ``argv`` is the socket's descriptor and the supervisor's pid."""
     descriptor, supervisor = int(sys.argv[1]), int(sys.argv[2])
-    _die_with(supervisor)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # It may have died before the kernel was told to kill us with it.
+    if os.getppid() != supervisor:
+        os._exit(1)
     # A segfault then leaves its Python stack in the log, which goes into the outcome.
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # What user code starts must not keep the socket open after our end.
     os.set_inheritable(descriptor, False)
-    _volunteer_for_the_oom_killer()
+    # When the machine runs out of memory, a worker goes rather than the supervisor, which knows what to do about it.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_PREFERRED_BY_THE_OOM_KILLER)
     try:
         with socket.socket(fileno=descriptor) as connection:
             serve(connection)
@@ -68,22 +75,6 @@ def worker_main() -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-
-
-def _die_with(supervisor: int) -> None:
-    """The kernel kills us when the supervisor's thread dies; the check after it closes the gap before it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:
-        os._exit(1)
-
-
-def _volunteer_for_the_oom_killer() -> None:
-    """When the machine runs out, a worker goes rather than the supervisor that knows what to do about it."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text(_PREFERRED_BY_THE_OOM_KILLER)
-    except OSError:
-        return
 
 
 def serve(connection: socket.socket) -> None:
@@ -165,7 +156,9 @@ def _load(start: StartWorker, outbox: _Outbox) -> Worker | None:
 
 
 def _attempt(worker: Worker, work: DoItem, outbox: _Outbox) -> ItemDone | AttemptFailed:
-    _reset_peak()
+    # A new high-water mark of resident memory (Linux; elsewhere the peak is that of the process's life).
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     key = work.item.key
     try:
         value = pickle.dumps(worker.process(work.item, shrink=work.shrink, progress=outbox.progress), protocol=5)
@@ -175,14 +168,6 @@ def _attempt(worker: Worker, work: DoItem, outbox: _Outbox) -> ItemDone | Attemp
     except BaseException as error:  # noqa: BLE001  the border to user code, sys.exit and an unpicklable result included
         return replace(describe(error, key=key, claim=work.claim), peak_rss_bytes=peak_rss_bytes())
     return done
-
-
-def _reset_peak() -> None:
-    """Starts a new high-water mark of resident memory (Linux; elsewhere the peak is that of the process's life)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def peak_rss_bytes() -> int | None:

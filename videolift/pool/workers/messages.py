@@ -233,23 +233,20 @@ class Channel:
                 break
             if end > len(self._incoming):
                 break
-            self._take(bytes(self._incoming[start + _LENGTH.size : end]), messages)
+            try:
+                message = pickle.loads(self._incoming[start + _LENGTH.size : end])
+            except Exception as error:  # noqa: BLE001  bytes that are no pickle may raise anything
+                self.fault = f"sent what cannot be read: {type(error).__name__}: {error}"
+                break
             start = end
+            if isinstance(message, WorkerMessage):
+                messages.append(message)
+            else:
+                self.fault = f"sent a {type(message).__name__}"
         del self._incoming[:start]
         if self.fault:
             self.open = False
         return messages
-
-    def _take(self, body: bytes, messages: list[WorkerMessage]) -> None:
-        try:
-            message = pickle.loads(body)
-        except Exception as error:  # noqa: BLE001  bytes that are no pickle may raise anything
-            self.fault = f"sent what cannot be read: {type(error).__name__}: {error}"
-            return
-        if isinstance(message, WorkerMessage):
-            messages.append(message)
-        else:
-            self.fault = f"sent a {type(message).__name__}"
 
     def close(self) -> None:
         """Closes the socket; the worker, if it lives, sees the end of the stream and ends."""

@@ -72,13 +72,6 @@ def _marked(variable: str, mark: str) -> list[int]:
     return found
 
 
-def _cleans_up_alone(pid: int) -> bool:
-    try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
 def _wait_and_reap(variable: str, mark: str, folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # what ends the job politely must not end us before the supervisor
@@ -88,11 +81,12 @@ def _wait_and_reap(variable: str, mark: str, folder: str) -> None:
     while time.monotonic() - began < _WITHIN_S and (left := _marked(variable, mark)):
         spare = time.monotonic() - began < _CLEAN_UP_S
         for pid in left:
-            if not (spare and _cleans_up_alone(pid)):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
+            try:
+                if spare and b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     continue
+                os.kill(pid, signal.SIGKILL)
+            except OSError:  # it has ended meanwhile
+                continue
         time.sleep(0.05)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)

@@ -58,19 +58,15 @@ def pickled_factory(factory: Callable[[], Worker]) -> tuple[bytes, dict[str, Any
             f"the worker factory {factory!r} cannot be sent to a new process ({error}): use a function or class at the top of "
             "a module, or functools.partial of one"
         ) from error
-    return body, _preparation(needs_main=b"__main__" in body)
-
-
-def _preparation(needs_main: bool) -> dict[str, Any]:
-    """Where the child finds the user's modules; the user's script is run again only where the factory lives in it."""
     data: dict[str, Any] = multiprocessing.spawn.get_preparation_data("pool worker")
     # It cannot be pickled outside of multiprocessing's own spawning, and no worker needs it.
     data.pop("authkey", None)
     data["start_method"] = "spawn"
-    if not needs_main:
+    # The user's script is run again only where the factory lives in it: it may take minutes, or start pools of its own.
+    if b"__main__" not in body:
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
-    return data
+    return body, data
 
 
 def environment_for(device: Device, extra: Mapping[str, str], mark: str) -> dict[str, str]:
@@ -176,16 +172,13 @@ class WorkerProcess:
         if self._killed_at is None:
             self._killed_at = time.monotonic()
             self._members.update(tree_of(self.pid))
-        spared = [process for process in self._members if self._may_clean_up(process)]
+        # Python's own remover of shared memory needs a moment after the worker's end, or the memory stays until a reboot.
+        early = time.monotonic() - self._killed_at < _CLEAN_UP_S
+        spared = [process for process in self._members if early and still_runs(process) and cleans_up_alone(process)]
         if not spared and self._popen.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # all at once, before they can start others
         kill_all(process for process in self._members if process not in spared)
-
-    def _may_clean_up(self, process: psutil.Process) -> bool:
-        """Python's own remover of shared memory needs a moment after the worker's end, or the memory stays until a reboot."""
-        assert self._killed_at is not None
-        return time.monotonic() - self._killed_at < _CLEAN_UP_S and still_runs(process) and cleans_up_alone(process)
 
     def reap(self) -> str:
         """After `has_ended`: ends what is left of the tree, and says how the worker ended."""
