@@ -405,7 +405,7 @@ MISTAKES: dict[str, Mistake] = {
     "d stretches of a video joined, each in its own unit": Mistake(
         "a scale-free unit taken for the neighbour's",
         (DEPTH + "test_stretches_are_joined_in_one_world_and_one_unit",),
-        "stages/depth/motion/chunks.py",
+        "stages/depth/motion/keyframe_chunks.py",
         "T_camera_world[:, :3, 3] *= scale",
         "T_camera_world[:, :3, 3] *= 1.0",
     ),

@@ -56,7 +56,9 @@ class DepthFile:
         self.path = path
         self._open = ExitStack()
         try:
-            self._archive = self._open.enter_context(zipfile.ZipFile(self._regular()))
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+                raise ValueError("it is not a regular file")
+            self._archive = self._open.enter_context(zipfile.ZipFile(path))
             self._members = {info.filename.removesuffix(".npy"): info for info in self._archive.infolist()}
             self._depth = self._member("depths", 3)
         except _READ_ERRORS as error:
@@ -102,8 +104,12 @@ class DepthFile:
         size = self._depth.row_bytes
         try:
             if self._stream is None or index < self._next:
-                self._rewind()
-            assert self._stream is not None
+                # a deflated member cannot be read backwards: begin again after its header
+                if self._stream is not None:
+                    self._stream.close()
+                self._stream = self._open.enter_context(self._archive.open(self._depth.info))
+                self._exactly(self._stream, self._depth.start)
+                self._next = 0
             while self._next < index:
                 self._exactly(self._stream, size)
                 self._next += 1
@@ -111,6 +117,7 @@ class DepthFile:
         except _READ_ERRORS as error:
             raise self.refuse(f"is damaged at image {index}: {error}") from error
         self._next = index + 1
+        # float64 beyond float32's range becomes infinite, hence unknown below
         with np.errstate(over="ignore", invalid="ignore"):
             depth = np.frombuffer(data, self._depth.dtype).astype(np.float32).reshape(self._depth.shape[1:])
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
@@ -129,11 +136,6 @@ class DepthFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _regular(self) -> Path:
-        if not stat.S_ISREG(self.path.stat().st_mode):  # opening a pipe would wait for ever
-            raise ValueError("it is not a regular file")
-        return self.path
-
     def _member(self, name: str, *dimensions: int) -> _Member:
         if name not in self._members:
             raise self.refuse(f"holds {', '.join(sorted(self._members)[:8]) or 'nothing'}, but no {name}")
@@ -141,7 +143,12 @@ class DepthFile:
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is encrypted or compressed in a way that numpy does not write")
         with self._archive.open(info) as stream:
-            shape, column_order, dtype = _read_header(stream)
+            # np.lib.format reads headers with a literal parser; np.load would also unpickle
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"npy version {version}")
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, column_order, dtype = read_header(stream)
             start = stream.tell()
         if dtype.hasobject or dtype.kind != "f" or dtype.itemsize > 8:
             raise ValueError(f"{name} is of type {dtype}, expected float16, float32 or float64")
@@ -156,24 +163,9 @@ class DepthFile:
             raise ValueError(f"{name} has images of {shape[2]}x{shape[1]} px")
         return _Member(info, shape, dtype, start)
 
-    def _rewind(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = self._open.enter_context(self._archive.open(self._depth.info))
-        self._exactly(self._stream, self._depth.start)
-        self._next = 0
-
     @staticmethod
     def _exactly(stream: IO[bytes], size: int) -> bytes:
         data = stream.read(size)
         if len(data) != size:
             raise EOFError(f"{len(data)} of {size} bytes")
         return data
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"npy version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)

@@ -29,7 +29,7 @@ from videolift.geometry import Float, field_of_view_deg, invert_pose
 from videolift.pool import Device
 
 MAPANYTHING_WORKER = Path(__file__).with_name("mapanything_worker.py")
-Infer = Callable[[Mapping[str, Any], Mapping[str, NDArray[Any]], Progress], dict[str, NDArray[Any]]]
+MapAnythingCall = Callable[[Mapping[str, Any], Mapping[str, NDArray[Any]], Progress], dict[str, NDArray[Any]]]
 """The model; see `stages.models.model_process.ModelBackend._call`."""
 
 
@@ -91,7 +91,7 @@ class _MapAnythingClip:
     """One clip on its way."""
 
     def __init__(
-        self, infer: Infer, clip: Clip, out: DepthWriter, settings: MapAnythingSettings, shrink: float, progress: Progress
+        self, infer: MapAnythingCall, clip: Clip, out: DepthWriter, settings: MapAnythingSettings, shrink: float, progress: Progress
     ) -> None:
         self.infer, self.clip, self.out, self.settings, self.progress = infer, clip, out, settings, progress
         self.length = round(settings.stretch_frames * shrink)
@@ -128,6 +128,7 @@ class _MapAnythingClip:
         given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
 
         def report(done: int, of: int) -> None:
+            # layers of the network, which say that it lives; frames are only known when all are done
             self.progress(start, len(self.clip))
 
         reply = self.infer({"K": given, "side_px": self.settings.side_px}, {"rgb": self.clip[start:end]}, report)

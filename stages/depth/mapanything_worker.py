@@ -15,7 +15,8 @@ import numpy as np
 from videolift_checkpoints import check_weights
 from videolift_child import SignsOfLife, require_arguments
 
-PATCH_PX = 14
+VIT_PATCH_PX = 14
+"""DINOv2's."""
 
 model: Any = None
 device = "cpu"
@@ -33,6 +34,7 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
     from mapanything.models.mapanything.model import MapAnything
 
     require_arguments(MapAnything.infer, "views", "memory_efficient_inference", "use_amp", "amp_dtype", "apply_mask", "mask_edges")
+    # tf32 rounds to 10 bits, and only newer cards do it: results would differ from card to card
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = meta["device"]
     model = MapAnything.from_pretrained(weights_folder(meta["weights"])).to(device).eval()
@@ -91,8 +93,8 @@ def call(
 
 def network_size(height: int, width: int, side_px: int) -> tuple[int, int]:
     """Height and width of the frames in the network: whole patches, the longer side about ``side_px``."""
-    patches_per_px = side_px / max(height, width) / PATCH_PX
-    return max(1, round(height * patches_per_px)) * PATCH_PX, max(1, round(width * patches_per_px)) * PATCH_PX
+    patches_per_px = side_px / max(height, width) / VIT_PATCH_PX
+    return max(1, round(height * patches_per_px)) * VIT_PATCH_PX, max(1, round(width * patches_per_px)) * VIT_PATCH_PX
 
 
 def scaled_camera(K: Any, size: tuple[int, ...], other: tuple[int, ...]) -> np.ndarray:

@@ -53,6 +53,7 @@ def load(meta: MogeFiles) -> dict[str, str]:
     from moge.model.v2 import MoGeModel
 
     require_arguments(MoGeModel.infer, "fov_x", "resolution_level", "apply_mask", "use_fp16")
+    # tf32 rounds to 10 bits, and only newer cards do it: results would differ from card to card
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = meta["device"]
     check_archive(meta["weights"])

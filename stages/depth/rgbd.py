@@ -98,15 +98,13 @@ class _RgbdClip:
     def __init__(self, clip: Clip, sensor: SensorDepth, out: DepthWriter, settings: DepthSettings, progress: Progress) -> None:
         self.clip, self.sensor, self.out, self.settings, self.report = clip, sensor, out, settings, progress
         self.frames = len(clip)
-        self.K, self.intrinsics = self._camera()
-
-    def _camera(self) -> tuple[Float, Intrinsics]:
-        if self.sensor.K is not None:
-            return self.sensor.K, "given"
-        if (known := self.clip.known_camera()) is not None:
-            return known
-        text = "the depth file has no intrinsics and the video no calibration"
-        raise BadInput("depth_intrinsics", text, "Add intrinsics to the npz, or name a calibration in the table's column calib.")
+        # the sensor's own intrinsics belong to its depth; a calibration of the video stands in for them
+        camera: tuple[Float, Intrinsics] | None = clip.known_camera() if sensor.K is None else (sensor.K, "given")
+        if camera is None:
+            text = "the depth file has no intrinsics and the video no calibration"
+            remedy = "Add intrinsics to the npz, or name a calibration in the table's column calib."
+            raise BadInput("depth_intrinsics", text, remedy)
+        self.K, self.intrinsics = camera
 
     def run(self) -> Quality:
         path = self.path()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.depth.depth_file import DepthFile
-from stages.ingest.source import open_source
+from stages.ingest.source import open_video_source
 from videolift.artifacts import Clip
 from videolift.errors import BadInput
 from videolift.geometry import is_rotation
@@ -36,7 +36,11 @@ class SensorDepth:
     def __init__(self, file: DepthFile, clip: Clip, source: Path, progress: Callable[[], None]) -> None:
         self._file = file
         self._framing = Framing.from_attrs(clip.attrs)
-        _check_view(file.size_px, self._framing.source_px)
+        (width, height), (source_width, source_height) = file.size_px, self._framing.source_px
+        if abs(width / height * source_height / source_width - 1) > _ASPECT_TOLERANCE:
+            text = f"depth images are {width}x{height} px, the upright video {source_width}x{source_height}: not the same view"
+            remedy = "Give depth of the whole video image, registered to it and upright, at any resolution."
+            raise BadInput("depth_view", text, remedy)
         self._images = _image_of_frame(file, clip, source, progress)
         intrinsics, extrinsics = file.matrices("intrinsics", (3,)), file.matrices("extrinsics", (3, 4))
         self.K = None
@@ -58,19 +62,13 @@ class SensorDepth:
         return depth_m
 
 
-def _check_view(size_px: tuple[int, int], source_px: tuple[int, int]) -> None:
-    ratio = size_px[0] / size_px[1] * source_px[1] / source_px[0]
-    if abs(ratio - 1) > _ASPECT_TOLERANCE:
-        text = f"depth images are {size_px[0]}x{size_px[1]} px, the upright video {source_px[0]}x{source_px[1]}: not the same view"
-        raise BadInput("depth_view", text, "Give depth of the whole video image, registered to it and upright, at any resolution.")
-
-
 def _image_of_frame(file: DepthFile, clip: Clip, source: Path, progress: Callable[[], None]) -> NDArray[np.int64]:
     """One depth image per frame of the clip goes one to one; otherwise one per frame of the source, found by its timestamps."""
     first, frames = clip.cut_from
     if file.frames == frames:
         return first + np.arange(len(clip))
     pts_seconds = source_times(source, progress)
+    # the frame nearest in time, of the two around each of the clip's
     index = np.clip(np.searchsorted(pts_seconds, clip.pts_seconds), 1, max(len(pts_seconds) - 1, 1))
     index -= clip.pts_seconds - pts_seconds[index - 1] < pts_seconds[index] - clip.pts_seconds
     frame_s = float(np.median(np.diff(pts_seconds)))
@@ -82,7 +80,7 @@ def _image_of_frame(file: DepthFile, clip: Clip, source: Path, progress: Callabl
 
 def source_times(source: Path, progress: Callable[[], None]) -> NDArray[np.float64]:
     """Presentation times of every frame in a video, seconds, ascending; reads packets and decodes nothing."""
-    with open_source(source, progress) as video:
+    with open_video_source(source, progress) as video:
         tick = float(video.stream.time_base or 1)
         times = [packet.pts for packet in video.container.demux(video.stream) if packet.pts is not None and not packet.is_discard]
     if len(times) < 2:
@@ -138,6 +136,7 @@ def rigid(extrinsics: ArrayLike) -> NDArray[np.float64]:
             text,
             "Give world-to-camera matrices [R t; 0 0 0 1] in metres, OpenCV axes, or leave extrinsics out.",
         )
+    # the rotation nearest to each: matrices saved with few digits are only nearly rotations
     U, _, Vt = np.linalg.svd(T[finite, :3, :3])
     T[finite, :3, :3] = U @ Vt
     return T

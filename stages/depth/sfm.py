@@ -18,7 +18,7 @@ from stages.depth import DepthSettings
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.dense import DenseDepth, sampled_frames
 from stages.depth.motion.features import clip_features
-from stages.depth.motion.gates import Motion, plausible_cameras
+from stages.depth.motion.motion_gates import Motion, plausible_cameras
 from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.plane import plane_depth

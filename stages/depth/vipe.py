@@ -69,14 +69,16 @@ class VipeDepth(ModelBackend):
     @property
     def weights(self) -> list[str]:
         """Names, or paths in the user's own TORCH_HOME and HF_HOME, of what the preset reads."""
-        return [self._place(name) for name in WEIGHTS[self._settings.of(VipeSettings).pipeline]]
-
-    def _place(self, name: str) -> str:
-        weight = self._store.weight(name)
-        assert weight is not None
-        home, _, rest = weight.file.removeprefix("vipe/").partition("/")
-        own = {"torch": self._settings.of(VipeSettings).torch_home, "huggingface": self._settings.of(VipeSettings).hf_home}[home]
-        return name if own is None else str(user_path(own) / rest)
+        own = self._settings.of(VipeSettings)
+        homes = {"torch": own.torch_home, "huggingface": own.hf_home}
+        places = []
+        for name in WEIGHTS[own.pipeline]:
+            weight = self._store.weight(name)
+            assert weight is not None
+            folder, _, rest = weight.file.removeprefix("vipe/").partition("/")
+            home = homes[folder]
+            places.append(name if home is None else str(user_path(home) / rest))
+        return places
 
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
@@ -122,14 +124,20 @@ class _VipeClip:
         assert K is not None
         T_world_camera = np.concatenate(poses)
         median_depth = float(np.median(np.concatenate(medians)))
+        # a camera whose focal length is known may stand still: then nothing had to be estimated from motion
         if intrinsics == "estimated" and known is None:
             check_motion(T_world_camera, median_depth)
         check_relief(np.concatenate(relief), own)
         valid = np.ones(len(self.clip), bool)
         path = CameraPath(invert_pose(T_world_camera), valid, K, "slam", intrinsics)
         if not self.metric:
+            # the unit is the median of all stretches, so depth could not be written with them
             path = path.in_unit(median_depth)
-            self._write_unscaled(path, median_depth)
+            start = 0
+            for part in self.parts():
+                frames = slice(start, start + len(part["depth"]))
+                self.out.append_frames(part["depth"] / median_depth, path.T_camera_world[frames], path.valid[frames])
+                start = frames.stop
         figures = {
             "median_depth": median_depth,
             "relief": float(np.median(np.concatenate(relief))),
@@ -169,14 +177,6 @@ class _VipeClip:
         if before is None:
             check_field_of_view(stretch.K, self.clip.width, self.settings.of(VipeSettings))
         return stretch
-
-    def _write_unscaled(self, path: CameraPath, unit: float) -> None:
-        """All depth, in the unit in which the clip's median is 1."""
-        start = 0
-        for part in self.parts():
-            frames = slice(start, start + len(part["depth"]))
-            self.out.append_frames(part["depth"] / unit, path.T_camera_world[frames], path.valid[frames])
-            start = frames.stop
 
 
 def stretch_of(reply: dict[str, NDArray[Any]]) -> DepthStretch:

@@ -1,6 +1,6 @@
 """ViPE inside its own interpreter: frames of one stretch of video in, depth and camera poses out. Imports nothing of ours.
 
-One pipeline is built and kept; upstream keeps its networks in it, except those after SLAM, which `_keep_models` keeps. Frames come
+One pipeline is built and kept; upstream keeps its networks in it, except those after SLAM, which `load` makes it keep. Frames come
 from memory with their true rate. Upstream goes over them twice and computes long after the last one was read, so progress is told
 by its own loops and by every layer that it runs (`Progressing`). Upstream's poses are camera to world, OpenCV; its intrinsics
 [fx, fy, cx, cy] are pixels of the input with cx = W / 2 on an integer grid; depth belongs to the input's pixels.
@@ -12,6 +12,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
     for path in meta["weights"]:
         check_weights(path)
     _restrict_hub()
+    import vipe.pipeline.processors as processors
     from vipe.config import parse_typed_config
     from vipe.pipeline import make_pipeline
     from vipe.streams.base import VideoFrame
@@ -40,12 +43,18 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
     folder = tempfile.mkdtemp(prefix="vipe-")  # upstream makes its output folder even if nothing is written to it
     phrases = ",".join(meta["mask_phrases"])
     config = parse_typed_config("default", hydra_args=arguments(meta["pipeline"], phrases, folder))
-    _keep_models()
+    # upstream builds the networks after SLAM anew for every video; here the second video gets the first one's
+    for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
+        setattr(processors, name, cache(getattr(processors, name)))
     _use_known_cameras()
     make_stream = _stream_class()
     pipeline = make_pipeline(config.pipeline)
     pipeline.return_output_streams = True
-    return {"vipe": _version(), "adds_sky": bool(pipeline.init_cfg.instance and pipeline.init_cfg.instance.add_sky)}
+    try:
+        release = version("nvidia-vipe")
+    except PackageNotFoundError:  # a checkout that was not installed
+        release = os.path.dirname(str(sys.modules["vipe"].__file__))
+    return {"vipe": release, "adds_sky": bool(pipeline.init_cfg.instance and pipeline.init_cfg.instance.add_sky)}
 
 
 def arguments(preset: str, phrases: str, folder: str) -> list[str]:
@@ -196,32 +205,3 @@ def _restrict_hub() -> None:
         return read_checkpoint(os.path.join(folder, file_name or os.path.basename(url)), NUMPY_VALUES, INERT_PACKAGES)
 
     torch.hub.load_state_dict_from_url = read
-
-
-def _keep_models() -> None:
-    """Upstream builds the networks after SLAM anew for every video; here the second video gets the first one's."""
-    import vipe.pipeline.processors as processors
-
-    for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
-        setattr(processors, name, _once(getattr(processors, name)))
-
-
-def _once(build: Callable[..., Any]) -> Callable[..., Any]:
-    kept: dict[Any, Any] = {}
-
-    def get(*arguments: Any, **options: Any) -> Any:
-        key = (arguments, tuple(sorted(options.items())))
-        if key not in kept:
-            kept[key] = build(*arguments, **options)
-        return kept[key]
-
-    return get
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nvidia-vipe")
-    except PackageNotFoundError:
-        return os.path.dirname(str(sys.modules["vipe"].__file__))

@@ -107,7 +107,12 @@ def frame_colour(frame: VideoFrame) -> Colour:
         matrix = "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
     transfer = _TRANSFERS.get(int(frame.color_trc), "sdr")
     wide = int(frame.color_primaries) == ColorPrimaries.BT2020 or transfer != "sdr"
-    peak = {"sdr": None, "hlg": HLG_PEAK, "pq": _stated_peak(frame)}[transfer]
+    peak = {"sdr": None, "hlg": HLG_PEAK, "pq": PQ_PEAK}[transfer]
+    light = side_data(frame, Type.CONTENT_LIGHT_LEVEL) if transfer == "pq" else None
+    if light is not None:
+        # MaxCLL is the first of its two numbers; 0 stands for unknown (CTA-861.3)
+        stated = struct.unpack("=I", light[:4])[0]
+        peak = float(stated) if REFERENCE_WHITE < stated <= 10000 else PQ_PEAK
     return Colour(matrix, bool(full), transfer, wide, peak, assumed)
 
 
@@ -118,14 +123,6 @@ def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
         return bytes(attached[kind])
     except KeyError:
         return None
-
-
-def _stated_peak(frame: VideoFrame) -> float:
-    light = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
-    if light is None:
-        return PQ_PEAK
-    brightest = struct.unpack("=I", light[:4])[0]
-    return float(brightest) if REFERENCE_WHITE < brightest <= 10000 else PQ_PEAK
 
 
 class RgbReader:
@@ -147,6 +144,7 @@ class RgbReader:
             threads=1,
         )
         dtype = np.dtype("<u2" if colour.deep else "u1")
+        # FFmpeg pads rows to ``line_size``; gbrp stores its planes in the order G, B, R
         green, blue, red = (
             np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
             for plane in picture.planes
@@ -159,27 +157,21 @@ def to_bt709(rgb: NDArray[Any], colour: Colour) -> NDArray[np.uint8]:
     if not colour.deep:
         picture: NDArray[np.uint8] = rgb
         return picture
-    codes = np.minimum(rgb, WHITE_16)
-    if colour.transfer == "sdr":
-        light = _linear_table("sdr")[codes]
-    else:
-        light = _toned(codes, colour.transfer, colour.peak or PQ_PEAK) / np.float32(REFERENCE_WHITE)
+    light = _linear_table(colour.transfer)[np.minimum(rgb, WHITE_16)]
+    if colour.transfer == "hlg":
+        # HLG codes the scene's light; 0.2 is the display's gamma 1.2 less one, of luminance alone so that hues stay
+        scene_luminance = light @ _LUMINANCE_2020
+        light = light * (HLG_PEAK * np.power(np.maximum(scene_luminance, 1e-9), 0.2))[..., None].astype(np.float32)
+    if colour.transfer != "sdr":
+        # one factor per pixel, from its brightest channel: a curve per channel would change the hue
+        brightest = light.max(-1, keepdims=True)
+        # the curve is smooth in the square root of light; 4096 steps leave an error below a tenth of a code value
+        grid, factor = _tone_table(colour.peak or PQ_PEAK)
+        toned = light * np.interp(np.sqrt(brightest), grid, factor).astype(np.float32)
+        light = toned / np.float32(REFERENCE_WHITE)
     bt709 = np.clip(light @ BT2020_TO_BT709.T, 0, 1)
     codes_709: NDArray[np.uint8] = np.rint(np.power(bt709, np.float32(1 / 2.4)) * np.float32(255)).astype(np.uint8)
     return codes_709
-
-
-def _toned(codes: NDArray[Any], transfer: Transfer, peak: float) -> NDArray[np.float32]:
-    """Display light (..., 3) in cd/m2 of BT.2020 primaries, at most `REFERENCE_WHITE`; one factor per pixel keeps the hue."""
-    light = _linear_table(transfer)[codes]
-    if transfer == "hlg":
-        scene_luminance = light @ _LUMINANCE_2020
-        light = light * (HLG_PEAK * np.power(np.maximum(scene_luminance, 1e-9), 0.2))[..., None].astype(np.float32)
-    brightest = light.max(-1, keepdims=True)
-    # the curve is smooth in the square root of light; 4096 steps leave an error below a tenth of a code value
-    grid, factor = _tone_table(peak)
-    toned: NDArray[np.float32] = light * np.interp(np.sqrt(brightest), grid, factor).astype(np.float32)
-    return toned
 
 
 @lru_cache(maxsize=4)

@@ -73,12 +73,18 @@ def decode(source: VideoSource, *, threads: int, from_s: float | None, damage: D
     # without explode the HEVC decoder reports even less
     context.options = {"max_pixels": str(MAX_FRAME_PIXELS)} | ({"err_detect": "explode"} if context.name == "hevc" else {})
     if from_s is not None and from_s > source.start_s:
-        _seek(source, from_s)
-    steps = (_frames(source, packet) for packet in _packets(source, damage))
-    for frame in _undamaged(steps, damage):
+        base = source.stream.time_base
+        try:
+            source.container.seek(round(from_s / base) if base else 0, stream=source.stream)
+        except FFmpegError:
+            source.container.seek(0)
+    for frame in _undamaged(_decoded_packets(source, damage), damage):
         if threads > 1 and damage.found:
             raise DamageFound
-        yield Timed(_seconds(frame), frame)
+        stamp = frame.pts if frame.pts is not None else frame.dts
+        seconds = None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
+        yield Timed(seconds, frame)
+    # damage in the last packets brings no frame to notice it by
     if threads > 1 and damage.found:
         raise DamageFound
 
@@ -105,47 +111,31 @@ def _undamaged(steps: Iterator[_Step], damage: Damage) -> Iterator[VideoFrame]:
             else:
                 whole = True
                 waiting.append(frame)
+                # the bound keeps memory small where a stream marks all its frames as B
                 if frame.pict_type != PictureType.B or len(waiting) > _MAX_WAITING:
                     yield from waiting
                     waiting = []
     yield from waiting
 
 
-def _frames(source: VideoSource, packet: Packet[VideoStream] | None) -> _Step:
-    """What a packet brings out of the decoder; without one, what the decoder still holds."""
-    pts = None if packet is None else packet.pts
-    try:
-        return source.stream.decode(packet), packet is not None and packet.is_corrupt, pts
-    except EndOfFile:
-        return [], False, pts
-    except FFmpegError:
-        return [], True, pts
-
-
-def _packets(source: VideoSource, damage: Damage) -> Iterator[Packet[VideoStream] | None]:
+def _decoded_packets(source: VideoSource, damage: Damage) -> Iterator[_Step]:
+    """What each packet brings out of the decoder, and at the end what the decoder still holds."""
     packets = source.container.demux(source.stream)
-    while True:
+    packet: Packet[VideoStream] | None
+    reading = True
+    while reading:
         try:
             packet = next(packets)
+            damage.packets += packet.size > 0
         except StopIteration:
-            return
+            return  # the demuxer's last packet was an empty one, which emptied the decoder
         except FFmpegError as error:
             damage.read_error = str(error.strerror)
-            yield None  # flushes the decoder
-            return
-        damage.packets += packet.size > 0
-        yield packet
-
-
-def _seek(source: VideoSource, seconds: float) -> None:
-    base = source.stream.time_base
-    target = round(seconds / base) if base else 0
-    try:
-        source.container.seek(target, stream=source.stream)
-    except FFmpegError:
-        source.container.seek(0)
-
-
-def _seconds(frame: VideoFrame) -> float | None:
-    stamp = frame.pts if frame.pts is not None else frame.dts
-    return None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
+            packet, reading = None, False  # None empties the decoder
+        pts = None if packet is None else packet.pts
+        try:
+            yield source.stream.decode(packet), packet is not None and packet.is_corrupt, pts
+        except EndOfFile:
+            yield [], False, pts
+        except FFmpegError:
+            yield [], True, pts

@@ -1,4 +1,4 @@
-"""Verdict: what was seen of a video while it was decoded, as a refusal or as sentences for the receipt.
+"""Decode_checks: what was seen of a video while it was decoded, as a refusal or as sentences for the receipt.
 
 Pure functions of counts; nothing here opens or decodes.
 """
@@ -44,7 +44,7 @@ class Seen:
     interlaced: int = 0
 
 
-def refuse(seen: Seen, source: VideoSource, *, start_s: float | None, end_s: float | None, black_below: float) -> None:
+def refuse_useless(seen: Seen, source: VideoSource, *, start_s: float | None, end_s: float | None, black_below: float) -> None:
     """Raises what makes the clip useless, the cause before its symptoms.
 
     Args:
@@ -57,44 +57,36 @@ def refuse(seen: Seen, source: VideoSource, *, start_s: float | None, end_s: flo
         BadInput: undecodable, truncated, corrupt, timestamps, empty_range, one_frame, black.
     """
     frames, damage = len(seen.cadence.seconds), seen.damage
+    # without a frame and without damage, ``start`` may simply lie behind the end: that is empty_range below
     if frames == 0 and (start_s is None or damage.found):
         raise BadInput("undecodable", f"none of {damage.packets} packets could be decoded", _REPLACE)
-    if frames > 0:
-        _refuse_truncated(seen, source, end_s)
+    if frames > 0 and source.duration_s is not None:
+        asked = source.duration_s if end_s is None else min(end_s, source.duration_s)
+        share = MIN_COVERED if source.exact else MIN_COVERED_INEXACT
+        # one frame of grace: a header may count up to the last frame's start or to its end
+        if seen.covered_s < share * asked - seen.cadence.frame_s:
+            text = f"{seen.covered_s:.2f} s of {source.duration_s:.2f} s decode; the file is cut off or damaged"
+            remedy = f"{_REPLACE} To use what is there, set end to {max(seen.covered_s, 0):.2f} for it in the table of videos."
+            raise BadInput("truncated", text, remedy)
     if damage.corrupt_packets + damage.left_out > MAX_DAMAGED * max(damage.packets, 1):
         text = f"{damage.corrupt_packets} corrupt packets and {damage.left_out} frames that depend on one, of {damage.packets}"
         raise BadInput("corrupt", f"{text}; at most {MAX_DAMAGED:.0%} are left out", _REPLACE)
     if seen.cadence.dropped > MAX_DAMAGED * (frames + seen.cadence.dropped):
         text = f"{seen.cadence.dropped} of {frames + seen.cadence.dropped} frames go back in time by more than {WINDOW} frames"
         raise BadInput("timestamps", text, "Give it new timestamps: ffmpeg -i INPUT -vf setpts=N/FRAME_RATE/TB OUTPUT.mp4")
-    _refuse_short(seen, source, start_s, end_s)
-    if seen.brightest < black_below:
-        text = f"its brightest frame has a mean of {seen.brightest:.3f}, ingest.black_below is {black_below}"
-        raise BadInput("black", text, "Remove it, or lower ingest.black_below for it (overrides).")
-
-
-def _refuse_truncated(seen: Seen, source: VideoSource, end_s: float | None) -> None:
-    if source.duration_s is None:
-        return
-    asked = source.duration_s if end_s is None else min(end_s, source.duration_s)
-    share = MIN_COVERED if source.exact else MIN_COVERED_INEXACT
-    if seen.covered_s < share * asked - seen.cadence.frame_s:
-        text = f"{seen.covered_s:.2f} s of {source.duration_s:.2f} s decode; the file is cut off or damaged"
-        remedy = f"{_REPLACE} To use what is there, set end to {max(seen.covered_s, 0):.2f} for it in the table of videos."
-        raise BadInput("truncated", text, remedy)
-
-
-def _refuse_short(seen: Seen, source: VideoSource, start_s: float | None, end_s: float | None) -> None:
     if seen.kept == 0:
         length = "unknown" if source.duration_s is None else f"{source.duration_s:.2f} s"
         text = f"no frame between start {start_s} and end {end_s} (seconds); the video's length is {length}"
         raise BadInput("empty_range", text, "Correct start and end in the table of videos.")
-    if len(seen.cadence.seconds) == 1:
+    if frames == 1:
         raise BadInput("one_frame", "it has a single frame", "Remove it: a still picture has no motion.")
     if seen.kept == 1:
         raise BadInput(
             "one_frame", "one frame is left at ingest.fps", "Raise ingest.fps for it (overrides), or give a longer video."
         )
+    if seen.brightest < black_below:
+        text = f"its brightest frame has a mean of {seen.brightest:.3f}, ingest.black_below is {black_below}"
+        raise BadInput("black", text, "Remove it, or lower ingest.black_below for it (overrides).")
 
 
 def checks(seen: Seen, source: VideoSource, fps: float) -> Iterator[str]:

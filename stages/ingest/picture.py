@@ -34,33 +34,30 @@ class PictureMaker:
         Raises:
             BadInput: ``size_changes``; its sides have another ratio than the first frame's.
         """
-        self._check_shape(frame)
-        resized = cv2.merge([self._resize(plane) for plane in self._reader.planes(frame, self._colour)])
-        upright = self._orientation.apply(resized)
-        return to_bt709(self._cut(upright), self._colour)
-
-    def _check_shape(self, frame: VideoFrame) -> None:
-        expected = self._orientation.size(self._framing.source_px)
-        if (frame.width, frame.height) == expected:
-            return
-        self.rescaled += 1
-        if abs(frame.width * expected[1] / (frame.height * expected[0]) - 1) > 0.01:
-            text = f"its frames change from {expected[0]}x{expected[1]} to {frame.width}x{frame.height} px"
-            raise BadInput("size_changes", text, "Split it where the size changes.")
-
-    def _resize(self, plane: NDArray[Any]) -> NDArray[Any]:
-        size = self._orientation.size(self._framing.resized_px)
-        shrinks = size[0] <= plane.shape[1] and size[1] <= plane.shape[0]
-        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-    def _cut(self, upright: NDArray[Any]) -> NDArray[Any]:
+        expected_px = self._orientation.size(self._framing.source_px)
+        if (frame.width, frame.height) != expected_px:
+            self.rescaled += 1
+            # encoders that adapt to a connection change the size and keep the shape, up to rounding to even sides
+            if abs(frame.width * expected_px[1] / (frame.height * expected_px[0]) - 1) > 0.01:
+                text = f"its frames change from {expected_px[0]}x{expected_px[1]} to {frame.width}x{frame.height} px"
+                raise BadInput("size_changes", text, "Split it where the size changes.")
+        resized_px = self._orientation.size(self._framing.resized_px)
+        shrinks = resized_px[0] <= frame.width and resized_px[1] <= frame.height
+        # INTER_AREA averages when it shrinks; when it enlarges it repeats pixels
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        planes = self._reader.planes(frame, self._colour)
+        upright = self._orientation.apply(cv2.merge([cv2.resize(p, resized_px, interpolation=interpolation) for p in planes]))
         if self._framing.lens is not None:
-            return cv2.remap(np.ascontiguousarray(upright), *self._maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        (left, top), (width, height) = self._framing.offset_px, self._framing.clip_px
-        return upright[top : top + height, left : left + width]
+            # cv2.remap takes no negative strides, which a turned or flipped view has
+            upright = np.ascontiguousarray(upright)
+            cut: NDArray[Any] = cv2.remap(upright, *self._lens_maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        else:
+            (left, top), (width, height) = self._framing.offset_px, self._framing.clip_px
+            cut = upright[top : top + height, left : left + width]
+        return to_bt709(cut, self._colour)
 
     @cached_property
-    def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _lens_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         width, height = self._framing.clip_px
         uv = self._framing.resized_pixels(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)).astype(np.float32)
         return np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])

@@ -8,7 +8,7 @@ start and end count from the container's first timestamp, as players do. Nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,10 +24,10 @@ from stages.ingest import IngestSettings
 from stages.ingest.colour import Colour, frame_colour
 from stages.ingest.cuts import CutFinder
 from stages.ingest.decode import DamageFound, decode, decoder_threads
-from stages.ingest.decode_checks import Seen, checks, refuse
+from stages.ingest.decode_checks import Seen, checks, refuse_useless
 from stages.ingest.orientation import Orientation, frame_orientation
 from stages.ingest.picture import PictureMaker
-from stages.ingest.source import VideoSource, open_source
+from stages.ingest.source import VideoSource, open_video_source
 from stages.ingest.timing import Cadence, in_order, nearest
 from videolift.artifacts import ArtifactWriter, ClipWriter
 from videolift.errors import BadInput, storage_errors_are_transient
@@ -37,7 +37,7 @@ from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
 from videolift.inputs.named_cameras import NamedCamera
 from videolift.pool import Device
-from videolift.shot_ranges import shots_of
+from videolift.shot_ranges import Shot, shots_of
 
 _CHUNK = 8
 _PROGRESS_EVERY = 30
@@ -92,11 +92,15 @@ class PyavIngest(Backend):
         """Decodes one video into ``out``, a `ClipWriter`; see `stages.backend.Backend.process` for errors."""
         assert isinstance(out, ClipWriter)
         video = inputs.video
-        lens = _known_lens(video)
+        # a calibration of this very camera goes before the camera that the row names
+        lens = read_lens(video.calib) if video.calib is not None else None
+        if lens is None and video.camera is not None:
+            lens = NamedCamera.from_row(video.camera).lens
+        # several threads make other pictures of a damaged stream on every run, so damage begins again with one
         for threads in (self._threads, 1):
             with (
                 storage_errors_are_transient(f"reading {video.path.name}"),
-                open_source(video.path, lambda: progress(0, 1)) as source,
+                open_video_source(video.path, lambda: progress(0, 1)) as source,
                 suppress(DamageFound),
             ):
                 return _Ingest(self._settings, video, source, lens, out, progress).run(threads)
@@ -129,22 +133,34 @@ class _Ingest:
         frames = decode(self.source, threads=threads, from_s=start, damage=self.seen.damage)
         timed = self._watch(in_order(frames, self.seen.cadence), end)
         # timestamps are rounded to ticks, but a container may also count in whole frames
-        rounding = min(self.seen.cadence.tick_s, 0.1 * self.seen.cadence.frame_s)
-        chosen = nearest(timed, self.settings.fps, start_s=start, end_s=end, tolerance_s=rounding)
+        rounding_s = min(self.seen.cadence.tick_s, 0.1 * self.seen.cadence.frame_s)
+        chosen = nearest(timed, self.settings.fps, start_s=start, end_s=end, tolerance_s=rounding_s)
         view = self._write(chosen)
-        refuse(
+        refuse_useless(
             self.seen,
             self.source,
             start_s=self.video.start_s,
             end_s=self.video.end_s,
             black_below=self.settings.black_below,
         )
-        assert view is not None  # refuse has raised where no frame was kept
+        assert view is not None  # refuse_useless has raised where no frame was kept
         self._describe(view)
         shot = np.zeros(self.seen.kept, np.int32) if self.cuts is None else self.cuts.shot_of_frame()
         self.out.append(shot=shot)
-        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens), *_cut_checks(shot))
-        return Quality(self.seen.kept, sentences, self._figures(view) | {"shots": float(len(shots_of(shot)))})
+        shots = shots_of(shot)
+        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens, shots))
+        visible, whole = view.framing.visible_px(), view.framing.source_px
+        figures = {
+            "frames_decoded": float(self.decoded),
+            "seconds": self.seen.covered_s - (self.video.start_s or 0.0),
+            "fps_measured": self.seen.cadence.fps,
+            "visible_share": visible[2] * visible[3] / (whole[0] * whole[1]),
+            "brightest": self.seen.brightest,
+            "corrupt_packets": float(self.seen.damage.corrupt_packets),
+            "frames_left_out": float(self.seen.damage.left_out),
+            "shots": float(len(shots)),
+        }
+        return Quality(self.seen.kept, sentences, figures)
 
     def _watch(self, frames: Iterable[tuple[float, VideoFrame]], end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         for seconds, frame in frames:
@@ -219,25 +235,6 @@ class _Ingest:
             if self.video.camera is not None:
                 self.out.describe(K_source=self.video.camera["how"])
 
-    def _figures(self, view: View) -> dict[str, float]:
-        visible, whole = view.framing.visible_px(), view.framing.source_px
-        return {
-            "frames_decoded": float(self.decoded),
-            "seconds": self.seen.covered_s - (self.video.start_s or 0.0),
-            "fps_measured": self.seen.cadence.fps,
-            "visible_share": visible[2] * visible[3] / (whole[0] * whole[1]),
-            "brightest": self.seen.brightest,
-            "corrupt_packets": float(self.seen.damage.corrupt_packets),
-            "frames_left_out": float(self.seen.damage.left_out),
-        }
-
-
-def _known_lens(video: Video) -> Lens | None:
-    """The user's calibration of the very camera, else the one that the row names."""
-    if video.calib is not None:
-        return read_lens(video.calib)
-    return None if video.camera is None else NamedCamera.from_row(video.camera).lens
-
 
 def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens: Lens | None) -> View:
     stored = (frame.width, frame.height)
@@ -247,33 +244,26 @@ def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens
     framing = Framing.fit(upright, (settings.width, settings.height), settings.fit, aspect)
     K_given = None
     if lens is not None:
-        _check_lens(lens, upright, aspect)
+        if lens.size_px is not None:
+            shape = lens.size_px[0] / lens.size_px[1]
+            # of an anamorphic video the calibration's pictures may be as stored or as shown
+            if all(abs(shape / (upright[0] / upright[1] * pixels) - 1) > 0.01 for pixels in (1.0, float(aspect))):
+                text = "the calibration is for {}x{} px, the video is {}x{} px upright".format(*lens.size_px, *upright)
+                remedy = "Calibrate with pictures of the whole frame, upright, of any size but the same shape."
+                raise BadInput("calibration", text, remedy)
         framing = framing.corrected(lens) if lens.distorts else framing
         K_given = framing.map_intrinsics(lens.K, lens.size_px)
     return View(stored, turned, frame_colour(frame), framing, K_given)
 
 
-def _view_checks(view: View, lens: Lens | None) -> Iterator[str]:
+def _view_checks(view: View, lens: Lens | None, shots: Sequence[Shot]) -> Iterator[str]:
     if view.orientation.off_deg > 1:
         yield f"the container turns it by {view.orientation.off_deg:.1f} degrees off a right angle; that part was left as it is"
     if lens is not None and lens.size_px is None:
         yield "the calibration names no size; it was taken for one of {} x {} px".format(*view.framing.source_px)
-
-
-def _cut_checks(shot: NDArray[np.int32]) -> Iterator[str]:
-    shots = shots_of(shot)
     if len(shots) > 1:
         first = ", ".join(str(one.first) for one in shots[1:11])
         yield f"{len(shots)} shots; cuts before frames {first}{' and later' if len(shots) > 11 else ''}"
-
-
-def _check_lens(lens: Lens, upright: tuple[int, int], aspect: Fraction) -> None:
-    if lens.size_px is None:
-        return
-    shape = lens.size_px[0] / lens.size_px[1]
-    if all(abs(shape / (upright[0] / upright[1] * pixels) - 1) > 0.01 for pixels in (1.0, float(aspect))):
-        text = f"the calibration is for {lens.size_px[0]}x{lens.size_px[1]} px, the video is {upright[0]}x{upright[1]} px upright"
-        raise BadInput("calibration", text, "Calibrate with pictures of the whole frame, upright, of any size but the same shape.")
 
 
 BACKEND = PyavIngest

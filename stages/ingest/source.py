@@ -74,7 +74,7 @@ class VideoSource:
 
 
 @contextmanager
-def open_source(path: Path, progress: Callable[[], None]) -> Iterator[VideoSource]:
+def open_video_source(path: Path, progress: Callable[[], None]) -> Iterator[VideoSource]:
     """Opens ``path`` for decoding; ``progress`` is called while its hash is computed.
 
     Raises:
@@ -83,14 +83,19 @@ def open_source(path: Path, progress: Callable[[], None]) -> Iterator[VideoSourc
     """
     with _open_regular(path) as file:
         demuxer = _demuxer(file.read(16), path.name)
-        digest, size = _digest(file, progress)
+        digest, size = hashlib.sha256(), 0
+        file.seek(0)
+        while block := file.read(_HASH_BYTES):
+            digest.update(block)
+            size += len(block)
+            progress()
         with _open_container(file, demuxer, path.name) as container:
             stream = _checked_stream(container, file, demuxer, path.name)
-            yield _describe(container, stream, demuxer, digest, size)
+            yield _describe(container, stream, demuxer, digest.hexdigest(), size)
 
 
 def probe(path: Path) -> None:
-    """Raises what `open_source` would, from the header alone."""
+    """Raises what `open_video_source` would, from the header alone."""
     with _open_regular(path) as file:
         demuxer = _demuxer(file.read(16), path.name)
         with _open_container(file, demuxer, path.name) as container:
@@ -100,30 +105,21 @@ def probe(path: Path) -> None:
 def _checked_stream(container: InputContainer, file: BinaryIO, demuxer: str, name: str) -> VideoStream:
     stream = _video_stream(container, name)
     if not stream.codec_context.width:
-        _refuse_sizeless(file, demuxer, name)
+        # a decoder that refuses a size forgets it; without any decoder the container's own figures are left
+        with _open_container(file, demuxer, name, codec_whitelist="none") as undecoded:
+            context = _video_stream(undecoded, name).codec_context
+            if context.width:
+                _check_size(context.width, context.height, name)
+        raise BadInput("undecodable", f"{name}: the size of its frames cannot be read", _REPLACE)
     _check_size(stream.codec_context.width, stream.codec_context.height, name)
     return stream
 
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[BinaryIO]:
-    descriptor = _open_descriptor(path)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput("not_a_file", f"{path.name} is not a regular file but {_kind(status.st_mode)}", _FILES)
-        if status.st_size == 0:
-            raise BadInput("empty_file", f"{path.name} has 0 bytes", _REPLACE)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
-
-
-def _open_descriptor(path: Path) -> int:
     try:
         # O_NONBLOCK: opening a FIFO without a writer would wait for ever
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise BadInput("missing", f"{path.name}: no such file", _REPLACE) from error
     except PermissionError as error:
@@ -132,11 +128,20 @@ def _open_descriptor(path: Path) -> int:
         if error.errno not in (errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
             raise
         raise BadInput("not_a_file", f"{path.name} is not a regular file", _FILES) from error
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+    try:
+        # of the open file, not of its name: what the name means may change in between
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+            kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+            raise BadInput("not_a_file", f"{path.name} is not a regular file but {kind}", _FILES)
+        if status.st_size == 0:
+            raise BadInput("empty_file", f"{path.name} has 0 bytes", _REPLACE)
+        # unbuffered: FFmpeg reads through a buffer of its own
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def _demuxer(head: bytes, name: str) -> str:
@@ -148,16 +153,6 @@ def _demuxer(head: bytes, name: str) -> str:
         return "avi"
     text = f"{name} starts with {head[:12]!r}: no mp4, mov, mkv, webm or avi"
     raise BadInput("not_a_video", text, f"Remove it from the list. If it is a video in another container: {_CONVERT}")
-
-
-def _digest(file: BinaryIO, progress: Callable[[], None]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    file.seek(0)
-    while block := file.read(_HASH_BYTES):
-        digest.update(block)
-        size += len(block)
-        progress()
-    return digest.hexdigest(), size
 
 
 @contextmanager
@@ -175,6 +170,7 @@ def _open_container(file: BinaryIO, demuxer: str, name: str, **more: str) -> Ite
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    # a cover picture of a song is a video stream of one frame
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
@@ -184,15 +180,6 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     if stream.codec_context is None:
         raise BadInput("unsupported_codec", f"{name}: no decoder for its video stream", _CONVERT)
     return stream
-
-
-def _refuse_sizeless(file: BinaryIO, demuxer: str, name: str) -> None:
-    # a decoder that refuses a size forgets it; without any decoder the container's own figures are left
-    with _open_container(file, demuxer, name, codec_whitelist="none") as container:
-        context = _video_stream(container, name).codec_context
-        if context.width:
-            _check_size(context.width, context.height, name)
-    raise BadInput("undecodable", f"{name}: the size of its frames cannot be read", _REPLACE)
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -212,7 +199,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> VideoSource:
     first = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
     start = container.start_time / av.time_base if container.start_time is not None else first
-    duration, exact = _matroska_duration(container, stream, start) if demuxer == "matroska" else _duration(stream, first - start)
+    duration, exact = _duration(container, stream, demuxer, start, first)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return VideoSource(
         container=container,
@@ -225,6 +212,7 @@ def _describe(container: InputContainer, stream: VideoStream, demuxer: str, dige
         start_s=start,
         first_pts_s=first,
         fps_header=float(stream.average_rate) if stream.average_rate else None,
+        # a factor beyond 4 is taken for a damaged header, not for anamorphic video
         pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
         camera=_make_and_model(container.metadata),
     )
@@ -240,13 +228,14 @@ def _make_and_model(metadata: Mapping[str, str]) -> str | None:
     return name or None
 
 
-def _duration(stream: VideoStream, delay_s: float) -> tuple[float | None, bool]:
-    if not stream.duration or not stream.time_base:
-        return None, False
-    return delay_s + float(stream.duration * stream.time_base), True
-
-
-def _matroska_duration(container: InputContainer, stream: VideoStream, start_s: float) -> tuple[float | None, bool]:
+def _duration(
+    container: InputContainer, stream: VideoStream, demuxer: str, start_s: float, first_s: float
+) -> tuple[float | None, bool]:
+    """Seconds from the video's start to its end by the header, and whether that is the video stream's own length."""
+    if demuxer != "matroska":
+        if not stream.duration or not stream.time_base:
+            return None, False
+        return first_s - start_s + float(stream.duration * stream.time_base), True
     # a tag of the track, else the longest track's; both are times of an end on a clock that begins at 0
     clock = stream.metadata.get("DURATION", "").split(":")
     if len(clock) == 3:

@@ -51,23 +51,20 @@ class FlowField:
 
     def matches(self, frame: int, partners: list[int]) -> Iterator[tuple[int, FlowMatch]]:
         """The match of ``frame`` with each of ``partners``, nearest first on either side."""
+        height, width = self._grey[frame].shape
+        grid = pixel_grid(height, width)
         for side in (-1, 1):
             wanted = sorted((p for p in partners if (p - frame) * side > 0), key=lambda p: abs(p - frame))
-            at, chained = frame, pixel_grid(*self._grey[frame].shape)
+            at, chained = frame, grid
             for partner in wanted:
                 while at != partner:
                     chained = chained + sample_bilinear(self._pair(at, at + side), chained)
                     at += side
-                yield partner, self._refine(frame, partner, chained)
-
-    def _refine(self, frame: int, partner: int, chained: FlowImage) -> FlowMatch:
-        height, width = chained.shape[:2]
-        grid = pixel_grid(height, width)
-        uv = grid + self._dis.calc(self._grey[frame], self._grey[partner], chained - grid)
-        u, v = uv[..., 0], uv[..., 1]
-        inside = (u > _BORDER_PX) & (v > _BORDER_PX) & (u < width - 1 - _BORDER_PX) & (v < height - 1 - _BORDER_PX)
-        off_u, off_v = u - chained[..., 0], v - chained[..., 1]
-        return FlowMatch(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
+                uv = grid + self._dis.calc(self._grey[frame], self._grey[partner], chained - grid)
+                u, v = uv[..., 0], uv[..., 1]
+                inside = (u > _BORDER_PX) & (v > _BORDER_PX) & (u < width - 1 - _BORDER_PX) & (v < height - 1 - _BORDER_PX)
+                off_u, off_v = u - chained[..., 0], v - chained[..., 1]
+                yield partner, FlowMatch(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
 
     def _pair(self, start: int, end: int) -> FlowImage:
         key = (start, end)

@@ -82,7 +82,15 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
         if k and len(live):
             live, kept = _follow(grey[k - 1], grey[k], live)
             live_ids = live_ids[kept]
-        new = _new_corners(grey[k], live, features - len(live))
+        new = np.zeros((0, 2), np.float32)
+        if features > len(live):
+            # corners on top of those that live would be the same ones under a second id
+            free = np.full(grey[k].shape, 255, np.uint8)
+            for x, y in live.round().astype(int):
+                cv2.circle(free, (int(x), int(y)), _SPACING_PX, 0, -1)
+            found = cv2.goodFeaturesToTrack(grey[k], features - len(live), _QUALITY, _SPACING_PX, mask=free)
+            if found is not None:
+                new = found.reshape(-1, 2).astype(np.float32)
         live_ids = np.concatenate([live_ids, np.arange(born, born + len(new), dtype=np.int32)])
         live, born = np.concatenate([live, new]), born + len(new)
         ids.append(live_ids)
@@ -107,14 +115,3 @@ def _lucas_kanade(before: Grey, after: Grey, points: NDArray[np.float32]) -> tup
         before, after, points, np.empty_like(points), winSize=_WINDOW_PX, maxLevel=_LEVELS, criteria=_CRITERIA
     )
     return np.asarray(there, np.float32), np.asarray(found, np.uint8)
-
-
-def _new_corners(grey: Grey, live: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
-    none = np.zeros((0, 2), np.float32)
-    if wanted <= 0:
-        return none
-    free = np.full(grey.shape, 255, np.uint8)
-    for x, y in live.round().astype(int):
-        cv2.circle(free, (int(x), int(y)), _SPACING_PX, 0, -1)
-    found = cv2.goodFeaturesToTrack(grey, wanted, _QUALITY, _SPACING_PX, mask=free)
-    return none if found is None else found.reshape(-1, 2).astype(np.float32)

@@ -1,6 +1,6 @@
 """Structure from motion on keyframes: `FeatureTracks` in, `Reconstruction` out, by pycolmap.
 
-The corners' shared ids are the matches. `reconstruct` runs one of two mappers; which result is believed is decided in `gates`.
+The corners' shared ids are the matches. `reconstruct` runs one of two mappers; which result is believed `motion_gates` decides.
 Every run is single-threaded with a fixed seed, so equal tracks give equal bytes, and limits are counts, never seconds.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import ReconstructionFigures
+from stages.depth.motion.motion_gates import ReconstructionFigures
 from videolift.geometry import Float, field_of_view_deg, invert_pose, transform
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Reconstruction:
         K: float64 (3, 3), pixels of the clip.
         point_ids: int32 (m), ascending; ids of `FeatureTracks`.
         points_world: float64 (m, 3).
-        figures: what `gates.refusal` reads.
+        figures: what `motion_gates.refusal` reads.
         mapper: which one made it.
         solved: pycolmap's own form, for adjusting it further.
     """
@@ -87,7 +87,14 @@ def reconstruct(
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
     database = folder / "database.db"
     _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed_intrinsics, seed)
-    models = _map(database, folder, mapper, fixed_intrinsics, seed)
+    images_folder, models_folder = folder / "images", folder / "models"
+    images_folder.mkdir()  # COLMAP asks for it and reads nothing from it: everything is in the database
+    models_folder.mkdir()
+    where = (str(database), str(images_folder), str(models_folder))
+    if mapper == "global":
+        models = pycolmap.global_mapping(*where, _global_options(fixed_intrinsics, seed))
+    else:
+        models = pycolmap.incremental_mapping(*where, _incremental_options(fixed_intrinsics, seed))
     if not models:
         return None
     largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
@@ -114,6 +121,7 @@ def _write_database(
     camera = pycolmap.Camera(model=model, width=size_px[0], height=size_px[1], params=params, camera_id=1)
     camera.has_prior_focal_length = fixed
     database.write_camera(camera, use_camera_id=True)
+    # pycolmap 4 maps frames of rigs: every image is a frame of a rig with this one camera
     rig = pycolmap.Rig(rig_id=1)
     rig.add_ref_sensor(camera.sensor_id)
     database.write_rig(rig, use_rig_id=True)
@@ -142,23 +150,12 @@ def _name(frame: int) -> str:
     return f"{frame:09d}"
 
 
-def _map(database: Path, folder: Path, mapper: Mapper, fixed: bool, seed: int) -> dict[int, pycolmap.Reconstruction]:
-    import pycolmap
-
-    images, models = folder / "images", folder / "models"
-    images.mkdir()
-    models.mkdir()
-    where = (str(database), str(images), str(models))
-    if mapper == "global":
-        return pycolmap.global_mapping(*where, _global_options(fixed, seed))
-    return pycolmap.incremental_mapping(*where, _incremental_options(fixed, seed))
-
-
 def _global_options(fixed: bool, seed: int) -> pycolmap.GlobalPipelineOptions:
     import pycolmap
 
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed, options.num_threads = seed, 1
+    # each step draws from a generator of its own, so each needs the seed
     mapper = options.mapper
     mapper.random_seed, mapper.num_threads = seed, 1
     mapper.rotation_averaging.random_seed = seed
@@ -200,7 +197,18 @@ def _read_model(
     ids, points_world = _read_points(model, tracks)
     K = np.array(next(iter(model.cameras.values())).calibration_matrix(), np.float64)
     K[:2, 2] -= _PIXEL_CENTRE
-    figures = _figures(model, T_camera_world, points_world, K, len(keyframes), size_px)
+    centres = invert_pose(T_camera_world)[:, :3, 3]
+    extent = float(np.linalg.norm(centres.max(0) - centres.min(0)))
+    z = transform(T_camera_world[len(T_camera_world) // 2], points_world)[:, 2]
+    in_front = z[z > 0]
+    long_px, focal_px = max((size_px[0], K[0, 0]), (size_px[1], K[1, 1]), key=lambda pair: pair[0])
+    figures = ReconstructionFigures(
+        registered_share=len(T_camera_world) / len(keyframes),
+        reproj_px=float(model.compute_mean_reprojection_error()),
+        fov_deg=field_of_view_deg(focal_px, long_px),
+        points=len(points_world),
+        parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
+    )
     return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper, model)
 
 
@@ -214,25 +222,3 @@ def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple
     ids = np.array(sorted(best), np.int32)
     points = [model.points3D[-best[int(corner)][1]].xyz for corner in ids]
     return ids, np.array(points, np.float64).reshape(-1, 3)
-
-
-def _figures(
-    model: pycolmap.Reconstruction,
-    T_camera_world: Float,
-    points_world: Float,
-    K: Float,
-    keyframes: int,
-    size_px: tuple[int, int],
-) -> ReconstructionFigures:
-    centres = invert_pose(T_camera_world)[:, :3, 3]
-    z = transform(T_camera_world[len(T_camera_world) // 2], points_world)[:, 2]
-    in_front = z[z > 0]
-    extent = float(np.linalg.norm(centres.max(0) - centres.min(0)))
-    long_px, focal_px = max((size_px[0], K[0, 0]), (size_px[1], K[1, 1]), key=lambda pair: pair[0])
-    return ReconstructionFigures(
-        registered_share=len(T_camera_world) / keyframes,
-        reproj_px=float(model.compute_mean_reprojection_error()),
-        fov_deg=field_of_view_deg(focal_px, long_px),
-        points=len(points_world),
-        parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
-    )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import Motion, fit_rotation, measure_motion
+from stages.depth.motion.motion_gates import Motion, fit_rotation, measure_motion
 from stages.depth.sfm_settings import SfmSettings
 from videolift.geometry import Float
 

@@ -56,6 +56,7 @@ def follow_on_depth(
     for k in range(len(tracks)):
         ids, uv = tracks.frame(k)
         known = seen[ids] > 0
+        # the first frame is the world; a frame that cannot be placed is skipped, the next one is compared with the latest placed
         T = latest if k == 0 else resect(points_world[ids[known]], uv[known].astype(np.float64), K, latest)
         if T is not None:
             T_camera_world[k], valid[k], latest = T, True, T
@@ -78,6 +79,7 @@ def _remember(
     off_px = np.linalg.norm(project(transform(T, points_world[ids]), K) - uv, axis=1)
     use = smooth & ((seen[ids] == 0) | (np.nan_to_num(off_px, nan=np.inf) < _AGREES_PX))
     rows = ids[use]
+    # beyond that many frames the mean forgets, so that it follows a corner that drifts
     seen[rows] = np.minimum(seen[rows] + 1, _MAX_AVERAGED)
     points_world[rows] += (here[use] - points_world[rows]) / seen[rows, None]
 

@@ -1,8 +1,8 @@
 """The whole clip's camera: corners in, a pose per frame in one world and one unit out, or the reasons why there is none.
 
-Keyframes are mapped (`mapping`), judged (`gates`), the frames between are placed (`resection`). A long clip is mapped in chunks:
-the one with most motion settles the focal length, the others keep it, and each is joined to its neighbour by the corners both
-mapped. Where a chunk is not believed or cannot be joined, the longest run of chunks stays and the rest has no pose.
+Keyframes are mapped (`mapping`), judged (`motion_gates`), the frames between are placed (`resection`). A long clip is mapped in
+chunks: the one with most motion settles the focal length, the others keep it, and each is joined to its neighbour by the corners
+both mapped. Where a chunk is not believed or cannot be joined, the longest run of chunks stays and the rest has no pose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.depth.motion.camera_path import CameraPath
-from stages.depth.motion.chunks import CHUNK_OVERLAP, MappedChunk, choose_keyframes, longest_run, split_into_chunks
 from stages.depth.motion.features import FeatureTracks
 from stages.depth.motion.focal_length import rise_over_focal_lengths
-from stages.depth.motion.gates import Motion, refusal
+from stages.depth.motion.keyframe_chunks import CHUNK_OVERLAP, MappedChunk, choose_keyframes, longest_run, split_into_chunks
 from stages.depth.motion.mapping import MAPPERS, Reconstruction, reconstruct
+from stages.depth.motion.motion_gates import Motion, refusal
 from stages.depth.motion.resection import place_frames
 from stages.depth.sfm_settings import SfmSettings
 from videolift.artifacts.depth import Intrinsics
@@ -118,26 +118,33 @@ def solve_trajectory(
     first, curve = settled.model, None
     if not fixed:
         progress()
+        # before the other chunks are mapped: without a focal length their time would be lost
         focal_px, rise = rise_over_focal_lengths(first.solved)
         curve = FocalCurve(focal_px, picture_px or size_px, rise)
         if curve.rise_within_tenth < MIN_RISE:
-            return replace(start, K=first.K, figures=curve.figures()).without_poses(_unknown_focal_length(curve, first))
+            note = (
+                f"the camera moves too little to show its focal length: {focal_px:.0f} px ({first.figures.fov_deg:.0f} degrees "
+                f"along the long side) fits best, one 10 % off only {curve.rise_within_tenth:.1%} worse, and {MIN_RISE:.1%} are "
+                "needed; poses and depth would hang on a guess"
+            )
+            return replace(start, K=first.K, figures=curve.figures()).without_poses(note)
     models = [first if chunk is settled.keyframes else solver.map_chunk(chunk, [first.K], fixed=True) for chunk in chunks]
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
     path = _place(tracks, run, first.K, start.intrinsics if fixed else "estimated", progress)
-    figures = _figures(run, path) | {"stretches": float(len(chunks)), "joined": float(len(run))}
+    judged = [chunk.model.figures for chunk in run]
+    figures = {
+        "registered_share": float(path.valid.mean()),
+        "reproj_px": float(np.mean([f.reproj_px for f in judged])),
+        "points": float(sum(f.points for f in judged)),
+        "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
+        "parallax_px": min(f.parallax_px for f in judged),
+        "stretches": float(len(chunks)),
+        "joined": float(len(run)),
+    }
     shutil.rmtree(folder, ignore_errors=True)
     notes = _notes(figures, path, first, solver.reasons)
     return replace(path, figures=figures | (curve.figures() if curve else {}), notes=notes)
-
-
-def _unknown_focal_length(curve: FocalCurve, model: Reconstruction) -> str:
-    return (
-        f"the camera moves too little to show its focal length: {curve.focal_px:.0f} px ({model.figures.fov_deg:.0f} degrees along "
-        f"the long side) fits best, one 10 % off only {curve.rise_within_tenth:.1%} worse, and {MIN_RISE:.1%} are needed; poses "
-        "and depth would hang on a guess"
-    )
 
 
 def _place(
@@ -156,26 +163,13 @@ def _place(
         place_frames(tracks, range(start, end), T_camera_world, valid, model.point_ids, model.points_world, K)
         for k in range(start, end):
             if valid[k]:
-                scene_depth[k] = _seen_depth(tracks, k, T_camera_world[k], model)
+                seen = np.isin(model.point_ids, tracks.frame(k)[0], assume_unique=True)
+                z = transform(T_camera_world[k], model.points_world[seen])[:, 2]
+                if (z > 0).any():
+                    scene_depth[k] = float(np.median(z[z > 0]))
+    # a frame with no mapped point in front of it is not believed
     valid &= np.isfinite(scene_depth)
     return CameraPath(T_camera_world, valid, K, "sfm", intrinsics, scene_depth=scene_depth)
-
-
-def _seen_depth(tracks: FeatureTracks, frame: int, T_camera_world: Float, model: Reconstruction) -> float:
-    seen = np.isin(model.point_ids, tracks.frame(frame)[0], assume_unique=True)
-    z = transform(T_camera_world, model.points_world[seen])[:, 2]
-    return float(np.median(z[z > 0])) if (z > 0).any() else float("nan")
-
-
-def _figures(run: list[MappedChunk], path: CameraPath) -> dict[str, float]:
-    figures = [chunk.model.figures for chunk in run]
-    return {
-        "registered_share": float(path.valid.mean()),
-        "reproj_px": float(np.mean([f.reproj_px for f in figures])),
-        "points": float(sum(f.points for f in figures)),
-        "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
-        "parallax_px": min(f.parallax_px for f in figures),
-    }
 
 
 def _notes(figures: dict[str, float], path: CameraPath, first: Reconstruction, reasons: list[str]) -> tuple[str, ...]:

@@ -52,18 +52,16 @@ class CarriedDepth:
         if self._after[0] == frame:
             return self._after[1]
         sides = dict((self._before, self._after))
-        carried = {
-            side: carry_depth(match, sides[side], self._motion(side, frame), self._path.K)
-            for side, match in self._flow.matches(frame, list(sides))
-        }
+        T_camera_world, valid = self._path.T_camera_world, self._path.valid
+        carried = {}
+        for side, match in self._flow.matches(frame, list(sides)):
+            both = valid[frame] and valid[side]
+            T_frame_side = np.asarray(T_camera_world[frame] @ invert_pose(T_camera_world[side])) if both else np.eye(4)
+            carried[side] = carry_depth(match, sides[side], T_frame_side, self._path.K)
         before, after = carried[self._before[0]], carried[self._after[0]]
         agree = (before > 0) & (after > 0) & (np.abs(before - after) < MAX_APART * np.minimum(before, after))
         share = (frame - self._before[0]) / (self._after[0] - self._before[0])
         return np.where(agree, (1 - share) * before + share * after, 0).astype(np.float32)
-
-    def _motion(self, side: int, frame: int) -> Float:
-        T, valid = self._path.T_camera_world, self._path.valid
-        return np.asarray(T[frame] @ invert_pose(T[side])) if valid[frame] and valid[side] else np.eye(4)
 
 
 def carry_depth(match: FlowMatch, depth: DepthPicture, T_frame_side: Float, K: Float) -> DepthPicture:
@@ -79,17 +77,11 @@ def carry_depth(match: FlowMatch, depth: DepthPicture, T_frame_side: Float, K: F
     column, row = (
         np.clip(np.rint(match.uv_px[..., axis]), 0, limit - 1).astype(np.int64) for axis, limit in ((0, width), (1, height))
     )
-    smooth = _smooth(depth)
+    padded = np.pad(depth, 1, mode="edge")
+    around = [padded[v : v + height, u : u + width] for v in range(3) for u in range(3)]
+    low, high = np.minimum.reduce(around), np.maximum.reduce(around)
+    smooth = np.asarray((low > 0) & (high - low < _FLAT * depth))
     z = np.where(smooth, depth, 0)[row, column]
     uv = match.uv_px.reshape(-1, 2).astype(np.float64)
     moved = transform(T_frame_side, unproject(uv, z.reshape(-1).astype(np.float64), K))[:, 2].reshape(height, width)
     return np.where(match.trusted & (z > 0) & (moved > 0), moved, 0).astype(np.float32)
-
-
-def _smooth(depth: DepthPicture) -> NDArray[np.bool_]:
-    """Where depth and that of the eight pixels around it is known and differs little."""
-    padded = np.pad(depth, 1, mode="edge")
-    height, width = depth.shape
-    around = [padded[v : v + height, u : u + width] for v in range(3) for u in range(3)]
-    low, high = np.minimum.reduce(around), np.maximum.reduce(around)
-    return np.asarray((low > 0) & (high - low < _FLAT * depth))

@@ -111,7 +111,12 @@ class StretchWalk:
 
     def joined(self, start: int, end: int) -> DepthStretch:
         """The frames [start, end), in the first stretch's world."""
-        before = self._before(start)
+        before = self._tail
+        if start > 0 and before is None:
+            # a killed attempt made the stretch before this one
+            saved = self._out.load_part(f"tail-{start:09d}")
+            assert saved is not None
+            before = DepthStretch(**saved)
         stretch = self._estimate(max(0, start - OVERLAP_FRAMES), end, before)
         if before is not None:
             stretch = stretch.onto(before)
@@ -119,14 +124,6 @@ class StretchWalk:
         if end < self._frames:
             self._out.save_part(f"tail-{end:09d}", **vars(self._tail))
         return stretch
-
-    def _before(self, start: int) -> DepthStretch | None:
-        """The frames before ``start``; of this attempt or a killed one."""
-        if start == 0 or self._tail is not None:
-            return self._tail
-        saved = self._out.load_part(f"tail-{start:09d}")
-        assert saved is not None
-        return DepthStretch(**saved)
 
 
 def stretches(frames: int, length: int, longest: int, *, done: int = 0) -> list[tuple[int, int]]:
@@ -139,6 +136,7 @@ def stretches(frames: int, length: int, longest: int, *, done: int = 0) -> list[
     bounds, start = [], done
     while start < frames:
         looks_from = max(0, start - OVERLAP_FRAMES)
+        # a rest no longer than the overlap goes with the last stretch: alone it would see little that is new
         end = frames if frames - looks_from <= length + OVERLAP_FRAMES else looks_from + length
         bounds.append((start, end))
         start = end

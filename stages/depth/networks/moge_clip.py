@@ -17,7 +17,7 @@ from stages.backend import Progress, Quality
 from stages.depth import DepthSettings
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks, clip_features
-from stages.depth.motion.gates import Motion
+from stages.depth.motion.motion_gates import Motion
 from stages.depth.motion.observing import observe_camera
 from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.networks.carrying import CarriedDepth, seen_frames
@@ -34,7 +34,7 @@ _SEND = 32
 """Frames per call, at most."""
 _PASSES = 3
 """The model, following corners, writing: equal parts of the progress shown."""
-Infer = Callable[[NDArray[np.uint8], float | None], dict[str, NDArray[Any]]]
+MogeInfer = Callable[[NDArray[np.uint8], float | None], dict[str, NDArray[Any]]]
 """The model: frames (n, H, W, 3), and a fixed field of view or None."""
 
 
@@ -46,7 +46,7 @@ class MogeUse:
         backend: its name.
         hfov_deg: a fixed field of view; None takes the median of the model's estimates.
         fov_frames: frames on which the model estimates it.
-        every: the model looks at every so manyth frame.
+        every: the model looks at every N-th frame.
         method: word for the file where the backend has several.
     """
 
@@ -61,7 +61,7 @@ class MogeClip:
     """One clip on its way."""
 
     def __init__(
-        self, infer: Infer, clip: Clip, out: DepthWriter, settings: DepthSettings, use: MogeUse, progress: Progress
+        self, infer: MogeInfer, clip: Clip, out: DepthWriter, settings: DepthSettings, use: MogeUse, progress: Progress
     ) -> None:
         self.infer, self.clip, self.out, self.settings, self.use, self.report = infer, clip, out, settings, use, progress
         self.frames, self.size_px = len(clip), (clip.width, clip.height)
@@ -75,7 +75,8 @@ class MogeClip:
         Raises:
             BadInput: ``no_depth``; the model masks every pixel out.
         """
-        known = [bool((segment > 0).any()) for segment in self.depth_segments()]  # all of it: what comes next needs every frame
+        # a list, so that all of it is computed here: the scale needs every frame
+        known = [bool((segment > 0).any()) for segment in self.depth_segments()]
         if not any(known):
             remedy = "Look at the video: MoGe masks sky and what it does not understand. If it is a good one, check the weights."
             raise BadInput("no_depth", f"MoGe gave no depth in any of the {len(self.seen)} frames it looked at", remedy)
@@ -170,32 +171,22 @@ class MogeClip:
         frame, corner, value = [], [], []
         for k, depth in self.seen_depth():
             if path.valid[k]:
-                ids, log_value = _log_values(tracks.frame(k), depth, path.T_camera_world[k], points, self.K)
-                frame.append(np.full(len(ids), k))
-                corner.append(ids if points is None else np.zeros(len(ids), np.int64))
-                value.append(log_value)
+                ids, uv = tracks.frame(k)
+                z = depth_at_corners(depth, uv)
+                if points is None:
+                    # a camera that stands or turns leaves a corner's distance as it is
+                    steady = corner_ranges(uv, z, self.K)
+                else:
+                    # of one that moves, depth over triangulated depth is metres per unit, the same for all corners
+                    known = np.array([points.get(int(i), (np.nan, np.nan, np.nan)) for i in ids]).reshape(-1, 3)
+                    steady = z / transform(path.T_camera_world[k], known)[:, 2]
+                good = np.isfinite(steady) & (steady > 0)
+                frame.append(np.full(int(good.sum()), k))
+                corner.append(ids[good] if points is None else np.zeros(int(good.sum()), np.int64))
+                value.append(np.log(steady[good]))
         if not frame:
             return np.ones(self.frames), 1.0
         frames, corners, values = np.concatenate(frame), np.concatenate(corner), np.concatenate(value)
         factors = log_factors(frames, corners, values, self.frames)
         metres = float(np.exp(np.median(values + factors[frames]))) if points and len(values) else 1.0
         return np.exp(factors), metres
-
-
-def _log_values(
-    corners: tuple[NDArray[np.int32], NDArray[np.float32]],
-    depth: NDArray[np.floating],
-    T_camera_world: Float,
-    points: dict[int, Float] | None,
-    K: Float,
-) -> tuple[NDArray[np.int32], Float]:
-    """Ids (n) and logarithms (n) of what should not change: a corner's range, or its depth over its triangulated depth."""
-    ids, uv = corners
-    z = depth_at_corners(depth, uv)
-    if points is None:
-        value = corner_ranges(uv, z, K)
-    else:
-        known = np.array([points.get(int(i), (np.nan, np.nan, np.nan)) for i in ids]).reshape(-1, 3)
-        value = z / transform(T_camera_world, known)[:, 2]
-    good = np.isfinite(value) & (value > 0)
-    return ids[good], np.log(value[good])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from stages.depth.motion.chunks import (
+from stages.depth.motion.dense_flow import FlowMatch, pixel_grid
+from stages.depth.motion.keyframe_chunks import (
     CHUNK_OVERLAP,
     MappedChunk,
     choose_keyframes,
@@ -17,9 +18,8 @@ from stages.depth.motion.chunks import (
     longest_run,
     split_into_chunks,
 )
-from stages.depth.motion.dense_flow import FlowMatch, pixel_grid
-from stages.depth.motion.gates import ReconstructionFigures
 from stages.depth.motion.mapping import Reconstruction
+from stages.depth.motion.motion_gates import ReconstructionFigures
 from stages.depth.motion.observing import follow_rotations
 from stages.depth.motion.odometry import lift_smooth
 from stages.depth.motion.resection import resect

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import follow_features
-from stages.depth.motion.gates import Motion
 from stages.depth.motion.grey import GreyFrames
+from stages.depth.motion.motion_gates import Motion
 from stages.depth.motion.trajectory import solve_trajectory
 from stages.depth.sfm import SfmDepth
 from stages.depth.sfm_settings import SfmSettings

@@ -155,11 +155,11 @@ def test_a_true_decompression_bomb_is_refused_by_its_size_before_it_is_decoded(t
     code = """
 import resource, sys
 from pathlib import Path
-from stages.ingest.source import open_source
+from stages.ingest.source import open_video_source
 from videolift.errors import BadInput
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    with open_source(Path(sys.argv[1]), lambda: None):
+    with open_video_source(Path(sys.argv[1]), lambda: None):
         pass
 except BadInput as error:
     print(error.code, "15000x15000" in error.text, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -6,7 +6,7 @@ import pytest
 from av.video.frame import PictureType
 
 from stages.ingest.decode import Damage, DamageFound, _undamaged, decode
-from stages.ingest.source import open_source
+from stages.ingest.source import open_video_source
 from tests.stages.ingest.test_pyav import damaged_copy
 
 
@@ -52,9 +52,9 @@ def test_b_frames_at_the_end_pass():
 
 def test_damage_stops_a_decoding_with_several_threads(tmp_path):
     path = damaged_copy(tmp_path, "libx264")
-    with open_source(path, lambda: None) as source, pytest.raises(DamageFound):
+    with open_video_source(path, lambda: None) as source, pytest.raises(DamageFound):
         list(decode(source, threads=4, from_s=None, damage=Damage()))
     damage = Damage()
-    with open_source(path, lambda: None) as source:
+    with open_video_source(path, lambda: None) as source:
         list(decode(source, threads=1, from_s=None, damage=damage))
     assert damage.found

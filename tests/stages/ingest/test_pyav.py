@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 from fractions import Fraction
+from unittest.mock import create_autospec
 
 import av
 import cv2
@@ -11,6 +12,7 @@ import pytest
 
 from stages.ingest import IngestSettings
 from stages.ingest.pyav import BACKEND
+from stages.ingest.source import open_video_source
 from tests.stages.ingest.conftest import run_ingest
 from tests.videos import frame_number, moving_pattern, numbered_frames, write_video
 from videolift.artifacts import Clip
@@ -235,10 +237,8 @@ def test_a_picture_in_an_audio_cover_is_no_video_but_a_second_stream_does_not_di
 def test_a_failing_disk_is_nobodys_fault(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", numbered_frames(20))
 
-    def fail(*_):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("stages.ingest.source._digest", fail)
+    failing = create_autospec(open_video_source, side_effect=OSError(5, "Input/output error"))
+    monkeypatch.setattr("stages.ingest.pyav.open_video_source", failing)
     with pytest.raises(Transient, match="reading v.mp4"):
         run_ingest(path, tmp_path / "clip.h5")
 

@@ -64,14 +64,13 @@ def measure_motion(tracks: FeatureTracks, cameras: Sequence[Float], settings: Sf
         starts = np.unique(np.linspace(0, len(tracks) - 1 - gap, _PAIRS).astype(int))
         pairs = [pair for start in starts if len((pair := tracks.shared(int(start), int(start) + gap))[0]) >= _MIN_SHARED]
         if 2 * len(pairs) > len(starts):
-            return _motion(pairs, gap, cameras, settings)
+            break
         gap //= 2
-    return None
-
-
-def _motion(pairs: Sequence[tuple[Float, Float]], gap: int, cameras: Sequence[Float], settings: SfmSettings) -> Motion:
+    else:
+        return None
     displacement_px = np.array([np.median(np.linalg.norm(uv_b - uv_a, axis=1)) for uv_a, uv_b in pairs])
-    moving = [pair for pair, shift in zip(pairs, displacement_px, strict=True) if shift >= settings.static_px] or list(pairs)
+    # pairs in which the camera rests tell nothing of whether it turns or moves
+    moving = [pair for pair, shift in zip(pairs, displacement_px, strict=True) if shift >= settings.static_px] or pairs
     left_px = [np.median([np.median(fit_rotation(*pair, K)[1]) for pair in moving]) for K in cameras]
     best = int(np.argmin(left_px))
     return Motion(gap, float(np.percentile(displacement_px, 80)), float(left_px[best]), float(cameras[best][0, 0]))
@@ -89,21 +88,16 @@ def fit_rotation(uv_a: ArrayLike, uv_b: ArrayLike, K: ArrayLike) -> tuple[Float,
 
     Weighted orthogonal Procrustes on unit rays with Cauchy weights of 1 px, 10 rounds, so that what moves by itself counts little.
     """
-    rays_a, rays_b = (_rays(uv, K) for uv in (uv_a, uv_b))
+    at_depth_1 = (unproject(np.asarray(uv, np.float64), np.ones(len(np.asarray(uv))), K) for uv in (uv_a, uv_b))
+    rays_a, rays_b = (points / np.linalg.norm(points, axis=1, keepdims=True) for points in at_depth_1)
     focal_px = float(np.asarray(K)[0, 0])
     weight = np.ones(len(rays_a))
     for _ in range(10):
         U, _, Vt = np.linalg.svd((rays_b * weight[:, None]).T @ rays_a)
-        R_b_a = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+        R_b_a = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt  # the sign keeps it from becoming a reflection
         residual_px = np.linalg.norm(rays_b - rays_a @ R_b_a.T, axis=1) * focal_px
         weight = 1.0 / (1.0 + residual_px**2)
     return R_b_a, residual_px
-
-
-def _rays(uv_px: ArrayLike, K: ArrayLike) -> Float:
-    uv = np.asarray(uv_px, np.float64)
-    rays = unproject(uv, np.ones(len(uv)), K)
-    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.depth.motion.features import FeatureTracks
-from stages.depth.motion.gates import ReconstructionFigures, fit_rotation, measure_motion, plausible_cameras, refusal
+from stages.depth.motion.motion_gates import ReconstructionFigures, fit_rotation, measure_motion, plausible_cameras, refusal
 from stages.depth.sfm_settings import SfmSettings
 from tests.stages.depth.synthetic import SIZE, K, path, tracks_of
 from videolift.geometry import pinhole
