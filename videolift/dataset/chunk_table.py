@@ -2,7 +2,8 @@
 
 Opening an HDF5 file and an array in it costs more than reading a sample from it. A `ChunkTable` remembers what opening finds
 out, so that the next read is one ``pread``. Decompression and checksums stay HDF5's own: a chunk's stored bytes are put into an
-array of the same kind in memory, and read from there.
+array of the same kind in memory, and read from there. A chunk that matched its checksum once is decompressed alone from then on,
+and one that is not compressed either is read straight to where it is wanted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -23,6 +25,8 @@ MAX_CHUNK_BYTES = 1 << 28
 _MAX_KINDS, _DECODED_BYTES = 64, 1 << 20
 """Kinds of chunk that memory is held for, a dataset has some ten; and how much for each, unless a single chunk is larger."""
 _BITSHUFFLE, _ZSTD = 32008, 32015
+_CHECKSUM_BYTES = 4
+"""HDF5 appends Fletcher-32 to a chunk's bytes."""
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, _BITSHUFFLE, _ZSTD)
 """What our files are compressed and checked with. A file that names another filter would choose the code that parses it."""
 
@@ -32,6 +36,19 @@ NO_CHUNK_CACHE.set_chunk_cache(1, 0, 1.0)
 
 ArrayBounds = tuple[tuple[int, int], ...]
 """First and end along every axis."""
+
+
+@dataclass(frozen=True)
+class _ChunkCoding:
+    """What bytes of chunks went through: ``count`` values of ``dtype``, by ``filters`` (code, flags and parameters).
+
+    ``unread`` bytes at the end of each chunk are left alone: a checksum that was compared before.
+    """
+
+    dtype: np.dtype[Any]
+    count: int
+    filters: tuple[tuple[int, int, tuple[int, ...]], ...]
+    unread: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +63,7 @@ class ChunkTable:
         offsets: where each chunk begins in the file, in bytes.
         sizes: bytes that each chunk takes there.
         masks: bit i is set where filter i was left out.
+        compared: which chunks were read before, and matched their checksums.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +73,7 @@ class ChunkTable:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int32]
     masks: NDArray[np.uint32]
+    compared: NDArray[np.bool_]
 
     @classmethod
     def of(cls, array: h5py.h5d.DatasetID, file_bytes: int) -> ChunkTable:
@@ -86,6 +105,7 @@ class ChunkTable:
             np.array([found[i].byte_offset for i in order], np.int64),
             np.array([found[i].size for i in order], np.int32),
             np.array([found[i].filter_mask for i in order], np.uint32),
+            np.zeros(needed, bool),
         )
         if (table.sizes > _most_stored_bytes(chunk_bytes)).any() or (table.offsets + table.sizes > file_bytes).any():
             raise ValueError("has chunks that do not lie in the file")
@@ -94,14 +114,26 @@ class ChunkTable:
     @property
     def memory_bytes(self) -> int:
         """What this table takes."""
-        return self.offsets.nbytes + self.sizes.nbytes + self.masks.nbytes
+        return self.offsets.nbytes + self.sizes.nbytes + self.masks.nbytes + self.compared.nbytes
 
-    def read(self, descriptor: int, box: ArrayBounds) -> NDArray[Any]:
+    @cached_property
+    def _coding(self) -> _ChunkCoding:
+        return _ChunkCoding(self.dtype, math.prod(self.chunk), self.filters)
+
+    @cached_property
+    def _coding_without_checksum(self) -> _ChunkCoding:
+        """How to read chunks that matched their checksums; as ever where the checksum is not the last thing in each chunk."""
+        if not self.filters or self.filters[-1][0] != h5py.h5z.FILTER_FLETCHER32 or self.masks.any():
+            return self._coding
+        return replace(self._coding, filters=self.filters[:-1], unread=_CHECKSUM_BYTES)
+
+    def read(self, descriptor: int, box: ArrayBounds, *, compare_again: bool = False) -> NDArray[Any]:
         """Part of the array.
 
         Args:
             descriptor: of the file, open for reading.
             box: within the array.
+            compare_again: compare checksums that were compared before.
 
         Raises:
             OSError, RuntimeError: the file ends early, or a chunk does not match its checksum or cannot be decompressed.
@@ -110,32 +142,58 @@ class ChunkTable:
         if not out.size:
             return out
         cells = list(itertools.product(*(range(a // n, -(-b // n)) for (a, b), n in zip(box, self.chunk, strict=True))))
-        decoder, count = _decoders.decoder_like(self), math.prod(self.chunk)
-        if out.shape[1:] == self.chunk[1:] and len(cells) * count == out.size:  # whole chunks, one after another: frames
-            flat = out.reshape(-1)
-            for first in range(0, len(cells), decoder.most):
-                run = cells[first : first + decoder.most]
-                decoder.decode(self._stored(descriptor, run, decoder), flat[first * count : (first + len(run)) * count])
-            return out
-        for first in range(0, len(cells), decoder.most):
-            run = cells[first : first + decoder.most]
-            decoder.decode(self._stored(descriptor, run, decoder), decoder.scratch[: len(run) * count])
-            for cell, values in zip(run, decoder.scratch.reshape(-1, *self.chunk), strict=False):
-                self._place(cell, values, box, out)
+        numbers = [self._number(cell) for cell in cells]
+        known = not compare_again and bool(self.compared[numbers].all())
+        coding = self._coding_without_checksum if known else self._coding
+        count, most = coding.count, _chunks_at_once(coding)
+        whole = out.shape[1:] == self.chunk[1:] and len(cells) * count == out.size  # whole chunks, one after another: frames
+        place = out.reshape(-1) if whole else _decoders.scratch_for(coding)
+        for first in range(0, len(cells), most):
+            run = numbers[first : first + most]
+            at = first * count if whole else 0
+            self._decode(descriptor, run, coding, place[at : at + len(run) * count])
+            if not whole:
+                for cell, values in zip(cells[first : first + most], place.reshape(-1, *self.chunk), strict=False):
+                    self._place(cell, values, box, out)
+        if not known:
+            self.compared[numbers] = True
         return out
 
-    def _stored(self, descriptor: int, cells: list[tuple[int, ...]], decoder: _Decoder) -> Iterator[tuple[memoryview, int]]:
+    def _number(self, cell: tuple[int, ...]) -> int:
+        """Place of a chunk in the tables."""
+        number = 0
+        for at, count in zip(cell, self._grid, strict=True):
+            number = number * count + at
+        return number
+
+    @cached_property
+    def _grid(self) -> list[int]:
+        return [-(-length // step) for length, step in zip(self.shape, self.chunk, strict=True)]
+
+    def _decode(self, descriptor: int, numbers: list[int], coding: _ChunkCoding, out: NDArray[Any]) -> None:
+        """Values of chunks, one after another, into ``out``, which has one axis and is as long as they are."""
+        if coding.filters:
+            decoder = _decoders.decoder_like(coding)
+            decoder.decode(self._stored(descriptor, numbers, coding, decoder), out)
+            return
+        octets, size = out.view(np.uint8).data, coding.count * coding.dtype.itemsize
+        for place, number in enumerate(numbers):
+            if self.sizes[number] - coding.unread != size:
+                raise OSError(f"chunk {number} takes {self.sizes[number]} bytes, {size + coding.unread} were expected")
+            self._read_bytes(descriptor, number, octets[place * size : (place + 1) * size])
+
+    def _stored(
+        self, descriptor: int, numbers: list[int], coding: _ChunkCoding, decoder: _Decoder
+    ) -> Iterator[tuple[memoryview, int]]:
         """The stored bytes of chunks, each valid until the next, and the filters they did not go through."""
-        grid = [-(-length // step) for length, step in zip(self.shape, self.chunk, strict=True)]
-        for cell in cells:
-            number = 0
-            for at, count in zip(cell, grid, strict=True):
-                number = number * count + at
-            size = int(self.sizes[number])
-            stored = decoder.stored[:size]
-            if os.preadv(descriptor, [stored], int(self.offsets[number])) != size:
-                raise OSError(f"the file ends within chunk {number}")
+        for number in numbers:
+            stored = decoder.stored[: int(self.sizes[number]) - coding.unread]
+            self._read_bytes(descriptor, number, stored)
             yield stored, int(self.masks[number])
+
+    def _read_bytes(self, descriptor: int, number: int, out: memoryview) -> None:
+        if os.preadv(descriptor, [out], int(self.offsets[number])) != len(out):
+            raise OSError(f"the file ends within chunk {number}")
 
     def _place(self, cell: tuple[int, ...], values: NDArray[Any], box: ArrayBounds, out: NDArray[Any]) -> None:
         """Copies the part of a chunk that lies in the box to its place."""
@@ -152,32 +210,32 @@ def _most_stored_bytes(chunk_bytes: int) -> int:
     return 2 * chunk_bytes + 4096
 
 
+def _chunks_at_once(coding: _ChunkCoding) -> int:
+    """Every call of HDF5 costs as much as a small chunk."""
+    return max(1, min(16, _DECODED_BYTES // (coding.count * coding.dtype.itemsize)))
+
+
 class _Decoder:
     """An array in memory whose chunks hold as many bytes of the same kind as those of a table, in one row.
 
-    Attributes:
-        most: chunks decoded at once; every call of HDF5 costs as much as a small chunk.
-        scratch: place for the values of so many chunks.
-        stored: place for the stored bytes of one. Both are kept, since fresh memory of this size costs as much as reading.
+    ``stored`` is a place for the stored bytes of one chunk. It is kept, since fresh memory of this size costs as much as reading.
     """
 
-    def __init__(self, file: h5py.File, name: str, table: ChunkTable) -> None:
-        self._count = math.prod(table.chunk)
-        self.most = max(1, min(16, _DECODED_BYTES // (self._count * table.dtype.itemsize)))
+    def __init__(self, file: h5py.File, name: str, coding: _ChunkCoding) -> None:
+        self._count = coding.count
         created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         created.set_chunk((self._count,))
-        for code, flags, parameters in table.filters:
+        for code, flags, parameters in coding.filters:
             if code == h5py.h5z.FILTER_FLETCHER32:
                 created.set_fletcher32()
             elif code == h5py.h5z.FILTER_SHUFFLE:
                 created.set_shuffle()
             else:  # bitshuffle puts three numbers of its own before the ones it was given
                 created.set_filter(code, flags, parameters[3:] if code == _BITSHUFFLE else parameters)
-        row, kind = h5py.h5s.create_simple((self.most * self._count,)), h5py.h5t.py_create(table.dtype, logical=True)
-        self._array = h5py.h5d.create(file.id, name.encode(), kind, row, created, dapl=NO_CHUNK_CACHE)
+        row, kind = (_chunks_at_once(coding) * self._count,), h5py.h5t.py_create(coding.dtype, logical=True)
+        self._array = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(row), created, dapl=NO_CHUNK_CACHE)
         self._spaces: dict[int, tuple[h5py.h5s.SpaceID, h5py.h5s.SpaceID]] = {}
-        self.stored = memoryview(bytearray(_most_stored_bytes(self._count * table.dtype.itemsize)))
-        self.scratch = np.empty(self.most * self._count, table.dtype)
+        self.stored = memoryview(bytearray(_most_stored_bytes(self._count * coding.dtype.itemsize)))
 
     def decode(self, stored: Iterator[tuple[memoryview, int]], out: NDArray[Any]) -> None:
         """Values of chunks, one after another, into ``out``, which has one axis and is as long as they are."""
@@ -194,18 +252,25 @@ class _Decoders(threading.local):
     """Decoders by kind of chunk, in one file in memory. Each thread has its own: a chunk is written, then read."""
 
     def __init__(self) -> None:
-        self._by_kind: dict[Any, _Decoder] = {}
+        self._by_coding: dict[_ChunkCoding, _Decoder] = {}
+        self._scratch = np.empty(_DECODED_BYTES, np.uint8)
 
-    def decoder_like(self, table: ChunkTable) -> _Decoder:
-        """A decoder for chunks of ``table``."""
-        kind = table.dtype, math.prod(table.chunk), table.filters
-        decoder = self._by_kind.get(kind)
+    def decoder_like(self, coding: _ChunkCoding) -> _Decoder:
+        """A decoder for such chunks."""
+        decoder = self._by_coding.get(coding)
         if decoder is None:
-            if not self._by_kind or len(self._by_kind) >= _MAX_KINDS:
-                self._by_kind = {}
+            if not self._by_coding or len(self._by_coding) >= _MAX_KINDS:
+                self._by_coding = {}
                 self._file = h5py.File("chunks", "w", driver="core", backing_store=False)
-            decoder = self._by_kind[kind] = _Decoder(self._file, f"{len(self._by_kind)}", table)
+            decoder = self._by_coding[coding] = _Decoder(self._file, f"{len(self._by_coding)}", coding)
         return decoder
+
+    def scratch_for(self, coding: _ChunkCoding) -> NDArray[Any]:
+        """Place for the values of as many chunks as are decoded at once, valid until the next call."""
+        size = _chunks_at_once(coding) * coding.count * coding.dtype.itemsize
+        if size > len(self._scratch):
+            self._scratch = np.empty(size, np.uint8)
+        return self._scratch[:size].view(coding.dtype)
 
 
 _decoders = _Decoders()

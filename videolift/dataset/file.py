@@ -45,8 +45,8 @@ class PackagedFile:
 
     Args:
         path: of the file.
-        checked: for files of the ``fast`` profile, whose arrays HDF5 does not check: compare each array with its checksum when it
-            is first read. That reads the whole array once.
+        checked: compare every chunk's checksum at every read, not only when it is first read; and in files of the ``fast``
+            profile, whose arrays HDF5 does not check, each array's when it is first read, which reads the whole array once.
 
     Raises:
         CorruptFile: missing, truncated, not complete, of another format or version; on reading, when a checksum does not match or

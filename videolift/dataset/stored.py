@@ -12,7 +12,7 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,12 @@ class _Array:
         shape, dtype: of the array.
         table: where its chunks lie; None for an array in one piece, and for small ones, which are read once.
         offset: where an array in one piece begins, in bytes.
-        opened: HDF5's own handle; None once the file rests.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     table: ChunkTable | None
     offset: int | None
-    opened: h5py.h5d.DatasetID | None
 
     @property
     def nbytes(self) -> int:
@@ -83,7 +81,8 @@ class StoredArrays:
     Args:
         path: of the file.
         file_format, version: what it must say of itself.
-        checked: compare each array in one piece with its CRC-32 when it is first read. Chunks are always checked.
+        checked: compare checksums of chunks at every read, not only when a chunk is first read, and each array in one piece with
+            its CRC-32 when it is first read.
 
     Raises:
         CorruptFile: missing, truncated, not complete, of another format or version.
@@ -98,6 +97,7 @@ class StoredArrays:
         self._kind = file_format, version
         self._attributes: dict[tuple[str, str], Any] = {}
         self._arrays: dict[str, _Array | None] = {}
+        self._opened_arrays: dict[str, h5py.h5d.DatasetID] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._groups: set[bytes] = set()
         self._map: mmap.mmap | None = None
@@ -126,8 +126,7 @@ class StoredArrays:
     def rest(self) -> None:
         """Gives back descriptors and HDF5's memory, and keeps what is known of the file."""
         self._map = None
-        # handles of arrays keep their file open in HDF5, whatever is closed besides
-        self._arrays = {name: None if a is None else replace(a, opened=None) for name, a in self._arrays.items()}
+        self._opened_arrays.clear()  # handles of arrays keep their file open in HDF5, whatever is closed besides
         if self._hdf5 is not None:
             self._hdf5.close()
             self._hdf5 = None
@@ -236,6 +235,8 @@ class StoredArrays:
             array = self._present(name)
             if array.offset is not None:
                 return self._matches_crc32(name, array)
+            if array.table is not None:
+                array.table.compared[:] = False
             for _ in self.parts(name):
                 pass
         except CorruptFile:
@@ -279,10 +280,10 @@ class StoredArrays:
 
     def _opened(self, name: str) -> h5py.h5d.DatasetID:
         """HDF5's own handle of an array."""
-        if (array := self._present(name)).opened is None:
-            del self._arrays[name]
-            array = self._present(name)
-        return array.opened
+        if name not in self._opened_arrays:
+            self._arrays.pop(name, None)  # known since before the file rested
+            self._present(name)
+        return self._opened_arrays[name]
 
     def _open(self, name: str) -> _Array | None:
         key, links = name.encode(), self._file.id.links
@@ -295,7 +296,9 @@ class StoredArrays:
                     raise CorruptFile(f"{self.path}: {step.decode()} is a link; only what lies in the file itself is read")
                 self._groups.add(step)
         # h5py's own objects look shape, type and filters up again at every use, which is most of what opening would cost.
-        array = self._examined(h5py.h5d.open(self._file.id, key, NO_CHUNK_CACHE), name)
+        opened = h5py.h5d.open(self._file.id, key, NO_CHUNK_CACHE)
+        array = self._examined(opened, name)
+        self._opened_arrays[name] = opened
         if self.checked and array.offset is not None and not self._matches_crc32(name, array):
             raise CorruptFile(f"{self.path}: {name} does not match its checksum")
         return array
@@ -316,12 +319,12 @@ class StoredArrays:
             stored, offset = opened.get_storage_size(), opened.get_offset() or 0
             if stored != nbytes or offset + nbytes > file_bytes:
                 raise CorruptFile(f"{self.path}: {name} needs {nbytes} bytes, {stored} are there")
-            return _Array(shape, dtype, None, offset, opened)
+            return _Array(shape, dtype, None, offset)
         if nbytes > _CACHED_BYTES:
-            return _Array(shape, dtype, ChunkTable.of(opened, file_bytes), None, opened)
+            return _Array(shape, dtype, ChunkTable.of(opened, file_bytes), None)
         if math.prod(chunk := created.get_chunk()) * dtype.itemsize > MAX_CHUNK_BYTES:
             raise CorruptFile(f"{self.path}: {name} has chunks of {chunk}")
-        return _Array(shape, dtype, None, None, opened)
+        return _Array(shape, dtype, None, None)
 
     def _read_whole(self, name: str, array: _Array) -> NDArray[Any]:
         """All of a small array, not writable."""
@@ -338,7 +341,7 @@ class StoredArrays:
         if self._descriptor < 0:
             raise CorruptFile(f"{self.path}: it is closed")
         try:
-            part: NDArray[Any] = table.read(self._descriptor, box)[rest]
+            part: NDArray[Any] = table.read(self._descriptor, box, compare_again=self.checked)[rest]
         except (OSError, RuntimeError) as error:
             raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
         return part
@@ -357,7 +360,7 @@ class StoredArrays:
         total, octets = 0, self._view(array).reshape(-1).view(np.uint8)
         for start in range(0, len(octets), _PART_BYTES):
             total = zlib.crc32(octets[start : start + _PART_BYTES].data, total)
-        return bool(read_attribute(h5py.Dataset(array.opened or self._opened(name)), CRC32) == total)
+        return bool(read_attribute(h5py.Dataset(self._opened(name)), CRC32) == total)
 
 
 def _bounds(where: Any, shape: tuple[int, ...]) -> tuple[ArrayBounds, tuple[Any, ...]]:

@@ -21,12 +21,13 @@ class Handles:
     Args:
         limit: most files open at once; each is two descriptors and some 1.3 MB.
         resting_bytes: most memory for what is known of files at rest.
+        checked: see `PackagedFile`. By default a chunk's checksum is compared when this process reads it first.
     """
 
-    def __init__(self, limit: int = 128, resting_bytes: int = 64 << 20) -> None:
+    def __init__(self, limit: int = 128, resting_bytes: int = 64 << 20, *, checked: bool = False) -> None:
         if limit < 1:
             raise ValueError(f"limit is {limit}, at least one file must be open to be read")
-        self.limit, self.resting_bytes = limit, resting_bytes
+        self.limit, self.resting_bytes, self.checked = limit, resting_bytes, checked
         self._open: OrderedDict[Path, PackagedFile] = OrderedDict()
         self._resting: OrderedDict[Path, tuple[PackagedFile, int]] = OrderedDict()
         self._rest_bytes = 0
@@ -50,7 +51,7 @@ class Handles:
             self._open.pop(path).close()
         while len(self._open) >= self.limit:  # before opening: never more descriptors than promised
             self._lay_to_rest(*self._open.popitem(last=False))
-        file = self._awoken(path) or PackagedFile(path)
+        file = self._awoken(path) or PackagedFile(path, checked=self.checked)
         self._open[path] = file
         return file
 
@@ -65,7 +66,7 @@ class Handles:
         return len(self._open)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit, "resting_bytes": self.resting_bytes}
+        return {"limit": self.limit, "resting_bytes": self.resting_bytes, "checked": self.checked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

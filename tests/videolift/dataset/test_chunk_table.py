@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import h5py
 import hdf5plugin
@@ -58,7 +59,8 @@ def test_any_part_is_what_hdf5_reads(random_file, where):
         for name, dataset in file.items():
             table = ChunkTable.of(opened(file, name), random_file.stat().st_size)
             box, rest = _bounds(where, table.shape)
-            np.testing.assert_array_equal(table.read(descriptor, box)[rest], dataset[...][where])
+            for again in (False, False, True):  # checksums are compared, known to match, and compared again
+                np.testing.assert_array_equal(table.read(descriptor, box, compare_again=again)[rest], dataset[...][where])
     os.close(descriptor)
 
 
@@ -86,6 +88,24 @@ def test_every_flipped_bit_of_a_chunk_is_seen_and_spoils_no_other(random_file):
             part = tuple(slice(*run) for run in first_row)
             np.testing.assert_array_equal(table.read(descriptor, first_row), truth[name][part])
     os.close(descriptor)
+
+
+def test_a_checksum_that_matched_is_compared_again_only_where_asked(random_file):
+    with h5py.File(random_file) as file:
+        table, whole = ChunkTable.of(opened(file, "plain"), random_file.stat().st_size), ((0, 9), (0, 50), (0, 3))
+    descriptor = os.open(random_file, os.O_RDWR)
+    before = table.read(descriptor, whole)
+    os.pwrite(descriptor, b"spoilt", int(table.offsets[1]))  # under the same name, and behind the reader's back
+    assert (table.read(descriptor, whole) != before).any()
+    with pytest.raises((OSError, RuntimeError)):
+        table.read(descriptor, whole, compare_again=True)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_handles_open_files_as_strictly_as_they_are_told(profiles, checked):  # noqa: F811
+    handles = pickle.loads(pickle.dumps(Handles(limit=1, checked=checked)))
+    assert handles.get(profiles["fast"]).stored.checked is checked
 
 
 def refused(path, message):
