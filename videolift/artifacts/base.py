@@ -148,6 +148,7 @@ class ArtifactWriter:
         if self.segments is None or self._file is None or self.ROWS not in self._file:
             return
         rows = self._growing[self.ROWS].rows
+        # Nine digits, so that the order of the names is the order of the rows.
         target = self.segments / f"{self.committed:09d}-{rows}.h5"
         with storage_errors_are_transient(f"saving a segment of {self.final.name}"):
             self._finish(self._file)
@@ -177,6 +178,7 @@ class ArtifactWriter:
                 publish(self._temporary, self.final)
                 stat = self.final.stat()
             if self.segments is not None:
+                # Only now: until the artifact has its name, the segments are all that survives a kill.
                 shutil.rmtree(self.segments, ignore_errors=True)
         finally:
             self.discard()
@@ -231,6 +233,8 @@ class ArtifactWriter:
         for path in sorted(self.segments.glob("[0-9]*.h5")) if self.segments else []:
             start, rows = (int(part) for part in path.stem.split("-"))
             try:
+                # Opened, not only listed: a kill cannot leave half a segment under its name, but a disk can lose
+                # some of it.
                 open_hdf5(path, self.FORMAT, self.VERSION).close()
             except CorruptFile:
                 break
@@ -261,6 +265,7 @@ class ArtifactWriter:
     def _merge_part(self, path: Path) -> None:
         with open_hdf5(path, self.FORMAT, self.VERSION) as source:
             saved = {key: value for key, value in read_attributes(source).items() if key not in OWN_ATTRIBUTES}
+            # What this attempt described goes before what a killed one did.
             self.attributes = saved | self.attributes
             for field in self.FIELDS:
                 if field.name not in source:

@@ -11,6 +11,7 @@ from videolift.artifacts.depth import Intrinsics
 from videolift.artifacts.fields import ZSTD, Field
 
 _FIELDS = (
+    # One frame per chunk: frames are read in any order.
     Field("rgb_residual", "u1", (-1, 3, None, None), chunk=1, codec=ZSTD),
     Field("pts_seconds", "f8", (-1,)),
     Field("shot", "i4", (-1,), optional=True),

@@ -19,6 +19,7 @@ FLOAT16_MAX = 65504.0
 """Beyond it float16 is infinite."""
 
 _FIELDS = (
+    # Float16, packed without loss: from 0.5 to 4 m it steps by 0.5 to 2 mm, and fixed point in millimetres packs no smaller.
     Field("depth", "f2", (-1, None, None), chunk=1, codec=BITSHUFFLE),
     Field("T_camera_world", "f4", (-1, 4, 4)),
     Field("pose_valid", "?", (-1,)),

@@ -16,6 +16,8 @@ _FIELDS = (
     Field("window_start", "i8", (-1,)),
     Field("frames_tracked", "i8", (-1,)),
     Field("points", "i8", (-1,)),
+    # Time before points, so that a window is one block. 512 points: larger chunks pack no better and cost more when few
+    # points are read.
     Field("xyz_cam0", "f4", (None, -1, 3), chunk=512, codec=BITSHUFFLE),
     Field("uv_px", "f4", (None, -1, 2), chunk=512, codec=BITSHUFFLE),
     Field("visible", "?", (None, -1), chunk=4096, codec=BITSHUFFLE),

@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take the brackets of `videolift[view]` in a help text for markup
 )
+# Commands import what they need when they run: reading the whole library takes longer than most of them do.
 for part in (checkout, videos, previews, data, calibrate):
     part.register(app)
 

@@ -47,6 +47,7 @@ def calibrate(
             "no clip has a focal curve: run with depth.backend sfm (preset cpu) first, without `calib`, "
             "and say in the table's column `camera` which camera took each video"
         )
+    # Cameras that stay unknown, and those of other runs, keep what the file says of them.
     rows = read_camera_rows(path) if path.is_file() else {}
     for camera in solved:
         typer.echo(camera.line())

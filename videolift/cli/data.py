@@ -111,14 +111,14 @@ def shapes(
     import yaml
 
     from videolift.reader import Selection
-    from videolift.reader.adapters import open_source
+    from videolift.reader.adapters import open_samples
 
     fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
     unknown = set(fields) - set(Selection.__dataclass_fields__)
     if unknown:
         raise ConfigError(f"--select names {', '.join(sorted(unknown))}; there are {', '.join(Selection.__dataclass_fields__)}")
     selection: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    samples = open_source(source, selection=Selection(**selection)) if selection else open_source(source)
+    samples = open_samples(source, selection=Selection(**selection)) if selection else open_samples(source)
     if not len(samples):
         raise ConfigError(f"{source} has no sample of that selection")
     for key, value in samples.open(0).items():

@@ -85,6 +85,7 @@ def include(video: str, output: Output = None) -> None:
 def remove(videos: Annotated[list[str], typer.Argument(help="Ids of videos.")], output: Output = None, yes: Yes = False) -> None:
     """Deletes everything that runs made of some videos. The sources are not touched."""
     layout = layout_of(output)
+    # A run at work on these videos would write their files again behind the deletion.
     with maintenance.batches_held(layout, maintenance.batches_of(layout, videos)):
         _delete(maintenance.everything_of(layout, videos), yes)
 

@@ -154,6 +154,7 @@ class _Writer:
         row |= {"source/video": episode.video, "source/start_frame": episode.start, "source/split": episode.split}
         row |= {f"stats/{name}/{key}": value for name, table in statistics.items() for key, value in table.items()}
         self.episodes.append(row)
+        # Only between episodes: LeRobot looks for an episode in one file.
         if self.files[-1].stat().st_size > FILE_MB << 20:
             self._parquet.close()
             self._parquet = None
@@ -162,12 +163,16 @@ class _Writer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = {name: _images(rows) if name == RGB else _nested(rows, name, self.features) for name, rows in columns.items()}
-        table = pa.table(arrays)
+        arrays = {name: _nested(rows, name, self.features) for name, rows in columns.items() if name != RGB}
+        pngs = [cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes() for image in columns[RGB]]
+        # As `datasets` keeps images: bytes, and a path that is null.
+        images = pa.StructArray.from_arrays([pa.array(pngs, pa.binary()), pa.nulls(len(pngs), pa.string())], ["bytes", "path"])
+        table = pa.table({name: images if name == RGB else arrays[name] for name in columns})
         if self._parquet is None:
             chunk, part = divmod(len(self.files), FILES_PER_CHUNK)
             self.files.append(self.out / "data" / _PATTERN.format(chunk=chunk, file=part))
             self.files[-1].parent.mkdir(parents=True, exist_ok=True)
+            # No dictionaries: floats and PNGs hardly ever repeat.
             self._parquet = pq.ParquetWriter(self.files[-1], table.schema, compression="zstd", use_dictionary=False)
         self._parquet.write_table(table)
 
@@ -218,8 +223,18 @@ def _extras(file: PackagedFile, frames: slice, features: dict[str, Feature], poi
             columns[name] = np.full((count, *feature["shape"]), missing, feature["dtype"])
     window_of = {int(start): window for window, start in enumerate(file.window_start)}
     for row, frame in enumerate(range(frames.start, frames.stop)):
-        if frame in window_of:
-            _fill_window(file, window_of[frame], row, columns, points)
+        if frame not in window_of:
+            continue
+        window = window_of[frame]
+        if "tracks.query" in columns:
+            query, displacement, _ = file.tracks(window, slice(0, points))
+            columns["tracks.count"][row] = len(query)
+            columns["tracks.query"][row, : len(query)] = query
+            columns["tracks.displacement"][row, :, : len(query)] = displacement
+            columns["tracks.pose9d"][row] = file.array("tracks/pose9d", window)
+        for name in ("displacement_uvd", "displacement_rot6d"):
+            if f"hands.{name}" in columns:
+                columns[f"hands.{name}"][row] = file.array(f"hands/window_{name}", window)
     return columns
 
 
@@ -230,25 +245,6 @@ _PER_FRAME = {
     "hands.joints_camera": "hands/joints_camera",
     "hands.keypoints_px": "hands/keypoints_px",
 }
-
-
-def _fill_window(file: PackagedFile, window: int, row: int, columns: Columns, points: int) -> None:
-    if "tracks.query" in columns:
-        query, displacement, _ = file.tracks(window, slice(0, points))
-        columns["tracks.count"][row] = len(query)
-        columns["tracks.query"][row, : len(query)] = query
-        columns["tracks.displacement"][row, :, : len(query)] = displacement
-        columns["tracks.pose9d"][row] = file.array("tracks/pose9d", window)
-    for name in ("displacement_uvd", "displacement_rot6d"):
-        if f"hands.{name}" in columns:
-            columns[f"hands.{name}"][row] = file.array(f"hands/window_{name}", window)
-
-
-def _images(rows: NDArray[np.uint8]) -> Any:
-    import pyarrow as pa
-
-    pngs = [cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes() for image in rows]
-    return pa.StructArray.from_arrays([pa.array(pngs, pa.binary()), pa.nulls(len(pngs), pa.string())], ["bytes", "path"])
 
 
 def _nested(rows: NDArray[Any], name: str, features: dict[str, Feature]) -> Any:

@@ -69,7 +69,9 @@ def export_lerobot_v2(
         with PackagedFile(episode.path) as file:
             states, actions = state_action_rows(file, episode, export)
             video = out / _VIDEO.format(episode_chunk=number // _CHUNK, video_key=VIDEO_KEY, episode_index=number)
-            _write_video(file, episode, plan.fps, video)
+            with atomic_file(video) as temporary, H264Writer(temporary, file.size_px, plan.fps, crf=_CRF) as movie:
+                for frame in range(episode.start, episode.stop):
+                    movie.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
         columns = _columns(plan, episode, number, index)
         index += episode.rows
         rows = {"observation.state": states, "action": actions} | columns
@@ -122,12 +124,6 @@ def _fields(names: list[str]) -> dict[str, tuple[int, int]]:
         key = f"{side}_{part}"
         fields[key] = fields.get(key, (number, 0))[0], number + 1
     return fields
-
-
-def _write_video(file: PackagedFile, episode: ExportEpisode, fps: float, path: Path) -> None:
-    with atomic_file(path) as temporary, H264Writer(temporary, file.size_px, fps, crf=_CRF) as video:
-        for frame in range(episode.start, episode.stop):
-            video.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
 
 
 def _columns(plan: ExportPlan, episode: ExportEpisode, number: int, first: int) -> dict[str, np.ndarray]:

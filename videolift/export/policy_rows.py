@@ -1,12 +1,12 @@
 """Rows that policies train on, cut from a published dataset: episodes of known hands, state and action of every frame.
 
-What every export for policies shares; how rows are stored is the exports' own matter. An episode ends where the set of known hands
+This is what every export for policies shares; each stores the rows in its own way. An episode ends where the set of known hands
 changes, so that no number in it is made up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +119,19 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
             left_out[entry.video] = f"no {export.min_frames} frames in a row in which the hands' state is known"
     if not episodes:
         raise ConfigError(f"nothing to export: {left_out or 'there is no video'}")
-    fps, length = (_common(entries, name) for name in ("fps", "window_length"))
-    size_px = _image_size(entries)
+    shared: dict[str, float] = {}
+    for name in ("fps", "window_length"):
+        values = {getattr(entry, name) for entry in entries}
+        if len(values) > 1:
+            listed = ", ".join(f"{value:g}" for value in sorted(values))
+            raise ConfigError(f"{name} differs between videos ({listed}); an export holds one: export splits or groups apart")
+        shared[name] = float(values.pop())
+    sizes = {(int(entry.width_px), int(entry.height_px)) for entry in entries}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
+        raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
     parts = frozenset.intersection(*(frozenset(entry.parts) for entry in entries))
-    return ExportPlan(tuple(episodes), left_out, fps, size_px, int(length), parts)
+    return ExportPlan(tuple(episodes), left_out, shared["fps"], sizes.pop(), int(shared["window_length"]), parts)
 
 
 def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
@@ -132,7 +141,7 @@ def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[Exp
         if track is None:
             return []
         known = track.known(export.spec)
-        # cut where hands appear or are lost: a number for a hand nobody saw would be made up
+        # Cut where hands appear or are lost: a number for a hand that was not seen would be made up.
         for episode in export.episodes(file):
             for start, stop in _steady_runs(known[episode.start : episode.stop]):
                 if stop - start >= export.min_frames:
@@ -169,20 +178,3 @@ def state_action_rows(
 
 def _split_rank(split: str) -> tuple[int, str]:
     return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)), split
-
-
-def _image_size(entries: Sequence[IndexEntry]) -> tuple[int, int]:
-    sizes = {(entry.width_px, entry.height_px) for entry in entries}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
-        raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
-    width, height = sizes.pop()
-    return int(width), int(height)
-
-
-def _common(entries: list[IndexEntry], name: str) -> float:
-    values = {getattr(entry, name) for entry in entries}
-    if len(values) > 1:
-        listed = ", ".join(f"{value:g}" for value in sorted(values))
-        raise ConfigError(f"{name} differs between videos ({listed}); an export holds one: export splits or groups apart")
-    return float(values.pop())

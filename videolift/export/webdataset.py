@@ -68,7 +68,11 @@ class _Shards:
         """All rows of one episode, into a shard of its split."""
         states, actions = state_action_rows(file, episode, export)
         if self._tar is None or self.shards[-1]["nsamples"] >= self.limit or self.shards[-1]["split"] != episode.split:
-            self._begin(episode.split)
+            self.close()
+            # Counted per split, so that what one split holds does not rename the shards of another.
+            before = sum(shard["split"] == episode.split for shard in self.shards)
+            self.shards.append({"url": f"{episode.split}-{before:06d}.tar", "nsamples": 0, "split": episode.split})
+            self._tar = tarfile.TarFile(self.out / self.shards[-1]["url"], "w")
         for row, frame in enumerate(range(episode.start, episode.stop)):
             key = f"{episode.video.replace('.', '-')}_{frame:06d}"  # a key ends at its first dot
             image = np.ascontiguousarray(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0)[..., ::-1])
@@ -85,12 +89,6 @@ class _Shards:
         if self._tar is not None:
             self._tar.close()
             self.shards[-1]["filesize"] = (self.out / self.shards[-1]["url"]).stat().st_size
-
-    def _begin(self, split: str) -> None:
-        self.close()
-        number = sum(shard["split"] == split for shard in self.shards)
-        self.shards.append({"url": f"{split}-{number:06d}.tar", "nsamples": 0, "split": split})
-        self._tar = tarfile.TarFile(self.out / self.shards[-1]["url"], "w")
 
     def _add(self, name: str, content: bytes) -> None:
         assert self._tar is not None

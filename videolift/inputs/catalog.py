@@ -71,6 +71,7 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
 
 def shard_of(video: str, shards: int) -> int:
     """Which of so many runs a video belongs to: by a hash of its id, so that no other video moves it."""
+    # Not the first byte, which chooses sub-folders: a shard should fill all of them.
     return int.from_bytes(hashlib.sha256(video.encode()).digest()[8:16]) % shards if shards > 1 else 0
 
 
@@ -121,7 +122,9 @@ def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[
     except OSError as error:
         raise ConfigError(f"{folder} cannot be listed: {error.strerror}; make it readable, or list the videos in a CSV") from error
     for entry in listed:
+        # Linked folders are not entered: a link may lead back up.
         if entry.is_dir(follow_symlinks=False):
+            # `lost+found` is the file system's own, and only root may list it.
             if entry.path != skip and entry.name != "lost+found":
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", skip=skip, depth=depth + 1)
         elif entry.name.lower().endswith(SUFFIXES):

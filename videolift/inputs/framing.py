@@ -63,6 +63,7 @@ class Framing:
         if fit == "pad":
             whole_px = (round(shown_w * scale), round(shown_h * scale))
             return cls(source_px, whole_px, (0, 0), whole_px)
+        # Rounding must not leave the image a pixel short of the clip.
         resized = (max(clip_px[0], round(shown_w * scale)), max(clip_px[1], round(shown_h * scale)))
         return cls(source_px, resized, ((resized[0] - clip_px[0]) // 2, (resized[1] - clip_px[1]) // 2), clip_px)
 

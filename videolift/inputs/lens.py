@@ -35,6 +35,7 @@ MODELS: dict[str, Model] = {
     "equidistant": "fisheye",
 }
 COEFFICIENTS: dict[Model, tuple[int, ...]] = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (4,)}
+# Ours first, then the names that OpenCV, ROS and common calibration scripts write.
 _KEYS = {
     "K": ("K", "camera_matrix", "intrinsics", "intrinsic_matrix", "mtx"),
     "distortion": ("distortion", "distortion_coefficients", "dist_coeffs", "dist", "D"),
@@ -115,6 +116,7 @@ class Lens:
                 left = target - self.distort(out, K)
                 if not (np.abs(left) > 1e-7).any():
                     break
+                # An error in this lens's pixels is about `scale` as large in the pinhole's.
                 out = out + left * scale
         return np.where((np.abs(left) < 1e-5).all(-1, keepdims=True), out, np.nan)
 
@@ -143,6 +145,7 @@ class Lens:
 
     def _covers(self, K_clip: Float, clip_px: tuple[int, int]) -> bool:
         assert self.size_px is not None
+        # Distortion bends a side smoothly: 33 points of each side tell.
         x, y = np.linspace(0, clip_px[0] - 1, 33), np.linspace(0, clip_px[1] - 1, 33)
         left, right, top, bottom = np.zeros(33), np.full(33, clip_px[0] - 1.0), np.zeros(33), np.full(33, clip_px[1] - 1.0)
         border = np.concatenate([np.stack(pair, -1) for pair in ((x, top), (x, bottom), (left, y), (right, y))])

@@ -74,6 +74,7 @@ def open_mask_file(path: Path) -> MaskFile:
     if path.is_dir():
         return _Images(path)
     file = _open_regular(path)
+    # By content: a suffix does not say what a decoder would be handed.
     head = file.read(16)
     file.seek(0)
     if head[:4] == b"PK\x03\x04":
@@ -102,7 +103,12 @@ class _Npz(MaskFile):
                 raise ValueError(f"it holds {', '.join(sorted(arrays)[:5])}, none of them named mask")
             member = (named or list(arrays.values()))[0]
             self._stream: IO[bytes] = self._open.enter_context(archive.open(member))
-            shape, order, dtype = self._header()
+            # Parsed here: `np.load` would set aside memory for whatever shape the header claims.
+            version = np.lib.format.read_magic(self._stream)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"npy version {version}")
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, order, dtype = read(self._stream)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, zlib.error, RuntimeError) as error:
             self.close()
             raise unusable_mask(path, f"cannot be read: {error}") from error
@@ -111,22 +117,15 @@ class _Npz(MaskFile):
         if dtype not in (np.dtype("u1"), np.dtype("?")) or order or len(shape) not in (2, 3) or not np.prod(shape) > 0:
             self.close()
             raise unusable_mask(path, f"holds {dtype} of shape {shape}{' in column order' if order else ''}")
-        # A header may claim any shape: memory is only set aside for what the zip says it holds.
         size, stored = int(np.prod(self._shape)), member.file_size - self._start
         if size > MAX_MASK_PIXELS or size * self.frames != stored:
             self.close()
             raise unusable_mask(path, f"claims shape {shape} and holds {stored} bytes")
         self._size = size
 
-    def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-        version = np.lib.format.read_magic(self._stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"npy version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(self._stream)
-
     def read(self, index: int) -> NDArray[np.uint8]:
         try:
+            # Going back in a zip means unpacking it from the start again; images are asked for in order.
             self._stream.seek(self._start + index * self._size)
             data = self._stream.read(self._size)
         except (zipfile.BadZipFile, EOFError, zlib.error) as error:
@@ -149,6 +148,7 @@ class _Images(MaskFile):
     def read(self, index: int) -> NDArray[np.uint8]:
         path = self._files[index]
         try:
+            # Only these decoders: Pillow knows dozens, and some start other programs.
             with _open_regular(path) as file, Image.open(file, formats=sorted(set(IMAGES.values()))) as image:
                 if image.width * image.height > MAX_MASK_PIXELS:
                     raise unusable_mask(path, f"has {image.width} x {image.height} pixels, at most {MAX_MASK_PIXELS} are read")
@@ -184,6 +184,7 @@ class _Movie(MaskFile):
         self.frames = len(self.seconds)
 
     def read(self, index: int) -> NDArray[np.uint8]:
+        # A decoder only goes forward: for an earlier image it starts over.
         if index < self._next:
             self._decoder, self._next = self._decode(), 0
         elif self._next == 0:
@@ -211,6 +212,7 @@ class _Movie(MaskFile):
 
 
 def _ids(path: Path, image: NDArray[Any]) -> NDArray[np.uint8]:
+    # Many tools save a grey image as RGB.
     if image.ndim == 3 and image.shape[2] in (3, 4) and (image[..., :3] == image[..., :1]).all():
         image = image[..., 0]
     if image.ndim != 2:

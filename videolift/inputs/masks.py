@@ -41,6 +41,7 @@ class Masks:
             BadInput: ``mask``; damaged, or another view than the video's.
         """
         index = int(self._images[frame])
+        # One image may stand for many frames; it is mapped once.
         if self._held is None or self._held[0] != index:
             image = self._file.read(index)
             height, width = image.shape

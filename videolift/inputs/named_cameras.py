@@ -69,6 +69,7 @@ def cameras_beside(table: Path) -> Mapping[str, NamedCamera]:
         ConfigError: the user's file cannot be read, or a row is not a camera.
     """
     own = table.parent / CAMERAS_FILE
+    # A row of the user's replaces a common camera of the same name.
     return {**common_cameras(), **(_read(own, "given") if own.is_file() else {})}
 
 

@@ -47,6 +47,7 @@ def read_table(path: Path, *, is_sample: bool = False) -> list[Video]:
     try:
         # utf-8-sig: Excel puts a byte order mark before the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
+            # strict: a quote that is never closed would swallow the rest of the table as one cell.
             rows = list(_rows(path, csv.reader(file, strict=True)))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the table as CSV UTF-8") from error
@@ -59,6 +60,7 @@ def read_table(path: Path, *, is_sample: bool = False) -> list[Video]:
         cameras = cameras_beside(path)
     relatives = [row.relative() for row in rows]
     stems = [os.path.splitext(relative)[0] for relative in relatives]
+    # As in a folder: two files that differ in suffix alone must not share an id.
     files = {stem: set[str]() for stem in stems}
     for stem, relative in zip(stems, relatives, strict=True):
         files[stem].add(relative)
@@ -119,9 +121,12 @@ class _Row:
         if end is not None and end <= (start or 0.0):
             self._refuse("end", f"must be after start ({start or 0.0:g} s)")
         calib = self._existing("calib")
+        name = cells.get("video", "")
+        if name and not ID.fullmatch(name):
+            self._refuse("video", "is not an id: letters, digits and . _ - only, at most 100, not starting with . or -")
         known = _NO_METADATA | ({"version"} if is_sample else set())
         return Video(
-            id=self._id() or video_id(relative, shared_stem=shared_stem),
+            id=name or video_id(relative, shared_stem=shared_stem),
             path=Path(os.path.realpath(path or "")),
             bytes=0 if is_sample or found is None else found.st_size,
             mtime_ns=0 if is_sample or found is None else found.st_mtime_ns,
@@ -129,7 +134,7 @@ class _Row:
             mask=self._existing("mask", folder=True),
             objects=self._objects(),
             calib=calib,
-            camera=cameras[name].to_row() if (name := cells.get("camera", "")) in cameras and calib is None else None,
+            camera=cameras[camera].to_row() if (camera := cells.get("camera", "")) in cameras and calib is None else None,
             start_s=start or None,  # from 0 is from the beginning
             end_s=end,
             text=cells.get("text") or None,
@@ -150,12 +155,6 @@ class _Row:
 
     def _refuse(self, column: str, why: str) -> NoReturn:
         raise ConfigError(f"{self.table}, line {self.line}, column {column}: {self.cells.get(column, '')!r} {why}")
-
-    def _id(self) -> str | None:
-        name = self.cells.get("video")
-        if name and not ID.fullmatch(name):
-            self._refuse("video", "is not an id: letters, digits and . _ - only, at most 100, not starting with . or -")
-        return name or None
 
     def _file(self, column: str) -> Path | None:
         text = self.cells.get(column)

@@ -54,12 +54,17 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
         sample["instance"] = _rows(file, "masks/instance", frames) if known else np.zeros((count, *image), np.uint8)
         sample["instance_valid"] = np.array(known)
     if selection.quality:
-        sample |= _quality(file, frames, selection.quality)
+        unmeasured = np.full(count, np.nan, np.float32)
+        names = [f"quality/{name}" for name in selection.quality]
+        scores = np.stack([_rows(file, name, frames) if file.has(name) else unmeasured for name in names], -1)
+        measured = np.isfinite(scores)
+        sample |= {"quality": zero_unknown(scores, measured), "quality_valid": measured}
     return sample
 
 
 def zero_unknown(array: NDArray[Any], known: Bools) -> NDArray[Any]:
     """``array`` with 0 where ``known``, whose axes are the array's first ones, is False."""
+    # The usual case, without a copy.
     if known.all():
         return array
     return np.where(known.reshape(known.shape + (1,) * (array.ndim - known.ndim)), array, array.dtype.type(0))
@@ -91,13 +96,3 @@ def _per_hand(file: PackagedFile, frames: NDArray[np.integer[Any]], stored: str,
     if stored != "hands/keypoints_px":  # keypoints are detections; what is in 3D counts only where the hand is valid
         known &= _rows(file, "hands/valid", frames)
     return {key: zero_unknown(values, known), f"{key}_valid": known}
-
-
-def _quality(file: PackagedFile, frames: NDArray[np.integer[Any]], names: tuple[str, ...]) -> Sample:
-    columns = [
-        _rows(file, f"quality/{name}", frames) if file.has(f"quality/{name}") else np.full(len(frames), np.nan, np.float32)
-        for name in names
-    ]
-    values = np.stack(columns, -1)
-    known = np.isfinite(values)
-    return {"quality": zero_unknown(values, known), "quality_valid": known}

@@ -51,7 +51,10 @@ class Handles:
             self._open.pop(path).close()
         while len(self._open) >= self.limit:  # before opening: never more descriptors than promised
             self._lay_to_rest(*self._open.popitem(last=False))
-        file = self._awoken(path) or PackagedFile(path, checked=self.checked)
+        resting, size = self._resting.pop(path, (None, 0))
+        self._rest_bytes -= size
+        # It does not wake where another file lies at its path by now.
+        file = resting if resting is not None and resting.wake() else PackagedFile(path, checked=self.checked)
         self._open[path] = file
         return file
 
@@ -77,9 +80,3 @@ class Handles:
         self._rest_bytes += self._resting[path][1]
         while self._rest_bytes > self.resting_bytes:
             self._rest_bytes -= self._resting.popitem(last=False)[1][1]
-
-    def _awoken(self, path: Path) -> PackagedFile | None:
-        """The file at rest, open again; None if none rests, or another one lies there by now."""
-        file, size = self._resting.pop(path, (None, 0))
-        self._rest_bytes -= size
-        return file if file is not None and file.wake() else None

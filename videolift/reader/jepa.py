@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videolift.dataset.windows import Bools
 from videolift.errors import ConfigError
@@ -90,17 +89,16 @@ def draw_masks(grid: PatchGrid, rule: MaskRule, *, seed: int, epoch: int, index:
         raise ConfigError(
             f"{grid.count} patches give {targets} targets and {contexts} of context: use smaller patches or other shares"
         )
+    # The last number ("je" here, "vi" for views) keeps masks, views and points from sharing one stream of random numbers.
     rng = np.random.default_rng([seed, epoch, index, 0x6A65])
-    target = _scattered(grid, targets, rng) if rule.kind == "random" else _blocks(grid, rule, targets, rng)
+    if rule.kind == "random":
+        target = np.zeros(grid.count, bool)
+        target[rng.choice(grid.count, targets, replace=False)] = True
+    else:
+        target = _blocks(grid, rule, targets, rng)
     context = np.zeros(grid.count, bool)
     context[rng.choice(np.flatnonzero(~target), contexts, replace=False)] = True
     return context, target
-
-
-def _scattered(grid: PatchGrid, targets: int, rng: np.random.Generator) -> Bools:
-    mask = np.zeros(grid.count, bool)
-    mask[rng.choice(grid.count, targets, replace=False)] = True
-    return mask
 
 
 def _blocks(grid: PatchGrid, rule: MaskRule, targets: int, rng: np.random.Generator) -> Bools:
@@ -117,7 +115,7 @@ def _blocks(grid: PatchGrid, rule: MaskRule, targets: int, rng: np.random.Genera
         mask[..., top : top + height, left : left + width] = True
         surplus = int(mask.sum()) - targets
         if surplus >= 0:
-            # exact shares let batches be stacked; only the last block pays, so that the others stay rectangles
+            # Exact shares let batches be stacked; only the last block is cut, so that the others stay rectangles.
             added = np.flatnonzero((mask & ~before).ravel())
             mask.ravel()[rng.choice(added, surplus, replace=False)] = False
             break
@@ -207,19 +205,16 @@ class JepaSource:
             IndexError, CorruptFile: see `Source`.
         """
         sample = self.source.open(index, epoch=epoch)
-        view = _as_view(sample[self.key])
+        images = sample[self.key]
+        if images.dtype != np.uint8:
+            view = images.astype(np.float32)
+        else:
+            view = (images / np.float32(255)).astype(np.float32)
+            if view.ndim != 3:  # frames first, one image or a clip; torch's convolutions take channels first
+                view = view[0] if len(view) == 1 else np.ascontiguousarray(view.swapaxes(0, 1))
         grid = PatchGrid(view.shape[1:], self.patch)
         context, target = draw_masks(grid, self.rule, seed=self.seed, epoch=epoch, index=index)
         rng = np.random.default_rng([self.seed, epoch, index, 0x7669])
         gain, shift = 1 + rng.uniform(-self.jitter, self.jitter), rng.uniform(-self.jitter, self.jitter)
         seen = np.clip((view - 0.5) * gain + 0.5 + shift, 0, 1).astype(np.float32)
         return sample | {"context_view": seen, "target_view": view, "context_mask": context, "target_mask": target}
-
-
-def _as_view(images: NDArray[Any]) -> NDArray[np.float32]:
-    if images.dtype != np.uint8:
-        return images.astype(np.float32)
-    view = (images / np.float32(255)).astype(np.float32)
-    if view.ndim == 3:
-        return view
-    return view[0] if len(view) == 1 else np.ascontiguousarray(view.swapaxes(0, 1))

@@ -13,13 +13,13 @@ from videolift.errors import ConfigError
 from videolift.reader.selection import Selection
 
 ALL_GROUPS = "all"
-"""Name of no group: every group together."""
+"""Given instead of a group: every group together."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """One packaged file, and what says how many windows it has."""
+    """One packaged file, and how many windows it has."""
 
     path: Path
     windows: int
@@ -27,7 +27,7 @@ class DatasetFile:
 
     @classmethod
     def look(cls, path: Path) -> DatasetFile:
-        """Of a file that no index speaks for.
+        """Of a file that is in no index.
 
         Raises:
             CorruptFile: the file cannot be read.
@@ -73,21 +73,20 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         entries, name = index.select(split=split, group=group)
         if group is None and not selection.tiers:
             _warn_of_other_groups([entry for entry in index.entries if split in (None, entry.split)], name)
-    wanted = [entry for entry in entries if _fits(entry, selection)]
+    needs_tracks = selection.tracks and selection.points
+    wanted = [
+        entry
+        for entry in entries
+        if (not selection.tiers or entry.tier in selection.tiers) and (not needs_tracks or "tracks" in entry.parts)
+    ]
     root = Path(folder)  # made once: making paths is most of what opening a large dataset costs
-    files = tuple(DatasetFile(root / e.path, _windows(e), e.stride) for e in wanted)
-    return ChosenFiles(root, name, files, tuple(wanted))
-
-
-def _windows(entry: IndexEntry) -> int:
-    """Of a file; an index of an older release leaves them out where there are no tracks, and knows of no cuts."""
-    return entry.windows if entry.windows is not None else len(window_starts(entry.frames, entry.window_length, entry.stride))
-
-
-def _fits(entry: IndexEntry, selection: Selection) -> bool:
-    if selection.tiers and entry.tier not in selection.tiers:
-        return False
-    return not (selection.tracks and selection.points) or "tracks" in entry.parts
+    files = []
+    for entry in wanted:
+        windows = entry.windows
+        if windows is None:  # an index of an older release leaves them out where there are no tracks, and knows of no cuts
+            windows = len(window_starts(entry.frames, entry.window_length, entry.stride))
+        files.append(DatasetFile(root / entry.path, windows, entry.stride))
+    return ChosenFiles(root, name, tuple(files), tuple(wanted))
 
 
 def _warn_of_other_groups(entries: list[IndexEntry], group: str) -> None:

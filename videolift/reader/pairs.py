@@ -1,4 +1,4 @@
-"""Temporal pairs, and clips of k frames at a stride, within one shot; never a frame twice.
+"""Temporal pairs, and clips of k frames at a stride, within one shot; no frame comes twice in a sample.
 
 A shot ends at a cut, and where the times of a file's frames leave a gap: what lies on both sides was not filmed in one go, or
 frames between were left out.
@@ -35,7 +35,7 @@ class Spacing:
         seconds: likewise, rounded to whole frames of each video's rate.
 
     Raises:
-        ConfigError: not exactly one of ``frames`` and ``seconds``, fewer than 2 frames, or a gap that is none.
+        ConfigError: not exactly one of ``frames`` and ``seconds``, fewer than 2 frames, or a gap of 0 or less.
     """
 
     count: int = 2
@@ -100,15 +100,15 @@ class PairDataset:
         self.files, self.spacing = list(files), spacing
         self.selection = Selection() if selection is None else selection
         self.handles = Handles() if handles is None else handles
-        rows = [(number, *shot) for number, path in enumerate(self.files) for shot in self._shots(path)]
+        rows: list[tuple[int, int, int, int, int]] = []
+        for number, path in enumerate(self.files):
+            with PackagedFile(path) as file:
+                least, greatest = spacing.gaps(file.attribute_of_type("fps", float))
+                rows += [(number, start, stop - start, least, greatest) for start, stop in shots(file)]
         self._shot_rows = np.array(rows, np.int64).reshape(-1, 5)  # file, first frame, frames, least gap, greatest gap
+        # A frame counts as a first one where the least gap fits; near the end of a shot only shorter gaps are drawn.
         starts = self._shot_rows[:, 2] - (spacing.count - 1) * self._shot_rows[:, 3]
         self._ends = np.cumsum(np.maximum(starts, 0))
-
-    def _shots(self, path: Path) -> list[tuple[int, int, int, int]]:
-        with PackagedFile(path) as file:
-            least, greatest = self.spacing.gaps(file.attribute_of_type("fps", float))
-            return [(start, stop - start, least, greatest) for start, stop in shots(file)]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -80,7 +80,7 @@ class WindowDataset:
         known = [file if isinstance(file, DatasetFile) else DatasetFile.look(file) for file in files]
         self.files = [file.path for file in known]
         chosen = [_windows_that_count(file, self.selection) for file in known]
-        # one number per window of the whole dataset, in every worker: half the memory of int64
+        # One number per window of the whole dataset, in every worker: half the memory of int64
         self._windows = np.concatenate([*chosen, np.empty(0, np.int64)]).astype(np.int32)
         self._ends = np.cumsum([len(windows) for windows in chosen])
         self._cache = RamCache(cache_bytes)
@@ -128,6 +128,7 @@ class WindowDataset:
         sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.scale, "frame": first}
         if selection.text:
             sample["text"] = file.attribute("text", "")
+        # Past frames do not reach back across a cut: the shot's first frame is repeated instead.
         begins = int(file.shot_begins[first])
         sample["frame_valid"] = frames >= begins
         sample |= read_frames(file, np.maximum(frames, begins), selection)
@@ -142,7 +143,7 @@ class WindowDataset:
         if not self.selection.tracks or wanted is None:
             return dict(whole)
         present = len(whole["query"])
-        # a generator per sample, not one that runs on: what is drawn must not depend on which worker reads, or in which order
+        # A generator per sample, not one that runs on: what is drawn must not depend on which worker reads, or in which order.
         if present > wanted:
             chosen = np.random.default_rng([self.selection.seed, epoch, index]).choice(present, wanted, replace=False)
             drawn = {key: np.take(whole[key], chosen, axis) for key, axis in POINT_AXIS.items()}
@@ -158,44 +159,31 @@ class WindowDataset:
 def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.int64]:
     count = known.windows
     if not selection.looks_inside:
+        # The fewest steps between windows that make the stride asked for.
         step = -(-selection.stride // known.stride)
         return np.arange(0, count, step)
     with PackagedFile(known.path) as file:
         keep = file.points >= selection.min_points
         if selection.require_hands is not None:
-            keep &= _hands_wanted(file.hands_whole, selection.require_hands)
+            whole = file.hands_whole
+            by_name = {"left": whole[:, 0], "right": whole[:, 1], "either": whole.any(1), "both": whole.all(1)}
+            keep &= by_name[selection.require_hands]
         for name, (least, greatest) in selection.limits.items():
-            keep &= _within(file, name, least, greatest)
+            if not file.has(f"quality/{name}"):
+                keep[:] = False
+                continue
+            score = file.array(f"quality/{name}")[file.window_start]
+            low, high = -np.inf if least is None else least, np.inf if greatest is None else greatest
+            with np.errstate(invalid="ignore"):
+                keep &= np.isfinite(score) & (score >= low) & (score <= high)
         starts = file.window_start
-    chosen, next_start = [], 0  # greedily: a window that does not count must not push the next one away
+    # Greedily: a window that does not count must not push the next one away.
+    chosen, next_start = [], 0
     for window in np.flatnonzero(keep):
         if starts[window] >= next_start:
             chosen.append(window)
             next_start = starts[window] + selection.stride
     return np.array(chosen, np.int64)
-
-
-def _hands_wanted(whole: NDArray[np.bool_], required: str) -> NDArray[np.bool_]:
-    by_name: dict[str, NDArray[np.bool_]] = {
-        "left": whole[:, 0],
-        "right": whole[:, 1],
-        "either": np.asarray(whole.any(1)),
-        "both": np.asarray(whole.all(1)),
-    }
-    return by_name[required]
-
-
-def _within(file: PackagedFile, name: str, least: float | None, greatest: float | None) -> NDArray[np.bool_]:
-    if not file.has(f"quality/{name}"):
-        return np.zeros(len(file.window_start), bool)
-    score = file.array(f"quality/{name}")[file.window_start]
-    with np.errstate(invalid="ignore"):
-        inside = np.isfinite(score)
-        if least is not None:
-            inside &= score >= least
-        if greatest is not None:
-            inside &= score <= greatest
-    return np.asarray(inside)
 
 
 def _tracks(file: PackagedFile, window: int, length: int) -> Sample:

@@ -152,17 +152,13 @@ class CropRotate:
         share = self.scale[0] + (self.scale[1] - self.scale[0]) * torch.rand(count, generator=generator, device=device)
         angle = torch.deg2rad(torch.tensor(self.degrees, device=device)) * _uniform(count, generator, device)
         centre = 0.5 + self.shift * (1 - share)[:, None] / 2 * _uniform((count, 2), generator, device)
-        return _warped(batch, _uv_map(share, angle, centre), size)
-
-
-def _uv_map(share: torch.Tensor, angle: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
-    """(B, 2, 3) that takes old (u, v) to new: the part around ``centre`` (B, 2) of side ``share`` (B), turned by ``angle`` (B)."""
-    cos, sin = torch.cos(angle) / share, torch.sin(angle) / share
-    linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    return torch.cat([linear, (0.5 - linear @ centre[..., None])], -1)
+        cos, sin = torch.cos(angle) / share, torch.sin(angle) / share
+        linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+        return _warped(batch, torch.cat([linear, (0.5 - linear @ centre[..., None])], -1), size)
 
 
 def _warped(batch: Batch, uv_map: torch.Tensor, size: int) -> Batch:
+    """Images and coordinates moved by ``uv_map`` (B, 2, 3), which takes old (u, v) to new."""
     out = dict(batch)
     for key, mode in _PLANES.items():
         if key in batch and batch[key].ndim > 2:
@@ -178,19 +174,14 @@ def _warped(batch: Batch, uv_map: torch.Tensor, size: int) -> Batch:
         uv = (batch["keypoints_px"] + 0.5) / size
         out["keypoints_px"] = (_moved(uv, uv_map) * size - 0.5) * _known_rows(batch["keypoints_px"])
     if "intrinsics" in batch:
-        out["intrinsics"] = _pixel_map(uv_map, size).to(batch["intrinsics"]) @ batch["intrinsics"]
+        A = torch.eye(3, device=uv_map.device).repeat(len(uv_map), 1, 1)  # the same map, of homogeneous pixels
+        A[:, :2, :2] = uv_map[:, :, :2]
+        A[:, :2, 2] = size * (uv_map[:, :, 2] + 0.5 / size * uv_map[:, :, :2].sum(-1)) - 0.5
+        out["intrinsics"] = A.to(batch["intrinsics"]) @ batch["intrinsics"]
     if "visible" in batch and "query" in batch and "displacement" in batch:
         at = out["query"][:, None, :, :2] + out["displacement"][..., :2]
         out["visible"] = batch["visible"] & ((at >= 0) & (at < 1)).all(-1)
     return out
-
-
-def _pixel_map(uv_map: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, 3, 3) of homogeneous pixels, from the map of (u, v)."""
-    A = torch.eye(3, device=uv_map.device).repeat(len(uv_map), 1, 1)
-    A[:, :2, :2] = uv_map[:, :, :2]
-    A[:, :2, 2] = size * (uv_map[:, :, 2] + 0.5 / size * uv_map[:, :, :2].sum(-1)) - 0.5
-    return A
 
 
 def _moved(uv: torch.Tensor, uv_map: torch.Tensor) -> torch.Tensor:
@@ -206,8 +197,9 @@ def _resampled(images: torch.Tensor, uv_map: torch.Tensor, mode: str) -> torch.T
     size = images.shape[-1]
     inverse = torch.linalg.inv(uv_map[:, :, :2])
     offset = -(inverse @ uv_map[:, :, 2:])
-    # grid_sample counts -1..1 from edge to edge: 2 u - 1
+    # `grid_sample` counts -1..1 from edge to edge: 2 u - 1.
     theta = torch.cat([inverse, 2 * offset + inverse.sum(-1, keepdim=True) - 1], -1).to(images.device)
+    # `grid_sample` takes floats only.
     flat = images.reshape(len(images), -1, size, size).float()
     grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
     sampled = F.grid_sample(flat, grid, mode=mode, align_corners=False).reshape(images.shape)

@@ -96,5 +96,5 @@ def _tensor(key: str, value: Any, points: int) -> Any:
     axis = POINT_AXIS.get(key)
     if axis is not None and value.shape[axis] < points:
         value = np.pad(value, [(0, points - n if a == axis else 0) for a, n in enumerate(value.shape)])
-    # arrays kept by an open file or a cache are shared: torch gets its own, writable
+    # Arrays kept by an open file or a cache are shared: torch gets its own, writable.
     return torch.from_numpy(np.array(value) if not value.flags.writeable or value.base is not None else np.ascontiguousarray(value))

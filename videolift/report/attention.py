@@ -55,7 +55,7 @@ def worst_spans(quality: Mapping[str, NDArray[np.float32]], frames: int, fps: fl
     beyond, length = np.nan_to_num(frame_excess(quality, frames)), max(1, round(fps))
     found: list[WorstSpan] = []
     while len(found) < MAX_SPANS and beyond.max(initial=0.0) > 1:
-        # over a second: one bad frame is not worth a stop, ten in a row are
+        # Over a second: one bad frame is not worth a stop, ten in a row are
         mean = np.convolve(beyond, np.ones(length), "valid") / length if frames >= length else beyond
         start = int(mean.argmax())
         stop = min(frames, start + length)
@@ -64,6 +64,6 @@ def worst_spans(quality: Mapping[str, NDArray[np.float32]], frames: int, fps: fl
         name = max(here, key=here.__getitem__)
         if beyond[at] > 1:
             found.append(WorstSpan(start, stop, name, float(quality[name][at])))
-        # spans keep apart, else all of them lie on one bad second
+        # Spans keep apart, else all of them would lie on one bad second.
         beyond[max(0, start - length) : stop + length] = 0
     return found

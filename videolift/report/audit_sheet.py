@@ -6,7 +6,7 @@ The page keeps marks in the browser and saves them as a file; `videolift.dataset
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.report.html_page import fill_page
 from videolift.report.preview import Painter
-from videolift.report.video_scene import VideoScene, open_scene
+from videolift.report.video_scene import open_scene
 from videolift.store import sha256_of, write_text
 
 SHEET_JPEG_QUALITY = 75
@@ -39,9 +39,26 @@ def write_audit_sheet(output: Path, *, samples: int = 100, seed: int = 0) -> Pat
         Transient: disk full, quota or I/O error.
     """
     layout = Layout(output)
-    drawn = draw_samples(read_index(layout.dataset).entries, samples, seed)
-    rows = [row for entry, frames in drawn for row in _rows(output, entry, frames)]
-    order = np.random.default_rng(seed).permutation(len(rows))  # whoever stops early has judged a fair share of every video
+    rows: list[dict[str, object]] = []
+    for entry, frames in draw_samples(read_index(layout.dataset).entries, samples, seed):
+        with open_scene(output, entry.video) as scene:
+            painter = Painter(scene)
+            for frame in frames:
+                # Hands are judged also where none was found, since one may have been missed.
+                parts = {"hands": scene.hands is not None, "tracks": scene.window_of(frame) is not None, "depth": scene.has_depth}
+                rows.append(
+                    {
+                        "video": entry.video,
+                        "frame": frame,
+                        "sha256": entry.sha256,
+                        "seconds": round(float(scene.pts_seconds[frame]), 2),
+                        "parts": [part for part, is_there in parts.items() if is_there],
+                        "bare": _jpeg(scene.rgb(frame)),
+                        "labels": _jpeg(painter.paint(frame)),
+                    }
+                )
+    # Shuffled: a person who stops early has judged a fair share of every video.
+    order = np.random.default_rng(seed).permutation(len(rows))
     content = {"name": layout.output.name, "seed": seed, "rows": [rows[k] for k in order]}
     content["id"] = sha256_of([[row["video"], row["frame"], row["sha256"]] for row in rows])[:12]
     write_text(layout.audit_sheet, fill_page("audit", content))
@@ -60,32 +77,11 @@ def draw_samples(entries: Sequence[IndexEntry], samples: int, seed: int) -> list
     if total == 0:
         raise ConfigError("the dataset is empty: there is nothing to judge")
     places = np.sort(np.random.default_rng(seed).choice(total, size=min(samples, total), replace=False))
-    # places count through all frames of all videos; ends say which video each is in
+    # Places count through all frames of all videos; ends say which video each is in.
     numbers = np.searchsorted(ends, places, side="right")
     starts = np.concatenate([[0], ends[:-1]])
     pairs = [(int(number), int(place - starts[number])) for number, place in zip(numbers, places, strict=True)]
     return [(entries[number], [frame for _, frame in group]) for number, group in groupby(pairs, key=lambda pair: pair[0])]
-
-
-def _rows(output: Path, entry: IndexEntry, frames: Sequence[int]) -> Iterator[dict[str, object]]:
-    with open_scene(output, entry.video) as scene:
-        painter = Painter(scene)
-        for frame in frames:
-            yield {
-                "video": entry.video,
-                "frame": frame,
-                "sha256": entry.sha256,
-                "seconds": round(float(scene.pts_seconds[frame]), 2),
-                "parts": _parts(scene, frame),
-                "bare": _jpeg(scene.rgb(frame)),
-                "labels": _jpeg(painter.paint(frame)),
-            }
-
-
-def _parts(scene: VideoScene, frame: int) -> list[str]:
-    """What there is to judge in a frame; hands also where none was found, since one may have been missed."""
-    there = {"hands": scene.hands is not None, "tracks": scene.window_of(frame) is not None, "depth": scene.has_depth}
-    return [part for part, is_there in there.items() if is_there]
 
 
 def _jpeg(rgb: np.ndarray) -> str:

@@ -6,7 +6,6 @@ by the page itself, so that they follow its filters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -55,22 +54,18 @@ def distributions(index: Index) -> dict[str, list[dict[str, object]]]:
     groups: dict[str, Accumulators] = {}
     for (group, _), statistics in merge_members(index.folder, members).parts.items():
         groups.setdefault(group, Accumulators()).merge(statistics)
-    return {group: [asdict(one) for one in _channels(statistics)] for group, statistics in sorted(groups.items())}
+    found: dict[str, list[dict[str, object]]] = {}
+    for group, statistics in sorted(groups.items()):
+        channels = [(name, part, k) for name, part in sorted(statistics.parts.items()) for k in range(part.channels)]
+        found[group] = [asdict(one) for one in (_distribution(*channel) for channel in channels) if one is not None]
+    return found
 
 
-def _channels(statistics: Accumulators) -> Iterator[Distribution]:
-    for name, part in sorted(statistics.parts.items()):
-        for channel in range(part.channels):
-            distribution = _distribution(name, CHANNEL_NAMES[name][channel], part, channel)
-            if distribution is not None:
-                yield distribution
-
-
-def _distribution(name: str, channel_name: str, part: Accumulator, channel: int) -> Distribution | None:
+def _distribution(name: str, part: Accumulator, channel: int) -> Distribution | None:
     summary = part.summary(channel)
     if summary.mean is None or summary.std is None or summary.quantiles is None:
         return None
-    # from the 1st to the 99th percentile: what lies beyond is told as a number
+    # From the 1st to the 99th percentile: a few far values would press all others into one bar.
     low, high = summary.quantiles[0], summary.quantiles[-1]
     counts, below, above = list[int](), 0, 0
     if name in SHOWN and high > low:
@@ -79,7 +74,7 @@ def _distribution(name: str, channel_name: str, part: Accumulator, channel: int)
         below, above = int(times[values < low].sum()), int(times[values > high].sum())
     return Distribution(
         name,
-        channel_name,
+        CHANNEL_NAMES[name][channel],
         summary.samples,
         mean=round_to_4_digits(summary.mean),
         std=round_to_4_digits(summary.std),

@@ -51,7 +51,7 @@ def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat
     known: NDArray[np.bool_] = np.asarray(visible & np.isfinite(uv_px).all(-1), bool)
     points, shade = _fixed(np.nan_to_num(uv_px)), np.rint(_SHADES * heat).astype(int)
     layer = picture.copy()
-    # what stands still goes under what moves, and half through: there is much more of it
+    # Still points go under moving ones, and half through: there are many more of them.
     for target, moving in ((layer, False), (picture, True)):
         for number in np.unique(shade[(heat >= STILL) == moving]):
             some = np.flatnonzero((shade == number) & ((heat >= STILL) == moving))
@@ -63,7 +63,7 @@ def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat
 
 def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Rgb, *, moving: bool) -> None:
     """Trails (K, n, 2) of one colour in one call of OpenCV: a call per segment takes ten times as long."""
-    # a step is drawn where both its ends are known
+    # A step is drawn where both its ends are known.
     both = np.argwhere((known[:-1] & known[1:]).T)
     if len(both):
         segments = np.stack([points[both[:, 1], both[:, 0]], points[both[:, 1] + 1, both[:, 0]]], 1)

@@ -17,7 +17,7 @@ def fill_page(name: str, data: Mapping[str, object], *, library: str | None = No
     """
     assets = files("videolift.report") / "assets"
     page, style, script = (assets.joinpath(f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
-    # "<" would end a script element wherever it stands, also inside a JSON string
+    # "</script" would end the element, also inside a JSON string.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {"style": style, "script": script, "data": text}
     if library is not None:

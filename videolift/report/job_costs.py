@@ -32,7 +32,7 @@ class JobCosts:
         """A pool begins (1), ends (-1), or begins again without having ended (0)."""
         self.together, self.busy = self.until(moment)
         self.at_work, self.since = max(0, self.at_work + change), moment
-        # one that begins again was killed: no second one is at work, but its start was paid again
+        # A pool that begins again was killed: no second one is at work, but its start is paid again.
         if change >= 0:
             self.begun += 1
             self.first = moment if self.first is None else self.first
@@ -49,7 +49,7 @@ class JobCosts:
 
     def overhead(self, now: float) -> float:
         """Seconds per job in which it does not work on a video: Snakemake's before it, and the start of its workers."""
-        # the pause that is going on counts too, or a long one would be noticed only at its end
+        # The pause that is going on counts too, or a long one would be noticed only at its end.
         gaps = self.begun - 1 + (self.at_work == 0)
         idle = now - self.first - self.until(now)[1] if self.first is not None and gaps > 0 else 0.0
         between = idle / gaps if gaps > 0 else _JOB_S

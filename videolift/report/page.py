@@ -7,17 +7,18 @@ This module gathers what the page shows and writes it into the page as JSON; lay
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from videolift.dataset.index import Index, read_index
+from videolift.dataset.index import read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
 from videolift.paths import Layout
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run, latest_run
-from videolift.records.status import Status, collect
+from videolift.records.status import collect
 from videolift.report.distributions import distributions
 from videolift.report.html_page import fill_page
 from videolift.report.preview import is_preview_fresh, write_preview
@@ -52,7 +53,7 @@ def write_report(output: Path, *, draw: int = 0) -> Path:
 def is_report_fresh(layout: Layout) -> bool:
     """True if no job has ended since the report was written."""
     try:
-        # a folder changes its time when a manifest appears in it, and a manifest is what a job writes last
+        # A folder changes its time when a manifest appears in it, and a manifest is what a job writes last.
         written = layout.report.stat().st_mtime_ns
     except FileNotFoundError:
         return False
@@ -62,11 +63,16 @@ def is_report_fresh(layout: Layout) -> bool:
 
 def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     """Everything the page shows, as JSON can hold it; equal runs give equal content. Arguments as `write_report`."""
-    layout = run.layout
-    status, index = collect(run), _index(layout)
+    layout, status, records = run.layout, collect(run), RecordReader(run.layout)
+    try:
+        index = read_index(layout.dataset)
+    except ConfigError:
+        index = None
+    # By content: a file that was made again since has not been verified, whatever its name.
+    verified = [e for e in index.entries if records.record(PACKAGING, e.video).verified_sha256 == e.sha256] if index else []
     listed = worst_videos(status.videos, index, MAX_LISTED)
     by_video = index.descriptions({video.video for video in listed}) if index else {}
-    rows = video_rows(layout, listed, by_video, RecordReader(layout))
+    rows = video_rows(layout, listed, by_video, records)
     _draw_missing(layout, rows, draw)
     _add_media(layout, rows)
     timeline = read_timeline(layout.output / "logs")
@@ -75,8 +81,10 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "output": layout.output.name,
         "counts": status.counts,
         "allowed": status.max_quarantined,
-        "stage_states": _stage_states(status),
-        "verified": len(_verified(layout, index)) if index else 0,
+        "stage_states": {
+            stage: dict(Counter(video.stages[stage] for video in status.videos if stage in video.stages)) for stage in STAGES
+        },
+        "verified": len(verified),
         "packaged": len(index.entries) if index else 0,
         "totals": index.summary["totals"] if index else {},
         "length_s": round(sum(entry.frames / entry.fps for entry in index.entries), 1) if index else 0.0,
@@ -101,29 +109,6 @@ def report_html(content: Mapping[str, object]) -> str:
     return fill_page("report", content)
 
 
-def _index(layout: Layout) -> Index | None:
-    try:
-        return read_index(layout.dataset)
-    except ConfigError:
-        return None
-
-
-def _verified(layout: Layout, index: Index) -> set[str]:
-    """Packaged videos whose present bytes have passed verification."""
-    read = RecordReader(layout)
-    # by content: a file that was made anew since has not been verified, whatever its name
-    return {entry.video for entry in index.entries if read.record(PACKAGING, entry.video).verified_sha256 == entry.sha256}
-
-
-def _stage_states(status: Status) -> dict[str, dict[str, int]]:
-    """Stage to the number of videos in each of its states."""
-    out: dict[str, dict[str, int]] = {stage: {} for stage in STAGES}
-    for video in status.videos:
-        for stage, kind in video.stages.items():
-            out[stage][kind] = out[stage].get(kind, 0) + 1
-    return out
-
-
 def _identities(run: Run) -> dict[str, list[Mapping[str, object]]]:
     """Stage to the distinct backends of the run, with version and settings."""
     out: dict[str, list[Mapping[str, object]]] = {stage: [] for stage in STAGES}
@@ -138,7 +123,7 @@ def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
     """Draws up to ``most`` previews, of the worst videos without one that is newer than what it shows."""
     drawn = 0
     for video in (str(row["id"]) for row in rows.videos if row["state"] != "excluded"):
-        # rows are worst first, so that what is drawn is what is looked at
+        # Rows are worst first, so that what is drawn is what people look at.
         if drawn == most:
             return
         sources = [layout.artifact("create_h5", video), layout.artifact("ingest", video)]
@@ -159,7 +144,7 @@ def _add_media(layout: Layout, rows: Rows) -> None:
             row["scene"] = f"{scenes.name}/{video}.html"
         if f"{video}.mp4" in there:
             row["preview"] = f"{layout.previews.name}/{video}.mp4"
-        # beyond those the page shows no picture until the preview is played: 10,000 of them would be 200 MB
+        # Beyond those the page shows no picture until the preview is played: 10,000 of them would be 200 MB
         if f"{video}.jpg" in there and posters < MAX_POSTERS:
             posters += 1
             row["poster"] = base64.b64encode((layout.previews / f"{video}.jpg").read_bytes()).decode()

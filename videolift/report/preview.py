@@ -8,11 +8,11 @@ still point that looks warm gives a wrong depth or pose away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES
 from videolift.artifacts.tracks import Window
@@ -57,8 +57,10 @@ def write_preview(output: Path, video: str, *, folder: Path | None = None, most_
         painter = Painter(scene)
         shown = poster_frame(scene)
         with atomic_file(movie) as temporary, H264Writer(temporary, painter.size_px, scene.fps, crf=23) as file:
-            # one frame is in memory at a time: a preview of an hour takes no more than one of a second
-            for frame in _excerpt(len(scene), shown, scene.fps, most_seconds):
+            count = len(scene) if most_seconds is None else min(len(scene), max(1, round(most_seconds * scene.fps)))
+            start = min(max(0, shown - count // 2), len(scene) - count)
+            # One frame is in memory at a time: a preview of an hour takes no more than one of a second.
+            for frame in range(start, start + count):
                 picture = painter.paint(frame)
                 file.write(picture)
                 if frame == shown:
@@ -75,13 +77,6 @@ def is_preview_fresh(layout: Layout, video: str) -> bool:
     return source is not None and preview.exists() and preview.stat().st_mtime_ns > source.stat().st_mtime_ns
 
 
-def _excerpt(frames: int, shown: int, fps: float, most_seconds: float | None) -> range:
-    """Frames to draw: all, or ``most_seconds`` of them around ``shown``."""
-    count = frames if most_seconds is None else min(frames, max(1, round(most_seconds * fps)))
-    start = min(max(0, shown - count // 2), frames - count)
-    return range(start, start + count)
-
-
 def poster_jpeg(rgb: draw.Picture) -> bytes:
     """A small JPEG of a painted frame."""
     size = POSTER_PX, round(rgb.shape[0] * POSTER_PX / rgb.shape[1])
@@ -93,7 +88,7 @@ def poster_frame(scene: VideoScene) -> int:
     """The worst frame where one lies beyond a limit, else one with a hand, late, where hands have usually reached their object."""
     worst = worst_spans(scene.quality, len(scene), scene.fps)
     if worst:
-        # the middle, since a span begins and ends within its limit
+        # The middle, since a span begins and ends within its limit
         return (worst[0].start + worst[0].stop) // 2
     late = len(scene) * 2 // 3
     if scene.hands is None or not scene.hands.valid.any():
@@ -120,13 +115,30 @@ class Painter:
 
     def paint(self, frame: int) -> draw.Picture:
         """The whole picture of one frame, RGB u8."""
-        left = self._enlarged(self.scene.rgb(frame))
-        self._trails.draw(left, frame, self.zoom)
-        self._draw_hands(left, frame)
+        scene, zoom = self.scene, self.zoom
+        left = scene.rgb(frame)
+        if zoom > 1:
+            left = np.asarray(cv2.resize(left, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR), np.uint8)
+        self._trails.draw(left, frame, zoom)
+        # Pixel centres are integers, so an enlarged pixel's centre lies half a pixel off.
+        enlarge = np.array([[zoom, 0, zoom / 2 - 0.5], [0, zoom, zoom / 2 - 0.5], [0, 0, 1]])
+        hands = scene.hands
+        for side, colour in enumerate((draw.LEFT, draw.RIGHT) if hands is not None else ()):
+            assert hands is not None
+            keypoints = (hands.keypoints_px[frame, side].astype(np.float64) + 0.5) * zoom - 0.5
+            draw.draw_skeleton(left, keypoints, colour, faint=bool(hands.interpolated[frame, side]))
+            if scene.K is not None and hands.valid[frame, side]:
+                draw.draw_axes(left, hands.T_camera_wrist[frame, side].astype(np.float64), enlarge @ scene.K)
         height, width = left.shape[:2]
+        if self._range is not None:
+            # By whole pixels: interpolated depth would show surfaces between near and far that nothing measured.
+            right = draw.depth_picture(scene.depth(frame), self._range).repeat(zoom, 0).repeat(zoom, 1)
+        else:
+            right = draw.hatching(height, width)
+            draw.write(right, "no depth", (10, 20))
         canvas = np.full((self.size_px[1], self.size_px[0], 3), draw.PAPER, np.uint8)
         canvas[:height, :width] = left
-        canvas[:height, width : 2 * width] = self._depth(frame, height, width)
+        canvas[:height, width : 2 * width] = right
         canvas[:height, 2 * width : 2 * width + BAR_PX] = self._bar
         for span in self._worst:
             if span.start <= frame < span.stop:
@@ -135,39 +147,21 @@ class Painter:
         self._caption(canvas, frame, height)
         return canvas
 
-    def _enlarged(self, rgb: draw.Picture) -> draw.Picture:
-        if self.zoom == 1:
-            return rgb
-        return np.asarray(cv2.resize(rgb, None, fx=self.zoom, fy=self.zoom, interpolation=cv2.INTER_LINEAR), np.uint8)
-
-    def _draw_hands(self, picture: draw.Picture, frame: int) -> None:
-        hands, zoom = self.scene.hands, self.zoom
-        for side, colour in enumerate((draw.LEFT, draw.RIGHT) if hands is not None else ()):
-            assert hands is not None
-            keypoints = (hands.keypoints_px[frame, side].astype(np.float64) + 0.5) * zoom - 0.5
-            draw.draw_skeleton(picture, keypoints, colour, faint=bool(hands.interpolated[frame, side]))
-            if self.scene.K is not None and hands.valid[frame, side]:
-                enlarge = np.array([[zoom, 0, zoom / 2 - 0.5], [0, zoom, zoom / 2 - 0.5], [0, 0, 1]])
-                draw.draw_axes(picture, hands.T_camera_wrist[frame, side].astype(np.float64), enlarge @ self.scene.K)
-
-    def _depth(self, frame: int, height: int, width: int) -> draw.Picture:
-        if self._range is not None:
-            return draw.depth_picture(self.scene.depth(frame), self._range).repeat(self.zoom, 0).repeat(self.zoom, 1)
-        panel = draw.hatching(height, width)
-        draw.write(panel, "no depth", (10, 20))
-        return panel
-
     def _caption(self, canvas: draw.Picture, frame: int, top: int) -> None:
         scene, right = self.scene, self.size_px[0] - 8
-        clock = f"{self._shot_name(frame)}{scene.pts_seconds[frame]:.2f} s   frame {frame}"
+        clock = f"{shot_name(scene.shot, frame)}{scene.pts_seconds[frame]:.2f} s   frame {frame}"
         draw.write(canvas, clock, (right - draw.text_width(clock), top + 18))
         worth = (
             f"tier {TIERS[scene.worth['tier']]}   scale {scene.worth['scale']}   pose {scene.worth['pose']}" if scene.worth else ""
         )
         draw.write(canvas, f"{scene.video}   {worth}", (8, top + 18))
         draw.write(canvas, "   ".join(f"{stage}: {name}" for stage, name in scene.backends.items()), (8, top + 38), 0.38)
-        x = right
-        for side, text in reversed(list(self._hand_states(frame))):
+        x, hands = right, scene.hands
+        for side in (1, 0) if hands is not None else ():  # from the right edge, so the left hand's state stands on the left
+            assert hands is not None
+            method = f" ({hands.method[SIDES[side]]})" if hands.method.get(SIDES[side]) else ""
+            state = "interpolated" if hands.interpolated[frame, side] else f"valid{method}" if hands.valid[frame, side] else "none"
+            text = f"{SIDES[side]} hand: {state}"
             x -= draw.text_width(text, 0.4) + 14
             draw.write(canvas, text, (x, top + 38), 0.4, (draw.LEFT, draw.RIGHT)[side])
         canvas[top + 48 : top + 56, 8 : 8 + self._strip.shape[1]] = self._strip
@@ -177,24 +171,6 @@ class Painter:
     def _column(self, frame: int) -> int:
         """Where a frame is on the strip over the whole video."""
         return int(round((self._strip.shape[1] - 1) * frame / max(1, len(self.scene) - 1)))
-
-    def _shot_name(self, frame: int) -> str:
-        """Which shot a frame is of; empty where the video has no cut."""
-        shot = self.scene.shot
-        count = int(shot.max(initial=0)) + 1
-        if count == 1:
-            return ""
-        return f"shot {shot[frame] + 1} of {count}   " if shot[frame] >= 0 else "between shots   "
-
-    def _hand_states(self, frame: int) -> Iterator[tuple[int, str]]:
-        """Side and what is known of that hand in this frame."""
-        hands = self.scene.hands
-        if hands is None:
-            return
-        for side, name in enumerate(SIDES):
-            method = f" ({hands.method[name]})" if hands.method.get(name) else ""
-            state = "interpolated" if hands.interpolated[frame, side] else f"valid{method}" if hands.valid[frame, side] else "none"
-            yield side, f"{name} hand: {state}"
 
 
 class Trails:
@@ -224,11 +200,19 @@ class Trails:
         return self._window
 
 
+def shot_name(shot: NDArray[np.int32], frame: int) -> str:
+    """Which shot a frame is of, given the shots (T) of all frames; empty where the video has no cut."""
+    count = int(shot.max(initial=0)) + 1
+    if count == 1:
+        return ""
+    return f"shot {shot[frame] + 1} of {count}   " if shot[frame] >= 0 else "between shots   "
+
+
 def motion_heat(window: Window) -> Float:
     """(N) 0 to 1: how far each point moved in the world over the window relative to its distance. 0 where depth is unknown."""
     xyz = window.xyz_cam0[: window.frames_tracked].astype(np.float64)
     moved = np.linalg.norm(xyz - xyz[:1], axis=-1)
-    # a point that is hidden, or has no depth, has not moved: it is not known
+    # Where a point that is hidden or without depth went is not known; it must not look as if it moved.
     trusted = window.visible[: window.frames_tracked] & window.valid3d[: window.frames_tracked] & np.isfinite(moved)
     farthest = np.where(trusted, moved, 0.0).max(0)
     distance = np.linalg.norm(xyz[0], axis=-1)
@@ -243,10 +227,11 @@ def depth_range(scene: VideoScene, samples: int = 9) -> tuple[float, float] | No
     known = np.concatenate([z[z > 0] for z in (scene.depth(int(k))[::4, ::4] for k in frames)]).astype(np.float64)
     if not len(known):
         return None
-    # stray pixels at an edge would take all the colours
+    # Stray pixels at an edge would take all the colours.
     near, far = np.percentile(known, [1, 98])
     return float(near), float(max(far, near * 1.01))
 
 
 def _even(length: int) -> int:
+    # H.264 with colour at half size (yuv420p) takes even sizes only.
     return length + length % 2

@@ -2,8 +2,8 @@
 
 The end follows from the work that is left: per stage and backend the frames to do times the seconds per frame of what is done,
 batch by batch, divided by how many videos a pool and how many pools have worked at once, plus what every job cost so far besides
-its work. A backend of which nothing is done yet is
-guessed from `TYPICAL_S_PER_FRAME`, corrected by how this machine compares on those that are measured.
+its work. A backend of which nothing is done yet is guessed from `TYPICAL_S_PER_FRAME`, corrected by how this machine compares on
+those that are measured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -137,26 +138,26 @@ class ProgressTracker:
         self._batch = {entry.video.id: entry.batch for entry in run.entries()}
         self._most_workers = 1
         for video in videos:
-            for stage in STAGES:
-                self._take_in(stage, video.video, video.stages.get(stage, "done"))
+            for stage, known in self._stages.items():
+                kind = video.stages.get(stage, "done")
+                if kind in ("quarantined", "blocked"):
+                    known.lost += 1
+                elif kind in _FINISHED:
+                    known.done += 1
+                else:
+                    known.todo.add(video.video)
         self._total = len(videos)
         self._frames: dict[str, float] = {}
-        self._sizes = dict(_source_sizes(run))
+        self._sizes: dict[str, float] = {}
+        for entry in run.entries():
+            with suppress(OSError):  # a source that is gone is judged by the other videos' lengths
+                self._sizes[entry.video.id] = float(entry.video.path.stat().st_size)
         self._tails: dict[Path, _Tail] = {}
         self._pools: dict[str, _Pool] = {}
         self._begun: set[str] = set()
         self._jobs = JobCosts()
         self._finished: deque[float] = deque()
         self._last: deque[str] = deque(maxlen=_LAST_EVENTS)
-
-    def _take_in(self, stage: str, video: str, kind: str) -> None:
-        known = self._stages[stage]
-        if kind in ("quarantined", "blocked"):
-            known.lost += 1
-        elif kind in _FINISHED:
-            known.done += 1
-        else:
-            known.todo.add(video)
 
     def read(self) -> None:
         """Takes in what the pools have written since the last call."""
@@ -166,9 +167,9 @@ class ProgressTracker:
             if stage in self._stages:
                 events = self._tails.setdefault(path, _Tail(path)).new_events()
                 found += [(datetime.fromisoformat(event["time"]).timestamp(), stage, name, event) for event in events]
-        # files of several pools are read one after the other, their events happened side by side
+        # Files of several pools are read one after the other; their events happened side by side.
         for moment, stage, name, event in sorted(found, key=lambda one: one[0]):
-            # event files go on from run to run
+            # Event files go on from run to run.
             if moment >= self.began:
                 self.add(stage, name, event, moment)
 
@@ -219,7 +220,7 @@ class ProgressTracker:
         backend = self._backend(stage, video)
         known.seconds[backend] += seconds
         known.frames[backend] += self._weight(video)
-        # what has reached the last stage counts as a video done, for the rate
+        # The rate counts videos that have reached the last stage.
         if stage == PACKAGING:
             self._finished.append(moment)
 
@@ -241,7 +242,7 @@ class ProgressTracker:
                 self._frames[video] = float(receipt.frames)
         if video in self._frames:
             return self._frames[video]
-        # bytes are a fair guess of length among videos of one camera
+        # Bytes are a fair guess of length among videos of one camera
         pairs = [(frames, self._sizes[name]) for name, frames in self._frames.items() if self._sizes.get(name)]
         if pairs and self._sizes.get(video):
             return self._sizes[video] * sum(frames for frames, _ in pairs) / sum(size for _, size in pairs)
@@ -251,18 +252,9 @@ class ProgressTracker:
         identity = self._run.variants[self._variant.get(video, 0)].identities.get(stage)
         return "" if identity is None else str(identity["name"])
 
-    def _pace(self) -> dict[tuple[str, str], float]:
-        """Seconds of one worker per frame, by stage and backend, of those that are measured."""
-        return {
-            (stage, backend): known.seconds[backend] / frames
-            for stage, known in self._stages.items()
-            for backend, frames in known.frames.items()
-            if frames
-        }
-
     def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
-        """Work that is left per stage, batch by batch."""
-        # what is not measured yet is as much slower or faster than usual as what is
+        """Work that is left per stage, batch by batch; ``pace``: seconds of one worker per frame, by stage and backend."""
+        # What is not measured yet is taken to be as much slower or faster than usual as what is.
         ratios = [seconds / _typical(backend) for (_, backend), seconds in pace.items()]
         machine = median(ratios) if ratios else 1.0
         left: dict[str, tuple[_Left, ...]] = {}
@@ -286,9 +278,9 @@ class ProgressTracker:
         most = max(known.most_running for known in self._stages.values())
         work = 0.0
         for stage, known in self._stages.items():
-            # a pool begins with one worker and adds more, so the most seen is what it will have
+            # A pool begins with one worker and adds more, so the most seen is what it will have.
             workers = known.most_running or max(most, self._most_workers)
-            # no pool ends before its longest video, however many workers it has
+            # No pool ends before its longest video, however many workers it has
             work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
         jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
         return (work + max(0, jobs) * self._jobs.overhead(now)) / self._jobs.at_once(now)
@@ -296,12 +288,24 @@ class ProgressTracker:
     def progress(self, now: float | None = None) -> RunProgress:
         """The run at ``now``, by default this moment."""
         now = time.time() if now is None else now
-        pace, elapsed = self._pace(), max(now - self.began, 1e-3)
+        elapsed = max(now - self.began, 1e-3)
+        pace = {
+            (stage, backend): known.seconds[backend] / frames
+            for stage, known in self._stages.items()
+            for backend, frames in known.frames.items()
+            if frames
+        }
         left = self._left(pace)
         todo = set[str]().union(*(known.todo for known in self._stages.values()))
         while self._finished and self._finished[0] < now - _RECENT_S:
             self._finished.popleft()
         window = min(elapsed, _RECENT_S)
+        devices = [
+            DeviceProgress(name, device, workers, *pool.memory.get(device, (0.0, 0.0)))
+            for name, pool in sorted(self._pools.items())
+            for device, workers in sorted(pool.workers.items())
+            if workers and pool.last > now - _RECENT_S  # a pool that was killed never said that its workers are gone
+        ]
         return RunProgress(
             elapsed_seconds=elapsed,
             eta_seconds=self._eta_seconds(left, now) if pace and todo else None if todo else 0.0,
@@ -314,16 +318,9 @@ class ProgressTracker:
                 )
                 for stage, known in self._stages.items()
             ),
-            devices=tuple(self._devices(now)),
+            devices=tuple(devices),
             last_events=tuple(self._last),
         )
-
-    def _devices(self, now: float) -> Iterator[DeviceProgress]:
-        for name, pool in sorted(self._pools.items()):
-            for device, workers in sorted(pool.workers.items()):
-                if workers and pool.last > now - _RECENT_S:
-                    own_gib, free_gib = pool.memory.get(device, (0.0, 0.0))
-                    yield DeviceProgress(name, device, workers, own_gib, free_gib)
 
 
 @dataclass
@@ -337,7 +334,7 @@ class _Tail:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             whole, _, _ = file.read().rpartition(b"\n")
-        # the last line may still be being written
+        # The last line may still be being written; it is read again, whole, next time.
         self.offset += len(whole) + 1 if whole else 0
         for line in whole.splitlines():
             try:
@@ -348,11 +345,3 @@ class _Tail:
 
 def _typical(backend: str) -> float:
     return TYPICAL_S_PER_FRAME.get(backend, _OTHER_S_PER_FRAME)
-
-
-def _source_sizes(run: Run) -> Iterator[tuple[str, float]]:
-    for entry in run.entries():
-        try:
-            yield entry.video.id, float(entry.video.path.stat().st_size)
-        except OSError:
-            continue

@@ -62,8 +62,7 @@ def open_viewer(output: Path, video: str, *, web: bool = False) -> None:
         log_scene(rerun, stream, scene)
         stream.flush()
     with suppress(KeyboardInterrupt):
-        # the server is a thread of this process
-        while web:  # the server is in this process and ends with it
+        while web:  # the server is a thread of this process and ends with it
             time.sleep(3600)
 
 
@@ -105,7 +104,11 @@ class _Logger:
     def log_frame(self, frame: int) -> None:
         rerun, log, scene = self.rerun, self.stream.log, self.scene
         log("world/camera/rgb", rerun.Image(scene.rgb(frame)).compress(jpeg_quality=90))
-        self._log_keypoints(frame)
+        for side, name in enumerate(SIDES if scene.hands is not None else ()):
+            assert scene.hands is not None
+            points = scene.hands.keypoints_px[frame, side] + 0.5
+            known = points[np.isfinite(points).all(1)]
+            log(f"world/camera/keypoints/{name}", rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
         for name, values in scene.quality.items():
             if np.isfinite(values[frame]):
                 log(f"scores/{name}", rerun.Scalars(float(values[frame])))
@@ -114,23 +117,15 @@ class _Logger:
         log("world/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
         T_world_camera = self.T_world_camera[frame]
         if not np.isfinite(T_world_camera).all():
-            # rerun shows the last thing logged until it is told otherwise
+            # Rerun shows the last thing logged until it is told otherwise
             for entity in ("world/tracks", "world/hands"):
                 log(entity, rerun.Clear(recursive=True))
             return
         log("world/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
         self._log_tracks(frame)
-        # hands are in metres, the scene is not: side by side they would lie about both
+        # Hands are in metres, the scene is not: side by side they would lie about both.
         if scene.worth["scale"] != "arbitrary":
             self._log_hands(frame, T_world_camera)
-
-    def _log_keypoints(self, frame: int) -> None:
-        hands = self.scene.hands
-        for side, name in enumerate(SIDES if hands is not None else ()):
-            assert hands is not None
-            points = hands.keypoints_px[frame, side] + 0.5
-            known = points[np.isfinite(points).all(1)]
-            self.stream.log(f"world/camera/keypoints/{name}", self.rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
 
     def _log_tracks(self, frame: int) -> None:
         number = self.scene.window_of(frame)

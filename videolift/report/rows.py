@@ -74,22 +74,33 @@ def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str
     loss_numbers: dict[Loss, int] = {}
     figure_numbers: dict[str, int] = {}
     backend_numbers: dict[tuple[tuple[str, str], ...], int] = {}
-    logs = {stage: _log_names(layout, stage) for stage in STAGES}
+    # One listing per stage instead of a look for each video and stage.
+    folders = {stage: layout.video_log(stage, "x").parent for stage in STAGES}
+    logs = {stage: {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]() for stage, folder in folders.items()}
     for status in videos:
         receipts: dict[str, Receipt] = {stage: receipt for stage in STAGES if (receipt := read(stage, status.video)) is not None}
         entry = index.get(status.video)
         row: dict[str, object] = {"id": status.video, "state": status.overall}
-        row |= _worth(entry) | _cost(receipts)
+        row |= _worth(entry)
+        row["seconds"] = [round_to_4_digits(receipts[stage].seconds) if stage in receipts else None for stage in STAGES]
+        peaks = [receipts[stage].peak_bytes if stage in receipts else None for stage in STAGES]
+        row |= {"peaks": peaks} if any(peaks) else {}
         losses = [loss for loss in (status.loss, *status.parts) if loss is not None]
         row["losses"] = [loss_numbers.setdefault(loss, len(loss_numbers)) for loss in losses]
         row["logs"] = [f"../logs/{s}/{status.video}.log" for s in STAGES if f"{status.video}.log" in logs[s]]
         row["notes"] = list(status.notes)
         if status.overall == "pending":
             row["waits"] = next((f"{s}: {status.why.get(s) or k}" for s, k in status.stages.items() if k in ("todo", "stale")), "")
-        # thousands of videos share a few reasons, figures and backends: rows name them by number
+        # Thousands of videos share a few reasons, figures and backends: rows name them by number.
         names = tuple((stage, str(receipt.backend.get("name", "?"))) for stage, receipt in receipts.items())
         row["backends"] = backend_numbers.setdefault(names, len(backend_numbers))
-        row["figures"] = _numbered_figures(receipts, figure_numbers)
+        values: dict[int, float] = {}
+        for stage, receipt in receipts.items():
+            for name, value in receipt.figures.items():
+                number = figure_numbers.setdefault(f"{stage}.{name}", len(figure_numbers))
+                values[number] = round_to_4_digits(value)
+        # Numbers grow while rows are read, so that rows are of different length; the page fills them up.
+        row["figures"] = [values.get(number) for number in range(max(values, default=-1) + 1)]
         out.videos.append(row)
     out.videos.sort(key=_worst_first)
     out.losses = [{"stage": x.stage, "code": x.code, "text": x.text, "remedy": x.remedy} for x in loss_numbers]
@@ -116,26 +127,6 @@ def _worth(entry: Mapping[str, Any] | None) -> dict[str, object]:
     if worst_score >= 0:
         row |= {"worst": worst_score, "excess": round_to_4_digits(worst_excess)}
     return row
-
-
-def _cost(receipts: Mapping[str, Receipt]) -> dict[str, object]:
-    seconds = [round_to_4_digits(receipts[stage].seconds) if stage in receipts else None for stage in STAGES]
-    peaks = [receipts[stage].peak_bytes if stage in receipts else None for stage in STAGES]
-    return {"seconds": seconds} | ({"peaks": peaks} if any(peaks) else {})
-
-
-def _numbered_figures(receipts: Mapping[str, Receipt], numbers: dict[str, int]) -> list[float | None]:
-    values: dict[int, float] = {}
-    for stage, receipt in receipts.items():
-        for name, value in receipt.figures.items():
-            values[numbers.setdefault(f"{stage}.{name}", len(numbers))] = round_to_4_digits(value)
-    # numbers grow while rows are read, so that rows are of different length; the page fills up
-    return [values.get(number) for number in range(max(values, default=-1) + 1)]
-
-
-def _log_names(layout: Layout, stage: str) -> set[str]:
-    folder = layout.video_log(stage, "x").parent
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _worst_first(row: Mapping[str, object]) -> tuple[int, float, str]:

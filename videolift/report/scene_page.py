@@ -88,7 +88,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
     tiles = [_tile(scene, number, T_view_camera) for number in starts]
     centers = T_view_camera[np.isfinite(T_view_camera).all((1, 2)), :3, 3]
     everything = np.concatenate([centers, *(tile.cloud_view for tile in tiles)])
-    # a few points far away would shrink the rest to a dot
+    # A few points far away would shrink the rest to a dot.
     low, high = np.percentile(everything, [3, 97], axis=0)
     center, extent = (low + high) / 2, float(max(np.max(high - low), 1e-3))
     unit_per_step = 4 * extent / _STEPS
@@ -153,7 +153,7 @@ def _chosen_windows(scene: VideoScene) -> tuple[list[int], str]:
 def _tile(scene: VideoScene, number: int, T_view_camera: Float) -> _Tile:
     assert scene.K is not None
     window: Window = scene.window(number)
-    # evenly, as points lie in rows of the first image
+    # Evenly: points lie in rows of the first image, so the first so many would show its top alone.
     some = np.unique(np.linspace(0, max(0, window.xyz_cam0.shape[1] - 1), MAX_POINTS).astype(int))[: window.xyz_cam0.shape[1]]
     T_view_cam0 = T_view_camera[window.start]
     xyz_view = transform(T_view_cam0, window.xyz_cam0[:, some].astype(np.float64))

@@ -14,7 +14,7 @@ from typing import Any
 from videolift.pool.events import read_events
 from videolift.stage_table import STAGES
 
-STEPS = 200
+CURVE_STEPS = 200
 """Points of each curve."""
 IDLE_S = 60.0
 """Longer times without any worker are cut out."""
@@ -78,19 +78,19 @@ def _add_pools(found: _Changes, events: Iterable[Mapping[str, Any]]) -> None:
     for event in events:
         kind, moment = event["kind"], datetime.fromisoformat(event["time"]).timestamp()
         if kind == "started":
-            # "started" twice without an end between: the pool before was killed
+            # "started" twice without an end between: the pool before was killed.
             if began:
                 _end_pool(found, began, now, workers, memory)
             workers, memory, began = 0, {}, moment
         now = moment
         if kind in ("spawned", "gone"):
-            # a worker that was never told of cannot go below none
+            # A worker may end whose start no event tells of; the count must not fall below none.
             change = 1 if kind == "spawned" else -min(1, workers)
             workers += change
             found.steps.append((moment, change, 0.0))
         elif kind == "resized":
             device, own_gib = str(event.get("device", "")), float(event.get("own_gib") or 0.0)
-            # memory is told as it is, curves are summed over pools: so the change counts
+            # Events tell the memory in use, but curves are summed over pools: so the change counts.
             found.steps.append((moment, 0, own_gib - memory.get(device, 0.0)))
             memory[device] = own_gib
         elif kind == "done":
@@ -116,11 +116,12 @@ def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _curve(found: _Changes, busy: list[tuple[float, float]], seconds: float) -> StageCurve:
-    workers, memory_gib = [0] * STEPS, [0.0] * STEPS
+    workers, memory_gib = [0] * CURVE_STEPS, [0.0] * CURVE_STEPS
     now_workers, now_gib, step = 0, 0.0, 0
     for moment, change, gib in sorted(found.steps):
-        # idle nights between two runs are left out, or the work would be a thin line
-        reached = min(STEPS - 1, int(STEPS * _working_seconds(moment, busy) / max(seconds, 1e-9)))
+        # Idle nights between two runs are left out, or the work would be a thin line.
+        worked = sum(min(moment, end) - start for start, end in busy if start < moment)
+        reached = min(CURVE_STEPS - 1, int(CURVE_STEPS * worked / max(seconds, 1e-9)))
         for k in range(step + 1, reached + 1):
             workers[k], memory_gib[k] = now_workers, now_gib
         step = max(step, reached)
@@ -128,8 +129,3 @@ def _curve(found: _Changes, busy: list[tuple[float, float]], seconds: float) -> 
         workers[step], memory_gib[step] = max(workers[step], now_workers), max(memory_gib[step], now_gib)
     wall = sum(end - start for start, end in _merged(found.pools))
     return StageCurve(workers, [round(gib, 2) for gib in memory_gib], round(wall, 1), found.peak_bytes)
-
-
-def _working_seconds(moment: float, busy: list[tuple[float, float]]) -> float:
-    """Working time before ``moment``."""
-    return sum(min(moment, end) - start for start, end in busy if start < moment)

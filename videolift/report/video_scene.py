@@ -113,7 +113,7 @@ class VideoScene(ABC):
 
     def window_of(self, frame: int) -> int | None:
         """Number of the window with the longest past that still holds ``frame``; None where no window does."""
-        # windows are in order, so the first that holds the frame began longest ago
+        # Windows are in order, so the first that holds the frame began longest ago.
         inside = np.flatnonzero((self.window_start <= frame) & (frame < self.window_start + self.window_length))
         return int(inside[0]) if len(inside) else None
 
@@ -155,6 +155,11 @@ class PackagedScene(VideoScene):
             has_depth = file.has("depth")
             lineage: Mapping[str, Mapping[str, Mapping[str, str]]] = file.attribute("lineage", {})
             names = ("tier", "scale", "pose", "intrinsics")
+            hands: HandArrays | None = None
+            if file.has("hands/valid"):
+                of_hands = ("valid", "interpolated", "keypoints_px", "T_camera_wrist", "joints_camera")
+                arrays = {name: file.array(f"hands/{name}") for name in of_hands}
+                hands = HandArrays(**arrays, method=_methods(file.attribute("hands", {}).get("wrist_method")))
             return cls(
                 video=path.stem,
                 size_px=file.size_px,
@@ -164,7 +169,7 @@ class PackagedScene(VideoScene):
                 T_camera_world=file.array("camera/T_camera_world").astype(np.float64) if has_depth else None,
                 worth={name: str(file.attribute(name)) for name in names} if has_depth else {},
                 backends={stage: str(made["backend"]["name"]) for stage, made in lineage.items() if stage != "ingest"},
-                hands=_packaged_hands(file),
+                hands=hands,
                 window_start=file.window_start if file.has("tracks/offsets") else np.empty(0, np.int64),
                 window_length=file.window_length,
                 quality={name: file.array(f"quality/{name}") for name in SCORES if file.has(f"quality/{name}")},
@@ -196,14 +201,6 @@ class PackagedScene(VideoScene):
         return Window(start, len(uvd), xyz_cam0.astype(np.float32), uv_px.astype(np.float32), visible, np.ones_like(visible), label)
 
 
-def _packaged_hands(file: PackagedFile) -> HandArrays | None:
-    if not file.has("hands/valid"):
-        return None
-    names = ("valid", "interpolated", "keypoints_px", "T_camera_wrist", "joints_camera")
-    arrays = {name: file.array(f"hands/{name}") for name in names}
-    return HandArrays(**arrays, method=_methods(file.attribute("hands", {}).get("wrist_method")))
-
-
 @dataclass
 class ArtifactScene(VideoScene):
     """A scene from the stages' artifacts, at the clip's size."""
@@ -232,6 +229,10 @@ class ArtifactScene(VideoScene):
 
             clip = stack.enter_context(Clip(path))
             depth, tracks, hands = opened("depth", Depth), opened("tracks", Tracks), opened("hands", Hands)
+            hand_arrays: HandArrays | None = None
+            if hands is not None:
+                arrays = (hands.valid, hands.interpolated, hands.keypoints_px, hands.T_camera_wrist, hands.joints_camera)
+                hand_arrays = HandArrays(*arrays, method=_methods(hands.attrs.get("wrist_method")))
             parts: dict[str, Artifact | None] = {"depth": depth, "tracks": tracks, "hands": hands}
             names = ("tier", "scale", "pose", "intrinsics")
             return cls(
@@ -243,7 +244,7 @@ class ArtifactScene(VideoScene):
                 T_camera_world=None if depth is None else depth.T_camera_world.astype(np.float64),
                 worth={} if depth is None else {name: str(depth.attrs[name]) for name in names},
                 backends={stage: str(part.attrs["backend"]) for stage, part in parts.items() if part is not None},
-                hands=None if hands is None else _artifact_hands(hands),
+                hands=hand_arrays,
                 window_start=np.empty(0, np.int64) if tracks is None else tracks.window_start,
                 window_length=1 if tracks is None else int(tracks.attrs["window_length"]),
                 quality={},
@@ -267,11 +268,6 @@ class ArtifactScene(VideoScene):
         """The tracks of one window, points without depth included."""
         assert self.tracks is not None
         return self.tracks[number]
-
-
-def _artifact_hands(hands: Hands) -> HandArrays:
-    arrays = (hands.valid, hands.interpolated, hands.keypoints_px, hands.T_camera_wrist, hands.joints_camera)
-    return HandArrays(*arrays, method=_methods(hands.attrs.get("wrist_method")))
 
 
 def _methods(given: Mapping[str, str | None] | str | None) -> dict[str, str]:

@@ -51,6 +51,7 @@ def write_receipts(layout: Layout, done: ImportedVideo) -> None:
     """Publishes the receipts of one video."""
     clip = done.artifacts["ingest"]
     for stage, published in done.artifacts.items():
+        # Ingest reads no stage. Its input is the source, and here that is the clip itself.
         inputs: dict[str, str] = {name: done.artifacts[name].sha256 for name in SPECS[stage].reads if name in done.artifacts} or {
             "path": clip.sha256
         }

@@ -152,6 +152,7 @@ def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.
     with Depth(artifact) as depth:
         square = view.cut(depth[part]).astype(np.float32)
     scale = (file.attribute("hand_scale") or {}).get("factor") or 1.0
+    # OpenCV's INTER_NEAREST takes the pixel at floor(x * scale), which is the half pixel off.
     z = np.stack([cv2.resize(image, view.size_px, interpolation=cv2.INTER_NEAREST) for image in square]) * np.float32(scale)
     if file.depth_range_m is not None:
         np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)

@@ -134,6 +134,7 @@ def import_y2r(
             imported.append(taken.for_a_run())
             write_receipts(layout, imported[-1])
             report.imported[taken.video] = tuple(taken.notes)
+        # A bad video is named and left out; the others are imported all the same.
         except (CorruptFile, FileNotFoundError, KeyError, ValueError) as error:
             report.left_out[taken.video] = f"{type(error).__name__}: {error}".replace(str(source), "").strip()
         progress(done, len(videos))
@@ -230,6 +231,7 @@ def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
 def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) -> None:
     writer, digest, size = ClipWriter(taken.path("ingest")), hashlib.sha256(), (0, 0)
     for taken.frames, rgb in enumerate(images, 1):
+        # The source itself is gone: its frames stand for it.
         digest.update(rgb.tobytes())
         size = rgb.shape[1], rgb.shape[0]
         writer.append_frames(rgb[None], [(taken.frames - 1) / fps])

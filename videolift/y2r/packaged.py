@@ -69,6 +69,7 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
     rgb, depth, K = root["video"][...], root["depth"][...].astype(np.float16), root["intrinsics"][...].astype(np.float64)
     K[:2, 2] -= 0.5  # its pixels begin at integers, ours are centred on them
     size, length = rgb.shape[-1], int(root["num_track_ts"][()])
+    # Windows that the predecessor left out leave larger steps.
     stride = min(np.diff(starts), default=1)
     notes = ["depth: beyond the predecessor's limits it was clipped, what it was is lost"]
     E = _chained(root, starts, len(rgb), length)

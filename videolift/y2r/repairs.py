@@ -120,6 +120,7 @@ def _wrist_and_joints(found: Mapping[str, Any], name: str, K: NDArray[Any], fill
     wrist[:, 0, 3] += 0.5 * t[:, 2] / K[0, 0]
     wrist[:, 1, 3] += 0.5 * t[:, 2] / K[1, 1]
     joints = local + wrist[:, None, :3, 3]
+    # Where R is not a rotation, its transpose does not undo it.
     joints[filled] = np.nan
     return wrist, joints
 
@@ -128,6 +129,7 @@ def _slerped(fingers: Float, measured: NDArray[np.bool_], filled: NDArray[np.boo
     out, known = fingers.copy(), np.flatnonzero(measured)
     for t in np.flatnonzero(filled):
         before, after = known[known < t], known[known > t]
+        # Before the first and after the last measured frame there is nothing to interpolate between.
         if not (len(before) and len(after)):
             out[t] = np.nan
             continue

@@ -20,7 +20,7 @@ from videolift.reader.adapters import (
     SaliencyStimuli,
     SequenceKeys,
     Y2rWindows,
-    open_source,
+    open_samples,
 )
 from videolift.reader.mixing.mixture_file import read_mixture
 from videolift.reader.skips import Skipped, open_or_skip
@@ -48,7 +48,7 @@ def sequences(tmp_path):
 
 
 def test_pairs_of_an_image_sequence(sequences):
-    source = open_source(sequences, gap=2)
+    source = open_samples(sequences, gap=2)
     assert isinstance(source, ImageSequences)
     samples = [source.open(i) for i in range(len(source))]
     seen = [(s["video"], s["view"], s["frame"]) for s in samples]
@@ -89,7 +89,7 @@ def test_a_corrupt_image_is_raised_with_its_row(sequences):
     found = [open_or_skip(source, Draw(i), "skip") for i in range(len(source))]
     skipped = [sample for sample in found if isinstance(sample, Skipped)]
     assert len(skipped) == 2  # frame 2 of a, seen from the top, is in two pairs
-    assert all("images[4] is no whole image" in skip.reason for skip in skipped)
+    assert all("images[4] is not a whole image" in skip.reason for skip in skipped)
     with pytest.raises(CorruptFile, match=r"images\[4\]"):
         open_or_skip(source, skipped[0].draw, "raise")
 
@@ -103,7 +103,7 @@ def test_fixations_become_a_density_that_sums_to_1(tmp_path):
     stimuli = np.random.default_rng(0).integers(0, 255, (3, 30, 40, 3), np.uint8)
     with h5py.File(tmp_path / "saliency.h5", "w") as file:
         file["stimuli"], file["fixations"] = stimuli, np.array([[0, 10, 20], [0, 30, 5], [2, 4, 4]], np.float32)
-    source = open_source(tmp_path / "saliency.h5", sigma_px=2.0, max_fixations=5)
+    source = open_samples(tmp_path / "saliency.h5", sigma_px=2.0, max_fixations=5)
     assert isinstance(source, SaliencyStimuli)
     first, none = source.open(0), source.open(1)
     np.testing.assert_array_equal(first["image"], stimuli[0].transpose(2, 0, 1))
@@ -119,7 +119,7 @@ def test_an_image_folder_with_some_of_its_classes(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(2):
             (tmp_path / name / f"{i}.png").write_bytes(png(40 * number + i))
-    everything, some = open_source(tmp_path), open_source(tmp_path, classes=["pan", "cup"])
+    everything, some = open_samples(tmp_path), open_samples(tmp_path, classes=["pan", "cup"])
     assert isinstance(some, ImageFolder)
     assert (len(everything), len(some)) == (6, 4)
     assert [(s["class"], int(s["label"]), int(s["image"][0, 0, 0])) for s in map(some.open, range(4))] == [
@@ -143,7 +143,7 @@ def test_any_file_by_keys_and_shapes(tmp_path):
         file["obs/images/top"] = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
         file["obs/state"] = np.arange(10.0).reshape(5, 2)
     keys = {"rgb": "obs/images/top", "observation.state": "obs/state"}
-    source = open_source(tmp_path / "robot.h5", keys=keys, shapes={"rgb": (3, None, None)})
+    source = open_samples(tmp_path / "robot.h5", keys=keys, shapes={"rgb": (3, None, None)})
     assert isinstance(source, Hdf5Arrays)
     assert source.open(3)["observation.state"].tolist() == [6.0, 7.0]
     with pytest.raises(ConfigError, match=r"a row of obs/state is \(2,\), observation.state must be \(7,\)"):
@@ -151,13 +151,13 @@ def test_any_file_by_keys_and_shapes(tmp_path):
     with pytest.raises(ConfigError, match=r"has no array obs/depth; it has obs/images/top, obs/state"):
         Hdf5Arrays(tmp_path / "robot.h5", {"depth": "obs/depth"})
     with pytest.raises(ConfigError, match=r"holds obs/images/top, obs/state, which is nothing known. Understood are"):
-        open_source(tmp_path / "robot.h5")
+        open_samples(tmp_path / "robot.h5")
 
 
 def test_the_predecessors_files_are_read_as_ours(dataset_folder, tmp_path):
     export_y2r(dataset_folder, tmp_path / "y2r", split="val")
     (tmp_path / "y2r/normalization_stats.yaml").unlink()
-    theirs, ours = open_source(tmp_path / "y2r"), open_dataset(dataset_folder, split="val")
+    theirs, ours = open_samples(tmp_path / "y2r"), open_dataset(dataset_folder, split="val")
     assert isinstance(theirs, Y2rWindows)
     assert len(theirs) == len(ours)
     a, b = theirs.open(3), ours.open(3)
@@ -168,15 +168,15 @@ def test_the_predecessors_files_are_read_as_ours(dataset_folder, tmp_path):
 
 
 def test_our_own_files_and_folders_are_found(dataset_folder, profiles):
-    assert isinstance(open_source(profiles["default"]), WindowDataset)
-    assert open_source(dataset_folder, split="val").group == "A-metric"
+    assert isinstance(open_samples(profiles["default"]), WindowDataset)
+    assert open_samples(dataset_folder, split="val").group == "A-metric"
 
 
 @pytest.mark.parametrize("name", ["nothing.h5", "text.h5"])
 def test_what_is_no_such_file_is_refused(tmp_path, name):
     (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(ConfigError, match="is not there|is no HDF5 file"):
-        open_source(tmp_path / name)
+    with pytest.raises(ConfigError, match="is not there|is not an HDF5 file"):
+        open_samples(tmp_path / name)
 
 
 def test_a_mixture_is_read_from_a_list(dataset_folder, sequences, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from videolift.errors import ConfigError, CorruptFile
 from videolift.reader import Draw, Selection, WindowDataset
-from videolift.reader.adapters import open_source
+from videolift.reader.adapters import open_samples
 from videolift.reader.jepa import JepaBatch, JepaSource, MaskRule, PatchGrid, draw_masks
 from videolift.reader.skips import Skipped, open_or_skip
 
@@ -118,7 +118,7 @@ def test_images_of_others_get_views_and_masks_and_a_broken_one_is_counted(tmp_pa
     (tmp_path / "cup").mkdir()
     for i in range(3):
         Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8)).save(tmp_path / f"cup/{i}.png")
-    source = JepaSource(open_source(tmp_path), (16, 16), MaskRule("multi_block", target=0.5), key="image")
+    source = JepaSource(open_samples(tmp_path), (16, 16), MaskRule("multi_block", target=0.5), key="image")
     sample = source.open(2)
     assert sample["context_view"].shape == (3, 32, 48)
     np.testing.assert_array_equal(np.rint(sample["target_view"] * 255).astype(np.uint8), sample["image"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from videolift.errors import ConfigError
 from videolift.reader import Ingredient, Mixture, MixtureSampler, Normalization, Selection, open_dataset
-from videolift.reader.mixing.draw_order import DrawOrder, DrawStage, _floor_sum, permuted
+from videolift.reader.mixing.draw_order import DrawOrder, DrawStage, floor_sum, permuted
 
 
 class Numbers:
@@ -32,7 +32,7 @@ def mixture(sizes=(1000, 300, 50), weights=(0.7, 0.2, 0.1), **options):
 
 @given(st.integers(0, 60), st.integers(1, 40), st.integers(0, 90), st.integers(-90, 90))
 def test_the_sum_of_floors_is_that_of_the_definition(n, modulus, step, phase):
-    assert _floor_sum(n, modulus, step, phase) == sum((step * m + phase) // modulus for m in range(n))
+    assert floor_sum(n, modulus, step, phase) == sum((step * m + phase) // modulus for m in range(n))
 
 
 @settings(max_examples=30)

@@ -12,7 +12,7 @@ from videolift.errors import ConfigError, CorruptFile
 from videolift.geometry import invert_pose, transform
 from videolift.paths import Layout
 from videolift.report import draw, write_preview
-from videolift.report.preview import BAR_PX, CAPTION_PX, POSTER_PX, Painter, Trails, depth_range, motion_heat
+from videolift.report.preview import BAR_PX, CAPTION_PX, POSTER_PX, Painter, Trails, depth_range, motion_heat, shot_name
 from videolift.report.video_scene import UNITS, open_scene
 
 WIDTH, HEIGHT, ZOOM = 192, 144, 3
@@ -239,10 +239,10 @@ def test_the_strip_is_red_beyond_the_limit_and_grey_where_nothing_was_measured()
 def test_cuts_break_the_strip_and_the_caption_names_the_shot(output):
     with open_scene(output, "pick") as scene:
         whole = Painter(scene)
-        assert whole._shot_name(0) == ""
+        assert shot_name(scene.shot, 0) == ""
         scene.shot = np.repeat([0, -1, 1], [12, 2, 20]).astype(np.int32)
         cut = Painter(scene)
-        assert [cut._shot_name(frame) for frame in (0, 12, 33)] == ["shot 1 of 2   ", "between shots   ", "shot 2 of 2   "]
+        assert [shot_name(scene.shot, frame) for frame in (0, 12, 33)] == ["shot 1 of 2   ", "between shots   ", "shot 2 of 2   "]
     broken = (cut._strip == draw.PAPER).all((0, 2))
     assert broken.sum() == 2
     assert not (whole._strip == draw.PAPER).all((0, 2)).any()

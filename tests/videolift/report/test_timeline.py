@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from videolift.report.timeline import STEPS, read_timeline
+from videolift.report.timeline import CURVE_STEPS, read_timeline
 
 
 def write(logs, stage, batch, events):
@@ -35,8 +35,8 @@ def test_memory_is_that_of_the_last_decision_per_device(tmp_path):
     resized = [(0, "resized", {"device": "cuda:0", "own_gib": 2.0}), (50, "resized", {"device": "cuda:1", "own_gib": 3.0})]
     write(tmp_path, "hands", "0000", [(0, "started"), *resized, (100, "finished")])
     memory_gib = read_timeline(tmp_path).stages["hands"].memory_gib
-    assert memory_gib[STEPS // 4] == 2.0
-    assert memory_gib[3 * STEPS // 4] == 5.0
+    assert memory_gib[CURVE_STEPS // 4] == 2.0
+    assert memory_gib[3 * CURVE_STEPS // 4] == 5.0
 
 
 def test_a_night_between_two_runs_is_cut_out(tmp_path):

@@ -1,4 +1,4 @@
-"""Others' files as sources of samples. `open_source` looks into what it is given and finds the adapter.
+"""Other projects' files as sources of samples. `open_samples` looks into the path it is given and finds the adapter.
 
 An adapter is a class with ``__len__`` and ``open(index, epoch=...)``: see `videolift.reader.draws.Source`.
 """
@@ -21,7 +21,7 @@ from videolift.reader.adapters.y2r_windows import Y2rWindows
 from videolift.reader.draws import Source
 from videolift.reader.samples import WindowDataset, open_dataset
 
-__all__ = ["Hdf5Arrays", "ImageFolder", "ImageSequences", "SaliencyStimuli", "SequenceKeys", "Y2rWindows", "open_source"]
+__all__ = ["Hdf5Arrays", "ImageFolder", "ImageSequences", "SaliencyStimuli", "SequenceKeys", "Y2rWindows", "open_samples"]
 
 UNDERSTOOD = (
     "a folder with dataset.json or a packaged file of videolift; the predecessor's .hdf5 files (root/video, root/tracks); "
@@ -30,7 +30,7 @@ UNDERSTOOD = (
 )
 
 
-def open_source(path: Path | str, **options: Any) -> Source:
+def open_samples(path: Path | str, **options: Any) -> Source:
     """The source that fits a file or folder.
 
     Args:
@@ -38,7 +38,7 @@ def open_source(path: Path | str, **options: Any) -> Source:
         options: of the adapter, or of `open_dataset`; ``keys`` as a mapping reads any HDF5 file of arrays of one length.
 
     Raises:
-        ConfigError: nothing here understands it; the text says what was found.
+        ConfigError: no adapter fits; the text says what was found.
         CorruptFile: it cannot be read.
     """
     path = Path(path)
@@ -47,11 +47,12 @@ def open_source(path: Path | str, **options: Any) -> Source:
     if not path.is_file():
         raise ConfigError(f"{path} is not there")
     if not h5py.is_hdf5(path):
-        raise ConfigError(f"{path} is no HDF5 file. Understood are: {UNDERSTOOD}")
+        raise ConfigError(f"{path} is not an HDF5 file. Understood are: {UNDERSTOOD}")
     if isinstance(options.get("keys"), dict):
         return Hdf5Arrays(path, **options)
     with h5py.File(path, "r", locking=False) as file:
-        ours = _text(file.attrs.get("format")) == DATASET_FORMAT
+        stored = file.attrs.get("format")
+        ours = (stored.decode() if isinstance(stored, bytes) else stored) == DATASET_FORMAT
         names, inside = set(file), ", ".join(array_names(file)[:8]) or "no array"
         y2r = "root/video" in file and "root/tracks" in file
     if ours:
@@ -60,6 +61,7 @@ def open_source(path: Path | str, **options: Any) -> Source:
         return Y2rWindows([path], **options)
     if {"stimuli", "fixations"} <= names:
         return SaliencyStimuli(path, **options)
+    # Keys that are not a mapping are `SequenceKeys`: whoever gives them has said what the file is.
     if {"images", "metadata"} <= names or "keys" in options:
         return ImageSequences(path, **options)
     raise ConfigError(f"{path} holds {inside}, which is nothing known. Understood are: {UNDERSTOOD}")
@@ -77,7 +79,3 @@ def _open_folder(path: Path, options: dict[str, Any]) -> Source:
         return ImageFolder(path, **options)
     found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
     raise ConfigError(f"{path} holds {found}, which is nothing known. Understood are: {UNDERSTOOD}")
-
-
-def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value

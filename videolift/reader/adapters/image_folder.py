@@ -33,6 +33,7 @@ class ImageFolder:
         unknown = set(self.classes) - set(present)
         if unknown:
             raise ConfigError(f"{folder} has no class {', '.join(sorted(unknown))}; it has {', '.join(present) or 'none'}")
+        # Sorted: an index must name the same image on every machine.
         self.files = [
             (path, label)
             for label, name in enumerate(self.classes)

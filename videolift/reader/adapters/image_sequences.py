@@ -34,7 +34,7 @@ class ImageSequences:
     """Clips of ``count`` frames, ``gap`` apart, of one sequence.
 
     A sample holds ``rgb`` u8 (count, 3, H, W), or with ``together`` (views, count, 3, H, W); ``video``, ``view``, ``frame``,
-    ``gap_frames``. Frames that are not there make no sample: a clip is whole or does not exist.
+    ``gap_frames``. Frames that are not there make no sample: a clip is whole, or there is none.
 
     Args:
         path: of the file.
@@ -46,7 +46,7 @@ class ImageSequences:
         seed: of the gaps.
 
     Raises:
-        ConfigError: names that the file does not have, or a gap that is none.
+        ConfigError: names that the file does not have, or a gap below one.
         CorruptFile: the file cannot be read.
     """
 
@@ -113,7 +113,7 @@ def read_rows(file: LazyHdf5, keys: SequenceKeys) -> dict[tuple[str, str, int], 
     """(sequence, view, frame) to the row of the image.
 
     Raises:
-        ConfigError: columns that are not there, or as many rows as there are no images.
+        ConfigError: columns that are not there, or not one row per image.
     """
     opened = file.open()
     if keys.metadata not in opened or keys.images not in opened:
@@ -125,12 +125,9 @@ def read_rows(file: LazyHdf5, keys: SequenceKeys) -> dict[tuple[str, str, int], 
         raise ConfigError(
             f"{file.path}: {keys.metadata} has no column {', '.join(set(wanted) - names)}; it has {', '.join(sorted(names))}"
         )
-    columns = [_texts(np.asarray(table[name][...] if isinstance(table, h5py.Group) else table[...][name])) for name in wanted]
+    stored = [np.asarray(table[name][...] if isinstance(table, h5py.Group) else table[...][name]) for name in wanted]
+    columns = [[value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()] for column in stored]
     if len(columns[0]) != len(opened[keys.images]):
         raise ConfigError(f"{file.path}: {len(columns[0])} rows of {keys.metadata} for {len(opened[keys.images])} {keys.images}")
     views = columns[2] if keys.view else [""] * len(columns[0])
     return {(s, v, int(t)): row for row, (s, t, v) in enumerate(zip(columns[0], columns[1], views, strict=True))}
-
-
-def _texts(column: NDArray[np.generic]) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()]

@@ -1,4 +1,4 @@
-"""Encoded images to arrays, by Pillow, which only the adapters that meet such images need."""
+"""Encoded images to arrays, by Pillow, which only the adapters of such images need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def decode_image(content: bytes, what: str, size_px: tuple[int, int] | None = No
         size_px: (W, H) to resize to.
 
     Raises:
-        CorruptFile: no whole image.
+        CorruptFile: not a whole image.
         ConfigError: Pillow is not installed.
     """
     try:
@@ -33,4 +33,4 @@ def decode_image(content: bytes, what: str, size_px: tuple[int, int] | None = No
             rgb = rgb if size_px is None else rgb.resize(size_px, Image.Resampling.BILINEAR)
             return np.ascontiguousarray(np.asarray(rgb, np.uint8).transpose(2, 0, 1))
     except (OSError, SyntaxError, ValueError) as error:
-        raise CorruptFile(f"{what} is no whole image: {error}") from error
+        raise CorruptFile(f"{what} is not a whole image: {error}") from error

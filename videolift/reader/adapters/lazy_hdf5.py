@@ -1,4 +1,4 @@
-"""Somebody else's HDF5 file, opened by each process for itself when it is first read; never carried to another process."""
+"""Another project's HDF5 file, opened by each process for itself when it is first read; never carried to another process."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class LazyHdf5:
         """The open file of this process.
 
         Raises:
-            CorruptFile: missing or no HDF5.
+            CorruptFile: missing, or not HDF5.
         """
+        # After a fork the parent's handle is here too; nothing promises that two processes read rightly through one.
         if self._file is None or self._pid != os.getpid():
             try:
                 self._file, self._pid = h5py.File(self.path, "r", locking=False), os.getpid()
@@ -51,4 +52,5 @@ class LazyHdf5:
             raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
+        # An h5py file cannot be pickled.
         return {"path": self.path, "_file": None, "_pid": 0}

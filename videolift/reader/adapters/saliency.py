@@ -74,6 +74,7 @@ class SaliencyStimuli:
 def density_map(points_px: NDArray[np.float64], size_hw: tuple[int, int], sigma_px: float) -> NDArray[np.float32]:
     """Sum of Gaussians around points (n, 2) as (x, y), over an image of (H, W) pixels, scaled to sum to 1; 0 without points."""
     height, width = size_hw
+    # A Gaussian is the product of one along x and one along y: H + W exponentials per point instead of H times W.
     along_x = np.exp(-((np.arange(width) - points_px[:, :1]) ** 2) / (2 * sigma_px**2))
     along_y = np.exp(-((np.arange(height) - points_px[:, 1:]) ** 2) / (2 * sigma_px**2))
     density = along_y.T @ along_x

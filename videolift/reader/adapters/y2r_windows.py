@@ -55,8 +55,12 @@ class Y2rWindows:
         rng = np.random.default_rng([self.seed, epoch, index])
         chosen = rng.choice(present, wanted, replace=False) if wanted < present else np.arange(present)
         pad = wanted - len(chosen)
-        pose9d = _turned(file.read(f"{group}/poses"))
-        known = np.isfinite(pose9d).all(-1)
+        nine = file.read(f"{group}/poses")
+        T_camk_cam0 = np.zeros((len(nine), 4, 4))
+        T_camk_cam0[:, :3, :3], T_camk_cam0[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
+        T_camk_cam0[:, 3, 3] = 1.0
+        pose9d = pose_9d(invert_pose(T_camk_cam0))
+        known = np.asarray(np.isfinite(pose9d).all(-1))
         depth = file.read("root/depth", slice(frame, frame + 1)).astype(np.float32)
         K = file.read("root/intrinsics").astype(np.float32)
         K[:2, 2] -= 0.5
@@ -73,9 +77,3 @@ class Y2rWindows:
             "pose9d": np.where(known[:, None], pose9d, 0).astype(np.float32),
             "pose9d_valid": known,
         }
-
-
-def _turned(poses: np.ndarray) -> np.ndarray:
-    T = np.zeros((len(poses), 4, 4))
-    T[:, :3, :3], T[:, :3, 3], T[:, 3, 3] = rotation_from_6d(poses[:, :6]), poses[:, 6:], 1.0
-    return pose_9d(invert_pose(T))

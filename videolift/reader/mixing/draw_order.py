@@ -8,7 +8,6 @@ dataset every sample comes once per epoch, in an order that is a keyed permutati
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +19,7 @@ _BLOCK = 1024
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _WRAP = 1 << 64
 _ROUNDS = 6
+"""Of the Feistel network."""
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
@@ -57,8 +57,15 @@ class DrawOrder:
             length = min(position, end) - stage.start
             if length <= 0:
                 break
-            for source, count in enumerate(self._stage_counts(number, length)):
-                totals[source] += count
+            # Whole blocks in closed form; the block that ``position`` lies in is drawn and counted.
+            first, choice = self._block(number, length)
+            thresholds, modulus = self._thresholds(stage.weights), self._modulus(number)
+            step, phase = _step(modulus), self.seed % modulus
+            whole = floor_sum(first, modulus, step, phase)
+            # How many of (step m + phase) mod modulus, 0 <= m < first, are below each threshold.
+            below = [0, *(whole - floor_sum(first, modulus, step, phase - threshold) for threshold in thresholds)]
+            for source in range(len(self.sizes)):
+                totals[source] += below[source + 1] - below[source] + int((choice[: length - first] == source).sum())
         return tuple(totals)
 
     def draws(self, start: int, stop: int, step: int = 1) -> Drawn:
@@ -72,51 +79,50 @@ class DrawOrder:
             if number + 1 < len(self.stages):
                 ends.append(self.stages[number + 1].start)
             end = min(ends)
-            parts.append(self._part(choice, block_start, np.arange(at + (start - at) % step, end, step)))
+            inside = np.arange(at + (start - at) % step, end, step) - block_start
+            source, before = choice[inside], self.counts(block_start)
+            index, epoch = np.empty_like(source), np.empty_like(source)
+            for dataset, size in enumerate(self.sizes):
+                mine = source == dataset
+                nth = before[dataset] + np.cumsum(choice == dataset)[inside[mine]] - 1
+                epoch[mine] = nth // size
+                index[mine] = permuted(nth % size, size, (self.seed, dataset), nth // size)
+            parts.append(Drawn(source, index, epoch))
             at = end
         return Drawn(
             *(np.concatenate([getattr(p, name) for p in parts] or [np.empty(0, np.int64)]) for name in ("source", "index", "epoch"))
         )
 
-    def _part(self, choice: Integers, block_start: int, positions: Integers) -> Drawn:
-        """Draws at ``positions`` within the block from ``block_start`` on, whose datasets are ``choice``."""
-        before = self.counts(block_start)
-        source = choice[positions - block_start]
-        index, epoch = np.empty_like(source), np.empty_like(source)
-        for number, size in enumerate(self.sizes):
-            mine = source == number
-            nth = before[number] + np.cumsum(choice == number)[(positions - block_start)[mine]] - 1
-            epoch[mine] = nth // size
-            index[mine] = permuted(nth % size, size, (self.seed, number), nth // size)
-        return Drawn(source, index, epoch)
-
     def _block(self, number: int, offset: int) -> tuple[int, Integers]:
         """First draw of the block that holds draw ``offset`` of a stage, counted in the stage, and the block's datasets."""
-        # `concat` starts a new round after every sample was drawn; a block must not reach across
+        # `concat` starts a new round after every sample was drawn; a block must not reach across.
         period = sum(self.sizes) if self.stages[number].weights is None else 0
         round_start = offset // period * period if period else 0
         first = round_start + (offset - round_start) // _BLOCK * _BLOCK
         length = min(_BLOCK, round_start + period - first) if period else _BLOCK
-        choice = _choices(self._thresholds(self.stages[number].weights), self._modulus(number), self.seed, first, length)
-        shuffled = np.random.default_rng([self.seed, number, first]).permutation(length)
-        return first, choice[shuffled]
-
-    def _stage_counts(self, number: int, length: int) -> list[int]:
-        first, choice = self._block(number, length)
         thresholds, modulus = self._thresholds(self.stages[number].weights), self._modulus(number)
         step, phase = _step(modulus), self.seed % modulus
-        below = [0, *(_hits_below(first, step, phase, modulus, t) for t in thresholds)]
-        inside = choice[: length - first]
-        return [below[s + 1] - below[s] + int((inside == s).sum()) for s in range(len(self.sizes))]
+        if modulus == _WRAP:  # u64 arithmetic wraps by itself
+            at = np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64((first * step + phase) % _WRAP)
+        else:
+            base = (first * step + phase) % modulus
+            at = (np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64(base)) % np.uint64(modulus)
+        inner = np.array([min(t, _WRAP - 1) for t in thresholds[:-1]], np.uint64)
+        choice = np.searchsorted(inner, at, side="right").astype(np.int64)
+        # Unshuffled, the datasets would alternate in a pattern that returns in batch after batch.
+        shuffled = np.random.default_rng([self.seed, number, first]).permutation(length)
+        return first, choice[shuffled]
 
     def _modulus(self, number: int) -> int:
         return sum(self.sizes) if self.stages[number].weights is None else _WRAP
 
     def _thresholds(self, weights: tuple[float, ...] | None) -> tuple[int, ...]:
         if weights is None:
+            # Python's integers: `floor_sum` multiplies numbers of 64 bits.
             return tuple(np.cumsum(self.sizes, dtype=object))
         total = math.fsum(weights)
         inner = [round(math.fsum(weights[: n + 1]) / total * _WRAP) for n in range(len(weights) - 1)]
+        # Rounding must not leave a value above the last dataset that has a weight.
         last = max(n for n, weight in enumerate(weights) if weight > 0)
         return tuple(min(t, _WRAP) if n < last else _WRAP for n, t in enumerate([*inner, _WRAP]))
 
@@ -130,23 +136,7 @@ def _step(modulus: int) -> int:
     return step
 
 
-def _choices(thresholds: Sequence[int], modulus: int, seed: int, first: int, length: int) -> Integers:
-    step, phase = _step(modulus), seed % modulus
-    if modulus == _WRAP:
-        at = np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64((first * step + phase) % _WRAP)
-    else:
-        base = (first * step + phase) % modulus
-        at = (np.arange(length, dtype=np.uint64) * np.uint64(step) + np.uint64(base)) % np.uint64(modulus)
-    inner = np.array([min(t, _WRAP - 1) for t in thresholds[:-1]], np.uint64)
-    return np.searchsorted(inner, at, side="right").astype(np.int64)
-
-
-def _hits_below(count: int, step: int, phase: int, modulus: int, threshold: int) -> int:
-    """How many of (step m + phase) mod modulus, 0 <= m < count, are below ``threshold``."""
-    return _floor_sum(count, modulus, step, phase) - _floor_sum(count, modulus, step, phase - threshold)
-
-
-def _floor_sum(n: int, modulus: int, step: int, phase: int) -> int:
+def floor_sum(n: int, modulus: int, step: int, phase: int) -> int:
     """Sum of floor((step m + phase) / modulus) over 0 <= m < n, in O(log modulus) steps (Euclid's)."""
     total = 0
     if phase < 0:

@@ -169,6 +169,7 @@ class Mixture:
         return missing
 
     def __getstate__(self) -> dict[str, Any]:
+        # Not sent to workers: it holds blanks as large as samples, and each worker soon has its own.
         return {**self.__dict__, "_missing": None}
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from videolift.errors import ConfigError
-from videolift.reader.adapters import open_source
+from videolift.reader.adapters import open_samples
 from videolift.reader.mixing.mixture import Ingredient, Mixture, MixtureMode
 from videolift.reader.normalization import Normalization
 from videolift.reader.samples import WindowDataset
@@ -43,16 +42,12 @@ def read_mixture(
             raise ConfigError(
                 f"{path}, entry {number}: keys are {sorted(entry)}, it needs name and path and may have {sorted(_KEYS)}"
             )
-        source = open_source(path.parent / entry["path"], **_options(path.parent / entry["path"], entry, selection))
+        location, options = path.parent / entry["path"], dict(entry.get("options", {}))
+        if (location / "dataset.json").is_file():  # other projects' files have neither splits nor our selection
+            options |= {name: entry[name] for name in ("split", "group") if name in entry}
+            options["selection"] = selection
+        source = open_samples(location, **options)
         own = isinstance(source, WindowDataset) and source.folder is not None
         normalization = Normalization.fit(source) if normalize and own and isinstance(source, WindowDataset) else None
         ingredients.append(Ingredient(entry["name"], source, float(entry.get("weight", 1.0)), normalization))
     return Mixture(ingredients, mode=mode, seed=seed)
-
-
-def _options(path: Path, entry: dict[str, Any], selection: Selection | None) -> dict[str, Any]:
-    options = dict(entry.get("options", {}))
-    if (path / "dataset.json").is_file():
-        options |= {name: entry[name] for name in ("split", "group") if name in entry}
-        options["selection"] = selection
-    return options

@@ -50,12 +50,13 @@ class RestRule:
 
 
 def read_episode_table(path: Path) -> list[EpisodeRow]:
-    """Rows of a CSV with the columns ``video``, ``start``, ``end`` (seconds) and ``text``; others are left alone.
+    """Rows of a CSV with the columns ``video``, ``start``, ``end`` (seconds) and ``text``; other columns are ignored.
 
     Raises:
-        ConfigError: a column is missing, or a row cannot be meant; the text names the line.
+        ConfigError: a column is missing, or a row makes no sense; the text names the line.
     """
     rows = []
+    # utf-8-sig: Excel puts a byte order mark before the first column's name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file)
         missing = {"video", "start", "end"} - set(table.fieldnames or ())
@@ -81,6 +82,7 @@ def episodes_of_rows(rows: Sequence[EpisodeRow], video: str, seconds: NDArray[np
     episodes = []
     for row in rows:
         if row.video == video:
+            # 1e-6: a time that was rounded when the table was written must not miss its frame.
             start, stop = (int(np.searchsorted(seconds, t - 1e-6)) for t in (row.start_s, row.end_s))
             if stop - start < 1:
                 raise ConfigError(
@@ -110,8 +112,10 @@ def episodes_between_rests(
     """
     rule = rule or RestRule()
     speed = hand_speed(points_world, fps, rule.smooth_s)
+    rests = np.concatenate([[0], (speed < rule.speed).astype(np.int8), [0]])
     cuts = []
-    for start, stop in _runs(speed < rule.speed):
+    for start, stop in np.flatnonzero(np.diff(rests)).reshape(-1, 2).tolist():
+        # A rest at either end of the video has nothing on its other side to be cut from.
         if stop - start >= rule.seconds * fps and start > 0 and stop < len(speed):
             cuts.append((start + stop) // 2)
     out = []
@@ -146,9 +150,3 @@ def _running(values: Float, half: int, middle: Callable[..., Float]) -> Float:
         if known.any():
             out[t][known] = middle(part[:, known], axis=0)
     return out
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First index and end of every stretch of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -106,17 +106,14 @@ class PolicyDataset:
                 track, found = HandTrack.of(file), episodes(file)
             for episode in found if track is not None else ():
                 assert track is not None
-                parts.append(self._samples(track, episode))
+                known = track.known(self.spec)[episode.start : episode.stop]
+                # An action that starts or ends at a hand that was not seen would teach a jump.
+                moves = known[:-1].any(1) & (known[:-1] == known[1:]).all(1)
+                frames = np.flatnonzero(moves) + episode.start
+                parts.append(np.stack([np.full(len(frames), len(self.episodes)), frames], 1))
                 self.episodes.append((number, episode))
         self._index = np.concatenate(parts)
-
-    def _samples(self, track: HandTrack, episode: Episode) -> np.ndarray:
         """Episode and frame (n, 2) of the frames with an action to learn."""
-        known = track.known(self.spec)[episode.start : episode.stop]
-        # an action that starts or ends at a hand nobody saw would teach a jump
-        moves = known[:-1].any(1) & (known[:-1] == known[1:]).all(1)
-        frames = np.flatnonzero(moves) + episode.start
-        return np.stack([np.full(len(frames), len(self.episodes)), frames], 1)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -139,6 +136,7 @@ class PolicyDataset:
         number, episode = self.episodes[episode_index]
         path = self.files[number]
         file = self.handles.get(path)
+        # Not beyond the episode: its last actions are marked as padding instead.
         ahead = HandTrack.of(file, frame, min(frame + self.horizon + 1, episode.stop))
         assert ahead is not None
         chunk = action_chunk(ahead, self.spec, self.horizon, file.array("camera/T_camera_world", episode.start))

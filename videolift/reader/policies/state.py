@@ -6,7 +6,7 @@ Definitions, units and frames are in docs/training.md. A pose is its translation
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -147,7 +147,7 @@ def hand_shape(T_camera_wrist: Float, joints_camera: ArrayLike) -> Float:
     for chain in _CHAINS:
         along = np.linalg.norm(np.diff(joints[..., chain, :], axis=-2), axis=-1).sum(-1)
         straight = np.linalg.norm(joints[..., chain[-1], :] - joints[..., 0, :], axis=-1)
-        bent.append(1 - straight / np.maximum(along, 1e-9))  # joints that coincide are no finger, and no reason to divide by 0
+        bent.append(1 - straight / np.maximum(along, 1e-9))  # all joints in one place: not a finger, but no reason to divide by 0
     aperture = np.linalg.norm(joints[..., _TIPS[0], :] - joints[..., _TIPS[1], :], axis=-1)
     R, t = T_camera_wrist[..., None, :3, :3], T_camera_wrist[..., None, :3, 3]
     tips = (np.swapaxes(R, -1, -2) @ (joints[..., _TIPS, :] - t)[..., None])[..., 0]
@@ -160,7 +160,7 @@ def actions_between(states: Float, spec: StateSpec) -> Float:
         return states[1:].copy()
     actions = np.diff(states, axis=0)
     for hand in _hands(spec):
-        with np.errstate(invalid="ignore", divide="ignore"):  # an unknown hand is 0, which is no rotation
+        with np.errstate(invalid="ignore", divide="ignore"):  # an unknown hand is 0, which is not a rotation
             R = rotation_from_6d(states[:, hand][:, _ROTATION])
         actions[:, hand][:, _ROTATION] = rotation_6d(R[1:] @ np.swapaxes(R[:-1], -1, -2))
     return actions
@@ -232,14 +232,11 @@ def action_chunk(ahead: HandTrack, spec: StateSpec, horizon: int, T_start_world:
     actions = np.zeros((horizon, states.shape[1]), np.float32)
     if steps:
         actions[:steps] = actions_between(states[: steps + 1], spec)
-        _blank_unknown(actions[:steps], known[0], spec)
+        # An unknown hand's state is 0, and so its action must be: what leads from 0 to 0 as a rotation is not.
+        for hand, is_known in zip(_hands(spec), known[0], strict=True):
+            if not is_known:
+                actions[:, hand] = 0
     return ActionChunk(states[0].astype(np.float32), known[0], actions, np.arange(horizon) >= steps)
-
-
-def _blank_unknown(actions: NDArray[Any], known: Bools, spec: StateSpec) -> None:
-    for hand, is_known in zip(_hands(spec), known, strict=True):
-        if not is_known:
-            actions[:, hand] = 0
 
 
 def _hands(spec: StateSpec) -> list[slice]:
