@@ -91,6 +91,7 @@ class ChunkTable:
         filters = tuple(created.get_filter(i)[:3] for i in range(created.get_nfilters()))
         if unknown := [code for code, _, _ in filters if code not in _FILTERS]:
             raise ValueError(f"is compressed by HDF5's filter {unknown[0]}, which no file of ours uses")
+        # All at once: HDF5 finds chunk i by counting from the first, so asking one by one is quadratic.
         found: list[Any] = []
         array.chunk_iter(found.append)
         where = np.array([each.chunk_offset for each in found], np.int64).reshape(-1, len(chunk)) // chunk
@@ -203,6 +204,33 @@ class ChunkTable:
             target.append(slice(low - start, high - start))
             source.append(slice(low - at * step, high - at * step))
         out[tuple(target)] = values[tuple(source)]
+
+
+def index_bounds(where: Any, shape: tuple[int, ...]) -> tuple[ArrayBounds, tuple[Any, ...]]:
+    """The smallest box that holds an index of numbers and slices, and the index within that box.
+
+    Raises:
+        IndexError: a number beyond the array, or more of them than axes.
+    """
+    steps = list(where) if isinstance(where, tuple) else [where]
+    if Ellipsis in steps:
+        at = steps.index(Ellipsis)
+        steps[at : at + 1] = [slice(None)] * (len(shape) - len(steps) + 1)
+    if len(steps) > len(shape):
+        raise IndexError(f"an index of {len(steps)} axes, the array has {len(shape)}")
+    steps += [slice(None)] * (len(shape) - len(steps))
+    box: list[tuple[int, int]] = []
+    rest: list[Any] = []
+    for step, length in zip(steps, shape, strict=True):
+        if isinstance(step, slice):
+            run = range(length)[step]
+            box.append((min(run[0], run[-1]), max(run[0], run[-1]) + 1) if run else (0, 0))
+            rest.append(slice(None, None, run.step))
+        else:
+            at = range(length)[step]
+            box.append((at, at + 1))
+            rest.append(0)
+    return tuple(box), tuple(rest)
 
 
 def _most_stored_bytes(chunk_bytes: int) -> int:

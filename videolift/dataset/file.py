@@ -170,18 +170,14 @@ class PackagedFile:
     @cached_property
     def window_start(self) -> NDArray[np.int64]:
         """First frames (W) of the windows; follows from the file's shots (`verify` compares it with what is stored)."""
-        return window_starts(len(self), self.window_length, self.stride, self._shot_with_windows)
-
-    @property
-    def _shot_with_windows(self) -> NDArray[np.int32]:
-        """The shot (T) of each frame; -1 also in those that were refused."""
         stated = self.attribute("shots", [{}])
         if not isinstance(stated, list) or not all(isinstance(one, dict) for one in stated):
             raise CorruptFile(f"{self.path}: attribute shots is {stated!r:.100}, expected a list of shots")
         if self.shot.max(initial=0) >= len(stated):
             raise CorruptFile(f"{self.path}: frames are of shot {self.shot.max()}, there are {len(stated)}")
         refused = [number for number, one in enumerate(stated) if "refused" in one]
-        return np.where(np.isin(self.shot, refused), np.int32(NO_SHOT), self.shot)
+        shot = np.where(np.isin(self.shot, refused), np.int32(NO_SHOT), self.shot)
+        return window_starts(len(self), self.window_length, self.stride, shot)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -206,6 +202,7 @@ class PackagedFile:
         if not self.has("hands/valid") or not len(starts):
             return np.zeros((len(starts), 2), bool)
         valid = self.array("hands/valid")
+        # Running counts: one subtraction per window, whatever its length.
         reached = np.zeros((len(valid) + 1, 2), np.int64)
         np.cumsum(valid, axis=0, out=reached[1:])
         return np.asarray(reached[starts + length] - reached[starts] == length)
@@ -223,6 +220,7 @@ class PackagedFile:
                 self._sound.add(name)
             return self.profile.read(self.stored, name, where)
         except KeyError:
+            # A part that a video lacks is the caller's mistake; one that the file says it holds is the file's.
             parts = [str(part) for part in self.attribute_of_type("parts", list)]
             if name in promised_arrays(parts, older=self.attribute("size_px") is None):
                 raise CorruptFile(f"{self.path}: it holds no {name}, its parts are {parts}") from None

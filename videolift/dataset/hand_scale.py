@@ -7,7 +7,6 @@ spread. What is multiplied by it is decided by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -53,8 +52,16 @@ class HandScale:
 def hand_scale(depth: Depth, hands: Hands, frames: slice = slice(None)) -> HandScale:
     """The scale of one video, or of some frames in a row of it; interpolated hands do not count."""
     ratios: dict[str, list[float]] = {"palm": [], "surroundings": []}
-    for source, ratio in _ratios(depth, hands, frames):
-        ratios[source].append(ratio)
+    measured = hands.valid & ~hands.interpolated
+    T_camera_wrist, keypoints = hands.T_camera_wrist, hands.keypoints_px
+    first, end, _ = frames.indices(len(measured))
+    for frame in first + np.flatnonzero(measured[first:end].any(1)):
+        z = depth[int(frame)]
+        for side in np.flatnonzero(measured[frame]):
+            palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])
+            if np.isfinite(palm_px).all() and wrist_z_m > 0 and (found := _depth_at(z, palm_px)) is not None:
+                ratios[found[0]].append(wrist_z_m / found[1])
+    # Depth that sees the palms is believed before depth that sees only what is behind them.
     if len(ratios["palm"]) >= len(ratios["surroundings"]):
         return _decide(np.array(ratios["palm"]), "palm", 50.0)
     return _decide(np.array(ratios["surroundings"]), "surroundings", CONTACT_PERCENTILE)
@@ -71,20 +78,6 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
         reason = f"ratios scatter by {spread:.0%}, {MAX_SPREAD:.0%} is allowed"
         return HandScale(None, spread, len(ratios), source, reason)
     return HandScale(float(np.percentile(ratios, percentile)), spread, len(ratios), source)
-
-
-def _ratios(depth: Depth, hands: Hands, frames: slice) -> Iterator[tuple[str, float]]:
-    measured = hands.valid & ~hands.interpolated
-    T_camera_wrist, keypoints = hands.T_camera_wrist, hands.keypoints_px
-    first, end, _ = frames.indices(len(measured))
-    for frame in first + np.flatnonzero(measured[first:end].any(1)):
-        z = depth[int(frame)]
-        for side in np.flatnonzero(measured[frame]):
-            palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])
-            if np.isfinite(palm_px).all() and wrist_z_m > 0:
-                found = _depth_at(z, palm_px)
-                if found is not None:
-                    yield found[0], wrist_z_m / found[1]
 
 
 def _depth_at(z: NDArray[np.float16], palm_px: NDArray[np.float32]) -> tuple[str, float] | None:

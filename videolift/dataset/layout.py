@@ -29,6 +29,7 @@ HAND_WORLD_FIELDS = ("T_world_wrist", "world_valid")
 HAND_WINDOW_FIELDS = ("window_query_uvd", "window_displacement_uvd", "window_query_rot6d", "window_displacement_rot6d")
 
 FIELDS: tuple[Field, ...] = (
+    # One chunk per frame: a sample reads a few of many. A lossless codec saves some 10 % of real RGB and takes longer than reading.
     Field("rgb", "u1", (-1, 3, None, None), chunk=1),
     Field("depth", "f2", (-1, None, None), chunk=1, codec=BITSHUFFLE),
     Field("timestamps", "f8", (-1,), chunk=1024),
@@ -38,6 +39,8 @@ FIELDS: tuple[Field, ...] = (
     Field("camera/pose_valid", "?", (-1,), chunk=1024),
     Field("tracks/window_start", "i8", (-1,), chunk=1024),
     Field("tracks/offsets", "i8", (-1,), chunk=1024),
+    # 512 points per chunk were the knee when measured: 0.35 ms per whole window and 0.03 ms per run of 32 points; at 1024 0.36 and
+    # 0.08, at 256 0.41 and 0.02 and 2 % more bytes. Steps come first, so that a window is one run of columns.
     Field("tracks/query", "f4", (-1, 3), chunk=1024, codec=BITSHUFFLE),
     Field("tracks/displacement", "f4", (None, -1, 3), chunk=512, codec=BITSHUFFLE),
     Field("tracks/visible", "?", (None, -1), chunk=4096, codec=BITSHUFFLE),

@@ -153,6 +153,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
     in_view = None if hands is None else _HandArrays.of(hands, view, scale)
     _write_frames(sources, settings, view, geometry, in_view, out, meter, steps)
+    # Only now: what share of the pixels has depth is known once the frames are written, and they are read but once.
     worths = _judged([one.worth for one in shots], sources, settings, geometry, meter)
     if all(worth.refused is not None for worth in worths):
         raise no_shot_left(worths)
@@ -179,6 +180,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
 
 
 def _geometry(depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:
+    # 0 where a shot is refused: its depth is in another unit than the file's, so its frames get none.
     factor = np.zeros(len(depth))
     for worth in worths:
         if worth.refused is None:
@@ -298,7 +300,11 @@ def _write_frames(
         if geometry is not None and sources.depth is not None:
             depth = resize_nearest(view.cut(sources.depth[part]), view.size_px)
             if (geometry.factor[part] != 1.0).any():
-                depth = _multiplied(depth, geometry.factor[part])
+                # Beyond what float16 holds, 65504, depth is no longer known: 0.
+                with np.errstate(over="ignore"):
+                    factor = geometry.factor[part].astype(np.float32)[:, None, None]
+                    depth = (depth.astype(np.float32) * factor).astype(np.float16)
+                depth[~np.isfinite(depth)] = 0
             out.append(depth=depth)
             out.statistics.add_depth(depth, geometry.depth_range_m)
             meter.depth(part.start, depth)
@@ -335,13 +341,6 @@ def resize_nearest(images: NDArray[Any], size_px: tuple[int, int]) -> NDArray[An
     return out
 
 
-def _multiplied(depth: NDArray[np.float16], factor: Float) -> NDArray[np.float16]:
-    with np.errstate(over="ignore"):
-        scaled = (depth.astype(np.float32) * factor.astype(np.float32)[:, None, None]).astype(np.float16)
-    scaled[~np.isfinite(scaled)] = 0
-    return scaled
-
-
 def _write_tracks(
     tracks: Tracks,
     starts: NDArray[np.int64],
@@ -358,7 +357,7 @@ def _write_tracks(
         missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
         for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
             meter.window(int(start), window["displacement"], window["visible"], geometry.view.size_px, missed_px)
-        joined = {name: _joined([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
+        joined = {name: np.concatenate([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
         ends = total + np.cumsum([len(w["query"]) for w in windows])
         frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
         _, pose9d = window_poses(geometry.T_camera_world[frames])
@@ -379,10 +378,6 @@ def _chosen_parts(tracked: NDArray[np.int64], starts: NDArray[np.int64]) -> Iter
     edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracked, starts), [False]]).astype(np.int8)))
     for first, end in edges.reshape(-1, 2).tolist():
         yield from (slice(first + part.start, first + part.stop) for part in _slices(end - first, WINDOWS_PER_CHUNK))
-
-
-def _joined(arrays: list[NDArray[Any]], axis: int) -> NDArray[Any]:
-    return np.concatenate(arrays, axis=axis)
 
 
 _POINT_AXIS = {"query": 0, "displacement": 1, "visible": 1, "label": 0}

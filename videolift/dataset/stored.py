@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts.fields import Field
-from videolift.dataset.chunk_table import MAX_CHUNK_BYTES, NO_CHUNK_CACHE, ArrayBounds, ChunkTable
+from videolift.dataset.chunk_table import MAX_CHUNK_BYTES, NO_CHUNK_CACHE, ChunkTable, index_bounds
 from videolift.errors import CorruptFile
 from videolift.store import open_hdf5, read_attribute
 
@@ -159,9 +159,10 @@ class StoredArrays:
         if self._hdf5 is None:
             if self._descriptor < 0:
                 raise CorruptFile(f"{self.path}: it is closed")
+            # HDF5 opens by name, and another file may have taken this one's name since.
             self._hdf5 = open_hdf5(self.path, *self._kind)
             if file_identity(self._hdf5.id.get_vfd_handle()) != self.identity:
-                # Another file was published under this name since. What is known is of the old one, which is still open here.
+                # What is known is of the old file, which is still open here: it is read through its descriptor.
                 self._hdf5.close()
                 content = open(self._descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115  HDF5 reads from it until closed
                 self._hdf5 = open_hdf5(self.path, *self._kind, content=content)
@@ -212,9 +213,17 @@ class StoredArrays:
             array = self._present(name)
             if array.offset is not None and array.nbytes > _CACHED_BYTES:
                 return np.array(self._view(array)[where])
-            if array.table is not None:
-                return self._read_chunks(name, array.table, where)
-            whole = self._whole[name] = self._read_whole(name, array)
+            try:
+                if array.table is not None:
+                    box, rest = index_bounds(where, array.shape)
+                    chosen: NDArray[Any] = array.table.read(self._open_descriptor(), box, compare_again=self.checked)[rest]
+                    return chosen
+                whole = np.empty(array.shape, array.dtype)
+                self._opened(name).read(h5py.h5s.ALL, h5py.h5s.ALL, whole)
+            except (OSError, RuntimeError) as error:
+                raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
+            whole.flags.writeable = False  # it is handed out again and again
+            self._whole[name] = whole
         part: NDArray[Any] = whole[where]
         return part
 
@@ -326,32 +335,15 @@ class StoredArrays:
             raise CorruptFile(f"{self.path}: {name} has chunks of {chunk}")
         return _Array(shape, dtype, None, None)
 
-    def _read_whole(self, name: str, array: _Array) -> NDArray[Any]:
-        """All of a small array, not writable."""
-        out = np.empty(array.shape, array.dtype)
-        try:
-            self._opened(name).read(h5py.h5s.ALL, h5py.h5s.ALL, out)
-        except (OSError, RuntimeError) as error:
-            raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
-        out.flags.writeable = False
-        return out
-
-    def _read_chunks(self, name: str, table: ChunkTable, where: Any) -> NDArray[Any]:
-        box, rest = _bounds(where, table.shape)
+    def _open_descriptor(self) -> int:
         if self._descriptor < 0:
             raise CorruptFile(f"{self.path}: it is closed")
-        try:
-            part: NDArray[Any] = table.read(self._descriptor, box, compare_again=self.checked)[rest]
-        except (OSError, RuntimeError) as error:
-            raise CorruptFile(f"{self.path}: {name} cannot be read: {error}") from error
-        return part
+        return self._descriptor
 
     def _view(self, array: _Array) -> NDArray[Any]:
         """An array in one piece, in the file's memory map."""
         if self._map is None:
-            if self._descriptor < 0:
-                raise CorruptFile(f"{self.path}: it is closed")
-            self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(self._open_descriptor(), 0, prot=mmap.PROT_READ)
         return np.ndarray(array.shape, array.dtype, self._map, array.offset or 0)
 
     def _matches_crc32(self, name: str, array: _Array) -> bool:
@@ -361,30 +353,3 @@ class StoredArrays:
         for start in range(0, len(octets), _PART_BYTES):
             total = zlib.crc32(octets[start : start + _PART_BYTES].data, total)
         return bool(read_attribute(h5py.Dataset(self._opened(name)), CRC32) == total)
-
-
-def _bounds(where: Any, shape: tuple[int, ...]) -> tuple[ArrayBounds, tuple[Any, ...]]:
-    """The smallest box that holds an index of numbers and slices, and the index within that box.
-
-    Raises:
-        IndexError: a number beyond the array, or more of them than axes.
-    """
-    steps = list(where) if isinstance(where, tuple) else [where]
-    if Ellipsis in steps:
-        at = steps.index(Ellipsis)
-        steps[at : at + 1] = [slice(None)] * (len(shape) - len(steps) + 1)
-    if len(steps) > len(shape):
-        raise IndexError(f"an index of {len(steps)} axes, the array has {len(shape)}")
-    steps += [slice(None)] * (len(shape) - len(steps))
-    box: list[tuple[int, int]] = []
-    rest: list[Any] = []
-    for step, length in zip(steps, shape, strict=True):
-        if isinstance(step, slice):
-            run = range(length)[step]
-            box.append((min(run[0], run[-1]), max(run[0], run[-1]) + 1) if run else (0, 0))
-            rest.append(slice(None, None, run.step))
-        else:
-            at = range(length)[step]
-            box.append((at, at + 1))
-            rest.append(0)
-    return tuple(box), tuple(rest)

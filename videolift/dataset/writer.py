@@ -36,17 +36,15 @@ class DatasetWriter(ArtifactWriter):
         """As `ArtifactWriter.publish`, in the storage profile asked for."""
         if self.profile != "default":
             with storage_errors_are_transient(f"writing {self.final.name}"):
-                self._convert()
+                # Written as default first: a profile is a rewriting of a whole file, and its statistics are of what is stored.
+                plain, plain_path = self._open(), self._temporary
+                for growing in self._growing.values():
+                    growing.flush()
+                self._file, self._growing = None, {}
+                try:
+                    self.describe(**PROFILES[self.profile].convert(plain, self._open(), self.statistics))
+                finally:
+                    plain.close()
+                    plain_path.unlink()
         self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
         return super().publish()
-
-    def _convert(self) -> None:
-        plain, plain_path = self._open(), self._temporary
-        for growing in self._growing.values():
-            growing.flush()
-        self._file, self._growing = None, {}
-        try:
-            self.describe(**PROFILES[self.profile].convert(plain, self._open(), self.statistics))
-        finally:
-            plain.close()
-            plain_path.unlink()

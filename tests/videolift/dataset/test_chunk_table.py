@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tests.videolift.reader.conftest import artifacts, profiles  # noqa: F401
-from videolift.dataset.chunk_table import NO_CHUNK_CACHE, ChunkTable
-from videolift.dataset.stored import _bounds
+from videolift.dataset.chunk_table import NO_CHUNK_CACHE, ChunkTable, index_bounds
 from videolift.errors import CorruptFile
 from videolift.reader import Handles, PackagedFile
 
@@ -58,7 +57,7 @@ def test_any_part_is_what_hdf5_reads(random_file, where):
     with h5py.File(random_file) as file:
         for name, dataset in file.items():
             table = ChunkTable.of(opened(file, name), random_file.stat().st_size)
-            box, rest = _bounds(where, table.shape)
+            box, rest = index_bounds(where, table.shape)
             for again in (False, False, True):  # checksums are compared, known to match, and compared again
                 np.testing.assert_array_equal(table.read(descriptor, box, compare_again=again)[rest], dataset[...][where])
     os.close(descriptor)
@@ -67,7 +66,7 @@ def test_any_part_is_what_hdf5_reads(random_file, where):
 @pytest.mark.parametrize("where", [9, (0, 50), (0, 0, 0, 0)], ids=str)
 def test_an_index_beyond_the_array_is_refused(where):
     with pytest.raises(IndexError):
-        _bounds(where, (9, 50, 3))
+        index_bounds(where, (9, 50, 3))
 
 
 def test_every_flipped_bit_of_a_chunk_is_seen_and_spoils_no_other(random_file):

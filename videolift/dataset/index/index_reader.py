@@ -134,10 +134,13 @@ def read_index(folder: Path) -> Index:
             left_out = dict(index.execute("SELECT video, reason FROM left_out ORDER BY video"))
     else:
         content = _listed(folder)
-        summary, left_out = _older_summary(content), content["left_out"]
+        counted = {name: {k: len(v) for k, v in content[name].items()} for name in ("groups", "splits")}
+        kept = {k: v for k, v in content.items() if k not in ("files", "backends")}
+        summary, left_out = {**kept, **counted, "left_out": len(content["left_out"])}, content["left_out"]
         places = [[column.name for column in VIDEO_COLUMNS].index(name) for name in _COLUMNS]
         listed = (IndexEntry._make(row.video[i] for i in places) for row in _older_rows(content))
         entries = tuple(entry._replace(intrinsics=None) for entry in listed)  # its groups made no difference
+    # An index from elsewhere must not lead a reader to other files of this machine.
     for entry in entries:
         if entry.file.startswith("/") or (".." in entry.file and ".." in PurePosixPath(entry.file).parts):
             raise _damaged(folder, f"{entry.file} is not in the dataset's folder")
@@ -216,12 +219,6 @@ def _listed(folder: Path) -> dict[str, Any]:
         if not isinstance(content.get(name), kind):
             raise _damaged(folder, f"{name} is {content.get(name)!r}")
     return content
-
-
-def _older_summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    counted = {name: {k: len(v) for k, v in content[name].items()} for name in ("groups", "splits")}
-    kept = {k: v for k, v in content.items() if k not in ("files", "backends")}
-    return {**kept, **counted, "left_out": len(content["left_out"])}
 
 
 def _older_rows(content: Mapping[str, Any]) -> Iterator[IndexRow]:

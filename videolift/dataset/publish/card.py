@@ -17,6 +17,7 @@ from videolift.dataset.publish.card_facts import COUNTED, MAX_LISTED, CardFacts
 from videolift.dataset.quality import SCORES
 from videolift.dataset.statistics.groups import Group, group_rank
 
+# The hub's own names of size categories.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TIERS = {
     "A": "sensor",
@@ -50,19 +51,31 @@ def render_card(summary: Mapping[str, Any], facts: CardFacts, left_out: Mapping[
         card: free facts, every key optional: ``title``, ``description``, ``license`` (the hub's identifier), ``licences`` (rows of
             ``name``, ``licence``, ``of``), ``models`` (rows of ``name``, ``version``, ``weights``), ``settings`` (nested mapping).
     """
+    # Windows are what a trainer draws, so they are the dataset's size for the hub; without depth there are frames alone.
+    count = summary["totals"]["windows"] or summary["totals"]["frames"]
+    header = {
+        "license": card.get("license", "other"),
+        "task_categories": ["robotics"],
+        "tags": ["video", "hands", "3d-point-tracks", "depth", "hdf5", "videolift"],
+        "size_categories": [next((name for limit, name in _SIZES if count < limit), "n>1M")],
+    }
+    settings = ""
+    if card.get("settings"):
+        text = yaml.safe_dump(dict(card["settings"]), sort_keys=True, allow_unicode=True).strip()
+        settings = f"## Settings\n\n```yaml\n{text}\n```"
     sections = [
-        _header(summary, card),
+        "---\n" + yaml.safe_dump(header, sort_keys=False).strip() + "\n---",
         f"# {card.get('title', 'Hands at work')}\n\n{card.get('description', _DESCRIPTION)}",
         _contents(summary, facts),
         _groups(summary),
         _READING,
-        _conventions(),
+        _CONVENTIONS,
         _processing(facts, summary["backends"]),
         _quality(facts),
         _rows("Models and weights", card.get("models"), ("name", "version", "weights")),
         _rows("Licences of what made this data", card.get("licences"), ("name", "licence", "of")),
         _left_out(left_out, summary["left_out"], facts),
-        _settings(card.get("settings")),
+        settings,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -85,16 +98,20 @@ Or with h5py alone (`import hdf5plugin` first): one HDF5 file per video. Take th
 table `video` of `index.sqlite`."""
 
 
-def _header(summary: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    count = summary["totals"]["windows"] or summary["totals"]["frames"]
-    size = next((name for limit, name in _SIZES if count < limit), "n>1M")
-    header = {
-        "license": card.get("license", "other"),
-        "task_categories": ["robotics"],
-        "tags": ["video", "hands", "3d-point-tracks", "depth", "hdf5", "videolift"],
-        "size_categories": [size],
-    }
-    return "---\n" + yaml.safe_dump(header, sort_keys=False).strip() + "\n---"
+_CONVENTIONS = f"""## Conventions
+
+- Camera axes OpenCV: x right, y down, z forward. An integer pixel coordinate is a pixel's centre; `camera/intrinsics` belong to the
+  stored image.
+- `T_a_b` maps points of frame b to frame a. `camera/T_camera_world` are extrinsics. `tracks/pose9d` is camera k in camera 0 of its
+  window: first two columns of the rotation, then the translation.
+- `depth` is z, float16, 0 is invalid, not clipped; `depth_min_m` and `depth_max_m` are attributes.
+- Tracks: (u, v, d) in the window's first image, u = (x + 0.5) / size, d = depth there; `displacement` is relative to step 0. Only
+  points that stay measurable and in view for the whole window are kept.
+- Hands: sides ({", ".join(SIDES)}); origin at the wrist; right hand fingers -x, back of the hand +y, thumb side +z; the left hand
+  is the mirror in x. In camera coordinates of their own frame; `window_*` arrays in the window's first camera. NaN is invalid.
+- Joint order: {", ".join(JOINTS)}.
+- Order of `mano_pose`: {", ".join(MANO_JOINTS)}.
+- `timestamps` are seconds in the source video."""
 
 
 def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
@@ -128,23 +145,6 @@ def _groups(summary: Mapping[str, Any]) -> str:
     head = "| group | videos | depth | lengths |\n|---|---|---|---|\n"
     why = "Depth of different worth is never mixed in one statistic, nor the hands of a known camera with those of a guessed one."
     return f"## Groups\n\n{why}\n\n" + head + "\n".join(rows)
-
-
-def _conventions() -> str:
-    return f"""## Conventions
-
-- Camera axes OpenCV: x right, y down, z forward. An integer pixel coordinate is a pixel's centre; `camera/intrinsics` belong to the
-  stored image.
-- `T_a_b` maps points of frame b to frame a. `camera/T_camera_world` are extrinsics. `tracks/pose9d` is camera k in camera 0 of its
-  window: first two columns of the rotation, then the translation.
-- `depth` is z, float16, 0 is invalid, not clipped; `depth_min_m` and `depth_max_m` are attributes.
-- Tracks: (u, v, d) in the window's first image, u = (x + 0.5) / size, d = depth there; `displacement` is relative to step 0. Only
-  points that stay measurable and in view for the whole window are kept.
-- Hands: sides ({", ".join(SIDES)}); origin at the wrist; right hand fingers -x, back of the hand +y, thumb side +z; the left hand
-  is the mirror in x. In camera coordinates of their own frame; `window_*` arrays in the window's first camera. NaN is invalid.
-- Joint order: {", ".join(JOINTS)}.
-- Order of `mano_pose`: {", ".join(MANO_JOINTS)}.
-- `timestamps` are seconds in the source video."""
 
 
 def _processing(facts: CardFacts, backends: Mapping[str, Mapping[str, Any]]) -> str:
@@ -190,9 +190,3 @@ def _left_out(left_out: Mapping[str, str], left_out_count: int, facts: CardFacts
             more = [f"- and {count - MAX_LISTED} more, see index.sqlite"] if count > MAX_LISTED else []
             sections.append(title + "\n\n" + "\n".join(lines[:MAX_LISTED] + more))
     return "\n\n".join(sections)
-
-
-def _settings(settings: Mapping[str, Any] | None) -> str:
-    if not settings:
-        return ""
-    return "## Settings\n\n```yaml\n" + yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True).strip() + "\n```"

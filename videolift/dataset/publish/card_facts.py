@@ -60,27 +60,26 @@ class CardFacts:
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> CardFacts:
         """Counts the rows of `FACTS_QUERY`."""
         facts = cls()
-        for row in rows:
-            facts._add(dict(zip(_COLUMNS, row, strict=True)))
+        for values in rows:
+            row = dict(zip(_COLUMNS, values, strict=True))
+            parts = row["parts"].split(",") if row["parts"] else []
+            facts.parts.update(part for part in parts if part not in _CONTENT or row[_CONTENT[part]] != 0)
+            for name, counter in facts.values.items():
+                counter.update([row[name]] if row[name] is not None else [])
+            if (share := row["hands_interpolated_share"]) is not None:
+                facts.interpolated = max(share, facts.interpolated or 0.0)
+            facts.intrinsics.update([row["intrinsics"]] if row["intrinsics"] else [])
+            for stage, done in json.loads(row["lineage"] or "{}").items():
+                facts.backends[stage, done["backend"]] += 1
+                if done.get("shrink", 1.0) != 1.0:
+                    facts.notes[stage, f"worked on in smaller chunks for lack of memory ({done['shrink']:g})"] += 1
+                facts.notes.update((stage, check) for check in done.get("checks", ()))
+            for name, scores in facts.quality.items():
+                if (value := row[f"quality_{name}"]) is not None:
+                    scores.append(value)
+            absent = json.loads(row["missing"] or "{}")
+            facts.missing_count += len(absent)
+            # Counted to the end, but not kept: of ten million videos the lines would fill the memory, and the card lists a few.
+            if len(facts.missing) < MAX_LISTED:
+                facts.missing += [f"- `{row['v.video']}`: {part}: {why}" for part, why in sorted(absent.items())]
         return facts
-
-    def _add(self, row: dict[str, Any]) -> None:
-        parts = row["parts"].split(",") if row["parts"] else []
-        self.parts.update(part for part in parts if part not in _CONTENT or row[_CONTENT[part]] != 0)
-        for name, counter in self.values.items():
-            counter.update([row[name]] if row[name] is not None else [])
-        if (share := row["hands_interpolated_share"]) is not None:
-            self.interpolated = max(share, self.interpolated or 0.0)
-        self.intrinsics.update([row["intrinsics"]] if row["intrinsics"] else [])
-        for stage, done in json.loads(row["lineage"] or "{}").items():
-            self.backends[stage, done["backend"]] += 1
-            if done.get("shrink", 1.0) != 1.0:
-                self.notes[stage, f"worked on in smaller chunks for lack of memory ({done['shrink']:g})"] += 1
-            self.notes.update((stage, check) for check in done.get("checks", ()))
-        for name, values in self.quality.items():
-            if (value := row[f"quality_{name}"]) is not None:
-                values.append(value)
-        absent = json.loads(row["missing"] or "{}")
-        self.missing_count += len(absent)
-        if len(self.missing) < MAX_LISTED:
-            self.missing += [f"- `{row['v.video']}`: {part}: {why}" for part, why in sorted(absent.items())]

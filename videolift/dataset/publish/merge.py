@@ -15,7 +15,7 @@ from typing import Any
 from videolift.dataset.index import INDEX_FILE
 from videolift.dataset.index.columns import IndexRow
 from videolift.dataset.index.index_reader import open_index
-from videolift.dataset.index.index_writer import IndexDraft, draft_index
+from videolift.dataset.index.index_writer import draft_index
 from videolift.dataset.layout import SUFFIX
 from videolift.dataset.publish.publication import DatasetSummary, PublicationSettings, describe_draft
 from videolift.dataset.publish.shards import (
@@ -51,8 +51,14 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
         CorruptFile: a packaged file cannot be read.
         Transient: disk full, quota or I/O error.
     """
-    before = _merged_before(out, how)
+    record = MergeRecord.load(out)
+    if record is None and any(not path.match(_TEMPORARY) for path in out.glob("*")):
+        raise ConfigError(f"{out} holds something that no merge has made: name a new folder")
+    if record is not None and record.how != how:
+        raise ConfigError(f"{out} was merged by {record.how}: give --{record.how}, or name a new folder")
+    before = record or MergeRecord(how, ())
     named = paths or [out / shard.folder for shard in before.shards]
+    # In an order that does not depend on how they were named, so that the same shards give the same bytes.
     opened = {shard.folder: shard for shard in map(Shard.open, named)}
     shards = [opened[folder] for folder in sorted(opened, key=lambda folder: relative_folder(folder, out))]
     _refuse(out, before, shards)
@@ -70,9 +76,13 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
     with draft_index(out) as draft:
         rows = placing.place(united_rows(shards))
         publication = describe_draft(out, draft, rows, backends, settings, elsewhere=[shard.folder for shard in shards])
-        _refuse_twins(draft)
+        # Ids are unique whatever their case, in a run and in what runs make together: other file systems do not tell them apart.
+        twins = "SELECT min(video), max(video) FROM video GROUP BY lower(video) HAVING count(*) > 1 LIMIT 1"
+        for one, other in draft.select(twins):
+            raise ConfigError(f"{one} and {other} differ only in upper and lower case: name one otherwise, in the table's `video`")
         placing.sync()  # the index is renamed into place at the end of this block: never before the links that it names
     summary = publication.write(out)
+    # After the new index is in place: until then readers may still open what the old one names.
     placing.remove_strays()
     MergeRecord(how, tuple(records)).save(out)
     return replace(summary, files=(*summary.files, out / MERGED_FILE))
@@ -96,15 +106,6 @@ def changed_shards(folder: Path) -> Iterator[tuple[str, str]]:
             yield shard.folder, "has changed since it was merged"
 
 
-def _merged_before(out: Path, how: MergeMode) -> MergeRecord:
-    record = MergeRecord.load(out)
-    if record is None and any(not path.match(_TEMPORARY) for path in out.glob("*")):
-        raise ConfigError(f"{out} holds something that no merge has made: name a new folder")
-    if record is not None and record.how != how:
-        raise ConfigError(f"{out} was merged by {record.how}: give --{record.how}, or name a new folder")
-    return record or MergeRecord(how, ())
-
-
 def _refuse(out: Path, before: MergeRecord, shards: Sequence[Shard]) -> None:
     if not shards:
         raise ConfigError(f"nothing to merge: name the datasets to merge into {out}")
@@ -120,13 +121,6 @@ def _refuse(out: Path, before: MergeRecord, shards: Sequence[Shard]) -> None:
                 f"splits are drawn by {shards[0].splits} in {shards[0].folder} and by {shard.splits} in {shard.folder}: give "
                 f"both runs the same statistics.splits and run `snakemake statistics` in them"
             )
-
-
-def _refuse_twins(draft: IndexDraft) -> None:
-    """Ids are unique whatever their case, in a run and in what runs make together: other file systems do not tell them apart."""
-    twins = "SELECT min(video), max(video) FROM video GROUP BY lower(video) HAVING count(*) > 1 LIMIT 1"
-    for one, other in draft.select(twins):
-        raise ConfigError(f"{one} and {other} differ only in upper and lower case: name one otherwise, in the table's `video`")
 
 
 def _left_out(shards: Iterable[Shard]) -> dict[str, str]:

@@ -113,19 +113,17 @@ def _rows(
             row = known.with_values(own)
         else:
             with PackagedFile(one.path) as file:
-                about = _with_backend_ids(describe_file(file), backends)
+                about = describe_file(file)
+            lineage = {}
+            for stage, done in about.get("lineage", {}).items():
+                identity = done.get("backend", {})
+                # Named by its hash, since thousands of videos share one identity.
+                name = sha256_of(identity)[:_BACKEND_ID_DIGITS]
+                backends[name] = identity
+                lineage[stage] = {**done, "backend": name}
+            about = {**about, "lineage": lineage or None}
             row = encode_video(about, own | {"video": one.video, "sha256": one.sha256, "split": ""})
         # Drawn anew for every video, since the rule may have changed while the file did not.
         given, source = one.metadata.get, row.text("source_sha256")
         split = assign_split(one.video, subject=given("subject"), source=source, given=given("split"), rule=splits)
         yield row.with_values({"split": split})
-
-
-def _with_backend_ids(about: Mapping[str, Any], backends: dict[str, Any]) -> dict[str, Any]:
-    lineage = {}
-    for stage, done in about.get("lineage", {}).items():
-        identity = done.get("backend", {})
-        name = sha256_of(identity)[:_BACKEND_ID_DIGITS]
-        backends[name] = identity
-        lineage[stage] = {**done, "backend": name}
-    return {**about, "lineage": lineage or None}

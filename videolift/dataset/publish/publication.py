@@ -138,11 +138,23 @@ def describe_draft(
         counts[group_name(*worth)] += count
     groups = {name: counts[name] for name in sorted(counts, key=group_rank)}
     group = choose_group(groups, settings.group)
+
     # Videos are asked for by bucket and only where a bucket changed, so that ten million need not be held at once.
-    merged = merge_buckets(folder, contents.digests(), lambda numbers: _members(folder, draft, numbers), elsewhere)
+    def members_of(numbers: Collection[int]) -> dict[int, list[Member]]:
+        found: dict[int, list[Member]] = {number: [] for number in numbers}
+        listed = draft.select("SELECT video, folder, file, sha256, split FROM video ORDER BY video")
+        for video, below, file, sha256, split in listed:
+            if (number := bucket_of(video)) in found:
+                found[number].append(Member(video, folder / below / file, sha256, split))
+        return found
+
+    merged = merge_buckets(folder, contents.digests(), members_of, elsewhere)
     present = "SELECT 1 FROM video WHERE video = ?"
     absent = (row for row in sorted(settings.left_out.items()) if not any(draft.select(present, row[0])))
     left_out = dict(absent)
+    sums = ", ".join(f"ifnull(sum({name}), 0)" for name in _TOTALS)
+    (row,) = draft.select(f"SELECT count(*), {sums} FROM video")
+    totals = dict(zip(("videos", *_TOTALS), row, strict=True))
     tables = _statistics(merged, groups, group, left_out)
     facts = CardFacts.of(draft.select(FACTS_QUERY))
     used = {backend: backends[backend] for backend in sorted({backend for _, backend in facts.backends})}
@@ -155,7 +167,7 @@ def describe_draft(
         "statistics": sorted(tables),
         "splits": dict(draft.select("SELECT split, count(*) FROM video GROUP BY split ORDER BY split")),
         "left_out": len(left_out),
-        "totals": _totals(draft),
+        "totals": totals,
     }
     summary |= {name: settings.card[name] for name in ("license", "licences") if settings.card.get(name)}
     # What a merge needs to know of this dataset stands in the index, as dataset.json stays small.
@@ -172,20 +184,6 @@ def _counted_in(rows: Iterable[IndexRow], contents: BucketContents) -> Iterator[
     for row in rows:
         contents.add(row.text("video"), row.text("sha256"), row.text("split"))
         yield row
-
-
-def _members(folder: Path, draft: IndexDraft, numbers: Collection[int]) -> dict[int, list[Member]]:
-    found: dict[int, list[Member]] = {number: [] for number in numbers}
-    for video, below, file, sha256, split in draft.select("SELECT video, folder, file, sha256, split FROM video ORDER BY video"):
-        if (number := bucket_of(video)) in found:
-            found[number].append(Member(video, folder / below / file, sha256, split))
-    return found
-
-
-def _totals(draft: IndexDraft) -> dict[str, int]:
-    sums = ", ".join(f"ifnull(sum({name}), 0)" for name in _TOTALS)
-    (row,) = draft.select(f"SELECT count(*), {sums} FROM video")
-    return dict(zip(("videos", *_TOTALS), row, strict=True))
 
 
 def _statistics(

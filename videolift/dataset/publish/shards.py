@@ -123,8 +123,10 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         ConfigError: videos of one id that are not the same; names some.
     """
     collisions: list[str] = []
+    # Made by a function: a generator written in place would see the number and shard of the last one only.
     streams = (_rows_of(number, shard) for number, shard in enumerate(shards))
     rows = heapq.merge(*streams, key=lambda one: (one[1].text("video"), one[0]))
+    # The merge keeps the order of ids without holding any shard's rows; of equal ids the first shard comes first.
     for video, same in groupby(rows, key=lambda one: one[1].text("video")):
         (number, row), *others = same
         for other, another in others:

@@ -32,7 +32,9 @@ _F32_BINS = int(2 * BIN_RANGE / BIN_WIDTH) + 2
 _BINS: dict[str, int] = {"u8": 256, "f16": 65536, "f32": _F32_BINS}
 _F16_UNIT_BITS, _F32_UNIT_BITS, _UNITS_PER_BIN_BITS = 24, 20, 8
 _LIMB_BITS = 62
+"""Sums are stored as two int64: HDF5 has no longer integers."""
 _BLOCK_ROWS = 1 << 16
+"""Rows summed at once: so many squares below 2^46 fit an int64."""
 
 CHANNELS: dict[str, tuple[ValueKind, int]] = {
     "rgb": ("u8", 3),
@@ -94,7 +96,10 @@ class Accumulator:
         if not len(rows):
             return
         if self.kind != "f32":
-            self._count(rows.view(np.uint16) if self.kind == "f16" else rows)
+            codes = rows.view(np.uint16) if self.kind == "f16" else rows
+            self.samples += len(codes)
+            for channel in range(self.channels):
+                self.counts[channel] += histogram(codes[:, channel])
             return
         self._pending.append(rows.astype(np.float32))
         if sum(map(len, self._pending)) >= _BLOCK_ROWS:
@@ -108,11 +113,6 @@ class Accumulator:
         self._pending = []
         for start in range(0, len(rows), _BLOCK_ROWS):
             self._sum(rows[start : start + _BLOCK_ROWS])
-
-    def _count(self, codes: NDArray[Any]) -> None:
-        self.samples += len(codes)
-        for channel in range(self.channels):
-            self.counts[channel] += histogram(codes[:, channel])
 
     def _sum(self, rows: NDArray[np.float32]) -> None:
         self.samples += len(rows)
@@ -181,6 +181,7 @@ class Accumulator:
         values, counts = self.distribution(channel)
         low, high = (float(x) for x in self.extrema[channel]) if self.kind == "f32" else (float(values[0]), float(values[-1]))
         reached = np.cumsum(counts)
+        # By way of text: the float 0.95 is a little less than 0.95, which moves the rank where it is a whole number.
         ranks = [math.ceil(Fraction(str(q)) * samples) for q in QUANTILES]
         quantiles = tuple(float(values[np.searchsorted(reached, rank)]) for rank in ranks)
         return ChannelSummary(samples, mean, std, low, high, quantiles)
@@ -188,6 +189,7 @@ class Accumulator:
 
 def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, float]:
     """Mean and population standard deviation from exact sums."""
+    # In rationals: the difference of two large floats would lose what a small deviation is made of.
     mean = total / samples
     variance = square / samples - mean * mean
     scaled = variance * (1 << 200)  # the root of an integer is exact to 2^-100, far below a float's last place
@@ -198,6 +200,7 @@ def _sum_of_squares(units: NDArray[Any]) -> int:
     units = units.astype(np.int64, copy=False)
     if int(np.abs(units).max()) < 1 << 23:  # at most _BLOCK_ROWS (2^16) squares below 2^46 fit an int64
         return int(units @ units)
+    # (high 2^20 + low)^2, multiplied out; the three sums come together as Python's integers, which have no end.
     low = units & ((1 << 20) - 1)
     high = (units - low) >> 20
     return (int(high @ high) << 40) + (int(high @ low) << 21) + int(low @ low)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from videolift.dataset.statistics.accumulators import BIN_RANGE, BIN_WIDTH, QUANTILES, Accumulators, ChannelSummary, moments
 
+# As torchvision states them, for encoders that were trained on ImageNet.
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _MOMENTS = {
     "displacement": ("displacement", "displacement_num_samples"),
@@ -39,7 +41,10 @@ def normalization_table(
         table["hand_interpolated_share"] = frames[0].mean
     table["min"] = {name: _column(channels, "minimum") for name, channels in summaries.items()}
     table["max"] = {name: _column(channels, "maximum") for name, channels in summaries.items()}
-    table["quantiles"] = {name: [_plain(c.quantiles) for c in channels] for name, channels in summaries.items()}
+    # Lists, as YAML reads them back: verification compares the two.
+    table["quantiles"] = {
+        name: [None if c.quantiles is None else list(c.quantiles) for c in channels] for name, channels in summaries.items()
+    }
     table["quantile_levels"] = list(QUANTILES)
     table["quantile_note"] = (
         "rgb, depth: exact. Others: within "
@@ -54,8 +59,11 @@ def _moment_keys(statistics: Accumulators) -> dict[str, Any]:
     if "rgb" in statistics.parts:
         rgb = [statistics.parts["rgb"].summary(c) for c in range(3)]
         keys |= {"rgb_mean": _column(rgb, "mean"), "rgb_std": _column(rgb, "std"), "rgb_num_samples": rgb[0].samples}
-    samples, mean, std = _depth_moments(statistics)
+    exact = [statistics.parts[name].exact(0) for name in ("depth", "query_depth") if name in statistics.parts]
+    samples = sum(n for n, _, _ in exact)
     if samples:
+        total, square = sum((t for _, t, _ in exact), Fraction()), sum((s for _, _, s in exact), Fraction())
+        mean, std = moments(samples, total, square)
         keys |= {"depth_mean": mean, "depth_std": std, "depth_num_samples": samples}
     for name, (prefix, count) in _MOMENTS.items():
         part = statistics.parts.get(name)
@@ -66,18 +74,5 @@ def _moment_keys(statistics: Accumulators) -> dict[str, Any]:
     return keys
 
 
-def _depth_moments(statistics: Accumulators) -> tuple[int, float, float]:
-    exact = [statistics.parts[name].exact(0) for name in ("depth", "query_depth") if name in statistics.parts]
-    samples = sum(n for n, _, _ in exact)
-    if not samples:
-        return 0, 0.0, 1.0
-    mean, std = moments(samples, sum(total for _, total, _ in exact), sum(square for _, _, square in exact))  # type: ignore[arg-type]
-    return samples, mean, std
-
-
 def _column(channels: Sequence[ChannelSummary], name: str) -> list[float | None]:
     return [getattr(channel, name) for channel in channels]
-
-
-def _plain(values: tuple[float, ...] | None) -> list[float] | None:
-    return None if values is None else list(values)

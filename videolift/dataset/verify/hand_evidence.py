@@ -67,7 +67,10 @@ def _time_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]
         return
     shifts = {0: "", **dict(_SHIFTS)}
     # One half alone may hold a moment at which any shift fits; a fault in the labels is there all the time.
-    halves = [{shift: _motion_gap_px(evidence, keypoints, half, shift) for shift in shifts} for half in _halves(frames)]
+    middle = len(frames) // 2
+    halves = [
+        {shift: _motion_gap_px(evidence, keypoints, half, shift) for shift in shifts} for half in (frames[:middle], frames[middle:])
+    ]
     best = {min(gaps, key=lambda shift: np.nan_to_num(gaps[shift], nan=1e9)) for gaps in halves}
     if len(best) != 1 or best == {0}:
         return
@@ -78,10 +81,6 @@ def _time_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]
             f"hands {shifts[shift]}",
             f"keypoints miss the motion of the images by {stated:.2f} px, {moved:.2f} px if they were moved",
         )
-
-
-def _halves(frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return frames[: len(frames) // 2], frames[len(frames) // 2 :]
 
 
 def _wrist_time_faults(evidence: Evidence, keypoints: Float, wrist: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:

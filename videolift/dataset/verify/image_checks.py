@@ -198,7 +198,9 @@ def depth_faults(evidence: Evidence) -> Iterator[Fault]:
     """Edges of the depth against edges of the images; depth that stands still while they move."""
     z = evidence.z
     stale = np.array([np.array_equal(z[t], z[t - 1]) for t in range(1, len(z))])
-    changed = np.array([_changed(evidence.grey[t - 1], evidence.grey[t]) for t in range(1, len(z))])
+    # Depth of a scene that stands still may well repeat itself, so only frames in which something moved count.
+    differences = (cv2.absdiff(evidence.grey[t - 1], evidence.grey[t]) for t in range(1, len(z)))
+    changed = np.array([bool((difference > 20).mean() > 0.01) for difference in differences])
     if len(stale) and (stale & changed).mean() > 0.05:
         yield "depth frozen", f"{(stale & changed).mean():.0%} of the depth maps are those of the frame before"
         return
@@ -225,11 +227,6 @@ def _edge_hypotheses(z: Float) -> Iterator[tuple[str, Float]]:
     for px in (-8, -4, -2, -1, 1, 2, 4, 8):
         yield "depth shifted", np.roll(z, px, 2)
         yield "depth shifted", np.roll(z, px, 1)
-
-
-def _changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """True where something moved: depth of a scene that stands still may well repeat itself."""
-    return bool((cv2.absdiff(before, after) > 20).mean() > 0.01)
 
 
 def _zoomed(z: Float, scale: float) -> Float:

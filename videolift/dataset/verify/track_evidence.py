@@ -31,16 +31,14 @@ class WindowPoints:
 
 def track_faults(evidence: Evidence) -> list[tuple[str, str]]:
     """Kind and figures of what is wrong with the tracks."""
-    windows = list(_windows(evidence))
-    return [*_motion_faults(evidence, windows), *_query_faults(evidence, windows), *_visibility_faults(evidence, windows)]
-
-
-def _windows(evidence: Evidence) -> Iterator[WindowPoints]:
     file = evidence.file
+    windows = []
     for w in spread(int((file.window_start + file.window_length <= evidence.frames).sum()), _WINDOWS):
+        # Points lie in random order, so the first of them are a fair sample.
         query, displacement, visible = file.tracks(w, slice(0, _POINTS))
         if len(query) >= 20:
-            yield WindowPoints(int(file.window_start[w]), (query[None] + displacement).astype(np.float64), visible)
+            windows.append(WindowPoints(int(file.window_start[w]), (query[None] + displacement).astype(np.float64), visible))
+    return [*_motion_faults(evidence, windows), *_query_faults(evidence, windows), *_visibility_faults(evidence, windows)]
 
 
 def _pixels(evidence: Evidence, points: WindowPoints, step: int, start: int) -> tuple[Float, Float]:
