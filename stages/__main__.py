@@ -19,7 +19,15 @@ log = logging.getLogger("videolift")
 def main(arguments: list[str] | None = None) -> int:
     """Parses, runs, and turns errors into exit codes; see `videolift.errors.ExitCode`."""
     options = _parser().parse_args(arguments)
-    _set_up_logging(getattr(options, "log", None))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    log.setLevel(logging.INFO)
+    if (path := getattr(options, "log", None)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        details = logging.FileHandler(path, mode="w", encoding="utf-8")
+        details.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(details)
     try:
         return int(options.function(options))
     except VideoliftError as error:
@@ -50,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stage(options: argparse.Namespace) -> ExitCode:
+    # imported here, so that a batch of statistics does not wait for what backends need, nor a batch for matplotlib
     run = read_run(options.run)
     target = Target(options.stage, options.batch, options.token, options.generation)
     if options.stage == STATISTICS:
@@ -91,18 +100,6 @@ def _write_report(run: Run, videos: int) -> None:
         print(f"report: {run.layout.report}")
     except VideoliftError as error:
         log.warning("no report: %s", error)
-
-
-def _set_up_logging(path: Path | None) -> None:
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(terminal)
-    log.setLevel(logging.INFO)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        details = logging.FileHandler(path, mode="w", encoding="utf-8")
-        details.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(details)
 
 
 if __name__ == "__main__":

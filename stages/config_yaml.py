@@ -72,7 +72,9 @@ def _settings(model: type[BaseModel], indent: str, said: set[str], stage: str | 
 
 
 def _setting(name: str, field: FieldInfo, indent: str, said: set[str]) -> list[str]:
-    value = yaml.safe_dump(_plain(field.default), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    default = list(field.default) if isinstance(field.default, tuple) else field.default  # safe_dump knows no tuples
+    # PyYAML ends a scalar that stands alone with a line of dots
+    value = yaml.safe_dump(default, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
     comment = field.description or ""
     choices = [str(choice) for choice in _choices(field.annotation)]
     if any(choice not in comment for choice in choices):
@@ -107,10 +109,6 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     arguments = get_args(kind)
     literal = bool(arguments) and all(isinstance(part, str) for part in arguments)
     return arguments if literal else tuple(value for values in inner for value in values)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 if __name__ == "__main__":

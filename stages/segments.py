@@ -54,7 +54,16 @@ def resumable(
         commits: ``work`` appends the segment's rows to ``out``; they are committed together with the arrays. The last segment is
             left to `ArtifactWriter.publish`.
     """
-    segments = _finished(out, name, commits=commits)
+    segments: list[Bounds] = []
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)-(\d+)")
+    for saved_part in out.saved_parts():
+        if match := pattern.fullmatch(saved_part):
+            start, end = int(match[1]), int(match[2])
+            # a part behind a gap, or of rows that were not committed, is done again: its bounds may be others this time
+            if start == (segments[-1][1] if segments else 0) and (not commits or end <= out.committed):
+                segments.append((start, end))
+            else:
+                out.drop_part(saved_part)
     if commits and out.committed != (segments[-1][1] if segments else 0):
         out.restart()  # rows without their arrays: what was counted over them is not known
         segments = []
@@ -74,17 +83,3 @@ def resumable(
 
 def _part(name: str, start: int, end: int) -> str:
     return f"{name}-{start:09d}-{end:09d}"
-
-
-def _finished(out: ArtifactWriter, name: str, *, commits: bool) -> list[Bounds]:
-    """Bounds of the segments saved without a gap from row 0, where rows are appended only those committed; forgets all others."""
-    finished: list[Bounds] = []
-    pattern = re.compile(rf"{re.escape(name)}-(\d+)-(\d+)")
-    for part in out.saved_parts():
-        if match := pattern.fullmatch(part):
-            start, end = int(match[1]), int(match[2])
-            if start == (finished[-1][1] if finished else 0) and (not commits or end <= out.committed):
-                finished.append((start, end))
-            else:
-                out.drop_part(part)
-    return finished

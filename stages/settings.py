@@ -77,7 +77,15 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     try:
         return config_model().model_validate(dict(tree))
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from error
+        known, lines = list(known_keys(config_model())), []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                lines.append(_unknown(key, key, known))
+            else:
+                where = f"{key} is {item['input']!r}: " if key else ""
+                lines.append(f"{where}{item['msg'].removeprefix('Value error, ')}")
+        raise ConfigError("\n".join(lines)) from error
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -125,10 +133,20 @@ def settings_for(config: Config, video: Video) -> dict[str, StageBlock]:
     blocks = _with_overrides(config, patterns)
     for stage, block in blocks.items():
         if block.backend == "preset":
-            blocks[stage] = block.model_copy(update={"backend": _preset_backend(stage, config.preset, files)})
+            reads_the_row = (name for name in available(stage) if backend_class(stage, name).row_file in files)
+            chosen = next(reads_the_row, None) or preset_backends(config.preset).get(stage)
+            if chosen is None:
+                names = ", ".join([*available(stage), "none"])
+                raise ConfigError(f"preset {config.preset} has no backend for {stage}: set {stage}.backend to one of {names}")
+            blocks[stage] = block.model_copy(update={"backend": chosen})
+    # from what the user wrote, not from what another stage inherited: the order of stages must not matter
     values = {stage: block.model_dump() for stage, block in blocks.items()}
     for stage, block in blocks.items():
-        found = {name: _inherited(config, values, source) for name, source in _sources(type(block)) if values[stage][name] is None}
+        found = {}
+        for name, source in _sources(type(block)):
+            if values[stage][name] is None:
+                giver, dot, setting = source.rpartition(".")
+                found[name] = values[giver][setting] if dot else getattr(config, source)
         blocks[stage] = block.model_copy(update=found).in_folders(config.models_dir, config.envs_dir)
     return blocks
 
@@ -159,17 +177,6 @@ def preset_backends(preset: str) -> Mapping[str, str]:
     return found
 
 
-def _preset_backend(stage: str, preset: str, files: Sequence[str]) -> str:
-    for name in available(stage):
-        if backend_class(stage, name).row_file in files:
-            return name
-    try:
-        return preset_backends(preset)[stage]
-    except KeyError:
-        names = ", ".join([*available(stage), "none"])
-        raise ConfigError(f"preset {preset} has no backend for {stage}: set {stage}.backend to one of {names}") from None
-
-
 @cache
 def _row_files() -> tuple[str, ...]:
     files = {backend_class(stage, name).row_file for stage in STAGES for name in available(stage)}
@@ -185,11 +192,6 @@ def _sources(model: type[StageBlock]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _inherited(config: Config, values: Mapping[str, Mapping[str, Any]], source: str) -> Any:
-    stage, dot, setting = source.rpartition(".")
-    return values[stage][setting] if dot else getattr(config, source)
-
-
 def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted names of every setting below ``model``, depth first."""
     for name, field in model.model_fields.items():
@@ -197,17 +199,6 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from known_keys(kind, f"{prefix}{name}.")
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    known = list(known_keys(config_model()))
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            yield _unknown(key, key, known)
-        else:
-            where = f"{key} is {item['input']!r}: " if key else ""
-            yield f"{where}{item['msg'].removeprefix('Value error, ')}"
 
 
 def _unknown(key: str, wanted: str, known: list[str] | tuple[str, ...]) -> str:

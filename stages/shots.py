@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.backend import Backend, Inputs, Progress, Quality
 from stages.segments import kept
@@ -63,7 +62,16 @@ def process_by_shot(backend: Backend, inputs: Inputs, out: ArtifactWriter, *, sh
             longest.code, f"none of its {len(parts)} shots can be used, the longest because {longest.text}", longest.remedy
         )
     work.join(parts, max(done, key=lambda part: len(part.shot)))
-    return _quality(len(work.clip), parts)
+    checks, figures = [], {"shots": float(len(parts))}
+    for part in parts:
+        name = f"shot {part.shot.number} (frames {part.shot.first} to {part.shot.end - 1})"
+        said = part.quality.checks if part.quality is not None else (f"nothing: {part.refused.text}" if part.refused else "",)
+        checks += [f"{name}: {text}" for text in said]
+    measured = [(len(part.shot), part.quality.figures) for part in parts if part.quality is not None]
+    for key in dict.fromkeys(key for _, values in measured for key in values):
+        weights, values = zip(*((n, values[key]) for n, values in measured if key in values), strict=True)
+        figures[key] = float(np.sum(values)) if key in _COUNTS else float(np.average(values, weights=weights))
+    return Quality(len(work.clip), tuple(checks), figures)
 
 
 class _ShotByShot:
@@ -172,12 +180,10 @@ class _ShotByShot:
         if rows and not isinstance(pattern, Tracks):
             for field in pattern.FIELDS:
                 if field.axis is not None and field.name in pattern:
-                    self.out.append(**{field.name: _unknown(field.name, pattern.read(field.name, slice(0, 1)), rows)})
-
-
-def _unknown(name: str, like: NDArray[Any], rows: int) -> NDArray[Any]:
-    value = True if name == "side_known" else 0 if name == "depth" or like.dtype.kind != "f" else np.nan
-    return np.full((rows, *like.shape[1:]), value, like.dtype)
+                    like = pattern.read(field.name, slice(0, 1))
+                    # 0 is invalid depth; a hand that is not there has no side to doubt
+                    value = True if field.name == "side_known" else 0 if field.name == "depth" or like.dtype.kind != "f" else np.nan
+                    self.out.append(**{field.name: np.full((rows, *like.shape[1:]), value, like.dtype)})
 
 
 @contextmanager
@@ -217,16 +223,3 @@ def _copy_rows(artifact: Artifact, writer: ArtifactWriter, first: int, end: int)
         if field.axis is not None and field.name in artifact and field.name != "shot":
             for start in range(first, end, _ROWS):
                 writer.append(**{field.name: artifact.read(field.name, slice(start, min(start + _ROWS, end)))})
-
-
-def _quality(frames: int, parts: list[_Part]) -> Quality:
-    checks, figures = [], {"shots": float(len(parts))}
-    for part in parts:
-        name = f"shot {part.shot.number} (frames {part.shot.first} to {part.shot.end - 1})"
-        said = part.quality.checks if part.quality is not None else (f"nothing: {part.refused.text}" if part.refused else "",)
-        checks += [f"{name}: {text}" for text in said]
-    done = [(len(part.shot), part.quality.figures) for part in parts if part.quality is not None]
-    for key in dict.fromkeys(key for _, values in done for key in values):
-        weights, values = zip(*((n, values[key]) for n, values in done if key in values), strict=True)
-        figures[key] = float(np.sum(values)) if key in _COUNTS else float(np.average(values, weights=weights))
-    return Quality(frames, tuple(checks), figures)

@@ -57,7 +57,10 @@ class Hdf5Backend(Backend):
 
     def process(self, inputs: Inputs, out: DatasetWriter, *, shrink: float, progress: Progress) -> Quality:
         """Packages ``inputs`` into ``out``; see `stages.backend.Backend.process` for errors."""
-        self._refuse_missing(inputs)
+        lost = {part: inputs.missing[part] for part in self.settings.required or () if part in inputs.missing}
+        if lost:
+            what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
+            raise BadInput("required_part_missing", f"required but missing: {what}", "Repair it, or take it out of `required`.")
         if inputs.clip is None:
             raise BadInput("no_clip", "there is no clip to package", "Run ingest for this video first.")
         video = inputs.video
@@ -82,12 +85,6 @@ class Hdf5Backend(Backend):
 
     def close(self) -> None:
         """Nothing to release."""
-
-    def _refuse_missing(self, inputs: Inputs) -> None:
-        lost = {part: inputs.missing[part] for part in self.settings.required or () if part in inputs.missing}
-        if lost:
-            what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
-            raise BadInput("required_part_missing", f"required but missing: {what}", "Repair it, or take it out of `required`.")
 
 
 def _with_reason(refusal: BadInput, inputs: Inputs) -> BadInput:

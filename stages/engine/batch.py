@@ -102,8 +102,11 @@ class _HeldBatch:
                 self._read_back(video)
             states = judge(entry.video, variant, read, run.layout.output, stages=(stage,), vanished=entry.vanished, hash_new=True)
             state = states[stage]
-            if state.touched and state.receipt:
-                self._refresh(state)
+            if state.touched and state.receipt and state.receipt.artifact and state.receipt.state == "done":
+                # Its content is as it was; with the size and time of now the next run need not hash it again.
+                stat = (run.layout.output / state.receipt.artifact.path).stat()
+                artifact = replace(state.receipt.artifact, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+                self.journal.write(replace(state.receipt, artifact=artifact, files=state.files))
             if state.is_released:
                 state = reopened(judge(entry.video, variant, read, run.layout.output))[stage]
             identity = variant.identities[stage]
@@ -158,23 +161,24 @@ class _HeldBatch:
     def _reader(self) -> RecordReader:
         return RecordReader(self.run.layout, {(self.target.stage, self.target.batch): self.journal})
 
-    def _refresh(self, state: StageState) -> None:
-        """Records the size and time that an artifact has now; its content is as it was."""
-        receipt = state.receipt
-        if receipt is not None and receipt.artifact is not None and receipt.state == "done":
-            stat = (self.run.layout.output / receipt.artifact.path).stat()
-            artifact = replace(receipt.artifact, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
-            self.journal.write(replace(receipt, artifact=artifact, files=state.files))
-
     def _do(self, stale: Iterable[StaleVideo]) -> ExitCode:
         damaged: list[str] = []
         for group in self._groups(stale):
             report = self._pool(group)
             for video, outcome in report.outcomes.items():
                 if isinstance(outcome.value, Damaged):
-                    damaged += self._set_aside(video, outcome.value)
+                    for stage in outcome.value.stages:
+                        path = self.run.layout.artifact(stage, video)
+                        aside = path.with_name(path.name + ".damaged")
+                        if path.exists():
+                            path.rename(aside)
+                        text = f"{video}: its {stage} artifact is damaged ({outcome.value.text}); kept as {aside.name}."
+                        damaged.append(f"{text} Run the same command again.")
             if report.stopped:
-                return _stop(report)
+                log.error("stopped: %s", report.text or report.stopped)
+                if report.stopped == "signal":
+                    return ExitCode(128 + (report.signal or 2))
+                return {"transient": ExitCode.STORAGE, "backend": ExitCode.BACKEND}[str(report.stopped)]
         for line in damaged:
             log.error("%s", line)
         return ExitCode.LOST if damaged else ExitCode.OK
@@ -210,7 +214,15 @@ class _HeldBatch:
         )
         jobs = {one.entry.video.id: _job(stage, one) for one in group}
         ledger = JournalLedger(layout, stage, self.journal, jobs, identity, Budget(layout, run.config.disk_budget_gb))
-        items = [Item(key, _size(one), jobs[key], self._crashes(jobs[key])) for one in group for key in [one.entry.video.id]]
+        items = []
+        for one in group:
+            key = one.entry.video.id
+            # Long videos first: frames where a stage has counted them, bytes of the source before that.
+            frames = [state.receipt.frames for state in one.states.values() if state.kind == "done" and state.receipt]
+            size = float(max(frames, default=0) or one.entry.video.bytes or 1)
+            # Attempts that earlier runs have charged to this very work.
+            record = self.journal.records.get(key)
+            items.append(Item(key, size, jobs[key], record.crashes_for(jobs[key].fingerprint) if record is not None else 0))
         chain = [variant.identities[name] for name in with_upstream(stage)]
         log.info("%s: %d videos with %s", stage, len(items), settings["backend"])
         with closing(EventSink(layout.events(stage, batch), name=f"{stage} {batch}")) as events:
@@ -225,23 +237,6 @@ class _HeldBatch:
                 history=layout.pool_history,
                 label=f"{stage} {settings['backend']} {sha256_of(chain)[:12]}",
             )
-
-    def _crashes(self, job: Job) -> int:
-        """Attempts that earlier runs have charged to this very work."""
-        record = self.journal.records.get(job.video.id)
-        return record.crashes_for(job.fingerprint) if record is not None else 0
-
-    def _set_aside(self, video: str, damaged: Damaged) -> list[str]:
-        lines = []
-        for stage in damaged.stages:
-            path = self.run.layout.artifact(stage, video)
-            aside = path.with_name(path.name + ".damaged")
-            if path.exists():
-                path.rename(aside)
-            lines.append(
-                f"{video}: its {stage} artifact is damaged ({damaged.text}); kept as {aside.name}. Run the same command again."
-            )
-        return lines
 
 
 def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[str, Any]) -> Receipt:
@@ -276,15 +271,3 @@ def _job(stage: str, work: StaleVideo) -> Job:
     missing = {name: above.why for name in SPECS[stage].reads if (above := work.states[name]).kind in ("quarantined", "blocked")}
     facts = {name: carried_facts(receipt) for name in upstream if (receipt := work.states[name].receipt)}
     return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, facts)
-
-
-def _size(work: StaleVideo) -> float:
-    frames = [state.receipt.frames for state in work.states.values() if state.kind == "done" and state.receipt]
-    return float(max(frames, default=0) or work.entry.video.bytes or 1)
-
-
-def _stop(report: PoolReport) -> ExitCode:
-    log.error("stopped: %s", report.text or report.stopped)
-    if report.stopped == "signal":
-        return ExitCode(128 + (report.signal or 2))
-    return {"transient": ExitCode.STORAGE, "backend": ExitCode.BACKEND}[str(report.stopped)]

@@ -50,7 +50,10 @@ class JournalLedger:
         receipt = read_back(self._layout, self._stage, item.key)
         if receipt is None or receipt.fingerprint != self._jobs[item.key].fingerprint:
             return None
-        return Outcome("done", value=Done(self._with_files(receipt)), code="recorded", shrink=receipt.shrink)
+        # What an artifact does not carry: the files it was made from, with size and time, and where the source lay.
+        job = self._jobs[item.key]
+        receipt = replace(receipt, files=job.files, versions=versions(), source=str(job.video.path))
+        return Outcome("done", value=Done(receipt), code="recorded", shrink=receipt.shrink)
 
     def finished(self, item: Item, outcome: Outcome) -> None:
         """See `videolift.pool.Ledger`."""
@@ -69,10 +72,6 @@ class JournalLedger:
                 self._journal.verified(item.key, receipt.artifact.sha256)  # the worker has read it again from the disk
         else:  # nothing was published: an artifact above turned out to be damaged
             self._journal.release(item.key, 0)
-
-    def _with_files(self, receipt: Receipt) -> Receipt:
-        job = self._jobs[receipt.video]
-        return replace(receipt, files=job.files, versions=versions(), source=str(job.video.path))
 
     def _sweep(self, video: str) -> None:
         remove_leftovers(self._layout.artifact(self._stage, video))

@@ -128,9 +128,17 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
         ConfigError: no videos, unknown backends, too many sources vanished.
     """
     layout = Layout(root / user_path(config.output))
-    _refuse_file(layout.output)
+    # A part of the path that is a file: the records below it could not even be looked for.
+    there = next(path for path in (layout.output, *layout.output.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"output is {layout.output}, but {there} is no folder: choose another one")
     excluded = read_exclusions(layout)
-    listed = list_videos(config, root=root, sample_rows=_sample(layout) if config.videos == "sample" else None)
+    rows = None
+    if config.videos == "sample":
+        from stages.sample import sample_rows  # the renderer is not light
+
+        rows = sample_rows(layout.output / "sample")
+    listed = list_videos(config, root=root, sample_rows=rows)
     known = Assignment.load(layout.assignment)
     refuse_unknown(layout.excluded, excluded, {*known.batches, *(video.id for video in listed)})
     vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
@@ -158,13 +166,6 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     )
 
 
-def _refuse_file(output: Path) -> None:
-    """Refuses an output folder of which a part is a file; the records in it could not even be looked for."""
-    there = next(path for path in (output, *output.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise ConfigError(f"output is {output}, but {there} is no folder: choose another one")
-
-
 def _on_card(devices: set[str], on_cluster: bool) -> bool:
     from videolift.pool import devices_for  # the pool is not light
 
@@ -185,12 +186,6 @@ def judge_all(
             if not is_known:
                 never_begun[entry.variant] = states
         yield entry, states
-
-
-def _sample(layout: Layout) -> list[Video]:
-    from stages.sample import sample_rows  # the renderer is not light
-
-    return sample_rows(layout.output / "sample")
 
 
 def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str]) -> list[Video]:
@@ -253,7 +248,12 @@ def _targets(
     batches: dict[str, list[Entry]] = {}
     for entry in (e for e in entries if e.chosen):
         batches.setdefault(entry.batch, []).append(entry)
-    who = {batch: _who(members) for batch, members in batches.items()}
+    # Hash of who is in a batch and which of its variants each is processed by; those variants. Numbered within the batch, so that
+    # a variant that only other batches have leaves its token alone.
+    who: dict[str, tuple[str, list[int]]] = {}
+    for batch, members in batches.items():
+        ways = list(dict.fromkeys(e.variant for e in members))
+        who[batch] = sha256_of([[e.video.id, ways.index(e.variant), e.vanished, e.video.version] for e in members]), ways
     targets: dict[str, dict[str, Target]] = {}
     tokens: dict[str, dict[str, str]] = {}
     for stage, spec in SPECS.items():
@@ -275,12 +275,6 @@ def _targets(
     folder = layout.manifests(STATISTICS)
     targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
     return targets
-
-
-def _who(members: Sequence[Entry]) -> tuple[str, list[int]]:
-    """Hash of who is in a batch and which of its variants each is processed by; those variants."""
-    ways = list(dict.fromkeys(e.variant for e in members))
-    return sha256_of([[e.video.id, ways.index(e.variant), e.vanished, e.video.version] for e in members]), ways
 
 
 def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:

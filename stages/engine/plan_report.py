@@ -216,7 +216,11 @@ def plan_command(arguments: list[str] | None = None) -> int:
     try:
         config = config_of(options)
         report = PlanReport.of(make_plan(config, Path.cwd()))
-        numbers = _numbers(options.what_if)
+        given = dict(one.partition("=")[::2] for one in options.what_if)
+        for name, text in given.items():
+            if name not in ("videos", "cards") or not text.isdigit() or int(text) < 1:
+                raise ConfigError(f"--what-if {name}={text}: give videos=N, cards=N, or both, N at least 1")
+        numbers = {name: int(text) for name, text in given.items()}
         cost = report.cost(**numbers)
     except VideoliftError as error:
         print(error, file=sys.stderr)
@@ -230,14 +234,6 @@ def plan_command(arguments: list[str] | None = None) -> int:
         lines = [*report.lines(), *cost.lines(), *(scale.lines() if scale is not None else ())]
         print("\n".join([*lines, *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
     return int(ExitCode.OK)
-
-
-def _numbers(given: list[str]) -> dict[str, int]:
-    numbers = dict(one.partition("=")[::2] for one in given)
-    for name, text in numbers.items():
-        if name not in ("videos", "cards") or not text.isdigit() or int(text) < 1:
-            raise ConfigError(f"--what-if {name}={text}: give videos=N, cards=N, or both, N at least 1")
-    return {name: int(text) for name, text in numbers.items()}
 
 
 def _refusals(plan: Plan) -> dict[str, str]:

@@ -6,14 +6,11 @@ was let go of, by content, so that nothing becomes stale by its going.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from videolift.config import RELEASABLE
-from videolift.paths import Layout
 from videolift.records.journal import Journal
 from videolift.records.manifests import Target, read_manifest, write_manifest
-from videolift.records.receipts import Receipt
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
 from videolift.stage_table import PACKAGING
@@ -31,7 +28,12 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
         packaged = read(PACKAGING, video)
         if packaged is None or packaged.state != "done":
             continue
-        artifacts = {stage: receipt.artifact for stage in gone if (receipt := read(stage, video)) and _may_go(receipt)}
+        # What was imported nobody here could make again, and of what was quarantined there is nothing.
+        artifacts = {
+            stage: receipt.artifact
+            for stage in gone
+            if (receipt := read(stage, video)) and receipt.state != "quarantined" and not receipt.is_imported
+        }
         held = {
             stage: artifact for stage, artifact in artifacts.items() if artifact and (run.layout.output / artifact.path).is_file()
         }
@@ -44,23 +46,15 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
         for stage in artifacts:
             gone[stage].append(video)
     for stage, videos in gone.items():
-        if batch in run.plan["targets"][stage]:
-            token, generation = run.plan["targets"][stage][batch]
-            _mark(run.layout, Target(stage, batch, token, generation), videos)
+        if not videos or batch not in run.plan["targets"][stage]:
+            continue
+        token, generation = run.plan["targets"][stage][batch]
+        path = Target(stage, batch, token, generation).path(run.layout.manifests(stage))
+        manifest = read_manifest(path)
+        if manifest is None:
+            continue
+        # The manifest vouched for the files. Its time stays, or Snakemake would run what follows it.
+        stat = path.stat()
+        rows = {video: replace(row, state="released") if video in videos else row for video, row in manifest.videos.items()}
+        write_manifest(path, replace(manifest, videos=rows), times_ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return freed
-
-
-def _may_go(receipt: Receipt) -> bool:
-    """False for what nobody here could make again."""
-    return receipt.state != "quarantined" and not receipt.is_imported
-
-
-def _mark(layout: Layout, target: Target, gone: Collection[str]) -> None:
-    """Says so in the stage's manifest, which vouched for the files; its time stays, or Snakemake would run what follows it."""
-    path = target.path(layout.manifests(target.stage))
-    manifest = read_manifest(path)
-    if manifest is None or not gone:
-        return
-    stat = path.stat()
-    rows = {video: replace(row, state="released") if video in gone else row for video, row in manifest.videos.items()}
-    write_manifest(path, replace(manifest, videos=rows), times_ns=(stat.st_atime_ns, stat.st_mtime_ns))

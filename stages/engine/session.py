@@ -123,29 +123,30 @@ class Session:
     def begin(self) -> None:
         """Refuses surprises, then records the run for its jobs; called in the head process before the first job, never under -n."""
         from stages.engine.cluster import refuse_unnamed
-
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self.plan is not None:
-            with _plain_errors():
-                if self.cluster is not None:
-                    refuse_unnamed(self.cluster.names)
-                self._refuse_missing(self.plan)
-                self._report_at_start.refuse()
-                _make_output(self.layout.output)
-                atexit.register(_take_the_head(self.layout).release)
-                if self.cluster is not None:
-                    self._watch_queue()
-                self.plan.write(cores=self.cores, with_minutes=self.cluster is not None)
-                os.environ[RUN] = str(self.run)
-
-    def _refuse_missing(self, plan: Plan) -> None:
-        """Stops before any work where a backend that has something to do cannot start; on a cluster the head needs no card."""
+        from stages.engine.queue_watch import QueueWatch
         from stages.models.preflight import missing
 
-        blocks = [(stage, blocks[stage]) for stage in self._report_at_start.busy for blocks in plan.blocks]
-        lines = missing(blocks, cards=self.cluster is None, built_later=True)
-        if lines:
-            raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.plan is None:
+            return
+        with _plain_errors():
+            if self.cluster is not None:
+                refuse_unnamed(self.cluster.names)
+            # Of backends that have something to do alone; on a cluster the head needs no card.
+            blocks = [(stage, blocks[stage]) for stage in self._report_at_start.busy for blocks in self.plan.blocks]
+            lines = missing(blocks, cards=self.cluster is None, built_later=True)
+            if lines:
+                raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
+            self._report_at_start.refuse()
+            _make_output(self.layout.output)
+            atexit.register(_take_the_head(self.layout).release)
+            if self.cluster is not None:
+                # Ours stands before the true sbatch: it waits where SLURM takes no more jobs for now, while this process lives.
+                os.environ["PATH"] = os.pathsep.join([str(ROOT / "stages" / "engine" / "slurm_bin"), os.environ["PATH"]])
+                os.environ["VIDEOLIFT_HEAD"] = str(os.getpid())
+                QueueWatch(Path.cwd()).start()
+            self.plan.write(cores=self.cores, with_minutes=self.cluster is not None)
+            os.environ[RUN] = str(self.run)
 
     @cached_property
     def _report_at_start(self) -> PlanReport:
@@ -185,18 +186,20 @@ class Session:
 
         Missing upstream manifests are requested explicitly: Snakemake does not rebuild an input whose consumer exists.
         """
-        return lambda wildcards: self.targets(*stages) + self._missing_above(stages)
 
-    def _missing_above(self, stages: tuple[str, ...]) -> list[str]:
-        if self.plan is None:
-            return []
-        open_batches = {name: {target.batch for target in self.plan.open_targets(name)} for name in with_upstream(*stages)}
-        return [
-            self._manifest(name, batch)
-            for name, batches in open_batches.items()
-            for batch in batches
-            if any(batch not in open_batches[reader] and name in self._waits_for(reader, batch) for reader in open_batches)
-        ]
+        def manifests(wildcards: Any) -> list[str]:
+            if self.plan is None:
+                return []
+            open_batches = {name: {target.batch for target in self.plan.open_targets(name)} for name in with_upstream(*stages)}
+            missing_above = [
+                self._manifest(name, batch)
+                for name, batches in open_batches.items()
+                for batch in batches
+                if any(batch not in open_batches[reader] and name in self._waits_for(reader, batch) for reader in open_batches)
+            ]
+            return self.targets(*stages) + missing_above
+
+        return manifests
 
     def upstream(self, stage: str, batch: str) -> list[str]:
         """The manifests of one batch that a stage waits for; those they wait for themselves are not repeated."""
@@ -246,27 +249,17 @@ class Session:
 
         return time_limits()
 
-    def _watch_queue(self) -> None:
-        """Waits where SLURM takes no more jobs for now, and says why jobs do not start."""
-        from stages.engine import queue_watch
-
-        os.environ["PATH"] = os.pathsep.join([str(ROOT / "stages" / "engine" / "slurm_bin"), os.environ["PATH"]])
-        os.environ["VIDEOLIFT_HEAD"] = str(os.getpid())
-        queue_watch.QueueWatch(Path.cwd()).start()
-
     def prerequisites(self, stage: str) -> list[str]:
         """Files besides manifests that a stage's jobs wait for: the rendered sample, environments that the workflow builds."""
         from stages.models.environments import read_environment
 
         marks = [read_environment(name).folder(self.envs_dir) / ".ok" for name in self.environments.get(stage, ())]
-        wanted = [path for path in marks if path.exists() or self._has_work(stage)]
+        # An environment is built for work that the head process sees; what was imported, for one, needs no model. Asked last: the
+        # answer needs the state of every video.
+        wanted = [p for p in marks if p.exists() or (self.plan is not None and stage in self._report_at_start.busy)]
         if stage == SOURCE and self.config.videos == "sample":
             wanted.append(self.layout.output / "sample" / "videos.csv")
         return [str(path) for path in wanted]
-
-    def _has_work(self, stage: str) -> bool:
-        """Whether the head process sees a video to do; what was imported, for one, needs no model."""
-        return self.plan is not None and stage in self._report_at_start.busy
 
     @property
     def envs_dir(self) -> Path:

@@ -44,7 +44,11 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             layout.dataset, videos.packaged, left_out=videos.left_out, group=settings.group, splits=rule, card=card
         )
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), summary.left_out)
-        rows = {path.name: Row("done", _record(path, layout.output)) for path in summary.files}
+        rows = {}
+        for path in summary.files:
+            stat = path.stat()
+            place = path.relative_to(layout.output).as_posix()
+            rows[path.name] = Row("done", ArtifactRecord(place, stat.st_size, stat.st_mtime_ns, sha256_file(path)))
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
@@ -88,14 +92,6 @@ def _collect(run: Run) -> _Videos:
 
 
 def _packaged(layout: Layout, video: Video, artifact: ArtifactRecord) -> PackagedVideo:
-    return PackagedVideo(video.id, layout.output / artifact.path, artifact.sha256, artifact.bytes, _metadata(video))
-
-
-def _metadata(video: Video) -> dict[str, Any]:
-    """What of a video's row may be published: never a path."""
-    return {**video.metadata, "text": video.text, "subject": video.subject, "split": video.split}
-
-
-def _record(path: Path, output: Path) -> ArtifactRecord:
-    stat = path.stat()
-    return ArtifactRecord(path.relative_to(output).as_posix(), stat.st_size, stat.st_mtime_ns, sha256_file(path))
+    # Of a video's row never a path: it names people's folders.
+    published = {**video.metadata, "text": video.text, "subject": video.subject, "split": video.split}
+    return PackagedVideo(video.id, layout.output / artifact.path, artifact.sha256, artifact.bytes, published)

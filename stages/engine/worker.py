@@ -19,7 +19,7 @@ from stages.backend import Inputs, Quality
 from stages.registry import make_backend
 from stages.settings import stage_block
 from stages.shots import has_cuts, process_by_shot
-from videolift.artifacts import Artifact, ArtifactWriter, Published
+from videolift.artifacts import Artifact, ArtifactWriter
 from videolift.carried_facts import content_sha256
 from videolift.errors import BadInput, CorruptFile
 from videolift.inputs.catalog import Video
@@ -130,14 +130,23 @@ class StageWorker:
                 raise RuntimeError(f"the lease of this batch was taken over; {video} is not published")
             published = writer.publish()
         except CorruptFile as error:
-            damaged = tuple(name for name, sha in job.upstream.items() if not self._intact(name, video, sha))
+            above = {name: self._layout.artifact(name, video) for name in job.upstream}
+            damaged = tuple(
+                name for name, path in above.items() if not path.is_file() or content_sha256(path) != job.upstream[name]
+            )
             if not damaged:
                 raise
             return Damaged(damaged, str(error))
         finally:
             writer.discard()
         if stage == PACKAGING:
-            _verify(published)
+            from stages.engine.verification import FAILS_VERIFICATION, findings_text
+            from videolift.dataset.verify import verify_file
+
+            # Read again from the disk; what does not hold what it says is removed, since nothing may train on it.
+            if findings := verify_file(published.path, sha256=published.sha256):
+                published.path.unlink()
+                raise BadInput(FAILS_VERIFICATION, findings_text(findings), findings[0].remedy)
         seconds = round(time.monotonic() - began, 3)
         return Done(replace(receipt, artifact=record(published, self._layout.output), seconds=seconds))
 
@@ -156,10 +165,6 @@ class StageWorker:
                 return process_by_shot(self._backend, inputs, writer, shrink=shrink, progress=progress)
             return self._backend.process(inputs, writer, shrink=shrink, progress=progress)
 
-    def _intact(self, stage: str, video: str, sha256: str) -> bool:
-        path = self._layout.artifact(stage, video)
-        return path.is_file() and content_sha256(path) == sha256
-
     def _receipt(self, job: Job, quality: Quality, shrink: float) -> Receipt:
         return Receipt(
             video=job.video.id,
@@ -176,21 +181,6 @@ class StageWorker:
             versions=versions(),
             source=str(job.video.path),
         )
-
-
-def _verify(published: Published) -> None:
-    """Reads a packaged file again from the disk.
-
-    Raises:
-        BadInput: it does not hold what it says; it is removed, since nothing may train on it.
-    """
-    from stages.engine.verification import FAILS_VERIFICATION, findings_text
-    from videolift.dataset.verify import verify_file
-
-    findings = verify_file(published.path, sha256=published.sha256)
-    if findings:
-        published.path.unlink()
-        raise BadInput(FAILS_VERIFICATION, findings_text(findings), findings[0].remedy)
 
 
 def artifact_class(stage: str) -> type[Artifact]:

@@ -65,12 +65,25 @@ def call(
     instance = np.zeros(rgb.shape[:3], np.uint8)
     with torch.autocast("cuda", torch.bfloat16) if fast else nullcontext():
         if first == 0:
-            _prompt(state, meta["prompts"], arrays.get("mask"))
+            mask = arrays.get("mask")
+            for number in [] if mask is None else np.unique(mask[mask > 0]).tolist():
+                predictor.add_new_mask(state, 0, number, mask == number)
+            for prompt in meta["prompts"]:
+                uv = np.array(prompt["uv_px"], np.float32)
+                given = {"points": uv, "labels": np.ones(1, np.int32)} if prompt["kind"] == "click" else {"box": uv.reshape(4)}
+                predictor.add_new_points_or_box(state, 0, prompt["id"], **given)
         else:
             _restore(state, meta["ids"], first, arrays)
         for frame, ids, logits in predictor.propagate_in_video(state, first, len(rgb) - 1):
-            instance[frame - first] = _instances(ids, logits)
-            _forget(state, frame)
+            # Where objects overlap the surer one has the pixel.
+            best, which = logits[:, 0].float().max(0)
+            named = np.array(ids, np.uint8)[which.cpu().numpy()]
+            instance[frame - first] = np.where(best.cpu().numpy() > 0, named, 0).astype(np.uint8)
+            # Upstream keeps every frame's memory: half a megabyte per object, an hour of which is 18 GB.
+            for outputs in state["output_dict_per_obj"].values():
+                later = outputs["non_cond_frame_outputs"]
+                for old in [known for known in later if known <= frame - _reach()[1]]:
+                    del later[old]
             progress(frame - first + 1, len(rgb))
     return {}, {"instance": instance, **_memory(state, first + len(rgb))}
 
@@ -99,33 +112,9 @@ class _Frames:
         return (image - mean) / std
 
 
-def _prompt(state: Any, prompts: list[dict[str, Any]], mask: np.ndarray | None) -> None:
-    for number in [] if mask is None else np.unique(mask[mask > 0]).tolist():
-        predictor.add_new_mask(state, 0, number, mask == number)
-    for prompt in prompts:
-        uv = np.array(prompt["uv_px"], np.float32)
-        given = {"points": uv, "labels": np.ones(1, np.int32)} if prompt["kind"] == "click" else {"box": uv.reshape(4)}
-        predictor.add_new_points_or_box(state, 0, prompt["id"], **given)
-
-
-def _instances(ids: list[int], logits: Any) -> np.ndarray:
-    """Ids u8 (H, W) of logits (objects, 1, H, W): where objects overlap, the surer one."""
-    best, which = logits[:, 0].float().max(0)
-    named: np.ndarray = np.array(ids, np.uint8)[which.cpu().numpy()]
-    return np.where(best.cpu().numpy() > 0, named, 0).astype(np.uint8)
-
-
 def _reach() -> tuple[int, int]:
     """Frames before the present one whose features, and whose pointers, are looked at."""
     return predictor.num_maskmem - 1, predictor.max_obj_ptrs_in_encoder - 1
-
-
-def _forget(state: Any, frame: int) -> None:
-    for outputs in state["output_dict_per_obj"].values():
-        later = outputs["non_cond_frame_outputs"]
-        # Upstream keeps every frame's memory: half a megabyte per object, an hour of which is 18 GB.
-        for old in [known for known in later if known <= frame - _reach()[1]]:
-            del later[old]
 
 
 def _memory(state: Any, end: int) -> dict[str, np.ndarray]:

@@ -98,10 +98,18 @@ def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[
         if digest is not None and store.problem(name) is None:
             yield MachineCheck(part, "ok", f"{name}  sha256 {digest}")
     for name, override in backend.checkouts.items():
-        yield from _checkout(part, store, backend.name, name, override)
-    # Without one the rest is still said, so that one look names everything.
-    device = _device(backend.device)
-    if device is None:
+        try:
+            folder = store.checkout(backend.name, name, override)
+        except BackendUnavailable:
+            continue  # said by the preflight
+        commit = store.models()[backend.name].checkouts[name].commit[:12]
+        where = f"at {commit}" if override is None else f"in {folder}, yours; tested with {commit}"
+        yield MachineCheck(part, "ok", f"{name} {where}")
+    device = None
+    try:
+        device = devices_for(backend.device)[0]
+    except BackendUnavailable:
+        # Without one the rest is still said, so that one look names everything.
         lacking.append(no_card() or "no card")
     for line in lacking:
         yield MachineCheck(part, "missing", line)
@@ -111,24 +119,6 @@ def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[
         yield MachineCheck(part, "note", f"{line} (or let the first run do it)")
     if not lacking and not unbuilt and device is not None:
         yield _loads(part, backend, device) if load else MachineCheck(part, "ok", "complete; not started")
-
-
-def _checkout(part: str, store: WeightStore, model: str, name: str, override: str | None) -> Iterator[MachineCheck]:
-    try:
-        folder = store.checkout(model, name, override)
-    except BackendUnavailable:
-        return  # said by the preflight
-    commit = store.models()[model].checkouts[name].commit
-    yield MachineCheck(
-        part, "ok", f"{name} " + (f"at {commit[:12]}" if override is None else f"in {folder}, yours; tested with {commit[:12]}")
-    )
-
-
-def _device(kind: Literal["cpu", "cuda", "any"]) -> Device | None:
-    try:
-        return devices_for(kind)[0]
-    except BackendUnavailable:
-        return None
 
 
 def _loads(part: str, backend: Backend, device: Device) -> MachineCheck:

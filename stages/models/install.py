@@ -18,7 +18,7 @@ from stages.models.environments import ENVS, build, build_command, is_built, rea
 from stages.models.options import add_config_options, config_of
 from stages.models.weights import ModelEntry, WeightStore
 from stages.registry import MODELS_ROOT
-from videolift.config import Config, user_path
+from videolift.config import user_path
 from videolift.errors import BackendUnavailable, ConfigError, VideoliftError
 
 
@@ -98,18 +98,6 @@ def _ask(model: ModelEntry) -> bool:
     return input(f"Do you accept these licences for {model.name}? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _install_all(names: Sequence[str], only: Sequence[str], config: Config, store: WeightStore, envs_dir: Path) -> int:
-    models, left = store.models(), []
-    for name in names:
-        if name not in models:
-            raise ConfigError(f"no model {name!r}: there are {', '.join(models)}")
-        # Naming a model in the configuration is an answer too, and one that a cluster's script can give.
-        accepts = _accept if name in config.accept_licences else _ask
-        left += install(models[name], store, envs_dir, accepts=accepts, only=only)
-    print("\n".join(left) if left else f"{', '.join(names)}: complete")
-    return 3 if left else 0
-
-
 def _show(store: WeightStore, envs_dir: Path, *, every: bool) -> int:
     found = [part for model in store.models().values() for part in parts(model, store, envs_dir)]
     for part in found:
@@ -148,7 +136,15 @@ def models_command(arguments: Sequence[str] | None = None) -> int:
                 print(build(name, envs_dir=envs_dir))
             return 0
         if options.action == "install":
-            return _install_all(options.names, options.weight, config, store, envs_dir)
+            models, left = store.models(), []
+            for name in options.names:
+                if name not in models:
+                    raise ConfigError(f"no model {name!r}: there are {', '.join(models)}")
+                # Naming a model in the configuration is an answer too, and one that a cluster's script can give.
+                accepts = _accept if name in config.accept_licences else _ask
+                left += install(models[name], store, envs_dir, accepts=accepts, only=options.weight)
+            print("\n".join(left) if left else f"{', '.join(options.names)}: complete")
+            return 3 if left else 0
         if options.action == "list":
             print("\n\n".join(licence_text(model) for model in store.models().values()), end="\n\n")
             _show(store, envs_dir, every=True)

@@ -1,4 +1,4 @@
-"""Whom a dataset owes: the models behind it with version and weights, and the licences that bind it, for its card.
+"""Licences and models credited on the dataset card: the models behind it with version and weights, the licences that bind it.
 
 Turns the backends that receipts name into the card's rows, by `thirdparty/models.yaml`. A backend that runs no model (structure
 from motion, flow) is ours and has no row.

@@ -25,12 +25,11 @@ def config_of(options: argparse.Namespace) -> Config:
     Raises:
         ConfigError: it does not hold; names what is wrong.
     """
-    changes = {key: _read_value(one, value) for one in options.config for key, _, value in [one.partition("=")]}
+    changes: dict[str, object] = {}
+    for given in options.config:
+        key, _, text = given.partition("=")
+        try:
+            changes[key] = read_yaml(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--config {given}: {error}") from error
     return load_config(options.config_file, changes) if options.config_file.exists() else parse_config(changes)
-
-
-def _read_value(given: str, text: str) -> object:
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {given}: {error}") from error

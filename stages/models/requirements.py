@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +90,11 @@ def card_problems(environment: Environment, machine: Machine) -> Iterator[str]:
     least = next((floor for version, floor in CAPABILITY_FLOORS.items() if torch.startswith(version + ".")), None)
     for gpu in machine.gpus:
         if least is not None and gpu.capability < least:
+            fits_older_torch = any(gpu.capability >= floor for floor in CAPABILITY_FLOORS.values())
+            advice = f"pin {OLDER_DRIVER_PIN}, which has" if fits_older_torch else "preset: cpu, which needs none"
             yield (
                 f"{gpu.name} has compute capability {_dots(gpu.capability)}, torch {torch} of the environment {environment.name} "
-                f"has code from {_dots(least)} on: take another card, or {_advice(gpu)}"
+                f"has code from {_dots(least)} on: take another card, or {advice}"
             )
 
 
@@ -142,17 +145,29 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
     driver, gpus = _cards()
     # The folder may not exist so far, and its disk is that of the nearest one that does.
     there = next(folder for folder in (envs_dir, *envs_dir.absolute().parents) if folder.exists())
+    nvcc = gcc = None
+    reaches_eigen = False
+    if compiles:
+        home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+        path = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc")
+        release = re.search(r"release (\d+\.\d+)", _output([path, "--version"])) if path else None
+        nvcc = (str(path), release[1]) if release else None
+        major = _output([os.environ.get("CXX") or "g++", "-dumpversion"]).split(".")[0].strip()
+        gcc = int(major) if major.isdigit() else None
+        # Asked only by who compiles: it may take 5 s.
+        with suppress(OSError):
+            socket.create_connection((EIGEN_HOST, 443), timeout=5).close()
+            reaches_eigen = True
     return Machine(
         driver=driver,
         gpus=gpus,
         disk_bytes=shutil.disk_usage(there).free,
         memory_bytes=psutil.virtual_memory().total,
-        nvcc=_nvcc() if compiles else None,
-        gcc=_gcc() if compiles else None,
+        nvcc=nvcc,
+        gcc=gcc,
         python_headers=(Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
         system_eigen=Path("/usr/include/eigen3").is_dir(),
-        # Asked only by who compiles: it may take 5 s.
-        reaches_eigen=compiles and _answers(EIGEN_HOST),
+        reaches_eigen=reaches_eigen,
     )
 
 
@@ -171,18 +186,6 @@ def _cards() -> tuple[str | None, tuple[Gpu, ...]]:
     return str(driver), tuple(gpus)
 
 
-def _nvcc() -> tuple[str, str] | None:
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    path = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc")
-    said = re.search(r"release (\d+\.\d+)", _output([path, "--version"])) if path else None
-    return (str(path), said[1]) if said else None
-
-
-def _gcc() -> int | None:
-    said = _output([os.environ.get("CXX") or "g++", "-dumpversion"]).split(".")[0].strip()
-    return int(said) if said.isdigit() else None
-
-
 def _output(command: list[str]) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
@@ -190,22 +193,9 @@ def _output(command: list[str]) -> str:
         return ""
 
 
-def _answers(host: str) -> bool:
-    try:
-        socket.create_connection((host, 443), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
 def _pin(environment: Environment, name: str) -> str | None:
     found = (re.fullmatch(name + r"==(?P<version>.+)", pin) for pin in environment.pins)
     return next((match["version"] for match in found if match), None)
-
-
-def _advice(gpu: Gpu) -> str:
-    older = [version for version, floor in CAPABILITY_FLOORS.items() if gpu.capability >= floor]
-    return f"pin {OLDER_DRIVER_PIN}, which has" if older else "preset: cpu, which needs none"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

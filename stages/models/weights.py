@@ -1,4 +1,4 @@
-"""What the models need from elsewhere, where it lies, and whether it is what it was: `thirdparty/models.yaml` and `models.lock`.
+"""Where weights and checkouts are stored, and whether their hashes still match: `thirdparty/models.yaml` and `models.lock`.
 
 `WeightStore` turns a name of the manifest, or a path of the user's, into a file and its SHA-256; hashing is remembered by size and
 time, so asking is cheap. The first download's hash goes into ``models.lock`` and holds from then on. Fetches nothing.
@@ -85,17 +85,23 @@ MANIFEST = ROOT / "thirdparty" / "models.yaml"
 @cache
 def read_models(path: Path = MANIFEST) -> dict[str, ModelEntry]:
     """The models by name."""
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
-    return {name: _model(name, entry) for name, entry in tree.items()}
-
-
-def _model(name: str, entry: dict[str, Any]) -> ModelEntry:
-    checkouts = {key: Checkout(key, **value) for key, value in entry["checkouts"].items()}
-    weights = {
-        key: Weight(key, name, **{**value, "patterns": tuple(value.get("patterns", ()))}) for key, value in entry["weights"].items()
-    }
-    licence = entry["licence"]
-    return ModelEntry(name, entry["stage"], entry["env"], licence["code"], licence["weights"], entry["terms"], checkouts, weights)
+    models = {}
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8"))["models"].items():
+        weights = {
+            key: Weight(key, name, **{**value, "patterns": tuple(value.get("patterns", ()))})
+            for key, value in entry["weights"].items()
+        }
+        models[name] = ModelEntry(
+            name,
+            entry["stage"],
+            entry["env"],
+            licence_code=entry["licence"]["code"],
+            licence_weights=entry["licence"]["weights"],
+            terms=entry["terms"],
+            checkouts={key: Checkout(key, **value) for key, value in entry["checkouts"].items()},
+            weights=weights,
+        )
+    return models
 
 
 @dataclass(frozen=True)
@@ -189,10 +195,12 @@ class WeightStore:
         # Who vouched at the first download still does when the same file is recorded again.
         before = weights.get(weight.name, {})
         stated_by = hub or before.get("stated_by") or ("models.yaml" if weight.sha256 else "nobody: the first download is trusted")
-        entry = {"sha256": digest, "bytes": _size(self.path(weight.name)), "url": weight.url, "stated_by": stated_by}
+        size = sum(file.stat().st_size for _, file in _files(self.path(weight.name)))
+        entry = {"sha256": digest, "bytes": size, "url": weight.url, "stated_by": stated_by}
         # Not written where nothing changed, so that a shared checkout may be read-only.
         if before != entry:
-            self._write_lock({"weights": weights | {weight.name: entry}})
+            lock = yaml.safe_dump({"weights": weights | {weight.name: entry}}, sort_keys=True)
+            write_text(self.lock_file, "# Hashes of downloads, enforced from then on, and who states them.\n" + lock)
 
     def problem(self, name: str) -> str | None:
         """What is wrong with a weight, ending with the command to type; None if it is there and as recorded."""
@@ -232,12 +240,6 @@ class WeightStore:
             f"Delete it (or, to trust it, its entry in {self.lock_file}), then type: videolift models install {weight.model}"
         )
 
-    def _write_lock(self, lock: dict[str, Any]) -> None:
-        write_text(
-            self.lock_file,
-            "# Hashes of downloads, enforced from then on, and who states them.\n" + yaml.safe_dump(lock, sort_keys=True),
-        )
-
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     """Relative name and path of the files that count; of a Hugging Face cache folder its snapshot, without the revision's name."""
@@ -250,7 +252,3 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
         for file in sorted(base.rglob("*")):
             if file.is_file():
                 yield str(file.relative_to(base)), file
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for _, file in _files(path))

@@ -31,8 +31,18 @@ def write_truth_artifacts(
         grid_px: distance between the points that start in each window's first image.
     """
     _write_clip(output / "frames" / f"{video}.h5", truth)
-    _write_depth(output / "depth" / f"{video}.h5", truth)
-    _write_tracks(output / "tracks_3d" / f"{video}.h5", truth, window_length, stride, grid_px)
+    depth = DepthWriter(output / "depth" / f"{video}.h5")
+    depth.append_frames(truth.depth_m, truth.T_camera_world, np.ones(len(truth.rgb), bool))
+    depth.put(K=truth.K)
+    still = np.allclose(truth.T_camera_world, truth.T_camera_world[0])
+    depth.declare(backend=TRUTH_BACKEND, tier="A", scale="metric", pose="static" if still else "given", intrinsics="given")
+    depth.publish()
+    height, width = truth.rgb.shape[1:3]
+    tracks = TracksWriter(output / "tracks_3d" / f"{video}.h5")
+    tracks.describe(backend=TRUTH_BACKEND, window_length=window_length, stride=stride, query="grid", seed=0)
+    for start in range(0, len(truth.rgb) - window_length + 1, stride):
+        tracks.append_window(true_window(truth, start, window_length, grid(width, height, grid_px)))
+    tracks.publish()
     _write_hands(output / "hand_poses" / f"{video}.h5", truth)
 
 
@@ -76,24 +86,6 @@ def _write_clip(path: Path, truth: Truth) -> None:
         "end_s": float(truth.pts_seconds[-1]),
     }
     writer.describe(fps=rate, source=source)
-    writer.publish()
-
-
-def _write_depth(path: Path, truth: Truth) -> None:
-    writer = DepthWriter(path)
-    writer.append_frames(truth.depth_m, truth.T_camera_world, np.ones(len(truth.rgb), bool))
-    writer.put(K=truth.K)
-    still = np.allclose(truth.T_camera_world, truth.T_camera_world[0])
-    writer.declare(backend=TRUTH_BACKEND, tier="A", scale="metric", pose="static" if still else "given", intrinsics="given")
-    writer.publish()
-
-
-def _write_tracks(path: Path, truth: Truth, length: int, stride: int, grid_px: int) -> None:
-    height, width = truth.rgb.shape[1:3]
-    writer = TracksWriter(path)
-    writer.describe(backend=TRUTH_BACKEND, window_length=length, stride=stride, query="grid", seed=0)
-    for start in range(0, len(truth.rgb) - length + 1, stride):
-        writer.append_window(true_window(truth, start, length, grid(width, height, grid_px)))
     writer.publish()
 
 

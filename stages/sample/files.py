@@ -54,8 +54,13 @@ def write_sample(folder: Path) -> None:
     """
     if is_complete(folder):
         return
+    # the table goes first and comes last: a kill in between leaves a folder that is_complete refuses
     (folder / TABLE).unlink(missing_ok=True)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
     for name, spec in CLIPS.items():
+        table.writerow([name, f"{name}.mp4", f"{name}.npz" if spec.rgbd else "", spec.text, VERSION])
         truth = render(name, frames=FRAMES)
         size_px = truth.rgb.shape[2:0:-1]
         with atomic_file(folder / f"{name}.mp4") as temporary, H264Writer(temporary, size_px, FPS, crf=CRF) as video:
@@ -64,7 +69,7 @@ def write_sample(folder: Path) -> None:
         if spec.rgbd:
             _save(folder / f"{name}.npz", _depth_arrays(truth))
         _save(folder / "truth" / f"{name}.npz", _truth_arrays(truth))
-    write_text(folder / TABLE, _table())
+    write_text(folder / TABLE, text.getvalue())
 
 
 def is_complete(folder: Path) -> bool:
@@ -73,15 +78,6 @@ def is_complete(folder: Path) -> bool:
         return False
     wanted = [path for row in sample_rows(folder) for path in (row.path, row.depth, folder / "truth" / f"{row.id}.npz") if path]
     return all(path.is_file() for path in wanted) and read_table(folder / TABLE, is_sample=True) == sample_rows(folder)
-
-
-def _table() -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_COLUMNS)
-    for name, spec in CLIPS.items():
-        rows.writerow([name, f"{name}.mp4", f"{name}.npz" if spec.rgbd else "", spec.text, VERSION])
-    return text.getvalue()
 
 
 def _depth_arrays(truth: Truth) -> dict[str, np.ndarray]:

@@ -37,26 +37,22 @@ _SPREAD_DEG = (0.0, 7.0, 1.0, -6.0, -14.0)
 _THUMB_ALONG, _THUMB_BENDS_TO = np.array([-0.66, -0.26, 0.70]), np.array([-0.35, -0.62, -0.70])
 
 
-def _base_rotations() -> Float:
-    """(5, 3, 3): frames of the straight fingers; the bone runs along -x, flexion turns it about +z towards -y."""
-    fingers: Float = Rotation.from_euler("y", np.array(_SPREAD_DEG)[:, None], degrees=True).as_matrix()
-    x = -_THUMB_ALONG / np.linalg.norm(_THUMB_ALONG)
-    y = -(_THUMB_BENDS_TO - (_THUMB_BENDS_TO @ x) * x)
-    y /= np.linalg.norm(y)
-    fingers[0] = np.stack([x, y, np.cross(x, y)], axis=1)
-    return fingers
-
-
 def pose_hand(closed: Float) -> tuple[Float, Float]:
     """Joints (T, 21, 3) in the hand frame, OpenPose order, and ``T_wrist_bone`` (T, 5, 3, 4, 4), for ``closed`` (T) from 0 to 1.
 
-    A bone's frame has its origin at the joint nearer the wrist; the bone runs along -x.
+    A bone's frame has its origin at the joint nearer the wrist; the bone runs along -x, flexion turns it about +z towards -y.
     """
+    straight: Float = Rotation.from_euler("y", np.array(_SPREAD_DEG)[:, None], degrees=True).as_matrix()
+    # the thumb bends across the palm, so its frame is built from where it points and where it bends to
+    x = -_THUMB_ALONG / np.linalg.norm(_THUMB_ALONG)
+    y = -(_THUMB_BENDS_TO - (_THUMB_BENDS_TO @ x) * x)
+    y /= np.linalg.norm(y)
+    straight[0] = np.stack([x, y, np.cross(x, y)], axis=1)
     flexion = OPEN_DEG + np.asarray(closed, np.float64)[:, None, None] * (CLOSED_DEG - OPEN_DEG)
     frames = len(flexion)
     joints, T = np.zeros((frames, 21, 3)), np.zeros((frames, 5, 3, 4, 4))
     T[..., 3, 3] = 1.0
-    for finger, base in enumerate(_base_rotations()):
+    for finger, base in enumerate(straight):
         R, at = np.broadcast_to(base, (frames, 3, 3)), np.broadcast_to(KNUCKLES_M[finger], (frames, 3))
         joints[:, 1 + 4 * finger] = at
         for bone in range(3):

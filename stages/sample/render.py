@@ -36,8 +36,8 @@ def render_frame(
     ends = np.searchsorted(flat[order], np.arange(len(scene.parts) + 1))
     for i in np.unique(flat):
         part, at = scene.parts[i], order[ends[i] : ends[i + 1]]
-        at_part = points.reshape(-1, 3)[at]
-        colour[at], light[at], texels[at] = _surface(part, at_part, scene.T_camera_part[frame, i], part.T_world_part[frame])
+        surface = points.reshape(-1, 3)[at]
+        colour[at], light[at], texels[at] = _surface(part, surface, scene.T_camera_part[frame, i], part.T_world_part[frame])
         contrast[at] = part.look.contrast
     across, down = np.moveaxis(texels.reshape(height, width, 2), -1, 0)
     pattern = cv2.remap(texture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
@@ -49,13 +49,6 @@ def render_frame(
     return rgb, np.where(np.isfinite(z), z, 0).astype(np.float32), instance
 
 
-def _on_nail(part: Part, points_bone: Float, normals: Float) -> NDArray[np.bool_]:
-    """The back of the outer half of a last finger bone, in the bone's frame (it runs along -x, its back is +y)."""
-    tip = part.shape.bounds()[0][1, 0]
-    on_nail: NDArray[np.bool_] = (points_bone[:, 0] < 0.45 * tip) & (points_bone[:, 0] > 1.12 * tip) & (normals[:, 1] > 0.80)
-    return on_nail
-
-
 def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_part: Float) -> tuple[Float, Float, Float]:
     """Colour (n, 3), light (n) and texture position (n, 2) of surface points (n, 3)."""
     T_part_camera = invert_pose(T_camera_part).astype(np.float32)
@@ -64,11 +57,15 @@ def _surface(part: Part, points_camera: Float, T_camera_part: Float, T_world_par
     light = AMBIENT + DIFFUSE * np.clip(normals @ (T_world_part[:3, :3].T @ LIGHT_WORLD).astype(np.float32), -0.35, 1.0)
     colour = np.tile(np.array(part.look.colour, np.float32), (len(points), 1))
     if part.look.skin:
+        # skin is darker where it is seen from the side
         eye = T_part_camera[:3, 3] - points
         facing = np.abs((normals * eye).sum(1)) / np.linalg.norm(eye, axis=1)
         light = light * (0.62 + 0.38 * np.sqrt(facing))
     if part.look.nail:
-        colour[_on_nail(part, points, normals)] = NAIL
+        # the back (+y) of the outer half of the last bone, which runs along -x
+        tip = part.shape.bounds()[0][1, 0]
+        colour[(points[:, 0] < 0.45 * tip) & (points[:, 0] > 1.12 * tip) & (normals[:, 1] > 0.80)] = NAIL
+    # the texture is projected along the axis that the surface faces most
     axis = np.abs(normals).argmax(1)
     rows = np.arange(len(points))
     across = np.stack([points[rows, (axis + 1) % 3], points[rows, (axis + 2) % 3]], axis=1)

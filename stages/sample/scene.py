@@ -113,7 +113,7 @@ def _held_box(T_world_wrist: Float, share: Float) -> tuple[Box, Float]:
     joints = transform(T_grasp[0], pose_hand(np.ones(1))[0][0])
     thumb, fingers = joints[4], joints[[8, 12, 16]].mean(0)
     across = (fingers - thumb) * [1, 1, 0]
-    width = float(np.linalg.norm(across)) - 0.0145
+    width = float(np.linalg.norm(across)) - 0.0145  # joints lie inside the flesh, about 7 mm on either side
     yaw = np.arctan2(across[1], across[0])
     height = 0.105
     T_rest = np.eye(4)
@@ -121,18 +121,6 @@ def _held_box(T_world_wrist: Float, share: Float) -> tuple[Box, Float]:
     T_rest[:3, 3] = [*((fingers + thumb) / 2)[:2], height / 2]
     carried = T_world_wrist @ invert_pose(T_grasp[0]) @ T_rest
     return Box((width / 2, 0.036, height / 2)), np.where((share >= HELD_FROM)[:, None, None], carried, T_rest)
-
-
-def _forearm(T_world_wrist: Float) -> Float:
-    """``T_world_forearm`` (T, 4, 4): origin at the wrist, +x towards the shoulder."""
-    wrist = T_world_wrist[:, :3, 3]
-    x = _SHOULDER - wrist
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    z = np.cross(x, T_world_wrist[:, :3, 1])
-    z = z / np.linalg.norm(z, axis=1, keepdims=True)
-    T = T_world_wrist.copy()
-    T[:, :3, :3] = np.stack([x, np.cross(z, x), z], axis=-1)
-    return T
 
 
 def _still(frames: int, xyz: tuple[float, float, float], yaw_deg: float = 0.0) -> Float:
@@ -167,7 +155,13 @@ def _arm(T_world_wrist: Float, T_wrist_bone: Float) -> list[Part]:
         for bone in range(3):
             own = Look(skin, 0.030, 1500, 0.05 * finger, skin=True, nail=bone == 2)
             parts.append(Part(bone_shape(finger, bone), own, HAND, T_world_wrist @ T_wrist_bone[:, finger, bone]))
-    T_world_forearm = _forearm(T_world_wrist)
+    # the forearm starts at the wrist and points to the shoulder, which stays where it is
+    along = _SHOULDER - T_world_wrist[:, :3, 3]
+    x = along / np.linalg.norm(along, axis=1, keepdims=True)
+    z = np.cross(x, T_world_wrist[:, :3, 1])
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    T_world_forearm = T_world_wrist.copy()
+    T_world_forearm[:, :3, :3] = np.stack([x, np.cross(z, x), z], axis=-1)
     parts.append(Part(RoundCone((0.004, -0.003, 0), (0.17, -0.004, 0), 0.0215, 0.034), look, FOREARM, T_world_forearm))
     sleeve = Look((0.16, 0.22, 0.40), 0.12, 900, 0.7)
     parts.append(Part(RoundCone((0.15, -0.004, 0), (0.42, -0.004, 0), 0.043, 0.052), sleeve, FOREARM, T_world_forearm))

@@ -18,27 +18,23 @@ def make_texture(seed: int) -> Float:
     rng = np.random.default_rng([seed, 11])
     out = np.zeros((SIZE_PX, SIZE_PX, 3), np.float32)
     for cells, weight in ((16, 0.30), (48, 0.30), (128, 0.35), (320, 0.30)):
-        out += weight * _noise(rng, cells)
+        grid = rng.standard_normal((cells, cells, 3)).astype(np.float32) * np.float32(0.15)
+        grid = grid + rng.standard_normal((cells, cells, 1)).astype(np.float32)
+        margin = 4  # tiled once around, so that the enlargement has no seam
+        padded = np.pad(grid, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
+        step = SIZE_PX / cells
+        wide = np.asarray(cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC), np.float32)
+        start = round(margin * step)
+        out += weight * wide[start : start + SIZE_PX, start : start + SIZE_PX]
     patches = np.zeros_like(out)
     for _ in range(420):
-        _patch(patches, rng)
+        _draw_patch(patches, rng)
     out += patches
     return np.asarray(cv2.GaussianBlur(out - out.mean((0, 1)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101), out.dtype)
 
 
-def _noise(rng: np.random.Generator, cells: int) -> Float:
-    """Value noise of ``cells`` per side, tiled once around so that the enlargement has no seam."""
-    grid = rng.standard_normal((cells, cells, 3)).astype(np.float32) * np.float32(0.15)
-    grid = grid + rng.standard_normal((cells, cells, 1)).astype(np.float32)
-    margin = 4
-    padded = np.pad(grid, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
-    step = SIZE_PX / cells
-    wide = np.asarray(cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC), np.float32)
-    start = round(margin * step)
-    return wide[start : start + SIZE_PX, start : start + SIZE_PX]
-
-
-def _patch(image: Float, rng: np.random.Generator) -> None:
+def _draw_patch(image: Float, rng: np.random.Generator) -> None:
+    # every draw comes in this order in every case: the picture is part of the sample's identity
     centre, half, angle = rng.uniform(30, SIZE_PX - 30, 2), rng.uniform(4, 20, 2), rng.uniform(0, np.pi)
     colour = (rng.uniform(-1, 1) + rng.uniform(-0.12, 0.12, 3)).tolist()
     if rng.random() < 0.5:

@@ -82,6 +82,8 @@ class Truth:
         """
         if not 0 <= start <= start + length <= len(self.rgb):
             raise ValueError(f"frames {start} to {start + length} of a clip of {len(self.rgb)}")
+        height, width = self.depth_m.shape[1:]
+        # the scene is right-handed; of a left hand the picture alone was mirrored
         mirrored = self.side == "left"
         query = self._mirror_px(np.asarray(uv_px, np.float64)) if mirrored else np.asarray(uv_px, np.float64)
         z, part = cast_rays(self.scene, start, query, self.K)
@@ -93,20 +95,17 @@ class Truth:
         xyz, uv, visible = [], [], []
         for k in range(length):
             moved = transform(poses[start + k, part], points_part[:, None])[:, 0]
+            pixels = project(moved, self.K)
+            with np.errstate(invalid="ignore"):
+                inside = np.asarray(((pixels >= -0.5) & (pixels < [width - 0.5, height - 0.5])).all(1))
+            nearest, _ = cast_rays(self.scene, start + k, np.where(inside[:, None], pixels, 0.0), self.K)
             xyz.append(transform(T_cam0[k], moved))
-            uv.append(project(moved, self.K))
-            visible.append(hit & self._seen(start + k, moved, uv[-1]))
+            uv.append(pixels)
+            visible.append(hit & (inside & (moved[:, 2] < nearest + _SURFACE_M)))
         xyz_cam0, uv_k = np.stack(xyz), np.stack(uv)
         if mirrored:
             xyz_cam0, uv_k = xyz_cam0 * [-1.0, 1.0, 1.0], self._mirror_px(uv_k)
         return xyz_cam0, uv_k, np.stack(visible)
-
-    def _seen(self, frame: int, points_camera: Float, uv_px: Float) -> NDArray[np.bool_]:
-        height, width = self.depth_m.shape[1:]
-        with np.errstate(invalid="ignore"):
-            inside = np.asarray(((uv_px >= -0.5) & (uv_px < [width - 0.5, height - 0.5])).all(1))
-        nearest, _ = cast_rays(self.scene, frame, np.where(inside[:, None], uv_px, 0.0), self.K)
-        return inside & (points_camera[:, 2] < nearest + _SURFACE_M)
 
     def _mirror_px(self, uv_px: Float) -> Float:
         return np.stack([self.depth_m.shape[2] - 1 - uv_px[..., 0], uv_px[..., 1]], axis=-1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from videolift.paths import Layout
 from videolift.records.journal import journal_numbers
-from videolift.records.receipts import Receipt, read_receipt
+from videolift.records.receipts import read_receipt
 from videolift.records.record_reader import RecordReader
 from videolift.stage_table import SPECS, STAGES
 
@@ -62,10 +62,9 @@ def measure_past_work(layout: Layout, stage: str, source_bytes: Mapping[str, int
         files = sorted(layout.receipts(stage).glob("*.json"))
         handed_over = map(read_receipt, files[:: max(1, len(files) // SAMPLED)])
         sample = [receipt for receipt in handed_over if receipt and receipt.state != "quarantined"]
-    return _figures(sample[:: max(1, len(sample) // SAMPLED)], source_bytes) if sample else None
-
-
-def _figures(sample: list[Receipt], source_bytes: Mapping[str, int]) -> PastWork:
+    if not sample:
+        return None
+    sample = sample[:: max(1, len(sample) // SAMPLED)]
     sized = [(receipt.seconds, size) for receipt in sample if (size := source_bytes.get(receipt.video))]
     per_byte = sum(s for s, _ in sized) / sum(size for _, size in sized) if sized else 0.0
     artifacts = [receipt.artifact.bytes for receipt in sample if receipt.artifact]

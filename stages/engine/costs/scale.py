@@ -47,7 +47,7 @@ class StepCost:
 
 
 OPENING = StepCost("`open_dataset`", 0.05, 0.02, 80, 2.8, on_head=False)
-STEPS = (
+SCALE_STEPS = (
     StepCost("`videolift plan`, all new", 0.8, 0.046, 105, 1.1),
     StepCost("`snakemake -n`, all new", 1.6, 0.046, 218, 1.4),
     StepCost("`videolift plan`, all done", 0.7, 0.095, 107, 1.5),
@@ -115,11 +115,11 @@ class ScaleForecast:
     @property
     def head_mb(self) -> float:
         """The most memory that the head needs in any step."""
-        return max(step.memory_mb(self.videos) for step in STEPS if step.on_head)
+        return max(step.memory_mb(self.videos) for step in SCALE_STEPS if step.on_head)
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; steps as (CPU seconds, peak MB)."""
-        steps = {step.what: (step.seconds(self.videos), step.memory_mb(self.videos)) for step in STEPS}
+        steps = {step.what: (step.seconds(self.videos), step.memory_mb(self.videos)) for step in SCALE_STEPS}
         figures = {name: getattr(self, name) for name in ("videos", "frames", "files", "bytes", "stage_hours", "head_mb")}
         return figures | {"steps": steps, "limits": {limit.what: limit.videos for limit in scale_limits()}}
 
@@ -131,7 +131,7 @@ class ScaleForecast:
         hours = sum(self.stage_hours.values())
         yield f"  {hours:,.0f} core-hours of stages with the cpu preset, {self.frames} frames each; above is this folder's own"
         yield f"  memory of the head {_size(self.head_mb * 1e6)}"
-        yield from (f"  {step.what.replace('`', '')}: {_time(step.seconds(self.videos))}" for step in STEPS)
+        yield from (f"  {step.what.replace('`', '')}: {_time(step.seconds(self.videos))}" for step in SCALE_STEPS)
         first = scale_limits()[0]
         if self.videos > first.videos:
             shards = shards_for(self.videos)
@@ -149,7 +149,7 @@ class ScaleLimit:
 
 def scale_limits() -> list[ScaleLimit]:
     """Every limit, the first one first."""
-    head = min((HEAD_LIMIT_MB - step.base_mb) * 1e3 / step.video_kb for step in STEPS if step.on_head)
+    head = min((HEAD_LIMIT_MB - step.base_mb) * 1e3 / step.video_kb for step in SCALE_STEPS if step.on_head)
     opening = (OPENING_LIMIT_S - OPENING.base_s) * 1e3 / OPENING.video_ms
     found = [
         ScaleLimit("memory of the head", f"{HEAD_LIMIT_MB:,} MB", _rounded(head)),
@@ -176,7 +176,7 @@ def tables() -> str:
     counted += [(f"bytes, {what}", [_size(one.bytes[what]) for one in forecasts]) for what in forecasts[0].bytes]
     counted += [("memory of the head", [_size(one.head_mb * 1e6) for one in forecasts])]
     stages = [(f"core-hours, {stage}", [f"{one.stage_hours[stage]:,.0f}" for one in forecasts]) for stage in STAGE_CONSTANTS]
-    steps = [(step.what, [f"{_time(step.seconds(n))}, {_size(step.memory_mb(n) * 1e6)}" for n in SIZES]) for step in STEPS]
+    steps = [(step.what, [f"{_time(step.seconds(n))}, {_size(step.memory_mb(n) * 1e6)}" for n in SIZES]) for step in SCALE_STEPS]
     limits = [f"| {one.what} | {one.limit} | {one.videos:,} |" for one in scale_limits()]
     return "\n\n".join(
         [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.engine.costs.scale import SIZES, STAGE_CONSTANTS, STEPS, ScaleForecast, scale_limits, shards_for, tables
+from stages.engine.costs.scale import SCALE_STEPS, SIZES, STAGE_CONSTANTS, ScaleForecast, scale_limits, shards_for, tables
 from stages.engine.plan_report import plan_command
 from stages.settings import preset_backends
 
@@ -34,7 +34,7 @@ def test_the_head_fits_its_limit_up_to_the_number_that_is_named_and_not_far_beyo
     first = scale_limits()[0]
     assert first.what == "memory of the head"
     assert ScaleForecast(first.videos).head_mb <= 4000 < ScaleForecast(first.videos + 100_000).head_mb
-    assert max(step.memory_mb(SIZES[0]) for step in STEPS if step.on_head) < 1000
+    assert max(step.memory_mb(SIZES[0]) for step in SCALE_STEPS if step.on_head) < 1000
 
 
 def test_a_number_beyond_one_run_is_told_how_many_shards_to_make(tmp_path, monkeypatch, capsys):
