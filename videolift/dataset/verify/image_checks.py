@@ -38,7 +38,9 @@ def check_images(file: FileUnderCheck) -> Iterator[Finding]:
     faults: list[Fault] = [*sequence_faults(evidence)]
     has_camera = file.has_all("camera/T_camera_world", "depth")
     if has_camera and np.isfinite(evidence.E).all():
-        faults += [*camera_faults(evidence), *depth_faults(evidence)]
+        faults += camera_faults(evidence)
+        if file.scale != "assumed":  # a plane that was assumed moves with the camera alone, and has no edges of things
+            faults += depth_faults(evidence)
         if file.has("tracks/query") and file.offsets[-1]:
             faults += track_faults(evidence)
     if file.has("hands/valid"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import h5py
 import hdf5plugin  # noqa: F401
+import numpy as np
 import pytest
 
-from tests.videolift.dataset.verify.planted import CLIPS, FAULTS, findings_of, make_clip, named_in
+from tests.videolift.dataset.verify.planted import CLIPS, FAULTS, findings_of, make_clip, named_in, plant
 
 QUICK = (
     *("poses inverted", "poses one frame late", "camera frozen", "focal length x 1.15", "depth mirrored", "depth one frame late"),
@@ -47,6 +48,14 @@ def test_a_file_that_keeps_the_whole_picture_is_judged_alike(tmp_path):
     with h5py.File(path, "r+") as file:
         file["depth"][...] = file["depth"][...][:, :, ::-1]
     assert named_in(path) == ["depth mirrored"]
+
+
+def test_an_assumed_plane_under_a_still_camera_is_no_frozen_depth(clips, tmp_path):
+    def assumed(labels):
+        labels["depth"][:], labels["tracks/query"][:, 2], labels["tracks/displacement"][..., 2] = 0.6, 0.6, 0
+        labels.attributes |= {"scale": np.bytes_("assumed"), "tier": np.bytes_("D")}
+
+    assert named_in(plant(clips["tripod"], tmp_path / "assumed.hdf5", assumed)) == []
 
 
 @pytest.mark.parametrize("kind", QUICK)
