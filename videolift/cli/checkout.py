@@ -33,7 +33,7 @@ def plan(context: typer.Context) -> None:
 
 
 def doctor(context: typer.Context) -> None:
-    """What this machine can run and what is missing, with the command that mends it."""
+    """What this machine can run and what is missing, with the command that fixes it."""
     hand_over("stages.models.doctor", context.args)
 
 
