@@ -81,4 +81,5 @@ class Clip(Artifact):
         """RGB of one frame (H, W, 3) or of a slice (n, H, W, 3)."""
         if isinstance(frames, (int, np.integer)):
             frames = range(len(self))[frames]
+        # Decoding works in place, and what `read` gives is a copy of its own.
         return residual_decode(self.read("rgb_residual", frames))

@@ -51,6 +51,7 @@ def verify(
     if public:
         report = check_public(path)
         found += report.findings
+        # On stderr with --json: what a script parses must be nothing but JSON.
         typer.echo(f"strictest licence: {report.licence}", err=as_json)
     if as_json:
         print_json(rows(found))
@@ -113,6 +114,7 @@ def shapes(
     from videolift.reader import Selection
     from videolift.reader.adapters import open_samples
 
+    # Values are YAML, as in the configuration: true, 64, [a, b].
     fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
     unknown = set(fields) - set(Selection.__dataclass_fields__)
     if unknown:

@@ -43,6 +43,7 @@ def watch_run(run: Run, *, every_s: float, as_json: bool, prometheus: Path | Non
                 tracker.read()
                 now = tracker.progress()
                 if prometheus is not None:
+                    # Published whole: the collector may read at any moment.
                     write_text(prometheus, prometheus_text(now))
                 if as_json:
                     typer.echo(json.dumps(asdict(now)))

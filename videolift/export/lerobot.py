@@ -221,6 +221,7 @@ def _extras(file: PackagedFile, frames: slice, features: dict[str, Feature], poi
         elif name.startswith(("tracks.", "hands.displacement")):
             missing = 0 if feature["dtype"] == "int64" else np.nan
             columns[name] = np.full((count, *feature["shape"]), missing, feature["dtype"])
+    # Only frames at which a window starts have its values.
     window_of = {int(start): window for window, start in enumerate(file.window_start)}
     for row, frame in enumerate(range(frames.start, frames.stop)):
         if frame not in window_of:

@@ -76,6 +76,7 @@ def export_lerobot_v2(
         index += episode.rows
         rows = {"observation.state": states, "action": actions} | columns
         per_episode.append({name: statistics.add_vectors(name, v.reshape(len(v), -1)) for name, v in rows.items()})
+        # pyarrow takes no arrays of two axes.
         table = pa.table({name: pa.array(list(v) if v.ndim > 1 else v) for name, v in rows.items()})
         data = out / _DATA.format(episode_chunk=number // _CHUNK, episode_index=number)
         data.parent.mkdir(parents=True, exist_ok=True)

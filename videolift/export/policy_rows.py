@@ -163,6 +163,7 @@ def state_action_rows(
     file: PackagedFile, episode: ExportEpisode, export: PolicyExport
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """States (n, D) and actions (n, A) of an episode's rows."""
+    # One frame more, where the last action leads.
     track = HandTrack.of(file, episode.start, episode.stop + 1)
     assert track is not None
     start = file.array("camera/T_camera_world", episode.start)
@@ -177,4 +178,5 @@ def state_action_rows(
 
 
 def _split_rank(split: str) -> tuple[int, str]:
+    # Episodes of a split must follow each other: LeRobot names a split by its first and last episode.
     return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)), split

@@ -107,6 +107,7 @@ def _blocks(grid: PatchGrid, rule: MaskRule, targets: int, rng: np.random.Genera
     mask = np.zeros(grid.shape, bool)
     for _ in range(_ATTEMPTS * rule.blocks):
         area = rule.target * rows * columns / rule.blocks
+        # Evenly in the logarithm: a block is as likely to be tall as to be wide.
         ratio = math.exp(rng.uniform(*np.log(rule.aspect)))
         height = min(rows, max(1, round(math.sqrt(area * ratio))))
         width = min(columns, max(1, round(math.sqrt(area / ratio))))
@@ -192,6 +193,7 @@ class JepaSource:
     ) -> None:
         self.source, self.patch, self.rule = source, patch, rule or MaskRule()
         self.key, self.seed, self.jitter = key, seed, jitter
+        # Once, here: shapes that do not fit are an error now and not later in a worker.
         sample = self.open(0)
         JepaBatch.of({name: value[None] for name, value in sample.items() if isinstance(value, np.ndarray)}, patch)
 
@@ -216,5 +218,6 @@ class JepaSource:
         context, target = draw_masks(grid, self.rule, seed=self.seed, epoch=epoch, index=index)
         rng = np.random.default_rng([self.seed, epoch, index, 0x7669])
         gain, shift = 1 + rng.uniform(-self.jitter, self.jitter), rng.uniform(-self.jitter, self.jitter)
+        # Contrast changes about mid-grey, so that it does not change the brightness as well.
         seen = np.clip((view - 0.5) * gain + 0.5 + shift, 0, 1).astype(np.float32)
         return sample | {"context_view": seen, "target_view": view, "context_mask": context, "target_mask": target}

@@ -187,6 +187,7 @@ def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.
 
 
 def _tracks(file: PackagedFile, window: int, length: int) -> Sample:
+    # Zeros of the usual shapes: samples of files with and without tracks can be stacked.
     if not file.has("tracks/query"):
         empty: dict[str, Any] = {"query": np.zeros((0, 3), np.float32), "displacement": np.zeros((length, 0, 3), np.float32)}
         empty |= {"visible": np.zeros((length, 0), bool), "label": np.zeros(0, np.uint8), "point_valid": np.zeros(0, bool)}

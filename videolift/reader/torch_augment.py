@@ -64,6 +64,7 @@ class ColourJitter:
         shape = (len(rgb),) + (1,) * (rgb.ndim - 1)
         gain = 1 + self.contrast * _uniform(len(rgb), generator, rgb.device).reshape(shape)
         shift = 255 * self.brightness * _uniform(len(rgb), generator, rgb.device).reshape(shape)
+        # Rounded: a cast would cut off, and darken by half a value.
         changed = ((rgb.float() - 127.5) * gain + 127.5 + shift).round().clamp(0, 255)
         return {**batch, "rgb": changed.to(torch.uint8)}
 
@@ -80,6 +81,7 @@ class Flip:
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """See the class."""
         size = _size(batch)
+        # A generator draws on its own device only.
         chosen = torch.rand(len(batch["video"]), generator=generator, device=generator.device) < self.probability
         mirrored = {key: _flipped(key, value, size) for key, value in batch.items() if isinstance(value, torch.Tensor)}
         if "intrinsics" in batch:

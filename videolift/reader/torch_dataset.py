@@ -83,7 +83,9 @@ def training_loader(
         batches: per iteration; None for those of one round over the source.
         options: for `torch.utils.data.DataLoader`, e.g. ``num_workers``.
     """
+    # A single source is a mixture of one, and so gets the same order that can be resumed.
     mixture = source if isinstance(source, Mixture) else Mixture([Ingredient("all", source)], mode="concat", seed=seed)
+    # Rounded down: every rank must make the same number of steps, or the others wait for it.
     length = len(source) // ranks if batches is None else batches * batch_size
     sampler = MixtureSampler(mixture, rank=rank, ranks=ranks, length=length)
     data = TorchSamples(source, normalization, on_error=on_error)

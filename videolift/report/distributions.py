@@ -68,6 +68,7 @@ def _distribution(name: str, part: Accumulator, channel: int) -> Distribution | 
     # From the 1st to the 99th percentile: a few far values would press all others into one bar.
     low, high = summary.quantiles[0], summary.quantiles[-1]
     counts, below, above = list[int](), 0, 0
+    # A constant has no width to cut into bars.
     if name in SHOWN and high > low:
         values, times = part.distribution(channel)
         counts = np.histogram(values, BARS, (low, high), weights=times.astype(np.float64))[0].astype(int).tolist()

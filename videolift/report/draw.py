@@ -70,6 +70,7 @@ def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.b
         cv2.polylines(picture, list(segments[:, :, None]), False, colour, 2 if moving else 1, cv2.LINE_AA, _SHIFT)
     for point, seen in zip(points[-1].tolist(), known[-1].tolist(), strict=True):
         if seen:
+            # Radii count in sixteenths of a pixel, as positions do.
             cv2.circle(picture, point, 36 if moving else 20, colour, -1, cv2.LINE_AA, _SHIFT)
         elif moving:  # hidden, or out of the picture: a ring where the tracker believes it is
             cv2.circle(picture, point, 36, colour, 1, cv2.LINE_AA, _SHIFT)

@@ -41,6 +41,7 @@ def write_rerun(output: Path, video: str, path: Path) -> Path:
         stream.save(temporary)
         log_scene(rerun, stream, scene)
         stream.flush()
+        # Only then is the file whole, and may be renamed.
         stream.disconnect()
     return path
 

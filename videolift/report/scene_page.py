@@ -91,6 +91,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
     # A few points far away would shrink the rest to a dot.
     low, high = np.percentile(everything, [3, 97], axis=0)
     center, extent = (low + high) / 2, float(max(np.max(high - low), 1e-3))
+    # Positions are 16-bit numbers that reach four extents to either side; what lies farther out is cut off there.
     unit_per_step = 4 * extent / _STEPS
     distance = float(np.median(tiles[0].cloud_view[:, 2])) if tiles and len(tiles[0].cloud_view) else extent
     packer = _Packer()
@@ -115,6 +116,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
         "center": center.tolist(),
         "extent": extent,
         "unit_per_step": unit_per_step,
+        # A little above and behind the first camera: the page opens as the image looks.
         "eye": [0.0, -0.3 * distance, -0.6 * distance],
         "target": [0.0, 0.0, distance],
         "arrays": packer.arrays,
@@ -185,6 +187,7 @@ def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_ste
         about |= {"middle": middle}  # what the view follows: a camera that walks leaves its first view within seconds
         listed.append(about | {"cloud_at": cloud_at, "image": base64.b64encode(tile.image).decode()})
         at, heat_at, cloud_at = at + length * points, heat_at + points, cloud_at + len(tile.cloud_view)
+    # With an empty array first, since `concatenate` refuses a list of none.
     none, no_colour = np.empty((0, 3)), np.empty((0, 3), np.uint8)
     packer.add("xyz", steps(np.concatenate([none, *(tile.xyz_view.reshape(-1, 3) for tile in tiles)])))
     packer.add("visible", np.concatenate([*(tile.visible.ravel() for tile in tiles), np.empty(0, bool)]).astype(np.uint8))

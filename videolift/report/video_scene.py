@@ -175,7 +175,7 @@ class PackagedScene(VideoScene):
                 quality={name: file.array(f"quality/{name}") for name in SCORES if file.has(f"quality/{name}")},
                 shot=file.shot,
                 file=file,
-                _stack=stack.pop_all(),
+                _stack=stack.pop_all(),  # from here on the scene closes the files; until here an error does
             )
 
     def rgb(self, frame: int) -> NDArray[np.uint8]:
@@ -247,12 +247,13 @@ class ArtifactScene(VideoScene):
                 hands=hand_arrays,
                 window_start=np.empty(0, np.int64) if tracks is None else tracks.window_start,
                 window_length=1 if tracks is None else int(tracks.attrs["window_length"]),
+                # Scores are measured when a file is packaged.
                 quality={},
                 shot=clip.shot,
                 clip=clip,
                 depth_artifact=depth,
                 tracks=tracks,
-                _stack=stack.pop_all(),
+                _stack=stack.pop_all(),  # from here on the scene closes the files; until here an error does
             )
 
     def rgb(self, frame: int) -> NDArray[np.uint8]:

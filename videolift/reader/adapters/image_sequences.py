@@ -74,6 +74,7 @@ class ImageSequences:
             (sequence, group, frame)
             for group in self.view_groups
             for sequence, view, frame in sorted(rows)
+            # A clip of all views is listed once, under the first of them.
             if view == group[0] and self._fitting(sequence, group, frame)
         ]
 
@@ -89,6 +90,7 @@ class ImageSequences:
         """
         index = range(len(self))[index]
         sequence, group, frame = self._samples[index]
+        # Drawn among the gaps that fit here, so that frames near the end are samples too.
         fitting = self._fitting(sequence, group, frame)
         gap = int(np.random.default_rng([self.seed, epoch, index]).choice(fitting))
         times = [frame + gap * step for step in range(self.count)]

@@ -63,6 +63,7 @@ class Y2rWindows:
         known = np.asarray(np.isfinite(pose9d).all(-1))
         depth = file.read("root/depth", slice(frame, frame + 1)).astype(np.float32)
         K = file.read("root/intrinsics").astype(np.float32)
+        # Its pixels begin at integers, ours are centred on them.
         K[:2, 2] -= 0.5
         return {
             "video": file.path.stem,

@@ -78,6 +78,7 @@ class Mixture:
         number = int(np.searchsorted(self._offsets, index, side="right")) - 1
         ingredient = self.ingredients[number]
         sample = self._read(ingredient, index - int(self._offsets[number]), epoch)
+        # Not before the first sample: looking opens a file of every dataset.
         if self._missing is None:
             self._missing = self._find_missing()
         return {**self._missing[ingredient.name], **sample, "dataset": ingredient.name}

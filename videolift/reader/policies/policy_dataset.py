@@ -145,4 +145,5 @@ class PolicyDataset:
         sample |= {"frame_index": frame - episode.start, "frame_valid": past >= episode.start}
         sample |= {"observation.state": chunk.state, "state_valid": chunk.state_valid}
         sample |= {"action": chunk.actions, "action_is_pad": chunk.is_pad}
+        # Before the episode its first frame is repeated, and `frame_valid` is False.
         return sample | read_frames(file, np.maximum(past, episode.start), self.selection)

@@ -98,6 +98,7 @@ class HandTrack:
         part = slice(start, stop)
         valid = file.array("hands/valid", part) & file.array("camera/pose_valid", part)[:, None]
         T_camera_wrist = np.array(file.array("hands/T_camera_wrist", part), np.float64)
+        # A pose may be stored where the camera's is not known; it has no place in the world.
         T_camera_wrist[~valid] = np.nan
         return track_of(T_camera_wrist, file.array("camera/T_camera_world", part), file.array("hands/joints_camera", part))
 
