@@ -94,7 +94,10 @@ class PlanReport:
         plan = self.plan
         idle = (entry for entry in plan.entries if entry.chosen and entry.batch not in self.busy_batches)
         targets = {stage: plan.targets[stage] for stage in STAGES}
-        videos = [*self.judged_videos, *assess_all(plan.layout, plan.variants, targets, idle, PACKAGING, RecordReader(plan.layout))]
+        read = RecordReader(plan.layout)
+        # The plan has just looked at the artifacts of these batches: their manifests would not stand otherwise.
+        settled = assess_all(plan.layout, plan.variants, targets, idle, PACKAGING, read, artifacts_seen=True)
+        videos = [*self.judged_videos, *settled]
         videos += [excluded(video, reason) for video, reason in plan.excluded.items()]
         return Status(tuple(videos), max_quarantined=plan.config.max_quarantined)
 

@@ -169,10 +169,24 @@ class Session:
         return tuple(SPECS.values())
 
     def targets(self, *stages: str) -> list[str]:
-        """The manifests that some stages should have; none in a job's own parse, which knows what it is to make."""
+        """The manifests that some stages should have, of the batches that Snakemake is shown.
+
+        None in a job's own parse, which knows what it is to make.
+        """
         if self.plan is None:
             return []
-        return [self._manifest(stage, batch) for stage in stages for batch in self.targets_by_stage[stage]]
+        return [
+            self._manifest(stage, batch)
+            for stage in stages
+            for batch in self.targets_by_stage[stage]
+            if batch in self._shown_batches
+        ]
+
+    @cached_property
+    def _shown_batches(self) -> frozenset[str]:
+        from stages.engine.job_graph import shown_batches
+
+        return shown_batches(self.layout, self.targets_by_stage, self._waits_for)
 
     def _manifest(self, stage: str, batch: str) -> str:
         return self._folders[stage] + self.targets_by_stage[stage][batch].name

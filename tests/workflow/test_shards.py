@@ -12,6 +12,7 @@ from harness import ROOT, Project, make_project
 from tests.videolift.dataset.publish.test_publish import published_bytes
 from videolift.dataset.publish import merge_datasets
 from videolift.dataset.verify import verify_path
+from videolift.inputs.catalog import shard_of
 
 SHARDS = 4
 
@@ -22,25 +23,30 @@ def project(tmp_path) -> Project:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 def test_four_shards_merged_are_the_one_run_and_again_after_one_grew(project, tmp_path):
-    def run_all() -> list[Path]:
-        outputs = []
-        for shard in range(SHARDS):
-            code = project.run("--config", f"shards={SHARDS}", f"shard={shard}", f"output=shard-{shard}", timeout=900)
-            assert code == 0, project.terminal()
-            outputs.append(project.folder / f"shard-{shard}")
-        assert project.run(timeout=900) == 0, project.terminal()
-        return outputs
+    def run(*settings: str) -> None:
+        assert project.run("--config", *settings, timeout=600) == 0, project.terminal()
 
-    out = tmp_path / "merged"
-    for _ in range(2):
-        outputs = run_all()
-        merge_datasets(out, outputs[::-1])
+    def run_shard(shard: int) -> Path:
+        run(f"shards={SHARDS}", f"shard={shard}", f"output=shard-{shard}")
+        return project.folder / f"shard-{shard}"
+
+    def is_the_one_run() -> None:
         merged = {name: data for name, data in published_bytes(out).items() if name != "merged.json"}
         assert merged == published_bytes(project.output / "h5_dataset")
         assert [finding for finding in verify_path(out) if finding.check in ("shard", "index", "statistics", "bytes")] == []
-        (project.folder / "videos" / "new.mp4").write_bytes(b"another video" * 300)
+
+    out = tmp_path / "merged"
+    outputs = [run_shard(shard) for shard in range(SHARDS)]
+    run("output=output")
+    merge_datasets(out, outputs[::-1])
+    is_the_one_run()
+    (project.folder / "videos" / "new.mp4").write_bytes(b"another video" * 300)
+    run_shard(shard_of("new", SHARDS))
+    run("output=output")
+    merge_datasets(out, [])
+    is_the_one_run()
 
 
 def test_a_task_of_an_array_runs_its_shard_in_a_folder_of_its_own(tmp_path):

@@ -66,12 +66,13 @@ class Assignment:
         Raises:
             Transient: disk full, quota or I/O error.
         """
-        known = Assignment.load(path).batches
-        lines = [json.dumps({"video": v, "batch": b}) + "\n" for v, b in self.batches.items() if v not in known]
-        if lines:
-            with storage_errors_are_transient(f"writing {path.name}"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _append(path, "".join(lines).encode("ascii"))
+        known = Assignment.load(path)
+        lines = [json.dumps({"video": v, "batch": b}) + "\n" for v, b in self.batches.items() if v not in known.batches]
+        if not lines:
+            return known
+        with storage_errors_are_transient(f"writing {path.name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _append(path, "".join(lines).encode("ascii"))
         return Assignment.load(path)
 
 

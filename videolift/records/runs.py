@@ -16,7 +16,7 @@ from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.records.freshness import Variant
-from videolift.store import read_json, write_json, write_text
+from videolift.store import atomic_file, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,11 @@ class Run:
 def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
     """Writes a run's folder; the plan last, since its presence says that the rest is there."""
     write_json(folder / "config.json", config.model_dump(mode="json"))
-    lines = []
-    for entry in entries:
-        flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
-        # `Run.entries` looks for the batch as this very text, and decodes no other line.
-        lines.append(json.dumps({"batch": entry.batch, **flags, "video": entry.video.to_row()}) + "\n")
-    write_text(folder / "catalog.jsonl", "".join(lines))
+    with atomic_file(folder / "catalog.jsonl") as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for entry in entries:  # line by line: as one text a million videos are a GB
+            flags = {"variant": entry.variant, "vanished": entry.vanished, "chosen": entry.chosen}
+            # `Run.entries` looks for the batch as this very text, and decodes no other line.
+            lines.write(json.dumps({"batch": entry.batch, **flags, "video": entry.video.to_row()}) + "\n")
     write_json(folder / "plan.json", {**plan, "variants": [asdict(variant) for variant in variants]})
     write_json(Layout(folder.parent.parent).latest_run, {"run": folder.name})
 

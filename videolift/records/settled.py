@@ -45,8 +45,8 @@ def recorded_targets(run: Run, stages: Sequence[str]) -> Targets:
     }
 
 
-def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) -> SettledBatch:
-    """Those of a batch's ``entries`` that are settled by the manifests ``targets``.
+def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *, artifacts_seen: bool = False) -> SettledBatch:
+    """Those of a batch's ``entries`` that are settled by the manifests ``targets``; see `standing_manifest`.
 
     A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
     """
@@ -57,7 +57,8 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry]) ->
     for stage, by_batch in targets.items():
         if batch not in by_batch:
             continue
-        manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output)
+        path = by_batch[batch].path(layout.manifests(stage))
+        manifest = standing_manifest(path, layout.output, artifacts_seen=artifacts_seen)
         rows = manifest["videos"] if manifest is not None else {}
         for video in [video for video in found if video not in rows or rows[video]["state"] not in SETTLED]:
             del found[video]

@@ -152,17 +152,25 @@ class Status:
         return [*out, self.headline()]
 
 
-def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False) -> Status:
-    """Status of every video of a run, or of those it works on (``only_chosen``)."""
+def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False, artifacts_seen: bool = False) -> Status:
+    """Status of every video of a run, or of those it works on (``only_chosen``); ``artifacts_seen`` as `standing_manifest`."""
     entries = (entry for entry in run.entries() if entry.chosen or not only_chosen)
     targets = recorded_targets(run, judged(target))
-    videos = [*assess_all(run.layout, run.variants, targets, entries, target, RecordReader(run.layout))]
+    read = RecordReader(run.layout)
+    videos = [*assess_all(run.layout, run.variants, targets, entries, target, read, artifacts_seen=artifacts_seen)]
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined)
 
 
 def assess_all(
-    layout: Layout, variants: Sequence[Variant], targets: Targets, entries: Iterable[Entry], target: str, read: RecordReader
+    layout: Layout,
+    variants: Sequence[Variant],
+    targets: Targets,
+    entries: Iterable[Entry],
+    target: str,
+    read: RecordReader,
+    *,
+    artifacts_seen: bool = False,
 ) -> Iterator[VideoStatus]:
     """Status of ``entries``, which come batch by batch: by manifests that stand, and else by receipts.
 
@@ -173,12 +181,13 @@ def assess_all(
         entries: videos.
         target: the last stage that counts.
         read: receipt reader.
+        artifacts_seen: as `standing_manifest`.
     """
     stages = judged(target)
     kinds_seen: dict[tuple[str, ...], dict[str, str]] = {}
     for _, grouped in groupby(entries, key=lambda entry: entry.batch):
         members = list(grouped)
-        settled = settled_batch(layout, targets, members).rows
+        settled = settled_batch(layout, targets, members, artifacts_seen=artifacts_seen).rows
         for entry in members:
             rows = settled.get(entry.video.id)
             if rows is None:
