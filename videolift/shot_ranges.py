@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +25,6 @@ class Shot:
 
 def shots_of(shot: NDArray[np.integer]) -> list[Shot]:
     """The shots of a clip by the number (T) of each frame's, in order of time."""
-    return [Shot(int(shot[first]), first, end) for first, end in _runs(shot) if shot[first] != NO_SHOT]
-
-
-def _runs(shot: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
     edges = [0, *(np.flatnonzero(np.diff(shot)) + 1).tolist(), len(shot)] if len(shot) else []
-    return zip(edges[:-1], edges[1:], strict=True)
+    runs = zip(edges[:-1], edges[1:], strict=True)
+    return [Shot(int(shot[first]), first, end) for first, end in runs if shot[first] != NO_SHOT]

@@ -64,6 +64,7 @@ def publish(temporary: Path, final: Path, *, durable: bool = True) -> None:
     if durable:
         fsync_path(temporary)
     os.replace(temporary, final)
+    # The folder too: a rename is only on the disk once the folder is.
     if durable:
         fsync_path(final.parent)
 
@@ -179,7 +180,17 @@ def open_hdf5(path: Path, file_format: str, version: int, *, content: BinaryIO |
     except OSError as error:
         raise CorruptFile(f"{path}: not a readable HDF5 file: {error}") from error
     try:
-        problem = _problem(file, file_format, version)
+        found = [read_attribute(file, name) for name in ("format", "version", "complete")]
+        problem = None
+        # An array compared with a number would be an array again, and have no truth.
+        if any(isinstance(value, np.ndarray) for value in found):
+            problem = "its format is an array"
+        elif found[0] != file_format:
+            problem = f"format is {found[0]!r}, expected {file_format!r}"
+        elif found[1] != version:
+            problem = f"version is {found[1]}, this videolift reads {version}"
+        elif found[2] != 1:
+            problem = "not complete: its writer was stopped"
         if problem is not None:
             raise CorruptFile(f"{path}: {problem}")
     except CorruptFile:
@@ -236,11 +247,16 @@ def read_attribute(node: h5py.HLObject, name: str, default: Any = None) -> Any:
                 raise
             return default
         dtype, shape = attribute.dtype, attribute.shape
+        # Text of variable length, references and compounds are not ours, and reading some of them can hang HDF5.
         if dtype.kind not in "Siuf" or attribute.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
             raise ValueError(f"it is {dtype} {shape}")
         value = np.empty(shape, dtype)
         attribute.read(value)
-        return _decoded(value[()])
+        plain = value[()]
+        if isinstance(plain, (bytes, np.bytes_)):
+            text = plain.decode()
+            return json.loads(text.removeprefix(_JSON)) if text.startswith(_JSON) else text
+        return plain.item() if isinstance(plain, np.generic) else plain
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CorruptFile(f"{node.file.filename}: attribute {name} cannot be read: {error}") from error
 
@@ -259,21 +275,3 @@ def attributes_of(path: Path) -> dict[str, Any]:
     if attributes.get("complete") != 1:
         raise CorruptFile(f"{path}: not complete: its writer was stopped")
     return attributes
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, (bytes, np.bytes_)):
-        text = value.decode()
-        return json.loads(text.removeprefix(_JSON)) if text.startswith(_JSON) else text
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _problem(file: h5py.File, file_format: str, version: int) -> str | None:
-    found = [read_attribute(file, name) for name in ("format", "version", "complete")]
-    if any(isinstance(value, np.ndarray) for value in found):
-        return "its format is an array"
-    if found[0] != file_format:
-        return f"format is {found[0]!r}, expected {file_format!r}"
-    if found[1] != version:
-        return f"version is {found[1]}, this videolift reads {version}"
-    return None if found[2] == 1 else "not complete: its writer was stopped"

@@ -122,16 +122,9 @@ class TinyProfile(Profile):
 
     def read(self, stored: StoredArrays, name: str, where: Any = ...) -> NDArray[Any]:
         """As `Profile.read`."""
-        if name == "rgb":
-            return self._decode_frames(stored, where)
-        values = stored.read(name, where)
-        return _decode_16_bits(values, _unit_of(stored)) if name == _DISPLACEMENT else values
-
-    def tolerance(self, stored: StoredArrays, name: str) -> float:
-        """As `Profile.tolerance`."""
-        return float(_unit_of(stored).max()) if name == _DISPLACEMENT else 0.0
-
-    def _decode_frames(self, stored: StoredArrays, where: Any) -> NDArray[np.uint8]:
+        if name != "rgb":
+            values = stored.read(name, where)
+            return _decode_16_bits(values, _unit_of(stored)) if name == _DISPLACEMENT else values
         size_px, offsets = image_size_px(stored), stored.read(JPEG_OFFSETS)
         first, *rest = where if isinstance(where, tuple) else (where,)
         numbers = np.arange(len(offsets) - 1)[first]
@@ -143,6 +136,10 @@ class TinyProfile(Profile):
                 raise CorruptFile(f"{stored.path}: frame {t} of {JPEG_BYTES}: {error}") from error
         shaped = frames.reshape(*numbers.shape, *frames.shape[1:])
         return shaped[(slice(None),) * numbers.ndim + tuple(rest)]
+
+    def tolerance(self, stored: StoredArrays, name: str) -> float:
+        """As `Profile.tolerance`."""
+        return float(_unit_of(stored).max()) if name == _DISPLACEMENT else 0.0
 
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (Profile(), FastProfile(), TinyProfile())}

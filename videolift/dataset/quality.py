@@ -111,10 +111,10 @@ class QualityMeter:
         self._series("valid_depth")[start : start + len(depth)] = (depth > 0).mean((1, 2))
         for t, z in enumerate(depth, start):
             if self._previous is not None and self.K is not None and self.T_camera_world is not None:
-                self._agreement(t - 1, self._previous[1], z)
+                self._compare_depths(t - 1, self._previous[1], z)
             self._previous = t, z
 
-    def _agreement(self, t: int, z: NDArray[np.float16], z_next: NDArray[np.float16]) -> None:
+    def _compare_depths(self, t: int, z: NDArray[np.float16], z_next: NDArray[np.float16]) -> None:
         assert self.K is not None
         assert self.T_camera_world is not None
         E = self.T_camera_world[t : t + 2]

@@ -164,23 +164,11 @@ class Isolated:
             # Our copies: while they are open, the end of the child would never show as the end of its stream.
             os.close(child_reads)
             os.close(child_writes)
-        for descriptor in (we_write, we_read):
-            _widen(descriptor)
-        self._greet()
-
-    def _spawn(self, child_reads: int, child_writes: int) -> subprocess.Popen[bytes]:
-        self._log = self._open_log()
-        child = [str(self.python), "-I", str(CHILD), str(self.script.resolve())]
-        return subprocess.Popen(
-            [*child, str(child_reads), str(child_writes), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env={**child_environment(self._env), _MARK: self._nonce},
-            pass_fds=(child_reads, child_writes),
-        )
-
-    def _greet(self) -> None:
+        if sys.platform == "linux":
+            # Larger buffers: fewer switches between the two processes. Refused where the user's quota of pipe memory is used up.
+            for descriptor in (we_write, we_read):
+                with suppress(PermissionError):
+                    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             self.hello, _ = self._exchange("hello", {"protocol": wire.PROTOCOL}, {}, None)
         except Crash as error:
@@ -190,14 +178,24 @@ class Isolated:
             self.kill()
             raise BackendUnavailable(f"{self.python} speaks protocol {self.hello.get('protocol')}, expected {wire.PROTOCOL}")
 
-    def _open_log(self) -> BinaryIO:
+    def _spawn(self, child_reads: int, child_writes: int) -> subprocess.Popen[bytes]:
         if self._log_path is None:
-            log: BinaryIO = tempfile.TemporaryFile("w+b")  # noqa: SIM115  lives as long as the child
+            self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  lives as long as the child
         else:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            log = self._log_path.open("a+b")
-        self._log_start = log.seek(0, os.SEEK_END)
-        return log
+            self._log = self._log_path.open("a+b")
+        # The log may be of a whole batch: what a crash quotes begins here.
+        self._log_start = self._log.seek(0, os.SEEK_END)
+        # -I: neither PYTHONPATH nor the current folder may put our packages, or the user's, in front of the model's.
+        child = [str(self.python), "-I", str(CHILD), str(self.script.resolve())]
+        return subprocess.Popen(
+            [*child, str(child_reads), str(child_writes), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**child_environment(self._env), _MARK: self._nonce},
+            pass_fds=(child_reads, child_writes),
+        )
 
     def _exchange(
         self, op: str, meta: dict[str, Any], arrays: wire.Arrays, on_progress: Callable[[int, int], None] | None
@@ -209,48 +207,40 @@ class Isolated:
         except BrokenPipeError as error:
             raise self._crashed("it ended") from error
         header, reply_arrays = self._await_answer(on_progress)
-        return self._result(header, reply_arrays)
-
-    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> ChildReply:
-        answered = False
-        try:
-            while True:
-                header, reply_arrays = self._receive()
-                if header["kind"] != "progress":
-                    answered = True
-                    return header, reply_arrays
-                if on_progress is not None:
-                    on_progress(header["meta"]["done"], header["meta"]["total"])
-        finally:
-            if not answered:  # the child still works on what nobody waits for; the next call starts another
-                self.kill()
-
-    def _receive(self) -> ChildReply:
-        assert self._from_child is not None
-        try:
-            frame = wire.read_frame(self._from_child)
-        except wire.FrameError as error:
-            raise self._crashed(f"it broke the frame format: {error}") from error
-        if frame is None:
-            raise self._crashed("it ended")
-        header = frame[0]
-        if header.get("id") != self._count or header.get("kind") not in _KINDS or not isinstance(header.get("meta"), dict):
-            raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
-        return frame
-
-    def _result(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ChildReply:
-        kind, meta, self.peak_bytes = header["kind"], header["meta"], header.get("peak_bytes")
-        if kind == "ok":
-            return meta, arrays
-        error = _judge_child_error(meta, self.peak_bytes)
-        if isinstance(error, (BadInput, OutOfMemory, Transient)):
-            raise error
+        reply, self.peak_bytes = header["meta"], header.get("peak_bytes")
+        if header["kind"] == "ok":
+            return reply, reply_arrays
+        meaning = _judge_child_error(reply, self.peak_bytes)
+        if isinstance(meaning, (BadInput, OutOfMemory, Transient)):
+            raise meaning
         # What it left behind is unknown: after an error of CUDA's, for one, every later call would fail too.
         tail = self.log_tail()
         self.kill()
-        if isinstance(error, Crash):
-            error = Crash(error.text, f"{error.log}\n{tail}".strip())
-        raise error
+        if isinstance(meaning, Crash):
+            meaning = Crash(meaning.text, f"{meaning.log}\n{tail}".strip())
+        raise meaning
+
+    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> ChildReply:
+        assert self._from_child is not None
+        answered = False
+        try:
+            while True:
+                frame = wire.read_frame(self._from_child)
+                if frame is None:
+                    raise self._crashed("it ended")
+                header = frame[0]
+                if header.get("id") != self._count or header.get("kind") not in _KINDS or not isinstance(header.get("meta"), dict):
+                    raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
+                if header["kind"] != "progress":
+                    answered = True
+                    return frame
+                if on_progress is not None:
+                    on_progress(header["meta"]["done"], header["meta"]["total"])
+        except wire.FrameError as error:
+            raise self._crashed(f"it broke the frame format: {error}") from error
+        finally:
+            if not answered:  # the child still works on what nobody waits for; the next call starts another
+                self.kill()
 
     def _crashed(self, what: str) -> Crash | OutOfMemory:
         """Kills what is left of the child; the next call starts another."""
@@ -282,13 +272,6 @@ class Isolated:
                 with suppress(BrokenPipeError):  # the child left with part of a frame unread
                     stream.close()
         self._to_child = self._from_child = None
-
-
-def _widen(descriptor: int) -> None:
-    """A larger pipe buffer: fewer switches between the two processes. Refused where the user's quota of pipe memory is used up."""
-    if sys.platform == "linux":
-        with suppress(PermissionError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _judge_child_error(meta: dict[str, Any], peak_bytes: int | None) -> BadInput | OutOfMemory | Transient | OSError | Crash:

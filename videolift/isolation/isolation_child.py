@@ -82,7 +82,15 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     (length,) = _LENGTH.unpack(prefix)
     if length > HEADER_LIMIT:
         raise FrameError(f"header of {length} bytes announced, at most {HEADER_LIMIT} are allowed")
-    header = _parse_header(_read_exactly(stream, length))
+    text = stream.read(length)
+    if len(text) != length:
+        raise FrameError(f"stream ended after {len(text)} of {length} bytes")
+    try:
+        header = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FrameError(f"header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise FrameError(f"header is a {type(header).__name__}, not an object")
     described = check_arrays(header.pop("arrays", None))
     return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in described}
 
@@ -97,41 +105,19 @@ def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
         raise FrameError(f"arrays must be a list of at most {ARRAY_LIMIT}")
     total, out = 0, []
     for item in described:
-        name, dtype, shape = _check_array(item)
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.get("dtype") not in DTYPES:
+            raise FrameError(f"array {item!r}: needs a name and a dtype of {', '.join(DTYPES)}")
+        name, dtype, shape = item["name"], item["dtype"], item.get("shape")
+        if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
+            raise FrameError(f"array {name}: shape {shape!r} is no list of at most 8 lengths")
         total += math.prod(shape) * np.dtype(dtype).itemsize
         # Checked before the first byte is allocated: a broken length must not take the machine's memory.
         if total > PAYLOAD_LIMIT:
             raise FrameError(f"arrays of more than {PAYLOAD_LIMIT} bytes: send fewer frames per call")
-        out.append((name, dtype, shape))
+        out.append((name, dtype, tuple(shape)))
     if len({name for name, _, _ in out}) != len(out):
         raise FrameError("an array's name occurs twice")
     return out
-
-
-def _check_array(item: Any) -> tuple[str, str, tuple[int, ...]]:
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.get("dtype") not in DTYPES:
-        raise FrameError(f"array {item!r}: needs a name and a dtype of {', '.join(DTYPES)}")
-    shape = item.get("shape")
-    if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
-        raise FrameError(f"array {item['name']}: shape {shape!r} is no list of at most 8 lengths")
-    return item["name"], item["dtype"], tuple(shape)
-
-
-def _parse_header(text: bytes) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FrameError(f"header is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise FrameError(f"header is a {type(header).__name__}, not an object")
-    return header
-
-
-def _read_exactly(stream: BinaryIO, length: int) -> bytes:
-    data = stream.read(length)
-    if len(data) != length:
-        raise FrameError(f"stream ended after {len(data)} of {length} bytes")
-    return data
 
 
 def _read_array(stream: BinaryIO, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -160,24 +146,23 @@ class _Service:
             if frame is None:
                 return
             header, arrays = frame
-            self._answer(header.get("id"), str(header.get("op")), header.get("meta") or {}, arrays)
+            number = header.get("id")
+            try:
+                out_meta, out_arrays = self._do(str(header.get("op")), number, header.get("meta") or {}, arrays)
+                self._reply(number, "ok", out_meta, out_arrays)
+            # Asked to end: the parent sees the end of the stream and says so.
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
+                self._reply(number, "error", describe_error(error), {})
             if header.get("op") == "close":
                 return
-
-    def _answer(self, number: Any, op: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        try:
-            out_meta, out_arrays = self._do(op, number, meta, arrays)
-            self._reply(number, "ok", out_meta, out_arrays)
-        # Asked to end: the parent sees the end of the stream and says so.
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
-            self._reply(number, "error", describe_error(error), {})
 
     def _do(self, op: str, number: Any, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Arrays]:
         if op == "hello":
             return {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}, {}
         if op == "load":
+            # By its file, as a worker must not find our package: its own modules may have the same names.
             _import_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoints.py"), "videolift_checkpoints")
             self._worker = _import_file(self._path, "videolift_worker")
             return self._worker.load(meta) or {}, {}
@@ -273,17 +258,12 @@ def _import_file(path: str, name: str) -> Any:
     return module
 
 
-def _die_with(parent: int) -> None:
-    """SIGKILL when the parent ends, however it ends (Linux; elsewhere the closed pipe ends an idle child)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the line above
-        os._exit(1)
-
-
 def serve_parent(worker_path: str, read_fd: str, write_fd: str, parent: str) -> None:
     """Serves until the parent closes its end, then leaves at once (a model's threads may never join)."""
-    _die_with(int(parent))
+    if sys.platform == "linux":  # SIGKILL when the parent ends, however it ends; elsewhere the closed pipe ends an idle child
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != int(parent):  # it ended before the line above
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides what ends
     sys.modules["videolift_child"] = sys.modules[__name__]
     # A checkout that was installed for editing puts its folder on every path, also on that of an interpreter which shares ours.

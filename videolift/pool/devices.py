@@ -289,17 +289,13 @@ def usable_cores() -> int:
     """Cores that this process may run on: affinity, and the control group's quota where there is one."""
     # The quota of a container limits time, not which cores are seen; the smaller one holds.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(allowed, _quota_cores()))
-
-
-def _quota_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Whole cores of the CPU quota of our own group, a large number without one."""
+    group = Path("/sys/fs/cgroup")
     try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):  # version 1 of control groups, or none
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
+            quota, period = ((group / "cpu" / name).read_text() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
         except OSError:
-            return 1 << 20
-    return 1 << 20 if quota.strip() in ("max", "-1") else max(1, int(quota) // int(period))
+            return max(1, allowed)
+    unlimited = quota.strip() in ("max", "-1")
+    return max(1, allowed if unlimited else min(allowed, int(quota) // int(period)))

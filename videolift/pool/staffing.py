@@ -11,7 +11,6 @@ from dataclasses import replace
 from videolift.errors import Transient, storage_errors_are_transient
 from videolift.pool.decisions.sizing import Decision
 from videolift.pool.device_workers import DeviceWorkers
-from videolift.pool.interface import Device
 from videolift.pool.pool_state import PoolState
 from videolift.pool.workers.handle import WorkerHandle
 
@@ -106,22 +105,23 @@ def _feed(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, De
             group.note_company()
             if state.items.claim(task, worker, alone=len(group.living) == 1):
                 group.item_started(worker)
+    # Last, the tasks that need a device to themselves: the others on it are sent away first.
     for group in groups:
-        if state.items.queue.shared == 0 and state.items.queue.alone and not group.busy:
-            _feed_alone(state, group)
-
-
-def _feed_alone(state: PoolState, group: DeviceWorkers) -> None:
-    """Makes room for, and gives, a task that needs the device to itself."""
-    if any(w.state == "loading" for w in group.workers):
-        return
-    idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: w.items_done)
-    for worker in idle[1:]:
-        worker.tell_to_end()
-    if len(group.workers) == 1 and idle:
-        task = state.items.queue.take_alone(idle[0].serial, state.machine.now())
-        if task is not None and state.items.claim(task, idle[0], alone=True):
-            group.item_started(idle[0])
+        if (
+            state.items.queue.shared
+            or not state.items.queue.alone
+            or group.busy
+            or any(w.state == "loading" for w in group.workers)
+        ):
+            continue
+        # The one that has done least stays: in a process that has worked before, fragments take memory too.
+        idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: w.items_done)
+        for worker in idle[1:]:
+            worker.tell_to_end()
+        if len(group.workers) == 1 and idle:
+            task = state.items.queue.take_alone(idle[0].serial, state.machine.now())
+            if task is not None and state.items.claim(task, idle[0], alone=True):
+                group.item_started(idle[0])
 
 
 def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, Decision]) -> None:
@@ -133,7 +133,11 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
         try:
             with storage_errors_are_transient("starting a worker"):
                 state.last_serial += 1
-                serial, device = state.last_serial, _with_its_share_of_threads(state, group)
+                serial, device = state.last_serial, group.device
+                if device.kind == "cpu":  # its cores are divided by how many workers it will probably have
+                    expected = group.decision.start if group.decision is not None and group.figures.samples else group.slots
+                    most = min(group.slots, state.items.total, state.plan.sizing.max_workers or group.slots, expected)
+                    device = replace(device, threads=max(device.threads, device.cores // max(1, most)))
                 process = state.machine.start_worker(serial, device)
                 group.workers.append(WorkerHandle(serial, device, process, state.plan.timing, state.machine.now))
                 state.events.emit("spawned", worker=serial, device=device.id, pid=process.pid, log=f"worker-{serial:04d}.log")
@@ -158,16 +162,6 @@ def _wants_worker(state: PoolState, group: DeviceWorkers, decision: Decision) ->
     # Hands that are free or about to be, on any device, for as many items: one more would find nothing to do.
     unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
     return unused < queue.shared
-
-
-def _with_its_share_of_threads(state: PoolState, group: DeviceWorkers) -> Device:
-    """The device as its next worker sees it: on the CPU the cores are divided by how many workers it will probably have."""
-    device = group.device
-    if device.kind != "cpu":
-        return device
-    measured = group.decision.start if group.decision is not None and group.figures.samples else group.slots
-    expected = max(1, min(group.slots, state.items.total, state.plan.sizing.max_workers or group.slots, measured))
-    return replace(device, threads=max(device.threads, device.cores // expected))
 
 
 def note_load_failure(

@@ -71,21 +71,17 @@ def _step(state: PoolState) -> None:
                 worker.kill()
     begun = sum(worker.progress for worker in state.workers if worker.task is not None)
     state.events.line(len(state.items.outcomes), state.items.total, lambda: _state_text(state), begun=begun)
-    _wait(state)
-    for group in state.groups:
-        for worker in list(group.workers):
-            hear(state, worker, group)
-
-
-def _wait(state: PoolState) -> None:
     plan, now, stop = state.plan, state.machine.now(), state.stopping.stop
     times = [now + plan.timing.tick, state.next_sample]
     times += [worker.deadline(plan.load_timeout_s, plan.item_timeout_s) for worker in state.workers]
-    # those that have passed wait for something else to happen
+    # Those that have passed wait for something else to happen: waking for them would be a loop without a pause.
     later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
     later += [stop.deadline] if stop is not None else []
     times += [time_s for time_s in later if time_s > now]
     state.machine.wait(min(times) - now)
+    for group in state.groups:
+        for worker in list(group.workers):
+            hear(state, worker, group)
 
 
 def _keep_deadlines(state: PoolState) -> None:

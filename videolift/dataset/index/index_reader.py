@@ -76,6 +76,14 @@ _COLUMNS = tuple("parts" if name == "parts_held" else name for name in IndexEntr
 _KINDS = {column.name: column for column in VIDEO_COLUMNS}
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL": (int, float)}
 _SQL_TYPES = {"TEXT": "('text')", "INTEGER": "('integer')", "REAL": "('real', 'integer')"}
+# SQLite stores any value in any column, whatever type it was declared with.
+_WRONG_TYPES = "SELECT video FROM video WHERE {} LIMIT 1".format(
+    " OR ".join(
+        f"{'' if _KINDS[name].required else f'{name} IS NOT NULL AND '}typeof({name}) NOT IN {_SQL_TYPES[_KINDS[name].kind]}"
+        for name in _COLUMNS
+    )
+)
+"""Finds a row with a value of another type in one of `IndexEntry`'s columns."""
 
 
 @dataclass(frozen=True)
@@ -171,26 +179,18 @@ def open_index(folder: Path) -> Iterator[sqlite3.Connection]:
         # immutable: no lock is taken and no journal is looked for
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")  # no function runs because the file says so
-            _check(connection, folder)
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise ConfigError(f"{path} has version {version}, this videolift reads {SCHEMA_VERSION}: {_AGAIN}")
+            # a view or a virtual table of that name could compute for ever
+            strange = "SELECT name FROM sqlite_master WHERE type <> 'table' OR sql NOT LIKE 'CREATE TABLE %'"
+            for (name,) in connection.execute(strange).fetchall():
+                raise _damaged(folder, f"{name} is no plain table")
+            if (found := connection.execute(_WRONG_TYPES).fetchone()) is not None:
+                raise _damaged(folder, f"the row of {found[0]} holds a value of another type")
             yield connection
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _damaged(folder, str(error)) from error
-
-
-def _check(connection: sqlite3.Connection, folder: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
-        raise ConfigError(f"{folder / INDEX_FILE} has version {version}, this videolift reads {SCHEMA_VERSION}: {_AGAIN}")
-    # a view or a virtual table of that name could compute for ever
-    strange = connection.execute("SELECT name FROM sqlite_master WHERE type <> 'table' OR sql NOT LIKE 'CREATE TABLE %'").fetchall()
-    if strange:
-        raise _damaged(folder, f"{strange[0][0]} is no plain table")
-    wrong = " OR ".join(
-        f"{'' if _KINDS[name].required else f'{name} IS NOT NULL AND '}typeof({name}) NOT IN {_SQL_TYPES[_KINDS[name].kind]}"
-        for name in _COLUMNS
-    )
-    if (found := connection.execute(f"SELECT video FROM video WHERE {wrong} LIMIT 1").fetchone()) is not None:
-        raise _damaged(folder, f"the row of {found[0]} holds a value of another type")
 
 
 def _damaged(folder: Path, why: str) -> ConfigError:

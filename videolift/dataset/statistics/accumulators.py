@@ -279,7 +279,8 @@ class Accumulators:
             part.flush()
             moments_.append(part.samples)
             if part.kind == "f32":
-                moments_ += [limb for value in (*part.sums, *part.squares) for limb in _to_limbs(value)]
+                for value in (*part.sums, *part.squares):
+                    moments_ += [value >> _LIMB_BITS, value & ((1 << _LIMB_BITS) - 1)]
                 extrema.append(part.extrema)
             flat = part.counts.ravel()
             used = np.flatnonzero(flat)
@@ -323,7 +324,8 @@ class Accumulators:
             part.samples += moments_[at]
             at += 1
             if part.kind == "f32":
-                values = [_from_limbs(*moments_[i : i + 2]) for i in range(at, at + 4 * part.channels, 2)]
+                limbs = moments_[at : at + 4 * part.channels]
+                values = [(high << _LIMB_BITS) + low for high, low in zip(limbs[::2], limbs[1::2], strict=True)]
                 part.sums = [a + b for a, b in zip(part.sums, values[: part.channels], strict=True)]
                 part.squares = [a + b for a, b in zip(part.squares, values[part.channels :], strict=True)]
                 rows = extrema[row : row + part.channels]
@@ -345,11 +347,3 @@ class Accumulators:
     def summaries(self) -> dict[str, list[ChannelSummary]]:
         """Name to one `ChannelSummary` per channel."""
         return {name: [part.summary(c) for c in range(part.channels)] for name, part in sorted(self.parts.items())}
-
-
-def _to_limbs(value: int) -> tuple[int, int]:
-    return value >> _LIMB_BITS, value & ((1 << _LIMB_BITS) - 1)
-
-
-def _from_limbs(high: int, low: int) -> int:
-    return (high << _LIMB_BITS) + low

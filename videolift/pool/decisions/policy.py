@@ -160,7 +160,12 @@ def judge_failure(task: Task, failure: AttemptFailed | WorkerDeath, seen: Circum
         return _charge(task, WorkerDeath("crash", failure.text, failure.traceback), seen, rules)
     if failure.kind == "descriptors" and not seen.fresh:
         return Retry(task)  # leaked by the items before it: the worker is replaced, and this item is its first one there
-    return _after_error(task, failure, seen)
+    # Once more on another worker: the first one may have been left in a bad state by the items before.
+    if task.errors == 0:
+        return Retry(replace(task, errors=1, avoid=task.avoid | {seen.serial}))
+    if failure.kind == "backend":
+        return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes), "backend")
+    return Final(replace(_outcome("error", task, failure, seen), attempts=task.crashes + task.errors + 1))
 
 
 def _after_death(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
@@ -216,14 +221,6 @@ def _after_transient(task: Task, failure: AttemptFailed, seen: Circumstances, ru
     # Doubled, since a quota or a server that is down comes back in minutes rather than seconds.
     wait_s = rules.backoff_s * 2**task.transients
     return Retry(replace(task, transients=task.transients + 1, not_before=seen.now + wait_s))
-
-
-def _after_error(task: Task, failure: AttemptFailed, seen: Circumstances) -> Verdict:
-    if task.errors == 0:
-        return Retry(replace(task, errors=1, avoid=task.avoid | {seen.serial}))
-    if failure.kind == "backend":
-        return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes), "backend")
-    return Final(replace(_outcome("error", task, failure, seen), attempts=task.crashes + task.errors + 1))
 
 
 def _outcome(kind: OutcomeKind, task: Task, failure: AttemptFailed, seen: Circumstances) -> Outcome:

@@ -177,17 +177,13 @@ def _fit(available: int, peak: float, rules: SizingRules) -> int:
 def _loadable(now: Snapshot, rules: SizingRules) -> int:
     """How many may be loaded while the probe's peak is not known: half of the memory is left to its growth."""
     if now.loaded_bytes is None:
-        return 1 + _second(now, rules)
+        if len(now.loading) < now.workers or not now.loading:
+            return 1
+        # Beside the very first a second one may load where that takes its time, and far more memory is free than it has taken.
+        device, host, seconds = now.loading[0]
+        free = min(now.free_bytes - _SPARE * device, now.host_free_bytes - _SPARE * host)
+        return 1 + (seconds >= _SLOW_LOAD_S and free > rules.reserve_bytes)
     return _room(rules, now.loaded_bytes, ((now.free_bytes + now.own_bytes) / 2, (now.host_free_bytes + now.host_own_bytes) / 2))
-
-
-def _second(now: Snapshot, rules: SizingRules) -> bool:
-    """True if a second worker may load beside the very first: it takes its time, and far more memory is free than it has taken."""
-    if len(now.loading) < now.workers or not now.loading:
-        return False
-    device, host, seconds = now.loading[0]
-    free = min(now.free_bytes - _SPARE * device, now.host_free_bytes - _SPARE * host)
-    return seconds >= _SLOW_LOAD_S and free > rules.reserve_bytes
 
 
 def _resting(now: Snapshot, rules: SizingRules, busy: int) -> int:
@@ -280,17 +276,14 @@ def _worth_starting(now: Snapshot) -> bool:
         return False
     if now.load_s is None or now.workers == 0:
         return True
-    waiting_s = now.waiting_s if now.waiting_s is not None else _foreseen_s(now)
+    waiting_s = now.waiting_s
+    if waiting_s is None:  # nothing has ended yet: what waits at the speed of what runs, by its own word
+        told = [r.seconds / (r.progress * r.size) for r in now.running if r.progress > 0 and r.size > 0]
+        waiting_s = now.waiting_size * max(told) if told else None
     if waiting_s is None:
         return max((r.seconds for r in now.running), default=0.0) >= _PROBE_SHARE_OF_LOAD * now.load_s
     # By the time it has loaded, the others will have shared what waits; less than a load each is not worth it.
     return waiting_s / now.workers > now.load_s
-
-
-def _foreseen_s(now: Snapshot) -> float | None:
-    """Seconds of all that waits, at the speed of what runs."""
-    told = [r.seconds / (r.progress * r.size) for r in now.running if r.progress > 0 and r.size > 0]
-    return now.waiting_size * max(told) if told else None
 
 
 def loads_at_once(ready: int, cores: int, *, known: bool) -> int:

@@ -220,9 +220,6 @@ class Channel:
             pass
         except ConnectionResetError:
             self.open = False
-        return self._whole_messages()
-
-    def _whole_messages(self) -> list[WorkerMessage]:
         messages: list[WorkerMessage] = []
         start = 0
         while len(self._incoming) - start >= _LENGTH.size and not self.fault:
