@@ -1,7 +1,7 @@
 """Work on a long video segment by segment: what a killed attempt had finished is read again, not computed again.
 
 `resumable` walks over a video and keeps what each segment gave; `kept` does the same for one thing. Both keep named arrays beside
-the artifact that is being written, until it is published.
+the artifact that is being written, until it is published. `in_calls` hands the frames of a segment to a model a few at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from videolift.artifacts import ArtifactWriter
 
 SavedArrays = dict[str, NDArray[Any]]
+CALL_FRAMES = 16
+"""Frames sent at once; a model's process and the pipe to it hold no more."""
 Bounds = tuple[int, int]
 """First row of a segment, and the one after its last; rows are frames or windows."""
 
@@ -83,3 +85,15 @@ def resumable(
 
 def _part(name: str, start: int, end: int) -> str:
     return f"{name}-{start:09d}-{end:09d}"
+
+
+def in_calls(start: int, end: int, call_frames: int, look: Callable[[int, int], Mapping[str, NDArray[Any]]]) -> SavedArrays:
+    """What ``look(first, last)`` returns for the frames from ``start`` to before ``end``, ``call_frames`` of them at a time.
+
+    Arrays of the same name are joined along their first axis; ``frame``, counted from the call's first, counts from the clip's.
+    """
+    parts = []
+    for first in range(start, end, call_frames):
+        part = look(first, min(first + call_frames, end))
+        parts.append({**part, "frame": part["frame"] + first})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

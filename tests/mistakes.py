@@ -342,7 +342,7 @@ MISTAKES: dict[str, Mistake] = {
     "m30 a whole video given to a detector at once": Mistake(
         "one tensor of all frames",
         (OWN + "test_frames_reach_the_hand_model_a_few_at_a_time",),
-        "stages/hands/calls.py",
+        "stages/segments.py",
         "    for first in range(start, end, call_frames):\n        part = look(first, min(first + call_frames, end))",
         "    for first in (start,):\n        part = look(first, end)",
     ),

@@ -21,7 +21,7 @@ from stages.depth.networks.vipe_checks import check_relief, stretch_figures
 from stages.depth.networks.vipe_settings import VipeSettings
 from stages.depth.vipe import _VipeClip
 from stages.hands import wilor
-from stages.hands.calls import CALL_FRAMES
+from stages.segments import CALL_FRAMES
 from stages.tracks import tapip3d
 from stages.tracks.queries import Queries
 from stages.tracks.tapip3d import Tapip3dSettings

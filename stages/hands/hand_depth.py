@@ -66,7 +66,14 @@ def palm_depth(
     if measured.sum() < _MIN_PIXELS:
         return None
     palm = transform(fit.T_camera_wrist, hand_palm.points_m(fit.palm_size))
-    ratios = np.sort(np.log((z[measured] + SKIN_TO_JOINT_M) / _plane_z(palm, at_px[measured], camera)))
+    # the plane through the six points, no farther off them than 2 cm: seen edge on it would run away from them
+    centre = palm.mean(0)
+    normal = np.linalg.svd(palm - centre)[2][2]
+    slope = unproject(at_px[measured], np.ones(int(measured.sum())), camera) @ normal
+    with np.errstate(divide="ignore", invalid="ignore"):
+        on_plane = (centre @ normal) / slope
+    on_plane = np.clip(np.nan_to_num(on_plane, nan=centre[2]), palm[:, 2].min() - 0.02, palm[:, 2].max() + 0.02)
+    ratios = np.sort(np.log((z[measured] + SKIN_TO_JOINT_M) / on_plane))
     ends = np.searchsorted(ratios, ratios + 2 * _SAME_SURFACE)
     agreeing = ends - np.arange(len(ratios))
     nearest = int(np.argmax(agreeing >= _NEAREST_SHARE * agreeing.max()))
@@ -136,13 +143,3 @@ def _pixels_within(depth_m: NDArray[np.floating], outline_px: Float) -> tuple[Fl
     rows, columns = np.nonzero(inside)
     pixels = np.stack([columns + low[0], rows + low[1]], -1)
     return pixels.astype(np.float64), depth_m[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-
-
-def _plane_z(palm: Float, uv_px: Float, K: Float) -> Float:
-    """Distance (n) of the plane through six points (6, 3) at pixels (n, 2), no farther off the points than 2 cm."""
-    centre = palm.mean(0)
-    normal = np.linalg.svd(palm - centre)[2][2]
-    slope = unproject(uv_px, np.ones(len(uv_px)), K) @ normal
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = (centre @ normal) / slope
-    return np.asarray(np.clip(np.nan_to_num(z, nan=centre[2]), palm[:, 2].min() - 0.02, palm[:, 2].max() + 0.02))

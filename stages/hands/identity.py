@@ -88,8 +88,8 @@ def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
     """Of detections in one frame that are the same hand (seen whole and in tiles), the first; the caller puts the best first."""
     kept: list[Detection] = []
     for new in detections:
-        apart = [_mean_distance(new, old) / max(new.size_px, old.size_px, 1.0) for old in kept]
-        if all(distance > SAME_HAND for distance in apart):
+        apart = [float(np.linalg.norm(new.keypoints_px - old.keypoints_px, axis=1).mean()) for old in kept]
+        if all(px / max(new.size_px, old.size_px, 1.0) > SAME_HAND for px, old in zip(apart, kept, strict=True)):
             kept.append(new)
     return kept
 
@@ -192,20 +192,16 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
         alive = [i for i in range(j + 1) if last_use[i] > j]
         for cost, labels in histories:
             for label in (_RIGHT, _LEFT, _NEITHER):
-                grown = cost + _label_cost(track, votes[j], label)
+                against = max(0.0, -votes[j] if label == _RIGHT else votes[j])
+                grown = cost + (abs(votes[j]) + _LEFT_OUT_COST * len(track) if label == _NEITHER else against)
                 grown += sum(_bond_cost(bonds[i, j], labels[i], label) for i in near[j])
                 now = [*labels, label]
+                # histories that agree on all tracks which later ones still ask about differ in cost alone: one of them is enough
                 key = tuple(now[i] for i in alive)
                 if key not in best or grown < best[key][0]:
                     best[key] = (grown, now)
         histories = sorted(best.values(), key=lambda history: history[0])[:_BEAM]
     return histories[0][1]
-
-
-def _label_cost(track: Track, vote: float, label: int) -> float:
-    if label == _NEITHER:
-        return abs(vote) + _LEFT_OUT_COST * len(track)
-    return max(0.0, -vote if label == _RIGHT else vote)
 
 
 def _bond_cost(bond: float, a: int, b: int) -> float:
@@ -241,10 +237,6 @@ def _groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
         old, new = group[j], group[i]
         group = [new if g == old else g for g in group]
     return group
-
-
-def _mean_distance(a: Detection, b: Detection) -> float:
-    return float(np.linalg.norm(a.keypoints_px - b.keypoints_px, axis=1).mean())
 
 
 def _apart(track: Track, new: Detection) -> float:

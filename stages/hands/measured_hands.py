@@ -63,7 +63,17 @@ def measure_hands(
             series.side_known[hand.frame, i] = hand.side_known
         poses = palm_poses(hands, camera, side, fingers_away=fingers_away)
         for pose in poses:
-            _put(series, i, side, pose, camera)
+            k, T = pose.frame, pose.T_camera_wrist
+            series.T_camera_wrist[k, i], series.valid[k, i] = T, True
+            series.method[k, i] = METHODS.index(pose.method)
+            seen = series.keypoints_px[k, i].copy()
+            palm = transform(T, Palm.of(side).points_m(pose.palm_size))
+            if pose.method == "depth" and camera.depth_m is not None:
+                joints = joints_on_depth(seen, camera.depth_m[k], camera.K, float(palm[:, 2].mean()))
+                # the wrist is that of the fitted pose: depth at its own pixel may be a sleeve's
+                joints[0] = T[:3, 3]
+                series.joints_camera[k, i] = joints
+            series.keypoints_px[k, i, 0] = true_wrist_px(seen[0], T, palm, camera.K)
         names = [pose.method for pose in poses]
         method[side] = max(set(names), key=names.count) if names else None
         residual_px[side] = round(float(np.median([pose.residual_px for pose in poses])), 3) if poses else None
@@ -79,19 +89,6 @@ def measure_hands(
         apart_deg=float(np.median([pose.apart_deg for pose in every if pose.method == "depth"])) if len(ratios) else float("nan"),
         distance_spread=float(np.ptp(np.percentile(ratios, [16, 84])) / 2) if len(ratios) else float("nan"),
     )
-
-
-def _put(series: Series, i: int, side: str, pose: PalmPose, camera: ClipCamera) -> None:
-    k, T = pose.frame, pose.T_camera_wrist
-    series.T_camera_wrist[k, i], series.valid[k, i] = T, True
-    series.method[k, i] = METHODS.index(pose.method)
-    seen = series.keypoints_px[k, i].copy()
-    palm = transform(T, Palm.of(side).points_m(pose.palm_size))
-    if pose.method == "depth" and camera.depth_m is not None:
-        joints = joints_on_depth(seen, camera.depth_m[k], camera.K, float(palm[:, 2].mean()))
-        joints[0] = T[:3, 3]
-        series.joints_camera[k, i] = joints
-    series.keypoints_px[k, i, 0] = true_wrist_px(seen[0], T, palm, camera.K)
 
 
 def true_wrist_px(seen_px: Float, T_camera_wrist: Float, palm_camera: Float, K: Float) -> Float:
@@ -123,10 +120,6 @@ def hands_quality(series: Series, measured: MeasuredHands, camera: ClipCamera) -
         "jitter_deg": float(np.nanmedian(jitter_deg(series.T_camera_wrist, own))) if own.any() else float("nan"),
     }
     figures |= {name: value for name, value in scores.items() if np.isfinite(value)}
-    return Quality(len(series.valid), tuple(_checks(series, measured, camera, scores)), figures)
-
-
-def _checks(series: Series, measured: MeasuredHands, camera: ClipCamera, scores: dict[str, float]) -> list[str]:
     checks = []
     if np.isnan(series.score).all():
         checks.append("no hand in view")
@@ -140,4 +133,4 @@ def _checks(series: Series, measured: MeasuredHands, camera: ClipCamera, scores:
         checks.append(f"wrists by depth and by the palm's pixels differ by {measured.apart_deg:.0f} degrees: one of them is wrong")
     if scores["jitter_deg"] > MAX_JITTER_DEG:
         checks.append(f"wrists jitter by {scores['jitter_deg']:.0f} degrees: their rotation is mostly noise")
-    return checks
+    return Quality(len(series.valid), tuple(checks), figures)

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
 from stages.hands import HandsSettings
-from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import clip_camera
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 from stages.hands.measured_hands import hands_quality, measure_hands
@@ -25,7 +24,7 @@ from stages.hands.temporal import steady, write_series
 from stages.hands.whole_picture import MAX_HANDS_CUT_AWAY, cut_away_share
 from stages.models.environments import read_environment
 from stages.models.model_process import ModelBackend, ModelSettings
-from stages.segments import even_segments, kept, resumable
+from stages.segments import CALL_FRAMES, even_segments, in_calls, kept, resumable
 from videolift.artifacts import ArtifactWriter, Clip, HandsWriter
 from videolift.config import Share
 from videolift.geometry import Float

@@ -79,7 +79,14 @@ def palm_poses(hands: Sequence[Detection], camera: ClipCamera, side: str, *, fin
     depth agree on, or without asking depth for the tilt, where steady frames are few and so by chance.
     """
     solver = _Solver(camera, Palm.of(side), side, fingers_away)
-    tried = [(hand, fit_by_pnp(hand.keypoints_px, camera.K, solver.palm)) for hand in hands if _believed(hand, side)]
+    # Looks must agree with each other (NaN after a single look passes), and with the side: what is taken for the other hand has
+    # that hand's keypoints.
+    believed = [
+        hand
+        for hand in hands
+        if not (hand.spread > MAX_LOOKS_APART or (hand.right if side == "right" else 1 - hand.right) < MIN_OWN_SIDE)
+    ]
+    tried = [(hand, fit_by_pnp(hand.keypoints_px, camera.K, solver.palm)) for hand in believed]
     usable = [(hand, fits) for hand, fits in tried if fits]
     gaps = np.diff([hand.frame for hand, _ in usable]) > LINK_GAP + 1
     edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(usable)]
@@ -93,14 +100,16 @@ def palm_poses(hands: Sequence[Detection], camera: ClipCamera, side: str, *, fin
         size = float(np.median([pose.palm_size for pose in (steady if tilt_by_depth else measured)]))
         solver = replace(solver, size=size, tilt_by_depth=tilt_by_depth)
         poses = [pose for stretch in stretches for pose in solver.poses(stretch)]
-    poses = _with_usual_size(poses, solver.palm)
+    ratios = [pose.distance_ratio for pose in poses if pose.method == "depth"]
+    if len(ratios) >= _MIN_MEASURED:
+        # One hand does not grow: where depth has measured its size, distances by PnP are corrected by it.
+        usual = float(np.median(ratios))
+        for i, pose in enumerate(poses):
+            if pose.method == "palm_pnp":
+                by_pnp = WristFit(pose.T_camera_wrist, pose.palm_size, pose.residual_px)
+                fit = _enlarged(by_pnp, usual, solver.palm)
+                poses[i] = replace(pose, T_camera_wrist=fit.T_camera_wrist, palm_size=fit.palm_size)
     return [pose for pose in poses if pose.misfit <= (MAX_STEADY_MISFIT if pose.steady else MAX_MISFIT)]
-
-
-def _believed(hand: Detection, side: str) -> bool:
-    """The looks agree with each other, and with the side: what is taken for the other hand has that hand's keypoints."""
-    own_side = hand.right if side == "right" else 1 - hand.right
-    return not (hand.spread > MAX_LOOKS_APART or own_side < MIN_OWN_SIDE)
 
 
 @dataclass(frozen=True)
@@ -162,21 +171,6 @@ class _Solver:
 
 def _is_steady(fit: WristFit, depth: PalmDepth) -> bool:
     return bool(fit.depth_rms_m <= STEADY_DEPTH_M and np.isfinite(depth.z_m).sum() >= _MIN_STEADY)
-
-
-def _with_usual_size(poses: list[PalmPose], palm: Palm) -> list[PalmPose]:
-    """Distances by PnP corrected by the hand's own size, where enough frames have measured it: one hand does not grow."""
-    ratios = [pose.distance_ratio for pose in poses if pose.method == "depth"]
-    if len(ratios) < _MIN_MEASURED:
-        return poses
-    usual = float(np.median(ratios))
-    out = []
-    for pose in poses:
-        if pose.method == "palm_pnp":
-            fit = _enlarged(WristFit(pose.T_camera_wrist, pose.palm_size, pose.residual_px), usual, palm)
-            pose = replace(pose, T_camera_wrist=fit.T_camera_wrist, palm_size=fit.palm_size)
-        out.append(pose)
-    return out
 
 
 def _enlarged(fit: WristFit, ratio: float, palm: Palm) -> WristFit:

@@ -46,7 +46,14 @@ def locate_wrist(
     by_size = wrist_translation(joints, uv, K)
     if not np.isfinite(by_size).all() or (by_size[2] + joints[:, 2]).min() <= 0:
         return None
-    return WristPlace(by_size, float("nan") if depth_m is None else _depth_of_wrist(joints, uv, depth_m))
+    if depth_m is None:
+        return WristPlace(by_size, float("nan"))
+    # Each joint's depth implies one for the wrist; the median of those that agree, since a held object hides some joints.
+    implied = depth_under(depth_m, uv) + SKIN_TO_JOINT_M - joints[:, 2]
+    implied = implied[np.isfinite(implied)]
+    if len(implied) >= _MIN_JOINTS:
+        implied = implied[np.abs(implied - np.median(implied)) <= HAND_REACH_M]
+    return WristPlace(by_size, float(np.median(implied)) if len(implied) >= _MIN_JOINTS else float("nan"))
 
 
 def wrist_translation(joints_m: Float, keypoints_px: Float, K: ArrayLike, z_m: float | None = None) -> Float:
@@ -87,13 +94,3 @@ def wrists_by_one_method(
         z = place.depth_z_m if np.isfinite(place.depth_z_m) else usual * place.by_size_m[2]
         out.append(wrist_translation(joints, uv, K, z))
     return out, "hand_depth"
-
-
-def _depth_of_wrist(joints_m: Float, keypoints_px: Float, depth_m: NDArray[np.floating]) -> float:
-    """Median over the joints of the depth that each implies for the wrist, outliers left out; NaN with too few."""
-    implied = depth_under(depth_m, keypoints_px) + SKIN_TO_JOINT_M - joints_m[:, 2]
-    implied = implied[np.isfinite(implied)]
-    if len(implied) < _MIN_JOINTS:
-        return float("nan")
-    near = implied[np.abs(implied - np.median(implied)) <= HAND_REACH_M]
-    return float(np.median(near)) if len(near) >= _MIN_JOINTS else float("nan")

@@ -42,7 +42,11 @@ class HandView:
         """The view that shows ``grown`` times the hand with these keypoints (21, 2) of a camera ``K`` (3, 3)."""
         rays = np.c_[keypoints_px, np.ones(len(keypoints_px))] @ np.linalg.inv(K).T
         middle = (keypoints_px.min(0) + keypoints_px.max(0)) / 2
-        R = _turn_to(np.linalg.inv(K) @ np.array([*middle, 1.0]))
+        # the smallest turn that brings the hand's middle onto the axis: one with a roll would show the hand at another slant
+        ray = np.linalg.inv(K) @ np.array([*middle, 1.0])
+        turn = np.cross(ray, [0.0, 0.0, 1.0])
+        sine = float(np.linalg.norm(turn))
+        R = np.asarray(cv2.Rodrigues(turn / sine * np.arctan2(sine, ray[2]))[0]) if sine > 0 else np.eye(3)
         turned = rays @ R.T
         xy = turned[:, :2] / turned[:, 2:]
         side = round(HAND_PX * grown)
@@ -86,11 +90,3 @@ def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
     size = max(float(np.ptp(middle, axis=0).max()), 1.0)
     right = float(np.mean([hand.right, *looks_right[seen]]))
     return replace(hand, keypoints_px=middle, right=right, spread=float(np.median(apart)) / size)
-
-
-def _turn_to(ray: Float) -> Float:
-    """``R_view_camera`` (3, 3), the smallest turn that brings ``ray`` (3) onto the view's axis."""
-    axis = np.cross(ray, [0.0, 0.0, 1.0])
-    sine = float(np.linalg.norm(axis))
-    angle = np.arctan2(sine, ray[2])
-    return np.asarray(cv2.Rodrigues(axis / sine * angle)[0]) if sine > 0 else np.eye(3)

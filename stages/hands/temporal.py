@@ -73,7 +73,11 @@ def steady(series: Series, pts_seconds: ArrayLike, *, max_gap: int, max_speed_m_
         good = consistent(
             out.T_camera_wrist[frames, side, :3, 3], times[frames], frames, max_burst=max_gap, max_speed=max_speed_m_s
         )
-        _forget(out, frames[~good], side)
+        jumps = frames[~good]
+        out.valid[jumps, side] = False
+        out.method[jumps, side], out.side_known[jumps, side] = 0, True  # what the artifact says where there is no hand
+        for array in (out.score, out.keypoints_px, out.T_camera_wrist, out.joints_camera, out.mano_pose):
+            array[jumps, side] = np.nan
         frames = frames[good]
         for first, last in zip(frames[:-1], frames[1:], strict=True):
             if 1 < last - first <= max_gap + 1:
@@ -93,7 +97,8 @@ def consistent(
     P, t, frames = np.asarray(positions_m, np.float64), np.asarray(times_s, np.float64), np.asarray(frames)
     kept = np.arange(len(P))
     while True:
-        pieces = _pieces(P, t, kept, max_speed)
+        step = np.linalg.norm(np.diff(P[kept], axis=0), axis=1)
+        pieces = np.split(kept, np.flatnonzero(step > max_speed * np.diff(t[kept])) + 1)
         doomed = _shortest_burst(pieces, frames, max(max_burst, 1))
         if doomed is None:
             return np.isin(np.arange(len(P)), kept)
@@ -158,20 +163,6 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
     out.valid[inside, side] = out.interpolated[inside, side] = True
 
 
-def _forget(out: Series, frames: NDArray[np.integer], side: int) -> None:
-    out.valid[frames, side] = False
-    out.method[frames, side] = 0
-    out.side_known[frames, side] = True
-    for array in (out.score, out.keypoints_px, out.T_camera_wrist, out.joints_camera, out.mano_pose):
-        array[frames, side] = np.nan
-
-
-def _pieces(P: Float, t: Float, kept: NDArray[np.intp], max_speed: float) -> list[NDArray[np.intp]]:
-    step = np.linalg.norm(np.diff(P[kept], axis=0), axis=1)
-    jumps = np.flatnonzero(step > max_speed * np.diff(t[kept])) + 1
-    return np.split(kept, jumps)
-
-
 def _shortest_burst(pieces: list[NDArray[np.intp]], frames: NDArray[np.integer], max_burst: int) -> int | None:
     def span(i: int) -> int:
         return int(frames[pieces[i][-1]] - frames[pieces[i][0]]) + 1
@@ -189,6 +180,7 @@ def _turn(a: Float, b: Float, share: float) -> Float:
         return (1 - share) * a + share * b
     u, v = a / lengths[0], b / lengths[1]
     angle = np.arccos(np.clip(u @ v, -1.0, 1.0))
+    # parallel directions need no turn, opposite ones have no plane to turn in
     if angle < 1e-6 or np.pi - angle < 1e-6:
         direction = u
     else:

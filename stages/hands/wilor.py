@@ -18,13 +18,12 @@ from pydantic import Field
 
 from stages.backend import Inputs, Progress, Quality
 from stages.hands import HandsSettings
-from stages.hands.calls import CALL_FRAMES, in_calls
 from stages.hands.clip_camera import ClipCamera, clip_camera
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 from stages.hands.placement import locate_wrist, wrists_by_one_method
 from stages.hands.temporal import Series, median_betas, steady, write_series
 from stages.models.model_process import ModelBackend, ModelSettings, require_weights, torch_device, weights_identity
-from stages.segments import even_segments, resumable
+from stages.segments import CALL_FRAMES, even_segments, in_calls, resumable
 from videolift.artifacts import METHODS, SIDES, ArtifactWriter, Clip, HandsWriter
 from videolift.config import Count, Positive, Share
 from videolift.geometry import Float, mirror_points, mirror_rotation
@@ -148,7 +147,14 @@ class WilorHands(ModelBackend):
         write_series(found, median_betas(betas, found.valid & ~found.interpolated), out)
         how = {"K": camera.K.tolist(), "K_source": camera.intrinsics}
         out.describe(backend=self.name, wrist_method=method, has_mano=True, has_joints=True, **how)
-        return _quality(found, camera)
+        figures = {f"{side}_valid_share": float(found.valid[:, i].mean()) for i, side in enumerate(SIDES)}
+        figures["interpolated_share"] = float(found.interpolated.mean())
+        checks = ["no hand in view"] if np.isnan(found.score).all() else []
+        if camera.intrinsics == "assumed":
+            checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): distances are rough")
+        elif camera.depth_m is None:
+            checks.append("depth is not in metres: distances rest on the model's hand size, about 10 % off")
+        return Quality(len(found.valid), tuple(checks), figures)
 
 
 class TwoPasses:
@@ -253,17 +259,6 @@ def place_hands(
             series.joints_camera[k, i], series.mano_pose[k, i] = joints[n] + wrist, pose.mano_pose[n]
             betas[k, i] = pose.betas[n]
     return series, betas, methods
-
-
-def _quality(series: Series, camera: ClipCamera) -> Quality:
-    figures = {f"{side}_valid_share": float(series.valid[:, i].mean()) for i, side in enumerate(SIDES)}
-    figures["interpolated_share"] = float(series.interpolated.mean())
-    checks = ["no hand in view"] if np.isnan(series.score).all() else []
-    if camera.intrinsics == "assumed":
-        checks.append(f"the focal length is assumed ({camera.K[0, 0]:.0f} px): distances are rough")
-    elif camera.depth_m is None:
-        checks.append("depth is not in metres: distances rest on the model's hand size, about 10 % off")
-    return Quality(len(series.valid), tuple(checks), figures)
 
 
 BACKEND = WilorHands

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wilor.models import WiLoR
     from yacs.config import CfgNode
 
-Arrays = Mapping[str, NDArray[np.generic]]
+HandArrays = Mapping[str, NDArray[np.generic]]
 Reply = tuple[dict[str, str], dict[str, NDArray[np.generic]]]
 Report = Callable[[int, int], None]
 
@@ -107,19 +107,24 @@ def load(meta: Files) -> dict[str, str]:
         cfg.MANO.MEAN_PARAMS = os.path.join(root, "mano_data", "mano_mean_params.npz")
         cfg.freeze()
         model = WiLoR(cfg, init_renderer=False)
-    _read_weights(meta["weights"])
+    state = read_checkpoint(meta["weights"], NUMPY_VALUES, INERT_MODULES)["state_dict"]
+    # Not strict: the checkpoint lacks MANO, which is the user's own, and what only training has.
+    missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
+    if missing:
+        text = f"{meta['weights']} lacks {len(missing)} of the model's weights, {missing[0]} among them"
+        raise ValueError(f"{text}: not a checkpoint of WiLoR")
     model = model.to(device).eval()
     if meta["detector"] is not None:
         detector = _load_detector(meta["detector"])
     return {"torch": torch.__version__}
 
 
-def call(meta: DetectTask | PoseTask, arrays: Arrays, progress: Report) -> Reply:
+def call(meta: DetectTask | PoseTask, arrays: HandArrays, progress: Report) -> Reply:
     """One task of either kind."""
     return detect_boxes(meta, arrays, progress) if meta["do"] == "detect" else pose_hands(meta, arrays, progress)
 
 
-def detect_boxes(meta: DetectTask, arrays: Arrays, progress: Report) -> Reply:
+def detect_boxes(meta: DetectTask, arrays: HandArrays, progress: Report) -> Reply:
     """Boxes in ``rgb`` u8 (n, H, W, 3). Meta: min_confidence, batch_frames.
 
     Returns frame i4 (m), box f4 (m, 4) as x1 y1 x2 y2, score f4 (m), right f4 (m).
@@ -140,8 +145,8 @@ def detect_boxes(meta: DetectTask, arrays: Arrays, progress: Report) -> Reply:
     }
 
 
-def pose_hands(meta: PoseTask, arrays: Arrays, progress: Report) -> Reply:
-    """Hands in given boxes. Meta: rescale, batch_crops. Arrays: rgb u8 (n, H, W, 3), frame i4 (m), box f4 (m, 4), right f4 (m).
+def pose_hands(meta: PoseTask, arrays: HandArrays, progress: Report) -> Reply:
+    """Hands in given boxes. Meta: rescale, batch_crops. HandArrays: rgb u8 (n, H, W, 3), frame i4 (m), box f4 (m, 4), right f4 (m).
 
     Returns per hand, as a right one: joints f4 (m, 21, 3) metres, global_orient f4 (m, 3, 3), hand_pose f4 (m, 15, 3, 3),
     betas f4 (m, 10); and keypoints_px f4 (m, 21, 2) in the frame as it is.
@@ -162,7 +167,7 @@ def pose_hands(meta: PoseTask, arrays: Arrays, progress: Report) -> Reply:
     return {}, {name: np.concatenate([part[name] for part in parts]) for name in shapes}
 
 
-def crops(arrays: Arrays, rescale: float) -> Iterator[dict[str, NDArray[np.generic]]]:
+def crops(arrays: HandArrays, rescale: float) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Upstream's crops, in the order of the boxes; those of one frame are cut together."""
     from wilor.datasets.vitdet_dataset import ViTDetDataset
 
@@ -189,13 +194,6 @@ def _hands(out: ModelOutput, batch: dict[str, Tensor]) -> dict[str, NDArray[np.f
         "betas": mano["betas"].reshape(-1, 10),
         "keypoints_px": shares + batch["box_center"].numpy()[:, None].astype(np.float32),
     }
-
-
-def _read_weights(path: str) -> None:
-    state = read_checkpoint(path, NUMPY_VALUES, INERT_MODULES)["state_dict"]
-    missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
-    if missing:
-        raise ValueError(f"{path} lacks {len(missing)} of the model's weights, {missing[0]} among them: not a checkpoint of WiLoR")
 
 
 def _load_detector(path: str) -> YOLO:

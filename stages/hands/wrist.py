@@ -86,14 +86,22 @@ def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, palm: Palm) -> list[WristF
     pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
     if not np.isfinite(pixels).all() or np.ptp(pixels, axis=0).max() < 1.0:
         return []
-    T_flat_wrist = _flattening(palm_m)
+    # IPPE wants points with z = 0: a frame at their mean whose z axis is the direction in which they spread least
+    _, _, axes = np.linalg.svd(palm_m - palm_m.mean(0))
+    axes[2] *= np.sign(np.linalg.det(axes))
+    T_wrist_flat = np.eye(4)
+    T_wrist_flat[:3, :3], T_wrist_flat[:3, 3] = axes.T, palm_m.mean(0)
+    T_flat_wrist = invert_pose(T_wrist_flat)
     flat = transform(T_flat_wrist, palm_m) * [1.0, 1.0, 0.0]
     _, rotations, translations, _ = cv2.solvePnPGeneric(
         flat, pixels, np.asarray(K, np.float64), np.zeros(0), flags=cv2.SOLVEPNP_IPPE
     )
     fits = []
     for rotation, translation in zip(rotations, translations, strict=True):
-        start = _pose(rotation, translation) @ T_flat_wrist
+        T_camera_flat = np.eye(4)
+        T_camera_flat[:3, :3] = cv2.Rodrigues(np.ravel(np.asarray(rotation, np.float64)))[0]
+        T_camera_flat[:3, 3] = np.ravel(translation)
+        start = T_camera_flat @ T_flat_wrist
         if (transform(start, palm_m)[:, 2] > 0).all():
             fits.append(refined(WristFit(start, 1.0, 0.0), keypoints_px, K, palm))
     return sorted((fit for fit in fits if np.isfinite(fit.residual_px)), key=lambda fit: fit.residual_px)
@@ -163,7 +171,14 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
     total = np.zeros(0)
     came_from: list[NDArray[np.intp]] = []
     for i, candidates in enumerate(frames):
-        cost = np.array([_tilt_cost(fit, float(np.asarray(sizes_px)[i]), side, fingers_away) for fit in candidates])
+        size_px = max(float(np.asarray(sizes_px)[i]), 1.0)
+        fingers_back = [fingers_away and finger_direction(fit.T_camera_wrist, side)[2] < 0 for fit in candidates]
+        cost = np.array(
+            [
+                _MISFIT_COST * fit.residual_px / size_px + _FINGERS_BACK_COST * back
+                for fit, back in zip(candidates, fingers_back, strict=True)
+            ]
+        )
         rms_m = np.array([fit.depth_rms_m for fit in candidates])
         if np.isfinite(rms_m).any():  # on one tilt the palm's plane leaves the surface, where pixels fit both alike
             cost += np.minimum(_DEPTH_COST_PER_M * np.nan_to_num(rms_m, nan=np.inf), _MAX_DEPTH_COST)
@@ -179,27 +194,6 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
     for back in reversed(came_from):
         chosen.append(int(back[chosen[-1]]))
     return chosen[::-1]
-
-
-def _tilt_cost(fit: WristFit, size_px: float, side: str, fingers_away: bool) -> float:
-    back = fingers_away and finger_direction(fit.T_camera_wrist, side)[2] < 0
-    return _MISFIT_COST * fit.residual_px / max(size_px, 1.0) + _FINGERS_BACK_COST * back
-
-
-def _flattening(points: Float) -> Float:
-    """``T_flat_wrist`` (4, 4): the frame at the points' mean whose z axis is their direction of least spread."""
-    centre = points.mean(0)
-    _, _, axes = np.linalg.svd(points - centre)
-    axes[2] *= np.sign(np.linalg.det(axes))
-    T_wrist_flat = np.eye(4)
-    T_wrist_flat[:3, :3], T_wrist_flat[:3, 3] = axes.T, centre
-    return invert_pose(T_wrist_flat)
-
-
-def _pose(rotation_vector: ArrayLike, translation: ArrayLike) -> Float:
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = cv2.Rodrigues(np.ravel(np.asarray(rotation_vector, np.float64)))[0], np.ravel(translation)
-    return T
 
 
 def _R(fit: WristFit) -> Float:

@@ -79,8 +79,11 @@ def grid_pixels(width: int, height: int, points: int) -> NDArray[np.int64]:
     """Pixels (N, 2) on a square grid with about ``points`` of them, centred in the image."""
     # Square cells whatever the image's shape.
     step = max(1.0, float(np.sqrt(width * height / points)))
-    columns, rows = (_spaced(length, step) for length in (width, height))
-    return np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    axes = []
+    for length in (width, height):
+        count = max(1, int(length / step))
+        axes.append(np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64))
+    return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
 
 
 def at_random(width: int, height: int, points: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -108,8 +111,3 @@ def eroded(mask: NDArray[np.uint8], erode_px: int) -> NDArray[np.uint8]:
         cv2.dilate(mask, disc, borderType=cv2.BORDER_REPLICATE) == mask
     )
     return np.where(own, mask, 0).astype(np.uint8)
-
-
-def _spaced(length: int, step: float) -> NDArray[np.int64]:
-    count = max(1, int(length / step))
-    return np.floor((np.arange(count) + 0.5) * length / count).astype(np.int64)

@@ -215,7 +215,9 @@ class Tapip3dTracks(ModelBackend):
                 indices, real = plan.indices(start, known)
                 # A window is whole or empty: part of one would be packaged as if its points had vanished.
                 if real < self._settings.window_length:
-                    yield _no_points(start, real, plan.fed)
+                    off, none = np.zeros((plan.fed, 0), bool), np.zeros((plan.fed, 0), np.float32)
+                    xyz, uv = np.zeros((plan.fed, 0, 3), np.float32), np.zeros((plan.fed, 0, 2), np.float32)
+                    yield Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none, np.nan)
                     continue
                 window = window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
                 due = own.check_every and start // self._settings.stride % own.check_every == 0
@@ -247,29 +249,21 @@ class _Feed:
         call({"do": "begin", "size": [height, width], "K": self._K.tolist()}, {})
 
     def track(self, start: int, indices: list[int], queries: Queries, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._send(start, min(max(indices) + 1 + BATCH_FRAMES, len(self._clip)))  # ahead, to be prepared while this one is tracked
+        assert self._scene.depth is not None
+        # A batch ahead, to be prepared while this window is tracked; from a batch's first frame, also after a resume: a batch of
+        # other frames would round otherwise.
+        first = max(self._sent, start // BATCH_FRAMES * BATCH_FRAMES)
+        for a in range(first, min(max(indices) + 1 + BATCH_FRAMES, len(self._clip)), BATCH_FRAMES):
+            frames = range(a, min(a + BATCH_FRAMES, len(self._clip)))
+            depth = np.stack([np.asarray(self._scene.depth[k], np.float32) for k in frames])
+            meta = {"do": "frames", "first": a, "keep_from": start, "batch": BATCH_FRAMES}
+            self._call(meta, {"rgb": self._clip[a : frames.stop], "depth": depth})
+            self._sent = a + BATCH_FRAMES
         height, width = self._plan.size
         uv = resize_pixels(queries.uv_px, (self._clip.width, self._clip.height), (width, height))
         E = T_camk_cam0(self._scene.T_camera_world[indices])
         reply: dict[str, NDArray[Any]] = self._call({"do": "track", "indices": indices, **options}, {"uv_px": uv, "T_camk_cam0": E})
         return reply
-
-    def _send(self, keep_from: int, end: int) -> None:
-        assert self._scene.depth is not None
-        # From the batch's first frame, also after a resume: a batch of other frames would round otherwise.
-        first = max(self._sent, keep_from // BATCH_FRAMES * BATCH_FRAMES)
-        for a in range(first, end, BATCH_FRAMES):
-            frames = range(a, min(a + BATCH_FRAMES, len(self._clip)))
-            depth = np.stack([np.asarray(self._scene.depth[k], np.float32) for k in frames])
-            meta = {"do": "frames", "first": a, "keep_from": keep_from, "batch": BATCH_FRAMES}
-            self._call(meta, {"rgb": self._clip[a : frames.stop], "depth": depth})
-            self._sent = a + BATCH_FRAMES
-
-
-def _no_points(start: int, real: int, fed: int) -> Window:
-    none, off = np.zeros((fed, 0), np.float32), np.zeros((fed, 0), bool)
-    xyz, uv = np.zeros((fed, 0, 3), np.float32), np.zeros((fed, 0, 2), np.float32)
-    return Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none, np.nan)
 
 
 BACKEND = Tapip3dTracks

@@ -103,7 +103,9 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     device = meta["device"]
     # Before upstream is imported: it imports its CUDA extension at the top.
     knn = _provide_knn()
-    _provide_sophus()
+    # Its file with the edge filter imports sophuspy, which only its training needs.
+    if importlib.util.find_spec("sophuspy") is None:
+        sys.modules["sophuspy"] = types.ModuleType("sophuspy")
     import models
     from datasets.data_ops import _filter_one_depth
     from utils.inference_utils import get_grid_queries
@@ -114,11 +116,19 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
     # TF32 has 10 bits of mantissa: 3D points would move by millimetres with the card's generation.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    model = _read_model(meta["weights"]).to(device).eval()
+    checkpoint = read_checkpoint(meta["weights"], CONFIG_CLASSES)
+    read = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
+    # Strict: weights of another architecture must not load in part.
+    read.load_state_dict(checkpoint["weight"], strict=True)
+    read.set_eval_mode("raw")
+    model = read.to(device).eval()
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
     threads = ThreadPoolExecutor(torch.get_num_threads())
-    bf16 = meta["precision"] == "bf16" or (meta["precision"] == "auto" and device != "cpu" and _has_bf16())
+    # Cards from sm_80 on; torch.cuda.is_bf16_supported() also says yes where it is emulated.
+    bf16 = meta["precision"] == "bf16" or (
+        meta["precision"] == "auto" and device != "cpu" and torch.cuda.get_device_capability()[0] >= 8
+    )
     if bf16:
         autocast = lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)  # noqa: E731
     return {
@@ -129,17 +139,6 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
         "precision": "bf16" if bf16 else "fp32",
         "torch": torch.__version__,
     }
-
-
-def _read_model(path: str) -> PointTracker3D:
-    checkpoint = read_checkpoint(path, CONFIG_CLASSES)
-    import models
-
-    found = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
-    # Strict: weights of another architecture must not load in part.
-    found.load_state_dict(checkpoint["weight"], strict=True)
-    found.set_eval_mode("raw")
-    return found
 
 
 def call(meta: VideoTask | FramesTask | TrackTask, arrays: TrackerArrays, progress: Callable[[int, int], None]) -> TrackerReply:
@@ -327,16 +326,3 @@ def _provide_knn() -> str:
 
     third_party.pointops2.functions = functions
     return "torch"
-
-
-def _provide_sophus() -> None:
-    """upstream's file with the edge filter imports sophuspy, for training only; it needs not be there."""
-    if importlib.util.find_spec("sophuspy") is None:
-        sys.modules["sophuspy"] = types.ModuleType("sophuspy")
-
-
-def _has_bf16() -> bool:
-    """Cards from sm_80 on; torch.cuda.is_bf16_supported() also says yes where it is emulated."""
-    import torch
-
-    return bool(torch.cuda.get_device_capability()[0] >= 8)

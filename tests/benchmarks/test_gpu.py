@@ -11,7 +11,7 @@ from benchmarks.gpu.bundle import _sources
 from benchmarks.gpu.rows import ROWS, Options, Row, lacking, run_rows
 from benchmarks.gpu.tapip3d import BATCH
 from benchmarks.gpu.wilor import CALL_FRAMES
-from stages.hands.calls import CALL_FRAMES as HANDS_CALL_FRAMES
+from stages.segments import CALL_FRAMES as HANDS_CALL_FRAMES
 from stages.tracks.tapip3d import BATCH_FRAMES
 
 
