@@ -131,6 +131,7 @@ class Backend(ABC):
 
         Names what it takes, so that a setting of another backend changes nothing.
         """
+        # The backend's own block alone: another backend's setting must not make this one's work stale.
         own = self._settings.of(self.settings_model).model_dump(mode="json") if self.settings_model else {}
         return {"options": self._settings.options, **own}
 

@@ -31,6 +31,7 @@ _COLUMN = 36
 
 def render_config() -> str:
     """The text of config.yaml."""
+    # A setting that many blocks share is explained where it comes first.
     said: set[str] = set()
     lines = [_HEAD]
     own = {name: field for name, field in Config.model_fields.items() if _block(field) is None and name != "overrides"}
@@ -56,6 +57,7 @@ _EXAMPLE = (
 
 
 def _settings(model: type[BaseModel], indent: str, said: set[str], stage: str | None = None) -> Iterator[str]:
+    # What all models' backends have in common stands last in each block.
     for name in sorted(model.model_fields, key=lambda name: name in ModelSettings.model_fields):
         field = model.model_fields[name]
         block = _block(field)

@@ -37,6 +37,7 @@ def sample_bilinear(image: NDArray[np.float32], uv_px: ArrayLike) -> NDArray[np.
     points = uv.reshape(-1, 2)
     if not len(points):
         return np.zeros((*uv.shape[:-1], image.shape[2]), np.float32)
+    # Padding is sampled too and cut off at the end: whole rows keep the picture rectangular.
     padded = np.zeros((-(-len(points) // _REMAP_COLUMNS) * _REMAP_COLUMNS, 2), np.float32)
     padded[: len(points)] = points
     maps = padded.reshape(-1, _REMAP_COLUMNS, 2)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = ROOT.name == "_workflow"
 MODELS_ROOT = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "videolift" if INSTALLED else ROOT
 """What the folders of models and of their environments are relative to; a wheel's own folder may be read-only, and is replaced."""
+# So that a name from a configuration is never a path.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -54,6 +55,7 @@ def backend_class(stage: str, name: str) -> type[Backend]:
 
 @cache
 def _from_file(stage: str, path: Path) -> type[Backend]:
+    # A name of its own in sys.modules: a user's file may be called like one of ours.
     spec = importlib.util.spec_from_file_location(f"videolift_backend_{stage}_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"{stage}.backend is {path}: there is no such file")
@@ -66,6 +68,7 @@ def _checked(stage: str, name: str, module: ModuleType) -> type[Backend]:
     from stages.backend import Backend
 
     kind = getattr(module, "BACKEND", None)
+    # Here and not later: a wrong class would fail in a worker, once per video.
     if not (isinstance(kind, type) and issubclass(kind, Backend)):
         raise ConfigError(f"{stage}.backend is {name}: its BACKEND must be a class derived from stages.backend.Backend")
     return kind

@@ -34,6 +34,7 @@ def kept(out: ArtifactWriter, name: str, compute: Callable[[], Mapping[str, Arra
 
 def even_segments(rows: int, length: float) -> Callable[[int], Iterable[Bounds]]:
     """Segments of about ``length`` rows that cover what is left of ``rows`` after those that are done."""
+    # A segment of no rows would never end.
     step = max(1, round(length))
     return lambda done: [(start, min(start + step, rows)) for start in range(done, rows, step)]
 
@@ -74,6 +75,7 @@ def resumable(
         assert saved is not None
         yield saved
     todo = list(remaining(segments[-1][1] if segments else 0))
+    # A list: whether a segment is the last one is asked below.
     for start, end in todo:
         part = {key: np.asarray(array) for key, array in work(start, end).items()}
         # Arrays first: those of rows that a kill left uncommitted are thrown away; rows without arrays say too little.

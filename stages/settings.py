@@ -90,6 +90,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
 
 def changed_settings(config: Config) -> dict[str, Any]:
     """Settings of a whole configuration that differ from their defaults, ``stage.name`` to value; no paths of this machine."""
+    # Said in reports that people pass on.
     local = {"videos", "output", "models_dir", "envs_dir"}
     given, defaults = (whole.model_dump(mode="json", exclude=local) for whole in (config, config_model()()))
     return dict(_differences("", given, defaults))
@@ -120,6 +121,7 @@ def stage_block(stage: str, **settings: Any) -> StageBlock:
 
 def variant_key(config: Config, video: Video) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What `settings_for` depends on: videos with equal keys have equal settings."""
+    # In the order of the file: later patterns go on top of earlier ones.
     patterns = tuple(p for p in config.overrides if fnmatch.fnmatchcase(video.id, p)) if config.overrides else ()
     return patterns, tuple(name for name in _row_files() if getattr(video, name) is not None)
 
@@ -202,6 +204,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _unknown(key: str, wanted: str, known: list[str] | tuple[str, ...]) -> str:
+    # By the last word too: people remember `stride`, not where it stands. Of equal words the first in the file wins.
     leaf = {name: name for name in known} | {name.rsplit(".", 1)[-1]: name for name in reversed(list(known))}
     close = difflib.get_close_matches(wanted, known, 1, 0.6) or difflib.get_close_matches(wanted.rsplit(".", 1)[-1], leaf, 1, 0.6)
     hint = f"did you mean {leaf[close[0]]}?" if close else "see config.yaml for all of them"

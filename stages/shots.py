@@ -88,6 +88,7 @@ class _ShotByShot:
     def run(self) -> list[_Part]:
         """Every shot, the longest first: it shows most of the camera, and the others take over what it found."""
         parts: dict[int, _Part] = {}
+        # By length, then by place: the same order on every run.
         shots = sorted(shots_of(self.clip.shot), key=lambda shot: (-len(shot), shot.first))
         for shot in shots:
             parts[shot.number] = self._part(shot)
@@ -119,6 +120,7 @@ class _ShotByShot:
         def report(done: int, total: int) -> None:
             self.progress(min(frames, shot.first + len(shot) * done // max(total, 1)), frames)
 
+        # An artifact of its own with segments of its own: a kill costs a segment of a shot, not the shot.
         writer = type(self.out)(path, segments=path.with_suffix(""))
         with _cut_out(self.inputs, shot, self.out.scratch(), self.K_found) as inputs:
             try:
@@ -131,6 +133,7 @@ class _ShotByShot:
         return {"frames": quality.frames, "checks": quality.checks, "figures": quality.figures}
 
     def _finds_camera(self, part: _Part) -> bool:
+        # Only depth finds cameras, and a camera that the user gave is not looked for.
         if self.reader is not Depth or self.K_found is not None or part.quality is None or "K_given" in self.clip.attrs:
             return False
         with Depth(part.path) as depth:
@@ -143,6 +146,7 @@ class _ShotByShot:
         at, stated = 0, []
         with self.reader(longest.path) as pattern:
             for part in parts:
+                # Frames between shots belong to a fade or a dissolve.
                 self._fill(pattern, part.shot.first - at)
                 about: dict[str, Any] = {"first": part.shot.first, "end": part.shot.end}
                 if part.quality is None:
@@ -155,6 +159,7 @@ class _ShotByShot:
                 stated.append(about)
                 at = part.shot.end
             self._fill(pattern, len(self.clip) - at)
+            # Fields without a row per frame, as the camera's matrix.
             for field in self.reader.FIELDS:
                 if field.axis is None:
                     self.out.put(**{field.name: pattern.read(field.name)})

@@ -43,10 +43,12 @@ def run_parser() -> argparse.ArgumentParser:
 
 def snakemake_command(arguments: Sequence[str]) -> list[str]:
     """The command that ``videolift run ARGUMENTS`` stands for."""
+    # What we do not know is snakemake's, so that all of its options work here too.
     options, others = run_parser().parse_known_args(arguments)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     if options.workflow_profile is not None:
         shipped = ROOT / options.workflow_profile
+        # A folder of the user's of that name goes first.
         is_shipped = not Path(options.workflow_profile).exists() and shipped.is_dir()
         command += ["--workflow-profile", str(shipped) if is_shipped else options.workflow_profile]
     if options.cores is not None or options.workflow_profile is None and not any(word in _NOT_HERE for word in others):

@@ -10,6 +10,7 @@ from videolift.config import Count, Part, Positive, Share, StageBlock, Tier, inh
 from videolift.dataset.profiles import PROFILES
 
 if TYPE_CHECKING:
+    # mypy cannot follow a Literal that is built from a table.
     ProfileName = str
 else:
     ProfileName = Literal[tuple(PROFILES)]

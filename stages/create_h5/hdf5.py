@@ -48,6 +48,7 @@ class Hdf5Backend(Backend):
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what is packaged and what is refused."""
+        # Flat: its shape is part of the fingerprint, which must not change.
         values: dict[str, Any] = dict(vars(self.packaging)) | vars(self.packaging.gates)
         del values["gates"]
         return values | {"min_tier": self.settings.min_tier, "required": sorted(self.settings.required or ())}
@@ -57,6 +58,7 @@ class Hdf5Backend(Backend):
 
     def process(self, inputs: Inputs, out: DatasetWriter, *, shrink: float, progress: Progress) -> Quality:
         """Packages ``inputs`` into ``out``; see `stages.backend.Backend.process` for errors."""
+        # Before the clip is asked for: the part that the user demanded is the better reason.
         lost = {part: inputs.missing[part] for part in self.settings.required or () if part in inputs.missing}
         if lost:
             what = "; ".join(f"{part} ({reason})" for part, reason in lost.items())
@@ -102,6 +104,7 @@ def _known_length_m(video: Video) -> float | None:
     try:
         length_m = float(given)
     except ValueError:
+        # A word instead of a number is refused by the same sentence as a wrong number.
         length_m = math.nan
     if not 0.02 < length_m < 0.3:
         text = f"known_length is {given!r}: it is the distance from the wrist to the middle finger's knuckle in metres, 0.02 to 0.3"

@@ -24,6 +24,7 @@ from videolift.errors import BadInput
 MAX_DEPTH_PIXELS = 1 << 26
 MIN_DEPTH_SIDE_PX = 8
 _SAVE = "Save it again: np.savez_compressed(file, depths=..., intrinsics=..., extrinsics=...), float arrays in row order."
+# What zipfile and numpy raise on damaged or hostile files, with no common base.
 _READ_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, zlib.error, RuntimeError, OSError)
 
 
@@ -140,6 +141,7 @@ class DepthFile:
         if name not in self._members:
             raise self.refuse(f"holds {', '.join(sorted(self._members)[:8]) or 'nothing'}, but no {name}")
         info = self._members[name]
+        # Bit 0 is encryption; zipfile would ask for a password.
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is encrypted or compressed in a way that numpy does not write")
         with self._archive.open(info) as stream:
@@ -159,6 +161,7 @@ class DepthFile:
             claimed *= int(length)
         if claimed <= 0 or claimed != info.file_size - start:
             raise ValueError(f"{name} claims shape {shape} and holds {info.file_size - start} bytes")
+        # Before a byte is read: a small file may claim a picture of terabytes.
         if dimensions == (3,) and (min(shape[1:]) < MIN_DEPTH_SIDE_PX or shape[1] * shape[2] > MAX_DEPTH_PIXELS):
             raise ValueError(f"{name} has images of {shape[2]}x{shape[1]} px")
         return _Member(info, shape, dtype, start)

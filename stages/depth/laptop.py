@@ -89,6 +89,7 @@ class LaptopDepth(ModelBackend):
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
         by_motion = SfmClip(inputs.clip, out, self._settings, progress)
+        # Kept: the choice between the two methods must be the same after a kill.
         path = CameraPath.from_arrays(kept(out, "camera", lambda: by_motion.observe().to_arrays()))
         if path.scene_depth is not None:
             return by_motion.write_measured(path, backend=self.name, method="sfm")

@@ -75,6 +75,7 @@ class MapAnythingDepth(ModelBackend):
     def load(self, device: Device) -> None:
         """Starts the model; see `stages.backend.Backend.load`."""
         (weights,) = require_weights(self._store, self.weights)
+        # In the order of `checkouts`.
         upstream, uniception, dinov2 = (str(self._store.checkout(self.name, *named)) for named in self.checkouts.items())
         meta = {"paths": [upstream, uniception], "dinov2": dinov2, "weights": str(weights), "device": torch_device(device)}
         self._start(MAPANYTHING_WORKER, device, meta)
@@ -104,6 +105,7 @@ class _MapAnythingClip:
         parts = list(resumable(self.out, "stretch", remaining, self._stretch, commits=True))
         if not any(part["counts"][0] for part in parts):
             raise BadInput("no_depth", "MapAnything gave no depth in any frame", "For this video set depth: {backend: moge}.")
+        # The first stretch's camera is the video's: later ones were given it.
         T_world_camera, K = np.concatenate([part["T_world_camera"] for part in parts]), parts[0]["K"]
         known, pixels = np.sum([part["counts"] for part in parts], axis=0)
         camera = self.clip.known_camera()
@@ -125,6 +127,7 @@ class _MapAnythingClip:
     def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
         """Frames [start, end) in a world of their own; with the camera of those before, if any."""
         known = self.clip.known_camera()
+        # A stretch with another focal length could not be joined by poses and one scale.
         given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
 
         def report(done: int, of: int) -> None:

@@ -60,6 +60,7 @@ def call(
     views = []
     for image in rgb:
         pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255.0
+        # Antialiased: without it thin things vanish when frames shrink.
         pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         view = {"img": (pixels - mean) / std, "data_norm_type": [model.encoder.data_norm_type]}
         if meta["K"] is not None:
@@ -67,6 +68,7 @@ def call(
                 None
             ]
         views.append(view)
+    # One call may compute longer than a pool waits for a sign of life.
     hook = register_module_forward_hook(SignsOfLife(progress, len(rgb)))
     try:
         with torch.inference_mode():
@@ -83,6 +85,7 @@ def call(
     depth, poses, cameras = [], [], []
     for view in found:
         z = view["depth_z"][..., 0][None].float()
+        # Nearest: across an edge a mixture would lie in mid-air.
         z = torch.nn.functional.interpolate(z, rgb.shape[1:3], mode="nearest-exact")[0, 0].cpu().numpy()
         depth.append(np.where(np.isfinite(z) & (z > 0), z, 0).astype(np.float32))
         poses.append(view["camera_poses"][0].float().cpu().numpy())

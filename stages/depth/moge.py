@@ -79,6 +79,7 @@ class MogeDepth(ModelBackend):
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
         own = self._settings.of(MogeSettings)
+        # Frames do not see each other in the network, so a smaller batch is the same work.
         batch = max(1, round(own.batch_frames * shrink))
 
         def infer(rgb: NDArray[np.uint8], hfov_deg: float | None) -> dict[str, NDArray[Any]]:

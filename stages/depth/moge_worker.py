@@ -79,7 +79,9 @@ def call(
             use_fp16=device != "cpu",  # fp16 on a CPU is ten times slower
         )
         z = out["depth"]
+        # Upstream marks what it masks out by infinite depth.
         depth.append(torch.where(torch.isfinite(z) & (z > 0), z, torch.zeros_like(z)).float().cpu().numpy())
+        # Its intrinsics are shares of the image, so 0.5 is half the width.
         hfov.append(2 * np.degrees(np.arctan(0.5 / out["intrinsics"][:, 0, 0].double().cpu().numpy())))
         progress(min(start + meta["batch_frames"], len(rgb)), len(rgb))
     return {}, {"depth": np.concatenate(depth), "hfov_deg": np.concatenate(hfov)}

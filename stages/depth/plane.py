@@ -30,5 +30,6 @@ def plane_depth(
     height_m = depth_m * np.sin(pitch)
     v, u = np.mgrid[: size_px[1], : size_px[0]].astype(np.float64)
     along = (u - K[0, 2]) / K[0, 0] * normal_camera[0] + (v - K[1, 2]) / K[1, 1] * normal_camera[1] + normal_camera[2]
+    # Rays near the table's horizon would hit it metres away, where nothing of it is seen.
     hit = along > height_m / (_MAX_RELATIVE_DEPTH * depth_m)
     return np.where(hit, height_m / np.where(hit, along, 1.0), 0.0).astype(np.float32)

@@ -116,6 +116,7 @@ class _RgbdClip:
             report=lambda done: self.report(2 * self.frames + done, _PASSES * self.frames),
         )
         if share == 0:
+            # Only now: depth is read frame by frame, and all of it has been written.
             text = "no pixel of the depth file is a positive number within the clip's view"
             raise BadInput("depth_empty", text, "Give depths in metres; 0 and NaN mean unknown.")
         figures = path.figures | {"valid_share": share, "registered_share": float(path.valid.mean())}
@@ -129,6 +130,7 @@ class _RgbdClip:
             raise BadInput("depth_extrinsics", "depth.rgbd.pose is given, but the depth file has no extrinsics", remedy)
         if given is not None and wanted in ("auto", "given"):
             return self.given(given)
+        # What "static" says goes into the notes: nothing has checked it.
         standing = CameraPath.standing(
             self.frames, self.K, self.intrinsics, "the camera is taken to stand still, as depth.rgbd.pose says"
         )
@@ -157,6 +159,7 @@ class _RgbdClip:
                 f"given poses and images disagree by {agreement.given_px:.1f} px (median): check their unit, axes and times"
             )
         figures = {} if agreement is None else {"extrinsics_px": agreement.given_px}
+        # The artifact's poses are finite; which of them mean something is said by valid.
         T = np.where(valid[:, None, None], T_camera_world, np.eye(4))
         return CameraPath(T, valid, self.K, "given", self.intrinsics, tuple(notes), figures)
 
@@ -172,6 +175,7 @@ class _RgbdClip:
         return CameraPath(poses["T_camera_world"], poses["valid"], self.K, "sfm", self.intrinsics, (note,))
 
     def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
+        # Short stretches: corners live through them, and whole clips need not be followed.
         length = min(_SPAN_FRAMES, self.frames)
         for first in np.unique(np.linspace(0, self.frames - length, _SPANS).astype(int)):
             span = GreyFrames(_Span(self.clip, int(first), length))

@@ -54,6 +54,7 @@ class SensorDepth:
         Raises:
             BadInput: ``depth_file``, damaged; ``depth_unit``, not metres.
         """
+        # Nearest: a mean of two surfaces is a point on neither.
         depth_m = self._framing.map_nearest(self._file[int(self._images[frame])])
         known = depth_m[depth_m > 0]
         if known.size and np.median(known) > _FARTHEST_MEDIAN_M:
@@ -97,6 +98,7 @@ def one_camera(intrinsics: NDArray[np.float64], size_px: tuple[int, int]) -> NDA
         BadInput: ``depth_intrinsics``; not a pinhole's, of another image size, or zooming.
     """
     remedy = "Give pinhole intrinsics in pixels of the depth images: [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]."
+    # Per-frame intrinsics flicker by rounding; a zoom is refused below.
     K = np.median(intrinsics, axis=0)
     focal, long_px = np.diag(K)[:2], max(size_px)
     pinhole = np.isfinite(intrinsics).all() and np.allclose(K[2], [0, 0, 1]) and K[1, 0] == 0 and abs(K[0, 1]) < 1e-3 * focal[0]
@@ -125,6 +127,7 @@ def rigid(extrinsics: ArrayLike) -> NDArray[np.float64]:
     given = np.asarray(extrinsics, np.float64)
     finite = np.isfinite(given).all((1, 2))
     T = np.full((len(given), 4, 4), np.nan)
+    # Where not finite NaN stays, and spreads through whatever uses it.
     T[finite] = np.eye(4)
     T[finite, :3] = given[finite, :3]
     sound = is_rotation(T[:, :3, :3], _ROTATION_TOLERANCE) & (given[:, 3:] == [0, 0, 0, 1]).all((1, 2))

@@ -84,6 +84,7 @@ class SfmClip:
         own, known = self.settings.of(SfmSettings), self.clip.known_camera()
         guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
         K, intrinsics = known or (guess, "assumed")
+        # An unknown lens is asked for, since a long one that turns looks like translation to a short one.
         cameras = plausible_cameras(*self.size_px, own) if known is None else [K]
         standing = CameraPath.standing(self.frames, K, intrinsics)
         tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
@@ -107,11 +108,13 @@ class SfmClip:
     def write_measured(self, path: CameraPath, *, backend: str = "sfm", method: str | None = None) -> Quality:
         """Triangulated depth, in the unit in which its median is 1."""
         dense = DenseDepth(self.clip, path, self.settings.of(SfmSettings).max_relative_sigma)
+        # Kept: after a kill the frames left must be in the unit of those that are written.
         unit = float(kept(self.out, "unit", lambda: {"depth": self._median_depth(dense)})["depth"])
         path = path.in_unit(unit)
         share = write_frames(
             self.out, lambda k: dense[k] / np.float32(unit), path, segment=self.segment, report=self._report_written
         )
+        # The field of view is reported along the width, by which lenses are sold.
         figures = path.figures | {"valid_share": share, "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0])}
         return finish_depth(
             self.out, path, path.notes, backend=backend, tier="C", scale="arbitrary", figures=figures, method=method
@@ -138,6 +141,7 @@ class SfmClip:
             "registered_share": float(path.valid.mean()),
             "hfov_deg": field_of_view_deg(path.K[0, 0], self.size_px[0]),
         }
+        # The first note says why depth could not be observed.
         notes = (f"{path.notes[0]}: depth is an assumed plane", *path.notes[1:])
         return finish_depth(self.out, path, notes, backend="sfm", tier="D", scale="assumed", figures=figures)
 

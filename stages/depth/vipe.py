@@ -119,6 +119,7 @@ class _VipeClip:
         for part in self.parts():
             poses.append(part["T_world_camera"])
             medians.append(part["medians"])
+            # Of small arrays alone: depth of all stretches together would not fit into memory.
             relief.append(part["relief"])
             K = part["K"]
         assert K is not None
@@ -166,6 +167,7 @@ class _VipeClip:
     def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
         """Frames [start, end) in a world of their own; with the camera of those before, if any."""
         known = self.clip.known_camera()
+        # A stretch with another focal length could not be joined by poses and one scale.
         given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
         meta = {"fps": self.clip.fps, "K": given, "hfov_deg": self.settings.of(VipeSettings).hfov_deg}
         total = len(self.clip)
@@ -174,6 +176,7 @@ class _VipeClip:
             self.progress(min(total, start + (end - start) * done // max(of, 1)), total)
 
         stretch = stretch_of(self.call(meta, {"rgb": self.clip[start:end]}, report))
+        # Later stretches are given the first one's camera, so there is nothing new to check.
         if before is None:
             check_field_of_view(stretch.K, self.clip.width, self.settings.of(VipeSettings))
         return stretch

@@ -55,6 +55,7 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
     """
     layout, config = run.layout, run.config
     path = layout.lease(target.stage, target.batch)
+    # A job on SLURM that waits holds its card; there the queue does the waiting (`cluster.turn`).
     wait_s = patience_s(path) if "SLURM_JOB_ID" in os.environ else config.lease_wait_s
     with Lease.acquire(path, wait_s=wait_s) as lease:
         with hold_journal(layout, target.stage, target.batch) as journal:
@@ -62,6 +63,7 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
                 log.warning("%s: lines %s are damaged; what they said is made again", journal.path, _listed(journal.damaged))
             batch = _HeldBatch(run, target, lease, journal, cores)
             code = batch.work_off()
+            # Read anew after the work: what a killed worker had published counts as done.
             rows = batch.rows() if code == ExitCode.OK else {}
         pending = [video for video, row in rows.items() if row.state in ("todo", "stale")]
         if pending:
@@ -119,6 +121,7 @@ class _HeldBatch:
         log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
         code = self._do(stale)
         if code == ExitCode.OK and stage == PACKAGING:
+            # Before artifacts above it go: a damaged file is packaged again from them.
             for video in verify_unread(run.layout, self.journal, [entry.video.id for entry in entries]):
                 log.error("%s: its packaged file failed verification and is quarantined; it is kept as *.damaged", video)
         if code == ExitCode.OK and stage == PACKAGING:
@@ -136,6 +139,7 @@ class _HeldBatch:
         self.journal.write(receipt)
         if stage == PACKAGING:
             inputs = packaging_inputs(layout, video)
+            # Let go of before the record was lost; said again, or they would be made anew.
             gone = {name: sha256 for name, sha256 in inputs.items() if not layout.artifact(name, video).exists()}
             self.journal.released(video, gone)
 
@@ -189,6 +193,7 @@ class _HeldBatch:
         A suspect was in work when an earlier run died. If it fills the memory, it takes nobody with it.
         """
         records = self.journal.records
+        # A model is loaded once per group, since a pool serves one backend with one set of settings.
         groups: dict[str, list[StaleVideo]] = {}
         suspects: list[tuple[int, list[StaleVideo]]] = []
         for one in stale:
@@ -223,6 +228,7 @@ class _HeldBatch:
             # Attempts that earlier runs have charged to this very work.
             record = self.journal.records.get(key)
             items.append(Item(key, size, jobs[key], record.crashes_for(jobs[key].fingerprint) if record is not None else 0))
+        # What the pool has learnt of memory holds for the same chain of backends only.
         chain = [variant.identities[name] for name in with_upstream(stage)]
         log.info("%s: %d videos with %s", stage, len(items), settings["backend"])
         with closing(EventSink(layout.events(stage, batch), name=f"{stage} {batch}")) as events:
@@ -252,6 +258,7 @@ def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[s
         backend=identity,
         inputs=state.inputs,
         files=state.files,
+        # The same code as ingest's own for a file that may not be opened.
         reason=Reason("bad_input", "unreadable", text, remedy),
         source=str(entry.video.path),
     )

@@ -46,4 +46,5 @@ def _badness(layout: Layout, video: str) -> float:
             values = {name: score["value"] for name, score in file.attribute("quality", {}).items()}
     except VideoliftError:
         return 0.0
+    # Scores have units of their own; how far beyond its limit one lies can be compared.
     return max((beyond_limit(name, value) for name, value in values.items() if value is not None), default=0.0)

@@ -40,6 +40,7 @@ class Budget:
         if time.monotonic() >= self._look_again or not self._largest.get(stage):
             self._look()
             self._coming = running
+        # What was admitted since the last look is not in the sizes yet.
         self._coming += 1
         expected_bytes = self._used_bytes + self._coming * self._largest.get(stage, 0)
         if expected_bytes > self._limit_gb * 1e9:
@@ -57,6 +58,7 @@ class Budget:
             self._used_bytes += sum(sizes)
             self._largest[stage] = max(sizes, default=0)
         now = time.monotonic()
+        # The larger the folder, the rarer the look: its cost stays a fixed share of the time.
         self._look_again = now + max(_LOOK_AGAIN_S, (now - began) / _COST_OF_LOOKING)
 
 

@@ -105,6 +105,7 @@ def time_limits() -> dict[str | None, int]:
         if (limit := _minutes_of(text)) is not None:
             limits[name.rstrip("*")] = limit
             if name.endswith("*"):
+                # sinfo marks the default partition by a star.
                 limits[None] = limit
     return limits
 
@@ -125,6 +126,7 @@ def turn(lease: Path) -> str:
     So a batch that a job of an earlier head process, or of another run, still holds waits in the queue and holds no card.
     """
     job = slurm_job(lease)
+    # afterany on a job that the queue has forgotten is refused by sbatch.
     if job is None or not _ask("squeue", "-h", "-j", job, "-o", "%i").strip():
         return ""
     name = f"{lease.parent.name}/{lease.name}"
@@ -144,6 +146,7 @@ def refuse_unnamed(resources: frozenset[str]) -> None:
     missing = []
     if "slurm_partition" not in resources and "*" not in _ask("sinfo", "-h", "-o", "%P"):
         missing.append("slurm_partition")
+    # Where accounting is not enforced, jobs without an account are run.
     enforced = [line for line in _ask("scontrol", "show", "config").splitlines() if line.startswith("AccountingStorageEnforce ")]
     if "slurm_account" not in resources and any("associations" in line for line in enforced):
         missing.append("slurm_account")

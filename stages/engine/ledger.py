@@ -36,7 +36,9 @@ class JournalLedger:
 
     def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
         """See `videolift.pool.Ledger`."""
+        # Before the claim: what is refused here has not been begun.
         self._budget.admit(self._stage, len(self._claimed))
+        # Its leftovers may be half written, and only one process works on a video at a time.
         if item.key in self._claimed or self._journal.records.get(item.key, _NOTHING).blame is not None:
             self._sweep(item.key)  # whoever had it ended without a word
         fingerprint = self._jobs[item.key].fingerprint
@@ -59,6 +61,7 @@ class JournalLedger:
         """See `videolift.pool.Ledger`."""
         self._claimed.discard(item.key)
         if outcome.kind == "transient":
+            # A disk that fails is charged to nobody.
             self._journal.release(item.key, outcome.attempts)
         elif outcome.kind != "done":
             self._sweep(item.key)

@@ -149,6 +149,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     variants = _Variants(config)
     names = {number: f"{number:04d}" for number in set(assignment.batches.values())}  # one text for all videos of a batch
     entries = [Entry(v, names[assignment.batches[v.id]], variants.index(v), v.id in gone, v.id in chosen) for v in videos]
+    # Batches in order, and ids within them: catalog and manifests of equal runs are equal.
     entries.sort(key=lambda entry: (entry.batch, entry.video.id))
     targets = _targets(config, layout, entries, variants.all, excluded)
     needs = {stage: variants.classes(stage) for stage in STAGES}
@@ -179,6 +180,7 @@ def judge_all(
     """State of every video in every stage; videos never begun share one, without inputs of their own."""
     never_begun: dict[int, dict[str, StageState]] = {}
     for entry in entries:
+        # Ten thousand new videos need one judgement per variant, not one each.
         is_known = read.knows(entry.video.id)
         states = None if is_known else never_begun.get(entry.variant)
         if states is None:
@@ -197,6 +199,7 @@ def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str
         for video in missing
         if (receipt := read(SOURCE, video)) is not None and receipt.state != "quarantined"
     ]
+    # A disk that is not mounted looks like a user who removed everything.
     if len(rows) > config.max_vanished * len(known.batches):
         names = ", ".join(video.id for video in rows[:5]) + (", ..." if len(rows) > 5 else "")
         raise ConfigError(
@@ -259,6 +262,7 @@ def _targets(
     tokens: dict[str, dict[str, str]] = {}
     for stage, spec in SPECS.items():
         folder = layout.manifests(stage)
+        # One listing per stage: a look at each file would be a round trip to a shared file system.
         present = generations(folder)
         targets[stage], tokens[stage] = {}, {}
         for batch, members in batches.items():
@@ -281,6 +285,7 @@ def _targets(
 def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
     """Opens the targets above an open one whose artifacts were released: they are read again."""
     present = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
+    # From the last stage up, since opening one target may open those above it.
     for stage in reversed(STAGES):
         for batch in [batch for batch, target in targets[stage].items() if target.name not in present[stage]]:
             for name in SPECS[stage].reads:

@@ -128,6 +128,7 @@ class PlanReport:
         plan, costs = self.plan, {}
         for stage, measured in plan.measured.items():
             if measured is not None:
+                # The largest log has seen most work, hence the steadiest number of workers.
                 logs = sorted((plan.layout.output / "logs" / stage).glob("*.events.jsonl"), key=lambda path: path.stat().st_size)
                 events = read_events(logs[-1]) if logs else []
                 costs[stage] = stage_cost(measured, events, on_cards=stage in plan.gpu)
@@ -246,6 +247,7 @@ def _refusals(plan: Plan) -> dict[str, str]:
     refused = {}
     if len(new) > HEADERS:
         print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)
+    # Every n-th, so that all folders of a large source are looked into.
     for video in new[:: -(-len(new) // HEADERS) or 1]:
         try:
             probe(video.path)

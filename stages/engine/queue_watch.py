@@ -63,7 +63,9 @@ def waiting_jobs(squeue_output: str, folder: Path) -> list[WaitingJob]:
     found = []
     for line in squeue_output.splitlines():
         job, partition, time, cores, memory, comment, rest = line.split("|", 6)
+        # A reason may hold any text, so the folder is split off from the right.
         reason, _, work_dir = rest.rpartition("|")
+        # The executor writes the rule into the comment; the folder tells our run from another one of this user.
         if comment.startswith("rule_") and work_dir == str(folder):
             rule = comment.removeprefix("rule_").split("_wildcards_")[0]
             found.append(WaitingJob(job, partition, time, cores, memory, rule, reason))

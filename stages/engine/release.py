@@ -26,6 +26,7 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
     freed = 0
     for video in journal.records:
         packaged = read(PACKAGING, video)
+        # What is not packaged yet still has a reader.
         if packaged is None or packaged.state != "done":
             continue
         # What was imported nobody here could make again, and of what was quarantined there is nothing.

@@ -64,8 +64,10 @@ class Session:
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
         with _plain_errors():
+            # A job takes what the head has recorded: its own plan might differ by what happened since.
             if not workflow.is_main_process and RUN in os.environ:
                 return cls._job(read_run(Path(os.environ[RUN])))
+            # Until `begin` nothing runs: an interruption ends in one sentence, not in a traceback.
             signal.signal(signal.SIGINT, _stop_before_the_start)
             return cls._head(settings, workflow)
 
@@ -82,6 +84,7 @@ class Session:
             read_settings(Path(path))
         asked = workflow.resource_settings
         plan = make_plan(parse_config(settings), Path.cwd(), on_cluster=asked.nodes is not None)
+        # What is alive now stays: no later collection looks through it.
         gc.freeze()
         if "--unlock" in sys.argv:
             _take_the_head(plan.layout).release()
@@ -126,6 +129,7 @@ class Session:
         from stages.engine.queue_watch import QueueWatch
         from stages.models.preflight import missing
 
+        # From here on an interruption is Snakemake's to handle.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.plan is None:
             return
@@ -245,6 +249,7 @@ class Session:
             return {"gpu": cards}
         return {
             "gpu": cards,
+            # Functions, since Snakemake asks again for every attempt.
             "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
             "runtime": lambda wildcards, attempt: self._within_limit(stage, attempt * self.minutes(stage, wildcards.batch)),
             "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self.plan else ""),
@@ -289,6 +294,7 @@ class Session:
 @cache
 def _nearest(stage: str, active: frozenset[str]) -> tuple[str, ...]:
     """What a stage reads, directly or through stages that are not ``active``, less what those read that it waits for anyway."""
+    # Only the nearest: what those wait for themselves Snakemake knows already.
     above = [name for name in with_upstream(stage) if name != stage and name in active]
     return tuple(name for name in above if not any(name in with_upstream(other) for other in above if other != name))
 

@@ -72,6 +72,7 @@ def _collect(run: Run) -> _Videos:
     layout, read, found = run.layout, RecordReader(run.layout), _Videos()
     targets = recorded_targets(run, STAGES)
     found.left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+    # By batch, as manifests are: one is read for all videos of a batch.
     for _, grouped in groupby(run.entries(), key=lambda entry: entry.batch):
         members = list(grouped)
         settled = settled_batch(layout, targets, members)

@@ -38,6 +38,7 @@ def verify_unread(layout: Layout, journal: Journal, videos: Iterable[str]) -> li
         receipt = record.receipt
         if receipt is None or receipt.state != "done" or receipt.artifact is None:
             continue
+        # By content: a file that was copied or touched need not be read again.
         if receipt.artifact.sha256 == record.verified_sha256:
             continue
         path = layout.artifact(PACKAGING, video)

@@ -116,6 +116,7 @@ class StageWorker:
         """Works on one video and publishes its artifact."""
         job: Job = item.payload
         stage, video = self._factory.stage, job.video.id
+        # Monotonic: a wall clock may be set while a video is worked on.
         began = time.monotonic()
         segments = self._layout.segments(stage, video, job.fingerprint)
         writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
@@ -126,6 +127,7 @@ class StageWorker:
             # What else was let go of can then be known from the packaged file alone.
             writer.carry(facts | {"upstream": job.upstream_facts} if stage == PACKAGING else facts)
             path, nonce = self._factory.lease
+            # As late as possible: a job that was frozen for hours must not overwrite its successor's work.
             if read_nonce(path) != nonce:
                 raise RuntimeError(f"the lease of this batch was taken over; {video} is not published")
             published = writer.publish()

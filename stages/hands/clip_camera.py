@@ -40,6 +40,7 @@ def clip_camera(clip: Clip, depth: Depth | None) -> ClipCamera:
     if depth is not None:
         if len(depth) != len(clip):
             raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(clip)}")
+        # Depth and hands must share one camera, or a hand would lie beside its depth.
         return ClipCamera(depth.K.astype(np.float64), depth.attrs["intrinsics"], depth if depth.scale == "metric" else None)
     if (known := clip.known_camera()) is not None:
         return ClipCamera(*known, None)

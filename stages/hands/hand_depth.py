@@ -74,11 +74,13 @@ def palm_depth(
         on_plane = (centre @ normal) / slope
     on_plane = np.clip(np.nan_to_num(on_plane, nan=centre[2]), palm[:, 2].min() - 0.02, palm[:, 2].max() + 0.02)
     ratios = np.sort(np.log((z[measured] + SKIN_TO_JOINT_M) / on_plane))
+    # For each ratio how many lie within the width above it: the densest stretch of a sorted list.
     ends = np.searchsorted(ratios, ratios + 2 * _SAME_SURFACE)
     agreeing = ends - np.arange(len(ratios))
     nearest = int(np.argmax(agreeing >= _NEAREST_SHARE * agreeing.max()))
     first = nearest + int(np.argmax(agreeing[nearest : ends[nearest]]))
     agreed = float(np.median(ratios[first : ends[first]]))
+    # A table behind the fingers agrees with itself as well as a palm does.
     if abs(agreed) > _SIZE_LIMIT:
         return None
     joints_z = surface_z(depth_m, uv[list(PALM_JOINTS)], np.exp(agreed) * palm[:, 2], _JOINT_REACH_M, float(hand_size_px(uv)))
@@ -103,6 +105,7 @@ def surface_z(depth_m: NDArray[np.floating], uv_px: ArrayLike, around_m: ArrayLi
         z = _valid_around(depth_m, uv, radius) + SKIN_TO_JOINT_M
         near = np.sort(z[np.abs(z - expected[i]) <= reach_m])
         layers = np.searchsorted(near, near + _LAYER_M) - np.arange(len(near))
+        # A few near pixels are noise or a held object's edge; a joint's own surface has more.
         thick = np.flatnonzero(layers >= max(3, _LAYER_SHARE * len(near)))
         if len(thick):
             out[i] = np.median(near[thick[0] : thick[0] + layers[thick[0]]])
@@ -138,6 +141,7 @@ def _pixels_within(depth_m: NDArray[np.floating], outline_px: Float) -> tuple[Fl
     low = np.clip(np.floor(outline_px.min(0)), 0, [width, height]).astype(int)
     high = np.clip(np.ceil(outline_px.max(0)) + 1, 0, [width, height]).astype(int)
     inside = np.zeros((max(high[1] - low[1], 0), max(high[0] - low[0], 0)), np.uint8)
+    # An outline wholly outside of the image leaves no pixel.
     if inside.size:
         cv2.fillConvexPoly(inside, cv2.convexHull(np.rint(outline_px - low).astype(np.int32)), 1)
     rows, columns = np.nonzero(inside)

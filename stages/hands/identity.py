@@ -86,6 +86,7 @@ Track = list[Detection]
 
 def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
     """Of detections in one frame that are the same hand (seen whole and in tiles), the first; the caller puts the best first."""
+    # Every detection is compared with those already kept, not with all: of a chain of near ones the ends may be two hands.
     kept: list[Detection] = []
     for new in detections:
         apart = [float(np.linalg.norm(new.keypoints_px - old.keypoints_px, axis=1).mean()) for old in kept]
@@ -99,10 +100,12 @@ def link(detections: Sequence[Detection]) -> list[Track]:
     tracks: list[Track] = []
     alive: list[Track] = []
     by_frame: dict[int, list[Detection]] = {}
+    # By frame, since detections of one frame compete with each other.
     for detection in detections:
         by_frame.setdefault(detection.frame, []).append(detection)
     for frame in sorted(by_frame):
         here = by_frame[frame]
+        # A hand that was away for longer may come back as the other one.
         alive = [track for track in alive if frame - track[-1].frame <= LINK_GAP + 1]
         apart = np.array([[_apart(track, d) for d in here] for track in alive]).reshape(len(alive), len(here))
         continued = set()
@@ -152,6 +155,7 @@ def _votes(tracks: Sequence[Track]) -> list[float]:
     belief = np.array([d.score * (2 * d.right - 1) for d in every])
     arms = np.array([d.arm for d in every])
     scale = np.sqrt((belief**2).sum() * (arms**2).sum())
+    # Seen along the arms the left one comes from the left; face to face it is the other way round.
     agreement = float(belief @ arms / scale) if scale > 0 else 0.0  # > 0 seen along the arms, < 0 face to face
     out = []
     for track in tracks:
@@ -170,6 +174,7 @@ def _bonds(tracks: Sequence[Track]) -> dict[tuple[int, int], float]:
             if later[0].frame - earlier[-1].frame > _JOIN_FRAMES:
                 continue
             pairs = [(d, by_frame[d.frame]) for d in earlier if d.frame in by_frame]
+            # Far apart at the same time they are two hands, hence two sides.
             together = sum(_apart([a], b) > _TWO_HANDS for a, b in pairs)
             if pairs:
                 bonds[i, j] = -_SAME_SIDE_COST * together
@@ -200,6 +205,7 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
                 key = tuple(now[i] for i in alive)
                 if key not in best or grown < best[key][0]:
                     best[key] = (grown, now)
+        # Bounded, or a long video with a crowd would take exponential time.
         histories = sorted(best.values(), key=lambda history: history[0])[:_BEAM]
     return histories[0][1]
 
@@ -216,12 +222,14 @@ def _known(
     """Whether a track's side is known: groups that hang together stand or fall by their votes, and each by what ties it to them."""
     strong = [pair for pair, bond in bonds.items() if abs(bond) >= 1.0 and _NEITHER not in (labels[pair[0]], labels[pair[1]])]
     group = _groups(len(tracks), strong)
+    # What speaks for the side that was chosen.
     signed = [vote if label == _RIGHT else -vote for vote, label in zip(votes, labels, strict=True)]
     belief: dict[int, float] = {}
     size: dict[int, int] = {}
     for i, track in enumerate(tracks):
         belief[group[i]] = belief.get(group[i], 0.0) + signed[i]
         size[group[i]] = size.get(group[i], 0) + len(track)
+    # A track without votes of its own takes them from those it is tied to.
     tied = list(signed)
     for (i, j), bond in bonds.items():
         agrees = (labels[i] == labels[j]) == (bond > 0)
@@ -244,6 +252,7 @@ def _apart(track: Track, new: Detection) -> float:
     old = track[-1]
     size = max(old.size_px, new.size_px, 1.0)
     stayed = float(np.linalg.norm(old.centre_px - new.centre_px)) / size
+    # After a gap the last velocity says nothing any more.
     if len(track) < 2 or new.frame - old.frame > 2:
         return stayed
     velocity = (old.centre_px - track[-2].centre_px) / (old.frame - track[-2].frame)

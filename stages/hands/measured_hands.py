@@ -79,6 +79,7 @@ def measure_hands(
         residual_px[side] = round(float(np.median([pose.residual_px for pose in poses])), 3) if poses else None
         every += poses
     detections = sum(len(hands) for hands in sides)
+    # In logarithms: a third too near and half as far again are equally wrong.
     ratios = np.log([pose.distance_ratio for pose in every if pose.method == "depth"])
     return MeasuredHands(
         series,
@@ -119,6 +120,7 @@ def hands_quality(series: Series, measured: MeasuredHands, camera: ClipCamera) -
         "jitter_px": float(np.nanmedian(jitter_px(series.keypoints_px, own))) if own.any() else float("nan"),
         "jitter_deg": float(np.nanmedian(jitter_deg(series.T_camera_wrist, own))) if own.any() else float("nan"),
     }
+    # A receipt holds no NaN: what could not be measured is left out.
     figures |= {name: value for name, value in scores.items() if np.isfinite(value)}
     checks = []
     if np.isnan(series.score).all():

@@ -90,6 +90,7 @@ class MediapipeHands(ModelBackend):
         camera = clip_camera(clip, inputs.depth)
         call_frames = max(1, round(CALL_FRAMES * shrink))
         detections = self._detections(clip, out, call_frames, progress)
+        # On the 2D detections alone: which hand is which rests on better keypoints then.
         detections = self._second_looks(clip, out, detections, camera.K, call_frames, progress)
         sides = assign_sides(link(detections), MIN_SEEN_S * clip.fps)
         measured = measure_hands(len(clip), sides, camera, fingers_away=settings.of(MediapipeSettings).fingers_away)
@@ -125,6 +126,7 @@ class MediapipeHands(ModelBackend):
             share = cut_away_share(video, clip, out.scratch(), root=self._root, detect=detect)
             return {"share": np.nan if share is None else share}
 
+        # Kept: the source is decoded once, also after a kill.
         share = float(kept(out, "whole", compute)["share"])
         return share if np.isfinite(share) else None
 
@@ -150,6 +152,7 @@ class MediapipeHands(ModelBackend):
 
         def look(start: int, end: int) -> Arrays:
             hands = [detections[i] for i in np.flatnonzero((frame >= start) & (frame < end))]
+            # One size at a time: pictures of one call must have one shape.
             views = [self._looks(clip, hands, K, grown, call_frames) for grown in GROWN]
             progress(len(clip) + end, 2 * len(clip))
             return {name: np.stack([view[name] for view in views], axis=1) for name in ("keypoints_px", "right")}
@@ -186,6 +189,7 @@ def regions(width: int, height: int, *, tiles: bool) -> list[list[int]]:
 
 def detections_of(arrays: Arrays) -> list[Detection]:
     """Hands of each frame, each once: as seen in the whole image if it was, else in the tile that is surest of it."""
+    # The last key counts most: by frame, then the whole image before tiles, then the surest.
     order = np.lexsort((arrays["region"], -arrays["score"], arrays["region"] > 0, arrays["frame"]))
     found: dict[int, list[Detection]] = {}
     for i in order:

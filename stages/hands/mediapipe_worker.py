@@ -37,6 +37,7 @@ class Regions(TypedDict):
 def load(meta: Limits) -> dict[str, str]:
     """Meta: min_confidence, min_presence, max_hands (per region)."""
     global hands
+    # The pool runs several of these beside each other.
     cv2.setNumThreads(1)
     hands = mediapipe.solutions.hands.Hands(
         static_image_mode=True,
@@ -78,6 +79,7 @@ def hands_in_region(
     left, top, right, bottom = region
     width, height = right - left, bottom - top
     scale = max(1.0, min_side_px / min(width, height))
+    # MediaPipe takes no views.
     crop = np.ascontiguousarray(image[top:bottom, left:right])
     if scale > 1:
         enlarged = (round(width * scale), round(height * scale))

@@ -57,6 +57,7 @@ class Palm:
         seen_m = SEEN_SIZE * TRUE_PALM_M + SEEN_AHEAD_M
         if side == "right":
             return cls(seen_m, TRUE_PALM_M.copy(), SEEN_LEAN_RAD.copy())
+        # A rotation vector in a mirror: the part along x stays, the others change their sign.
         return cls(mirror_points(seen_m), mirror_points(TRUE_PALM_M), SEEN_LEAN_RAD * [1, -1, -1])
 
     def points_m(self, size: float = 1.0) -> Float:

@@ -88,6 +88,7 @@ def palm_poses(hands: Sequence[Detection], camera: ClipCamera, side: str, *, fin
     ]
     tried = [(hand, fit_by_pnp(hand.keypoints_px, camera.K, solver.palm)) for hand in believed]
     usable = [(hand, fits) for hand, fits in tried if fits]
+    # Over a long gap the last tilt says nothing of the next one.
     gaps = np.diff([hand.frame for hand, _ in usable]) > LINK_GAP + 1
     edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(usable)]
     stretches = [usable[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
@@ -133,6 +134,7 @@ class _Solver:
     tilt_by_depth: bool = True
 
     def poses(self, stretch: Stretch) -> list[PalmPose]:
+        # Both tilts are tried on depth, since it may tell them apart where pixels do not.
         candidates = [[self._on_depth(hand, fit) for fit in fits] for hand, fits in stretch]
         sizes_px = [float(hand_size_px(hand.keypoints_px)) for hand, _ in stretch]
         fitted = [[fit for fit, _ in row] for row in candidates]
@@ -158,6 +160,7 @@ class _Solver:
             return fit, None
         # Pixels cannot tell a large palm far away from a small one near by: both move at once, and the search starts at depth's.
         moved = _enlarged(fit, depth.ratio, self.palm)
+        # Fewer leave the tilt to chance: three points lie on any plane.
         if np.isfinite(depth.z_m).sum() < 4:
             return moved, depth
         start = moved if self.size is None else _enlarged(fit, self.size / fit.palm_size, self.palm)
@@ -177,5 +180,6 @@ def _enlarged(fit: WristFit, ratio: float, palm: Palm) -> WristFit:
     """A larger palm as much farther off, which has the same pixels."""
     T, size = fit.T_camera_wrist.copy(), fit.palm_size * ratio
     shift = (ratio * palm.points_m(fit.palm_size) - palm.points_m(size)).mean(0)
+    # The palm changes shape a little with its size (`Palm.points_m`); its middle is what stays on the ray.
     T[:3, 3] = ratio * T[:3, 3] + T[:3, :3] @ shift
     return replace(fit, T_camera_wrist=T, palm_size=size)

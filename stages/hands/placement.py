@@ -44,6 +44,7 @@ def locate_wrist(
     """
     joints, uv = np.asarray(joints_m, np.float64), np.asarray(keypoints_px, np.float64)
     by_size = wrist_translation(joints, uv, K)
+    # Least squares knows no front and back: a hand may come out behind the camera.
     if not np.isfinite(by_size).all() or (by_size[2] + joints[:, 2]).min() <= 0:
         return None
     if depth_m is None:
@@ -83,6 +84,7 @@ def wrists_by_one_method(
     """
     known = [place for place in places if place is not None]
     ratios = [place.depth_z_m / place.by_size_m[2] for place in known if np.isfinite(place.depth_z_m)]
+    # Two methods differ by some 10 %: a wrist that switched between them would jump.
     if 2 * len(ratios) < len(known) or not ratios:
         return [None if place is None else place.by_size_m for place in places], "hand_size"
     usual = float(np.median(ratios))

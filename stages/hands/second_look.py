@@ -41,6 +41,7 @@ class HandView:
     def of(cls, keypoints_px: Float, K: Float, grown: float) -> HandView:
         """The view that shows ``grown`` times the hand with these keypoints (21, 2) of a camera ``K`` (3, 3)."""
         rays = np.c_[keypoints_px, np.ones(len(keypoints_px))] @ np.linalg.inv(K).T
+        # Of the box, not of the keypoints: five fingertips would pull the mean away from the wrist.
         middle = (keypoints_px.min(0) + keypoints_px.max(0)) / 2
         # the smallest turn that brings the hand's middle onto the axis: one with a roll would show the hand at another slant
         ray = np.linalg.inv(K) @ np.array([*middle, 1.0])
@@ -50,7 +51,9 @@ class HandView:
         turned = rays @ R.T
         xy = turned[:, :2] / turned[:, 2:]
         side = round(HAND_PX * grown)
+        # By the hand's size in angles, so that it fills the same share of every look.
         focal = side / (grown * np.ptp(xy, axis=0).max())
+        # Pixel centres are whole numbers, so the middle of ``side`` pixels is (side - 1) / 2.
         K_view = np.array([[focal, 0, (side - 1) / 2], [0, focal, (side - 1) / 2], [0, 0, 1]])
         return cls(K_view @ R @ np.linalg.inv(K), side)
 
@@ -68,6 +71,7 @@ class HandView:
 def the_hand(hand: Detection, found_px: Sequence[Float]) -> int | None:
     """Which of the hands (21, 2) found in a look at ``hand`` it is; None where none is."""
     apart = [float(np.linalg.norm(uv - hand.keypoints_px, axis=1).mean()) / max(hand.size_px, 1.0) for uv in found_px]
+    # The other hand may stand in the same picture.
     best = int(np.argmin(apart)) if apart else None
     return best if best is not None and apart[best] <= MAX_LOOK_SHIFT else None
 

@@ -116,8 +116,10 @@ def interpolate_joints(first: Float, last: Float, T_first: Float, T_last: Float,
         T_first, T_last, T_at: ``T_camera_wrist`` of the ends and of the result.
         share: 0 to 1.
     """
+    # In the hand's own frame, so that a hand that turns does not shrink on the way.
     a, b = transform(invert_pose(T_first), first), transform(invert_pose(T_last), last)
     out = (1 - share) * a + share * b
+    # Parents come before their children in this order.
     for joint, parent in enumerate(PARENTS):
         if parent >= 0 and np.isfinite(out[[joint, parent]]).all():
             out[joint] = out[parent] + _turn(a[joint] - a[parent], b[joint] - b[parent], share)
@@ -129,6 +131,7 @@ def median_betas(betas: ArrayLike, valid: ArrayLike) -> Float:
     shapes = np.where(np.asarray(valid, bool)[..., None], np.asarray(betas, np.float64), np.nan)
     out = np.full(shapes.shape[1:], np.nan)
     for side in range(shapes.shape[1]):
+        # The median: one person's hands do not change shape, single estimates do.
         seen = shapes[np.isfinite(shapes[:, side]).all(1), side]
         if len(seen):
             out[side] = np.median(seen, axis=0)
@@ -144,6 +147,7 @@ def write_series(series: Series, betas: ArrayLike, out: HandsWriter) -> None:
 
 def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
     inside = np.arange(first + 1, last)
+    # By time, not by count: frames of phones are not evenly spaced.
     shares = (times[inside] - times[first]) / (times[last] - times[first])
     ends = out.T_camera_wrist[[first, last], side]
     pose_ends = out.mano_pose[[first, last], side]
@@ -158,6 +162,7 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
         a, b = out.joints_camera[first, side], out.joints_camera[last, side]
         between = interpolate_joints(a, b, ends[0], ends[1], out.T_camera_wrist[frame, side], float(share))
         out.joints_camera[frame, side] = between
+        # A frame may have keypoints and no pose; what was seen is not replaced.
         if np.isnan(out.keypoints_px[frame, side]).any():
             out.keypoints_px[frame, side] = (1 - share) * out.keypoints_px[first, side] + share * out.keypoints_px[last, side]
     out.valid[inside, side] = out.interpolated[inside, side] = True

@@ -63,9 +63,11 @@ def cut_away_share(
     with Clip(path) as whole:
         in_whole = Framing.from_attrs(whole.attrs)
         wrists = [hand.keypoints_px[0] for k in range(len(whole)) for hand in detect(whole[k])]
+    # The caller keeps the share; the pictures are not needed again.
     path.unlink()
     if len(wrists) < _MIN_HANDS:
         return None
+    # By way of the source's pixels, which both pictures were cut from.
     in_clip = framing.map_pixels(in_whole.unmap_pixels(np.array(wrists)))
     outside = ((in_clip < -0.5) | (in_clip >= np.array(framing.clip_px) - 0.5)).any(-1)
     return float(outside.mean())

@@ -74,6 +74,7 @@ class HandPoses:
     def of(cls, reply: Arrays, rows: NDArray[np.intp], side: str) -> HandPoses:
         """From some rows of the worker's arrays, in which every hand is a right one."""
         values = {name: reply[name][rows].astype(np.float64) for name in _POSE_FIELDS}
+        # Relative to the wrist: where that is, `placement` says.
         joints: Float = values["joints"] - values["joints"][:, :1]
         R: Float = values["global_orient"]
         pose: Float = values["hand_pose"]
@@ -196,6 +197,7 @@ class TwoPasses:
             return {**reply, "row": rows, "frame": here["frame"]}
 
         reply = self._walk("poses", look, frames_before=len(self._clip))
+        # Rows come back in order of frames, over both sides.
         order = np.argsort(reply["row"])
         left, right_rows = order[: len(sides[0].frame)], order[len(sides[0].frame) :]
         return HandPoses.of(reply, left, "left"), HandPoses.of(reply, right_rows, "right")
@@ -218,6 +220,7 @@ def boxes_by_side(found: Arrays) -> tuple[HandBoxes, HandBoxes]:
     """
     by_frame: dict[int, list[Detection]] = {}
     for frame, (x1, y1, x2, y2), score, right in zip(*(found[name] for name in _BOX_FIELDS), strict=True):
+        # The detector gives no keypoints; four corners move as a hand does.
         corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
         by_frame.setdefault(int(frame), []).append(Detection(int(frame), corners, float(score), float(right)))
     kept = [hand for frame in sorted(by_frame) for hand in without_duplicates(by_frame[frame])]
@@ -250,6 +253,7 @@ def place_hands(
         for n, (k, wrist) in enumerate(zip(boxes.frame, wrists, strict=True)):
             series.score[k, i], series.keypoints_px[k, i] = boxes.score[n], uv[n]
             series.side_known[k, i] = boxes.side_known[n]
+            # The hand was seen, so score and pixels stay; only its place in space is not known.
             if wrist is None:
                 continue
             T = np.eye(4)

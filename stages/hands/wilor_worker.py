@@ -102,6 +102,7 @@ def load(meta: Files) -> dict[str, str]:
             pickle.dump(plain_mano(meta["mano"]), file)
         cfg.defrost()
         cfg.MODEL.BBOX_SHAPE, cfg.LOSS_WEIGHTS.ADVERSARIAL = [192, 256], 0.0
+        # Upstream would look for the backbone's own weights, which the checkpoint overwrites.
         cfg.MODEL.BACKBONE.pop("PRETRAINED_WEIGHTS", None)
         cfg.MANO.DATA_DIR = cfg.MANO.MODEL_PATH = folder
         cfg.MANO.MEAN_PARAMS = os.path.join(root, "mano_data", "mano_mean_params.npz")
@@ -131,6 +132,7 @@ def detect_boxes(meta: DetectTask, arrays: HandArrays, progress: Report) -> Repl
     """
     rgb, found = arrays["rgb"], []
     for start in range(0, len(rgb), meta["batch_frames"]):
+        # ultralytics takes arrays in OpenCV's order of colours.
         bgr = [np.ascontiguousarray(image[:, :, ::-1]) for image in rgb[start : start + meta["batch_frames"]]]
         for i, result in enumerate(detector(bgr, conf=meta["min_confidence"], verbose=False, device=device)):
             data = result.boxes.data.float().cpu().numpy().reshape(-1, 6)
@@ -156,6 +158,7 @@ def pose_hands(meta: PoseTask, arrays: HandArrays, progress: Report) -> Reply:
     items = list(crops(arrays, meta["rescale"]))
     parts = []
     for start in range(0, len(items), meta["batch_crops"]):
+        # As upstream's loader does, without its processes.
         batch = torch.utils.data.default_collate(items[start : start + meta["batch_crops"]])
         with torch.no_grad():
             out = model({"img": batch["img"].to(device)})

@@ -84,6 +84,7 @@ def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, palm: Palm) -> list[WristF
     """
     palm_m = palm.points_m()
     pixels = np.asarray(keypoints_px, np.float64)[list(PALM_JOINTS)]
+    # All in one place OpenCV would give any pose.
     if not np.isfinite(pixels).all() or np.ptp(pixels, axis=0).max() < 1.0:
         return []
     # IPPE wants points with z = 0: a frame at their mean whose z axis is the direction in which they spread least
@@ -102,6 +103,7 @@ def fit_by_pnp(keypoints_px: ArrayLike, K: ArrayLike, palm: Palm) -> list[WristF
         T_camera_flat[:3, :3] = cv2.Rodrigues(np.ravel(np.asarray(rotation, np.float64)))[0]
         T_camera_flat[:3, 3] = np.ravel(translation)
         start = T_camera_flat @ T_flat_wrist
+        # IPPE gives both of its solutions, also one behind the camera.
         if (transform(start, palm_m)[:, 2] > 0).all():
             fits.append(refined(WristFit(start, 1.0, 0.0), keypoints_px, K, palm))
     return sorted((fit for fit in fits if np.isfinite(fit.residual_px)), key=lambda fit: fit.residual_px)
@@ -151,6 +153,7 @@ def refined(
             [((uv - pixels) * pixel_weights).ravel(), (at[measured, 2] - z_m[measured]) / errors.depth_m, [x[6] / errors.size]]
         )
 
+    # Seven unknowns: a turn, a place, and the logarithm of the size, which then cannot become negative.
     x = least_squares(misfit, np.array([0.0, 0, 0, *start[:3, 3], 0]), method="lm", max_nfev=200).x
     at = points(x)
     with np.errstate(invalid="ignore"):
@@ -183,6 +186,7 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
         if np.isfinite(rms_m).any():  # on one tilt the palm's plane leaves the surface, where pixels fit both alike
             cost += np.minimum(_DEPTH_COST_PER_M * np.nan_to_num(rms_m, nan=np.inf), _MAX_DEPTH_COST)
         if i:
+            # A wrist turns little between frames; the wrong tilt would have it flip to and fro.
             turns = np.array([[rotation_angle(_R(a), _R(b)) for a in frames[i - 1]] for b in candidates])
             paths = total[None] + _TURN_COST_PER_RAD * turns
             came_from.append(paths.argmin(1))
@@ -190,6 +194,7 @@ def choose_tilts(frames: list[list[WristFit]], sizes_px: ArrayLike, side: str, *
         total = cost
     if not frames:
         return []
+    # Backwards along the cheapest path (Viterbi).
     chosen = [int(total.argmin())]
     for back in reversed(came_from):
         chosen.append(int(back[chosen[-1]]))

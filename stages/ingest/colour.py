@@ -106,6 +106,7 @@ def frame_colour(frame: VideoFrame) -> Colour:
     if matrix is None:
         matrix = "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
     transfer = _TRANSFERS.get(int(frame.color_trc), "sdr")
+    # PQ and HLG come with BT.2020 primaries, also where a file forgets to say so.
     wide = int(frame.color_primaries) == ColorPrimaries.BT2020 or transfer != "sdr"
     peak = {"sdr": None, "hlg": HLG_PEAK, "pq": PQ_PEAK}[transfer]
     light = side_data(frame, Type.CONTENT_LIGHT_LEVEL) if transfer == "pq" else None

@@ -70,6 +70,7 @@ class CutFinder:
         scale = SHORT_SIDE_PX / min(height, width)
         size_px = (round(width * scale), round(height * scale))
         self._small.append(np.asarray(cv2.resize(picture, size_px, interpolation=cv2.INTER_AREA), np.uint8))
+        # With frames around them: a dissolve at the end of a stretch is seen whole by the next one.
         if self._dropped + len(self._small) == self._settled + _CORE + _CONTEXT:
             self._settle(self._settled + _CORE)
 
@@ -126,10 +127,12 @@ class _Measures:
     @classmethod
     def of(cls, rgb: NDArray[np.uint8]) -> _Measures:
         grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+        # Small enough that motion blurs away and a mixture of scenes is still one.
         tiny = cv2.resize(grey, _TINY_PX, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
         tiny /= max(float(tiny.mean()), 1.0)  # mixtures stay mixtures, and a change of exposure is none
         layout = tiny - tiny.mean()
         layout /= max(float(np.linalg.norm(layout)), 1e-6)
+        # Twice, as they are and at one brightness: light that is switched on changes only the first.
         exposed = np.asarray(cv2.convertScaleAbs(rgb, alpha=110 / max(float(grey.mean()), 1.0)), np.uint8)
         return cls(grey, tiny, layout, _histogram(rgb), _histogram(exposed), float(grey.std()))
 
@@ -147,6 +150,7 @@ class _Measures:
             return False
         if float(self.layout @ other.layout) > _SAME_LAYOUT:
             return False
+        # Both ways: what comes into view is not found in the one, what leaves not in the other.
         return max(_patches_found_again(self.grey, other.grey), _patches_found_again(other.grey, self.grey)) < _SAME_PLACE
 
 
@@ -172,6 +176,7 @@ def _scene_changes(measured: Sequence[_Measures], last: int, first: int) -> bool
     """True if frame ``first`` shows another scene than frame ``last``, and the old one does not come back as after a flash."""
     if not measured[last].differs(measured[first]):
         return False
+    # All pairs: after a flash the old scene is back in one of them.
     before = measured[max(0, last - _FLASH_FRAMES) : last + 1]
     after = measured[first : first + _FLASH_FRAMES + 1]
     return all(a.differs(b) for a in before for b in after)
@@ -202,6 +207,7 @@ def _dissolves(measured: Sequence[_Measures], taken: NDArray[np.bool_]) -> list[
     """Stretches whose frames are mixtures of a scene before and another one after."""
     found: list[Transition] = []
     taken = taken.copy()
+    # The longest first: a long dissolve holds short stretches that look like one.
     for length in _DISSOLVE_FRAMES:
         mixtures = [_mixture(measured, k, length) for k in range(len(measured) - length) if not taken[k : k + length + 1].any()]
         for _, at in sorted((m for m in mixtures if m is not None), key=lambda m: m[0]):

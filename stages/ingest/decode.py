@@ -95,6 +95,7 @@ _Step = tuple[list[VideoFrame], bool, int | None]
 
 def _undamaged(steps: Iterator[_Step], damage: Damage) -> Iterator[VideoFrame]:
     """Frames that no damage reaches. B-frames wait for the reference shown after them: it is decoded before them."""
+    # Several packets may be waiting in the decoder, so a frame is known by its timestamp.
     whole, waiting, refused = True, list[VideoFrame](), set[int | None]()
     for frames, is_corrupt, pts in steps:
         if is_corrupt:

@@ -115,6 +115,7 @@ class _Ingest:
         self, settings: IngestSettings, video: Video, source: VideoSource, lens: Lens | None, out: ClipWriter, progress: Progress
     ) -> None:
         self.settings, self.video, self.source, self.lens, self.out, self.progress = settings, video, source, lens, out, progress
+        # Some containers state no rate; then only frames without a timestamp are guessed by ours.
         rate = source.fps_header or settings.fps
         tick = float(source.stream.time_base or Fraction(1, 1000))
         self.seen = Seen(Cadence(frame_s=1 / rate, tick_s=tick))
@@ -190,6 +191,7 @@ class _Ingest:
             self.seen.brightest = max(self.seen.brightest, float(pictures[-1].mean()) / 255)
             self.seen.kept += 1
             self.seen.rescaled = maker.rescaled
+            # A few at a time: a video is never held as a whole.
             if len(pictures) == _CHUNK:
                 self._flush(pictures, times)
         if pictures:
@@ -205,6 +207,7 @@ class _Ingest:
     def _describe(self, view: View) -> None:
         source, cadence = self.source, self.seen.cadence
         self.out.describe(
+            # A slower source keeps its own rate; within 1 % it is rounding.
             fps=min(self.settings.fps, cadence.fps) if cadence.fps < 0.99 * self.settings.fps else self.settings.fps,
             framing=view.framing.to_attrs(),
             source={

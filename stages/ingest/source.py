@@ -199,6 +199,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> VideoSource:
     first = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
     start = container.start_time / av.time_base if container.start_time is not None else first
+    # A file cut off is told by this; without a length nothing is.
     duration, exact = _duration(container, stream, demuxer, start, first)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return VideoSource(

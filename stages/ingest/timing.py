@@ -92,6 +92,7 @@ def _release(waiting: deque[tuple[float, F]], times: list[float], cadence: Caden
     own, frame = waiting.popleft()
     seconds = heapq.heappop(times)
     cadence.moved += seconds != own
+    # Beyond the window no sorting helps, and a clip's times must increase.
     if cadence.seconds and seconds <= cadence.seconds[-1]:
         cadence.dropped += 1
         return
@@ -121,6 +122,7 @@ def nearest(
             continue
         if end_s is not None and seconds >= end_s - tolerance_s:
             break
+        # Without a start the first frame is at 0, whatever the container's clock says.
         origin = seconds if origin is None else origin
         if previous is not None:
             half_gap = (seconds - previous[0]) / 2

@@ -71,6 +71,7 @@ class FollowedObjects:
         """
         named = parse_objects(cell)
         shown = [prompt.within(framing) for prompt in named]
+        # One object outside is left out; all of them outside is a mistake in the row.
         hidden = [prompt.id for prompt, seen in zip(named, shown, strict=True) if seen is None]
         if len(hidden) == len(named):
             left, top, width, height = (round(edge) for edge in framing.visible_px())
@@ -184,6 +185,7 @@ class Sam2Masks(ModelBackend):
                 instance = chunk(a, b, b == end)
                 out.append(instance=instance)
                 for frame in instance:
+                    # Counted here, where frames pass by: an artifact is not read again for it.
                     seen[np.unique(frame)] += 1
                 progress(b, len(clip))
             return {"seen": seen}

@@ -78,6 +78,7 @@ def _machine(config: Config) -> Iterator[MachineCheck]:
         "machine", "ok", f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory"
     )
     output = user_path(config.output).absolute()
+    # The folder may not be there yet; its disk is that of the nearest one that is.
     there = next(folder for folder in (output, *output.parents) if folder.exists())
     yield MachineCheck("disk", "ok", f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}")
     why = no_card()

@@ -73,6 +73,7 @@ def _write_clip(path: Path, truth: Truth) -> None:
     writer.append_frames(truth.rgb, truth.pts_seconds)
     rate = float(1.0 / np.median(np.diff(truth.pts_seconds)))
     source = {
+        # There is no file: the pictures stand for it.
         "sha256": hashlib.sha256(truth.rgb.tobytes()).hexdigest(),
         "bytes": truth.rgb.nbytes,
         "rotation_deg": 0,
@@ -91,6 +92,7 @@ def _write_clip(path: Path, truth: Truth) -> None:
 
 def _write_hands(path: Path, truth: Truth) -> None:
     frames, side = len(truth.rgb), SIDES.index(truth.side)
+    # Both sides have a place in every frame; the hand that is not there is NaN.
     arrays = {
         "score": np.full((frames, 2), np.nan),
         "keypoints_px": np.full((frames, 2, 21, 2), np.nan),

@@ -68,6 +68,7 @@ def render(
     )
     E, joints, wrist = scene.T_camera_world, scene.joints_world, scene.T_world_wrist
     if side == "left":
+        # A left hand is the whole world in a mirror: depth stays exact, and no second hand is modelled.
         rgb, depth_m, instance = (np.ascontiguousarray(np.flip(a, 2)) for a in (rgb, depth_m, instance))
         E, joints, wrist = _mirror(E), joints * [-1.0, 1.0, 1.0], _mirror(wrist)
     return Truth(name, rgb, depth_m, K, E, instance, MOVING_IDS, HAND, pts_seconds, side, joints, wrist, scene)

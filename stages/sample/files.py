@@ -30,6 +30,7 @@ _WINDOW, _GRID_PX = 10, 12
 
 def sample_rows(folder: Path) -> list[Video]:
     """The rows of the sample in ``folder``, as its table will say, whether it is rendered yet or not."""
+    # As `read_table` resolves paths, or the rows would not be equal.
     home = Path(os.path.realpath(folder))
     return [
         Video(

@@ -58,6 +58,7 @@ def pose_hand(closed: Float) -> tuple[Float, Float]:
         for bone in range(3):
             R = R @ Rotation.from_euler("z", flexion[:, finger, bone, None], degrees=True).as_matrix()
             T[:, finger, bone, :3, :3], T[:, finger, bone, :3, 3] = R, at
+            # The next joint: the bone runs along -x of its own frame.
             at = at - R[:, :, 0] * BONES_M[finger, bone]
             joints[:, 2 + 4 * finger + bone] = at
     return joints, T

@@ -19,6 +19,7 @@ def cast_image(scene: Scene, frame: int, K: Float, size_px: tuple[int, int]) -> 
     for index, T_camera_part in enumerate(scene.T_camera_part[frame]):
         shape = scene.parts[index].shape
         rows, columns = _rectangle(shape.bounds(), T_camera_part, K, size_px) if not isinstance(shape, Room) else (slice(None),) * 2
+        # u is a row and v a column: most sums are taken before they are spread over the picture.
         found = shape.depth(u[:, columns], v[rows], T_camera_part)
         nearer = found < z[rows, columns]
         z[rows, columns][nearer] = found[nearer]
@@ -38,6 +39,7 @@ def _rectangle(bounds: tuple[Float, float], T_camera_part: Float, K: Float, size
     """Rows and columns outside of which the shape cannot appear."""
     points, radius = transform(T_camera_part, bounds[0]), bounds[1]
     near = points[:, 2] - radius
+    # A sphere that reaches beside or behind the lens has no such angles.
     if near.min() < 0.05:
         return slice(None), slice(None)
     spans = []

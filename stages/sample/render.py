@@ -30,6 +30,7 @@ def render_frame(
     z, index = cast_image(scene, frame, K, size_px)
     u, v = np.meshgrid((np.arange(width) - K[0, 2]) / K[0, 0], (np.arange(height) - K[1, 2]) / K[1, 1])
     points = np.stack([u * z, v * z, z], axis=-1).astype(np.float32)  # enough for colours
+    # Sorted by part, so that each part's pixels are worked on together.
     flat, order = index.ravel(), np.argsort(index.ravel(), kind="stable")
     texels = np.zeros((flat.size, 2), np.float32)
     colour, contrast, light = np.zeros((flat.size, 3), np.float32), np.zeros(flat.size, np.float32), np.zeros(flat.size, np.float32)
@@ -42,7 +43,9 @@ def render_frame(
     across, down = np.moveaxis(texels.reshape(height, width, 2), -1, 0)
     pattern = cv2.remap(texture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     image = (colour * light[:, None]).reshape(height, width, 3) * (1 + 2.2 * contrast.reshape(height, width, 1) * pattern)
+    # In place of anti-aliasing.
     image = cv2.GaussianBlur(image * 255, (0, 0), 0.5)
+    # Its own generator per frame: a shorter clip has the same pictures.
     noise = np.random.default_rng([scene.seed, 13, frame]).standard_normal(image.shape, np.float32)
     rgb = np.clip(np.rint(image + NOISE_LEVELS * noise), 0, 255).astype(np.uint8)
     instance = np.array([part.instance for part in scene.parts], np.uint8)[index]

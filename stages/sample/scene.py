@@ -96,6 +96,7 @@ def _action(share: Float) -> tuple[Float, Float]:
         ]
     )
     begins = ((0.02, 0.24), (0.20, 0.34), (0.46, 0.72), (0.68, 0.98))
+    # Spans overlap, so that the hand never stops between two keys.
     way = np.stack([_ease(share, *span) for span in begins])
     T = np.tile(np.eye(4), (len(share), 1, 1))
     T[:, :3, 3] = keys[0] + np.einsum("kt,kc->tc", way, np.diff(keys, axis=0))
@@ -171,6 +172,7 @@ def _arm(T_world_wrist: Float, T_wrist_bone: Float) -> list[Part]:
 def build_scene(camera: Camera, pts_seconds: Float, seed: int) -> Scene:
     """The scene at ``pts_seconds`` (T); after `PERIOD_S` the action runs back, and so on."""
     frames = len(pts_seconds)
+    # To and fro, so that a longer clip goes on without a jump.
     turn = pts_seconds / PERIOD_S % 2.0
     share = np.minimum(turn, 2.0 - turn)
     T_world_wrist, closed = _action(share)

@@ -37,6 +37,7 @@ class Box:
             for axis in range(3):
                 inverse = 1.0 / _dot(u, v, T_camera_part[:3, axis])
                 middle, half = -origin[axis] * inverse, self.half_m[axis] * np.abs(inverse)
+                # fmax and fmin leave NaN out, which 0 times infinity gives for a ray along a face.
                 enter, leave = np.fmax(enter, middle - half), np.fmin(leave, middle + half)
         return enter, leave
 
@@ -108,6 +109,7 @@ class RoundCone:
         b = cos2 * (-d_start - x0 * d_axis) + sine * reach * d_axis
         c = cos2 * (start @ start - x0 * x0) - reach * reach
         with np.errstate(invalid="ignore", divide="ignore"):
+            # The smaller root: the near side of the cone.
             side = (-b - np.sqrt(b * b - a * c)) / a
             x = x0 + side * d_axis
             side = np.where((x >= low) & (x <= high), side, np.inf)

@@ -30,6 +30,7 @@ def make_texture(seed: int) -> Float:
     for _ in range(420):
         _draw_patch(patches, rng)
     out += patches
+    # Sharp edges would shimmer where the picture shrinks.
     return np.asarray(cv2.GaussianBlur(out - out.mean((0, 1)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101), out.dtype)
 
 

@@ -90,6 +90,7 @@ class Truth:
         hit = np.isfinite(z)
         points_camera = unproject(query, np.where(hit, z, np.nan), self.K)
         poses = self.scene.T_camera_part
+        # In the frame of the solid that was hit: there a point of its surface stands still.
         points_part = transform(invert_pose(poses[start, part]), points_camera[:, None])[:, 0]
         T_cam0 = T_cam0_camk(self.scene.T_camera_world[start : start + length])
         xyz, uv, visible = [], [], []

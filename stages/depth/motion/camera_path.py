@@ -65,6 +65,7 @@ class CameraPath:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """For `stages.segments.kept`."""
+        # One string among the arrays: a part of an artifact holds arrays and nothing else.
         words = {"pose": self.pose, "intrinsics": self.intrinsics, "notes": self.notes, "figures": self.figures}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         return {**arrays, "words": np.array(json.dumps(words))}

@@ -23,6 +23,7 @@ class DenseDepth:
     def __init__(self, clip: RgbFrames, path: CameraPath, max_relative_sigma: float) -> None:
         assert path.scene_depth is not None
         self._scene_depth = path.scene_depth
+        # Partners lie up to MAX_REACH on either side, and the frame between them is read as well.
         grey = GreyFrames(clip, keep=2 * MAX_REACH + 2)
         self._shape = grey[0].shape
         self._flow, self._path, self._sigma = FlowField(grey, keep=2 * MAX_REACH), path, max_relative_sigma

@@ -18,6 +18,7 @@ from stages.depth.motion.grey import Grey, GreyFrames
 from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip
 
+# 3 halvings: the 8 px around a corner then reach 64 px of motion.
 _WINDOW_PX, _LEVELS = (17, 17), 3
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
 _SPACING_PX = 10
@@ -91,6 +92,7 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
             found = cv2.goodFeaturesToTrack(grey[k], features - len(live), _QUALITY, _SPACING_PX, mask=free)
             if found is not None:
                 new = found.reshape(-1, 2).astype(np.float32)
+        # Ids only grow, so ids within a frame ascend, which `shared_rows` counts on.
         live_ids = np.concatenate([live_ids, np.arange(born, born + len(new), dtype=np.int32)])
         live, born = np.concatenate([live, new]), born + len(new)
         ids.append(live_ids)
@@ -102,9 +104,11 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
 
 def _follow(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     there, found = _lucas_kanade(before, after, points[:, None])
+    # A corner that something hides slides onto the edge of what hides it, and going back it ends elsewhere.
     back, returned = _lucas_kanade(after, before, there)
     there, missed = there[:, 0], np.linalg.norm(back[:, 0] - points, axis=1)
     height, width = after.shape
+    # Within the border the window of the search leaves the image, and OpenCV repeats pixels there.
     inside = (there > _BORDER_PX).all(1) & (there < (width - 1 - _BORDER_PX, height - 1 - _BORDER_PX)).all(1)
     kept = (found[:, 0] > 0) & (returned[:, 0] > 0) & (missed < _BACK_PX) & inside
     return there[kept], kept

@@ -44,9 +44,12 @@ def _adjust(model: pycolmap.Reconstruction, *, focal_fixed: bool) -> None:
 
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_focal_length, options.print_summary = not focal_fixed, False
+    # Known from the crop; one more unknown would be observed no better than the focal length is.
     options.refine_principal_point = options.refine_extra_params = False
+    # Soft L1, since corners on hands and held things are among the tracks.
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     solver = options.ceres.solver_options
+    # One thread: sums of several are rounded in another order on every run.
     solver.num_threads, solver.max_num_iterations, solver.function_tolerance = 1, 50, 1e-6
     pycolmap.bundle_adjustment(model, options)
 

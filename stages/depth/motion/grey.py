@@ -32,6 +32,7 @@ def normalised_grey(rgb: NDArray[np.uint8]) -> Grey:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
     gain = _STD / max(std, _MIN_STD)
+    # A table of 256 entries in place of arithmetic per pixel.
     table = np.clip((np.arange(256) - mean) * gain + _MEAN, 0, 255).round().astype(np.uint8)
     return np.asarray(cv2.LUT(grey, table), np.uint8)
 

@@ -40,6 +40,7 @@ def choose_keyframes(tracks: FeatureTracks) -> list[int]:
 
 def split_into_chunks(keyframes: list[int]) -> list[list[int]]:
     """Chunks of at most about `CHUNK_KEYFRAMES` keyframes of even length, each sharing `CHUNK_OVERLAP` with the next."""
+    # Chunks of even length: a short rest would be mapped badly.
     last = len(keyframes) - CHUNK_OVERLAP
     count = max(1, round(last / (CHUNK_KEYFRAMES - CHUNK_OVERLAP)))
     if count == 1:
@@ -59,6 +60,7 @@ class MappedChunk:
 def longest_run(chunks: Sequence[MappedChunk]) -> list[MappedChunk]:
     """The run of overlapping chunks that join and cover most frames, all in the world and unit of its first."""
     runs: list[list[MappedChunk]] = []
+    # Where a chunk was not believed the next one has no neighbour, and a new run begins.
     for chunk in chunks:
         before = runs[-1][-1] if runs and runs[-1][-1].keyframes[-1] > chunk.keyframes[0] else None
         joined = None if before is None else join_reconstructions(before.model, chunk.model)
@@ -79,6 +81,7 @@ def join_reconstructions(before: Reconstruction, after: Reconstruction) -> Recon
     for _ in range(_ROUNDS):
         scale, T_before_after = umeyama(there, here, weight)
         misfit = np.linalg.norm(transform(T_before_after, scale * there) - here, axis=1)
+        # Corners on what moves by itself have other places in either chunk.
         weight = 1.0 / (1.0 + (misfit / max(float(np.median(misfit)), 1e-12)) ** 2)
     spread = float(np.median(np.linalg.norm(here - np.median(here, axis=0), axis=1)))
     if scale <= 0 or np.median(misfit) > _MAX_MISFIT * spread:

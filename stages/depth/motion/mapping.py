@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Mapper = Literal["global", "incremental"]
 MAPPERS: tuple[Mapper, ...] = ("global", "incremental")
 """In the order in which they are tried; the first believed result is taken."""
+# Ten gaps and every frame instead of keyframes took 10 to 35 s of mapping and were no more accurate.
 GAPS = (1, 2, 4, 8, 16)
 """Keyframes between the two views of a match."""
 _MIN_SHARED = 25
@@ -84,6 +85,7 @@ def reconstruct(
     """
     import pycolmap
 
+    # It logs every step on stderr.
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
     database = folder / "database.db"
     _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed_intrinsics, seed)
@@ -97,6 +99,7 @@ def reconstruct(
         models = pycolmap.incremental_mapping(*where, _incremental_options(fixed_intrinsics, seed))
     if not models:
         return None
+    # A mapper may fall apart into several models; parts without a common frame cannot be joined.
     largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
     return _read_model(largest, tracks, keyframes, size_px, mapper)
 
@@ -119,6 +122,7 @@ def _write_database(
         ("PINHOLE", [focal_x, focal_y, centre_x, centre_y]) if fixed else ("SIMPLE_PINHOLE", [focal_x, centre_x, centre_y])
     )
     camera = pycolmap.Camera(model=model, width=size_px[0], height=size_px[1], params=params, camera_id=1)
+    # The global mapper refines a focal length even with a prior: what keeps it is `refine_focal_length` below.
     camera.has_prior_focal_length = fixed
     database.write_camera(camera, use_camera_id=True)
     # pycolmap 4 maps frames of rigs: every image is a frame of a rig with this one camera
@@ -132,6 +136,7 @@ def _write_database(
         frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
         database.write_keypoints(number, (tracks.frame(k)[1] + _PIXEL_CENTRE).astype(np.float32))
+    # Shared ids are the matches; descriptors would have to be computed and compared anew.
     pairs = []
     for first in range(len(keyframes)):
         for second in (first + gap for gap in GAPS if first + gap < len(keyframes)):
@@ -142,6 +147,7 @@ def _write_database(
     database.close()
     pairs_path.write_text("\n".join(pairs))
     geometry = pycolmap.TwoViewGeometryOptions()
+    # Verification draws at random too.
     geometry.ransac.random_seed = seed
     pycolmap.verify_matches(str(path), str(pairs_path), geometry)
 
@@ -173,6 +179,7 @@ def _incremental_options(fixed: bool, seed: int) -> pycolmap.IncrementalPipeline
     import pycolmap
 
     options = pycolmap.IncrementalPipelineOptions()
+    # Colours would be read from image files, and there are none.
     options.random_seed, options.num_threads, options.extract_colors = seed, 1, False
     options.min_model_size, options.multiple_models, options.init_num_trials = 5, False, 60
     options.ba_refine_focal_length = not fixed
@@ -201,6 +208,7 @@ def _read_model(
     extent = float(np.linalg.norm(centres.max(0) - centres.min(0)))
     z = transform(T_camera_world[len(T_camera_world) // 2], points_world)[:, 2]
     in_front = z[z > 0]
+    # Along the long side, whichever it is: limits on the field of view hold for portrait videos too.
     long_px, focal_px = max((size_px[0], K[0, 0]), (size_px[1], K[1, 1]), key=lambda pair: pair[0])
     figures = ReconstructionFigures(
         registered_share=len(T_camera_world) / len(keyframes),
@@ -218,6 +226,7 @@ def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple
     for number, point in sorted(model.points3D.items()):
         seen = point.track.elements[0]
         corner = int(tracks.frame(int(model.images[seen.image_id].name))[0][seen.point2D_idx])
+        # Ties go to the point with the lowest number: the order of a dictionary from C++ is not ours.
         best[corner] = max(best.get(corner, (0, 0)), (point.track.length(), -number))
     ids = np.array(sorted(best), np.int32)
     points = [model.points3D[-best[int(corner)][1]].xyz for corner in ids]

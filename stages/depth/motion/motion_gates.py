@@ -61,6 +61,7 @@ def measure_motion(tracks: FeatureTracks, cameras: Sequence[Float], settings: Sf
     """
     gap = min(GAP, len(tracks) - 1)
     while gap >= 1:
+        # Pairs over the whole clip: a camera may stand still at its beginning.
         starts = np.unique(np.linspace(0, len(tracks) - 1 - gap, _PAIRS).astype(int))
         pairs = [pair for start in starts if len((pair := tracks.shared(int(start), int(start) + gap))[0]) >= _MIN_SHARED]
         if 2 * len(pairs) > len(starts):
@@ -89,6 +90,7 @@ def fit_rotation(uv_a: ArrayLike, uv_b: ArrayLike, K: ArrayLike) -> tuple[Float,
     Weighted orthogonal Procrustes on unit rays with Cauchy weights of 1 px, 10 rounds, so that what moves by itself counts little.
     """
     at_depth_1 = (unproject(np.asarray(uv, np.float64), np.ones(len(np.asarray(uv))), K) for uv in (uv_a, uv_b))
+    # Rays of unit length, so that corners at the border count no more than those in the middle.
     rays_a, rays_b = (points / np.linalg.norm(points, axis=1, keepdims=True) for points in at_depth_1)
     focal_px = float(np.asarray(K)[0, 0])
     weight = np.ones(len(rays_a))
@@ -136,6 +138,7 @@ def refusal(figures: ReconstructionFigures, rotation_px: float, settings: SfmSet
         return f"field of view {figures.fov_deg:.0f} degrees, plausible is {settings.hfov_min_deg:g} to {settings.hfov_max_deg:g}"
     if figures.points < MIN_POINTS:
         return f"{figures.points} points, at least {MIN_POINTS} are needed"
+    # With a wrong focal length a camera that turns gets "poses" at 0.4 px (docs/backends.md).
     if rotation_px < MIN_GAIN * figures.reproj_px:
         return (
             f"a camera that only turns explains the images to {rotation_px:.2f} px, this one to {figures.reproj_px:.2f} px: no gain"

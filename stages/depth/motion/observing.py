@@ -40,12 +40,14 @@ def observe_camera(
     kind = "unknown" if motion is None else motion.kind(settings)
     if motion is not None and kind == "static":
         return replace(standing, notes=(f"the camera stands still ({motion.motion_px:.2f} px in {motion.gap} frames)",))
+    # Sensor depth places a camera that only turns as well, so nothing else is asked.
     if follow is not None:
         return follow()
     if motion is None:
         return standing.without_poses("too few corners to follow (a blank or blurred view), so poses are unknown")
     if kind == "rotation":
         K = standing.K.copy()
+        # Of all focal lengths the one by which pure rotations explain most: turning shows it without parallax.
         K[(0, 1), (0, 1)] *= motion.focal_px / K[0, 0]
         T_camera_world, valid = follow_rotations(tracks, K)
         note = f"the camera only turns ({motion.rotation_px:.2f} px are left after the best rotation)"
@@ -61,6 +63,7 @@ def follow_rotations(tracks: FeatureTracks, K: ArrayLike) -> tuple[Float, NDArra
     """
     T_camera_world, valid = np.tile(np.eye(4), (len(tracks), 1, 1)), np.zeros(len(tracks), bool)
     valid[0] = True
+    # Compared with a far frame, not with the last one: errors add up per reference, not per frame.
     reference = latest = 0
     for k in range(1, len(tracks)):
         uv_reference, uv = tracks.shared(reference, k)

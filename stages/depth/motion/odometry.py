@@ -35,6 +35,7 @@ class DepthImages(Protocol):
 def lift_smooth(uv_px: NDArray[np.float32], depth_m: NDArray[np.float32], K: Float) -> tuple[Float, NDArray[np.bool_]]:
     """Camera-frame points (n, 3) behind pixels (n, 2), and which are on a smooth, measured surface (n)."""
     height, width = depth_m.shape
+    # One pixel from the border at least: the eight around it are read.
     u, v = (np.clip(np.rint(uv_px[:, axis]).astype(int), 1, limit - 2) for axis, limit in ((0, width), (1, height)))
     around = np.stack([depth_m[v + dv, u + du] for dv in (-1, 0, 1) for du in (-1, 0, 1)])
     z = around[4].astype(np.float64)
@@ -49,6 +50,7 @@ def follow_on_depth(
 
     A corner's place in the world is the mean over the frames that agree on it. ``progress(k)`` is called after frame k.
     """
+    # Ids count from 0, so they are rows of these arrays.
     born = int(tracks.ids.max(initial=-1)) + 1
     points_world, seen = np.zeros((born, 3)), np.zeros(born, np.int64)
     T_camera_world, valid = np.tile(np.eye(4), (len(tracks), 1, 1)), np.zeros(len(tracks), bool)
@@ -118,10 +120,12 @@ def measure_agreement(
         K: (3, 3).
         T_camera_world: (T, 4, 4), NaN where not known.
     """
+    # Both ways, so that poses from camera to world are told by name and not only found wrong.
     poses = {"given": T_camera_world, "inverted": invert_pose(T_camera_world)}
     off: dict[str, list[Float]] = {name: [] for name in poses}
     for first, tracks in spans:
         last = first + len(tracks) - 1
+        # Only the ends of a span: what the poses say in between adds little motion and as much noise.
         uv_first, uv_last = tracks.shared(0, len(tracks) - 1)
         points, smooth = lift_smooth(uv_first, depth[first], K)
         if smooth.sum() >= _MIN_CORNERS and np.isfinite(T_camera_world[[first, last]]).all():

@@ -22,6 +22,7 @@ def resect(points_world: Float, uv_px: Float, K: Float, T_guess: Float) -> Float
     """
     if len(points_world) < MIN_INLIERS:
         return None
+    # OpenCV writes into the guess that it is given, hence the copy.
     start = (cv2.Rodrigues(T_guess[:3, :3])[0], T_guess[:3, 3:].copy())
     found, rvec, tvec, rows = cv2.solvePnPRansac(points_world, uv_px, K, None, *start, True, _TRIALS, _INLIER_PX)
     if not found or rows is None or len(rows) < max(MIN_INLIERS, MIN_INLIER_SHARE * len(points_world)):
@@ -65,6 +66,7 @@ def place_frames(
     placed = [k for k in frames if valid[k]]
     if not placed:
         return
+    # Neighbours in time look alike: each frame starts at the last one placed, in either direction.
     for order in (range(placed[0], frames.stop), range(placed[0], frames.start - 1, -1)):
         T_guess = T_camera_world[placed[0]]
         for k in order:

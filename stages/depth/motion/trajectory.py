@@ -56,6 +56,7 @@ class _Solver:
 
     def map_chunk(self, keyframes: Sequence[int], cameras: Sequence[Float], *, fixed: bool) -> Reconstruction | None:
         """The best of the believed reconstructions from any of ``cameras``; the reasons against the others are collected."""
+        # Global first: on rendered clips its path was up to ten times as accurate as the incremental one's.
         for mapper in MAPPERS:
             believed = []
             for K in cameras:
@@ -70,6 +71,7 @@ class _Solver:
                 if why:
                     start = "" if fixed else f" from {K[0, 0]:.0f} px"
                     self.reasons.append(f"frames {keyframes[0]} to {keyframes[-1]}, {mapper}{start}: {why}")
+            # A second mapper is asked only where nothing of the first is believed: failing scenes are the slow ones.
             if believed:
                 return min(believed, key=lambda model: model.figures.reproj_px)
         return None
@@ -108,6 +110,7 @@ def solve_trajectory(
     """
     chunks = split_into_chunks(choose_keyframes(tracks))
     solver = _Solver(tracks, size_px, motion.rotation_px, settings, seed, folder, progress)
+    # Parallax shows the focal length: the chunk with most motion settles it for all.
     candidates = solver.most_motion(chunks)
     cameras = [start.K] if fixed else [start.K, pinhole(_WIDE_START * max(size_px), *size_px)]
     settled = next((MappedChunk(c, model) for c in candidates if (model := solver.map_chunk(c, cameras, fixed=fixed))), None)
@@ -154,6 +157,7 @@ def _place(
     frames = len(tracks)
     T_camera_world, valid = np.tile(np.eye(4), (frames, 1, 1)), np.zeros(frames, bool)
     scene_depth = np.full(frames, np.nan)
+    # In the middle of the overlap both chunks see a frame from both sides.
     starts = [run[0].keyframes[0], *(chunk.keyframes[CHUNK_OVERLAP // 2] for chunk in run[1:]), run[-1].keyframes[-1] + 1]
     for chunk, start, end in zip(run, starts[:-1], starts[1:], strict=True):
         progress()

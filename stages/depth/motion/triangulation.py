@@ -41,6 +41,7 @@ def choose_partners(frame: int, centres_world: ArrayLike, valid: ArrayLike, dept
         reach: most frames between partners.
     """
     centres, known = np.asarray(centres_world), np.asarray(valid, bool)
+    # Near and far: near ones are matched surely, far ones measure depth sharply.
     partners: set[int] = set()
     for side in (range(frame - 1, max(frame - reach, 0) - 1, -1), range(frame + 1, min(frame + reach, len(centres) - 1) + 1)):
         candidates = [j for j in side if known[j]]
@@ -49,6 +50,7 @@ def choose_partners(frame: int, centres_world: ArrayLike, valid: ArrayLike, dept
             reached = np.flatnonzero(apart >= wanted)
             if len(reached):
                 partners.add(candidates[int(reached[0])])
+        # A camera that hardly moves: the farthest there is, better than none.
         if len(apart) and apart.max() < BASELINES[-1]:
             partners.add(candidates[int(apart.argmax())])
     return sorted(partners)
@@ -85,8 +87,10 @@ def triangulate_depth(
     )
     if valid.sum() < _MIN_VALID:
         return np.zeros_like(w)
+    # Single pixels far outside of all others are chance matches.
     low, high = np.percentile(w[valid], [0.5, 99.5])
     valid &= (w > 0.7 * low) & (w < 1.4 * high)
+    # At a silhouette flow mixes what is before with what is behind.
     valid = cv2.erode(valid.astype(np.uint8), np.ones((3, 3))) > 0
     return np.where(valid, 1.0 / np.where(valid, w, 1.0), 0.0).astype(np.float32)
 
@@ -138,6 +142,7 @@ def _solve(views: list[_Equations], focal_px: float) -> tuple[DepthImage, DepthI
     for _ in range(_ROUNDS):
         information = _total(weight * view.bb for view, weight in zip(views, weights, strict=True))
         joint = _total(weight * view.bc for view, weight in zip(views, weights, strict=True))
+        # float32: half the memory of a dozen images per view, and flow is good to half a pixel.
         w = np.asarray(-joint / np.maximum(information, _TINY), np.float32)
         weights = [view.trusted / (1.0 + focal_px**2 * view.squared_residual(w)) for view in views]
     return w, information, _total((weight > _AGREES).astype(np.float32) for weight in weights)

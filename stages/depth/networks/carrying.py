@@ -40,6 +40,7 @@ class CarriedDepth:
     """
 
     def __init__(self, clip: RgbFrames, path: CameraPath, seen: list[int], depth: Iterator[DepthPicture]) -> None:
+        # Flow is chained through the frames between, on either side.
         gap = int(max(np.diff(seen), default=1))
         self._flow = FlowField(GreyFrames(clip, keep=2 * gap + 2), keep=2 * gap)
         self._path, self._pictures = path, zip(seen, depth, strict=True)
@@ -53,6 +54,7 @@ class CarriedDepth:
             return self._after[1]
         sides = dict((self._before, self._after))
         T_camera_world, valid = self._path.T_camera_world, self._path.valid
+        # From before and from after: what came into view in between is seen by one of them only, and differs.
         carried = {}
         for side, match in self._flow.matches(frame, list(sides)):
             both = valid[frame] and valid[side]

@@ -57,15 +57,18 @@ def similarity_between(T_a_camera: ArrayLike, T_b_camera: ArrayLike, depth_a: Ar
     """
     A, B = np.asarray(T_a_camera, np.float64), np.asarray(T_b_camera, np.float64)
     z_a, z_b = (np.asarray(depth)[:, ::_STEP_PX, ::_STEP_PX].astype(np.float64) for depth in (depth_a, depth_b))
+    # Depth, not the poses' translation, which a camera that stands still does not have.
     both = (z_a > 0) & (z_b > 0)
     if not both.any():
         text = f"two stretches cannot be joined: no pixel of the {len(A)} frames they share has depth in both"
         raise BadInput(
             "stretches_apart", text, "Raise depth.segment_s, or name start and end in the table for the part that matters."
         )
+    # In logarithms, so that a and b may change places.
     scale = float(np.exp(np.median(np.log(z_a[both] / z_b[both]))))
     U, _, Vt = np.linalg.svd((A[:, :3, :3] @ np.swapaxes(B[:, :3, :3], 1, 2)).sum(0))
     R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt  # the rotation nearest to the sum: chordal mean
+    # The median: a single frame that the network placed badly must not shift the rest of the video.
     t = np.median(A[:, :3, 3] - scale * (B[:, :3, 3] @ R.T), axis=0)
     return Similarity(scale, R, t)
 

@@ -84,6 +84,7 @@ class MogeClip:
         tracks = clip_features(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, _PASSES * self.frames))
         path = self.path(tracks)
         factors, metres = self.scale(tracks, path)
+        # Poses from motion have a unit of their own; depth has metres.
         path = path.in_unit(1.0 / metres)
         steady = (image.astype(np.float32) * np.float32(factors[k]) for k, image in self.seen_depth())
         carried = CarriedDepth(self.clip, path, self.seen, steady)
@@ -119,6 +120,7 @@ class MogeClip:
         hfov_deg = self.use.hfov_deg
         intrinsics: Intrinsics = "given"
         if hfov_deg is None:
+            # Spread over the clip, since an estimate rests on what one frame happens to show.
             chosen = np.unique(np.linspace(0, self.frames - 1, min(self.use.fov_frames, self.frames)).round().astype(int))
             estimates = self.infer(np.stack([self.clip[int(k)] for k in chosen]), None)["hfov_deg"]
             hfov_deg, intrinsics = float(np.median(estimates)), "estimated"
@@ -136,6 +138,7 @@ class MogeClip:
         for first in range(start, end, _SEND):
             rows = self.seen[first : min(first + _SEND, end)]
             images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg)["depth"]
+            # The artifact stores float16 as well; in float32 an hour would take twice the disk.
             parts.append(images.astype(np.float16))
             self.report(rows[-1], _PASSES * self.frames)
         return {"depth": np.concatenate(parts)}
@@ -188,5 +191,6 @@ class MogeClip:
             return np.ones(self.frames), 1.0
         frames, corners, values = np.concatenate(frame), np.concatenate(corner), np.concatenate(value)
         factors = log_factors(frames, corners, values, self.frames)
+        # After the factors: a frame that flickers must not count with its own error.
         metres = float(np.exp(np.median(values + factors[frames]))) if points and len(values) else 1.0
         return np.exp(factors), metres

@@ -34,9 +34,11 @@ def log_factors(frame: ArrayLike, corner: ArrayLike, log_value: ArrayLike, frame
     told = np.bincount(frame, minlength=frames) >= _MIN_PER_FRAME
     if not told.any():
         return factor
+    # Medians, since corners on what moves by itself disagree with all others.
     for _ in range(_ROUNDS):
         level = _group_median(corner, value + factor[frame], int(corner.max()) + 1)
         factor = np.where(told, _group_median(frame, level[corner] - value, frames), 0.0)
+        # Only ratios are observed: the video's own scale is left as it is.
         factor[told] -= np.median(factor[told])
     return factor
 
@@ -81,6 +83,7 @@ def triangulate_corners(tracks: FeatureTracks, T_camera_world: Float, valid: NDA
     names, corner = np.unique(ids, return_inverse=True)
     T_world_camera = invert_pose(T_camera_world)
     rays = np.einsum("nij,nj->ni", T_world_camera[frame, :3, :3], unproject(uv, np.ones(len(uv)), K))
+    # Each ray gives the plane across it; the point is where these sums have their least squares.
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     across = np.eye(3) - rays[:, :, None] * rays[:, None, :]
     A, b = np.zeros((len(names), 3, 3)), np.zeros((len(names), 3))
@@ -93,5 +96,6 @@ def triangulate_corners(tracks: FeatureTracks, T_camera_world: Float, valid: NDA
     points[good] = np.linalg.solve(A[good], b[good][..., None])[..., 0]
     seen = project(transform(T_camera_world[frame], points[corner][:, None])[:, 0], K)
     error = np.linalg.norm(seen - uv, axis=1)
+    # A corner that moves by itself has no point that all its rays meet.
     good &= _group_median(corner, np.where(np.isfinite(error), error, np.inf), len(names)) < _MAX_ERROR_PX
     return dict(zip(names[good].tolist(), points[good], strict=True))

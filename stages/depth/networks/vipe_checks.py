@@ -37,6 +37,7 @@ def check_field_of_view(K: Float, width_px: int, settings: VipeSettings) -> None
 def check_motion(T_world_camera: Float, median_depth: float) -> None:
     """Raises `BadInput` where the camera stood still: its focal length could not be observed, so depth and tracks would be off."""
     centres, R = T_world_camera[:, :3, 3], T_world_camera[:, :3, :3]
+    # From the median place, so that one lost frame does not make a tripod move.
     moved = float(np.linalg.norm(centres - np.median(centres, axis=0), axis=1).max()) / median_depth
     turned_deg = float(np.degrees(rotation_angle(R, R[len(R) // 2]).max()))
     if moved < STILL_SHARE and turned_deg < STILL_DEG:

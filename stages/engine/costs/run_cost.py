@@ -53,6 +53,7 @@ def measure_past_work(layout: Layout, stage: str, source_bytes: Mapping[str, int
     Args:
         source_bytes: size of the source by video id.
     """
+    # Batches spread over the run: early ones hold the longest videos.
     batches = sorted(journal_numbers(layout.journals(stage)))
     read, sample = RecordReader(layout), []
     for batch in batches[:: max(1, len(batches) // BATCHES_SAMPLED)]:
@@ -161,6 +162,7 @@ def stage_cost(measured: PastWork, events: Iterable[Mapping[str, Any]], *, on_ca
             work_s, last = work_s + event["t"] - began[event["item"]], max(last, event["t"])
     if last <= first:
         return StageCost(on_cards, measured.mean_s, 1.0, 0.0, measured.bytes)
+    # From when the first video is claimed: loading models is counted by start_s.
     workers = work_s / (last - first) / (devices if on_cards else 1)
     return StageCost(on_cards, measured.mean_s, max(workers, 1e-3), first - started, measured.bytes)
 
@@ -192,6 +194,7 @@ def run_cost(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch
 
 def _play(seconds: Mapping[str, float], where: Mapping[str, str], batches: int) -> float:
     """Seconds until the last job has ended; of jobs that may start, the one of the earliest batch does, its latest stage first."""
+    # The place is negative, so that of a batch the latest stage comes first.
     ready: dict[str, list[tuple[int, int]]] = {CPU: [], CARDS: []}
     missing = {(batch, stage): len(SPECS[stage].reads) for batch in range(batches) for stage in STAGES}
     running: list[tuple[float, str, int, str]] = []
@@ -214,5 +217,6 @@ def _play(seconds: Mapping[str, float], where: Mapping[str, str], batches: int) 
         for stage in STAGES:
             if done in SPECS[stage].reads:
                 missing[batch, stage] -= 1
+                # A stage starts when all that it reads is there.
                 if not missing[batch, stage]:
                     offer(batch, stage)

@@ -201,6 +201,7 @@ def _size(number: float) -> str:
 
 
 def _time(seconds: float) -> str:
+    # Units in which a person compares: 90 s, but 5 min.
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
