@@ -24,20 +24,8 @@ def residual_encode(rgb: Bytes) -> Bytes:
 
 def residual_decode(planes: Bytes) -> Bytes:
     """Inverse of `residual_encode`: u8 (..., 3, H, W) to u8 (..., H, W, 3). Works in place: ``planes`` is used up."""
-    _sum_rows(planes)
-    green, red, blue = planes[..., 0, :, :], planes[..., 1, :, :], planes[..., 2, :, :]
-    out = np.empty((*planes.shape[:-3], *planes.shape[-2:], 3), np.uint8)
-    np.add(red, green, out=out[..., 0])
-    out[..., 1] = green
-    np.add(blue, green, out=out[..., 2])
-    return out
-
-
-def _sum_rows(planes: Bytes) -> None:
-    """Running sums down the rows of (..., H, W), modulo 256, in place.
-
-    Blocks of rows are summed side by side and then chained: three times faster than ``np.add.accumulate``, which walks columns.
-    """
+    # Running sums down the rows, modulo 256. Blocks of rows are summed side by side and then chained: three times faster than
+    # `np.add.accumulate`, which walks columns.
     height, width = planes.shape[-2:]
     count = height // _BLOCK  # whole blocks; the last rows of other heights follow one by one
     blocks = planes[..., : count * _BLOCK, :].reshape(*planes.shape[:-2], count, _BLOCK, width)
@@ -48,3 +36,9 @@ def _sum_rows(planes: Bytes) -> None:
     blocks[..., 1:, :-1, :] += blocks[..., :-1, -1:, :]
     for row in range(max(1, count * _BLOCK), height):
         planes[..., row, :] += planes[..., row - 1, :]
+    green, red, blue = planes[..., 0, :, :], planes[..., 1, :, :], planes[..., 2, :, :]
+    out = np.empty((*planes.shape[:-3], *planes.shape[-2:], 3), np.uint8)
+    np.add(red, green, out=out[..., 0])
+    out[..., 1] = green
+    np.add(blue, green, out=out[..., 2])
+    return out

@@ -133,29 +133,24 @@ class Lens:
         assert self.size_px is not None
         K = self.K.copy()
         K[:2, 2] -= offset_px
+        # Distortion bends a side smoothly: 33 points of each side tell.
+        x, y = np.linspace(0, clip_px[0] - 1, 33), np.linspace(0, clip_px[1] - 1, 33)
+        left, right, top, bottom = np.zeros(33), np.full(33, clip_px[0] - 1.0), np.zeros(33), np.full(33, clip_px[1] - 1.0)
+        border = np.concatenate([np.stack(pair, -1) for pair in ((x, top), (x, bottom), (left, y), (right, y))])
         best: Float | None = None
         for zoom in _ZOOMS:
             zoomed = K * np.array([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
-            if not self._covers(zoomed, clip_px):
+            out = self.distort(border, zoomed)
+            inside = (out >= -0.5).all() and (out <= np.array(self.size_px) - 0.5).all()
+            # Beyond its calibrated range a polynomial folds back and would fetch a pixel that belongs to another ray.
+            beyond = self.distort(K[:2, 2] + 1.01 * (border - K[:2, 2]), zoomed)
+            grows = np.linalg.norm(beyond - self.K[:2, 2], axis=-1) > np.linalg.norm(out - self.K[:2, 2], axis=-1)
+            if not (inside and grows.all()):
                 break
             best = zoomed
         if best is None:
             raise BadInput("calibration", "the calibration leaves parts of the undistorted image empty at any zoom", _REMEDY)
         return best
-
-    def _covers(self, K_clip: Float, clip_px: tuple[int, int]) -> bool:
-        assert self.size_px is not None
-        # Distortion bends a side smoothly: 33 points of each side tell.
-        x, y = np.linspace(0, clip_px[0] - 1, 33), np.linspace(0, clip_px[1] - 1, 33)
-        left, right, top, bottom = np.zeros(33), np.full(33, clip_px[0] - 1.0), np.zeros(33), np.full(33, clip_px[1] - 1.0)
-        border = np.concatenate([np.stack(pair, -1) for pair in ((x, top), (x, bottom), (left, y), (right, y))])
-        centre = K_clip[:2, 2]
-        out = self.distort(border, K_clip)
-        inside = (out >= -0.5).all() and (out <= np.array(self.size_px) - 0.5).all()
-        # Beyond its calibrated range a polynomial folds back and would fetch a pixel that belongs to another ray.
-        beyond = self.distort(centre + 1.01 * (border - centre), K_clip)
-        middle = self.K[:2, 2]
-        return bool(inside and (np.linalg.norm(beyond - middle, axis=-1) > np.linalg.norm(out - middle, axis=-1)).all())
 
 
 def read_lens(path: Path) -> Lens:

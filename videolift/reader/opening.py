@@ -72,7 +72,15 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
     else:
         entries, name = index.select(split=split, group=group)
         if group is None and not selection.tiers:
-            _warn_of_other_groups([entry for entry in index.entries if split in (None, entry.split)], name)
+            others: dict[str, int] = {}
+            for entry in index.entries:
+                if split in (None, entry.split) and entry.group != name:
+                    others[entry.group] = others.get(entry.group, 0) + (entry.windows or 0)
+            if others:
+                # Nothing else would tell that part of the dataset is not read.
+                named = ", ".join(f"{other} ({windows} windows)" for other, windows in sorted(others.items()))
+                text = "only videos of %s are read; left out are %s: name group=..., or group='all' for every one"
+                _log.warning(text, name, named)
     needs_tracks = selection.tracks and selection.points
     wanted = [
         entry
@@ -87,13 +95,3 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
             windows = len(window_starts(entry.frames, entry.window_length, entry.stride))
         files.append(DatasetFile(root / entry.path, windows, entry.stride))
     return ChosenFiles(root, name, tuple(files), tuple(wanted))
-
-
-def _warn_of_other_groups(entries: list[IndexEntry], group: str) -> None:
-    others: dict[str, int] = {}
-    for entry in entries:
-        if entry.group != group:
-            others[entry.group] = others.get(entry.group, 0) + (entry.windows or 0)
-    if others:
-        named = ", ".join(f"{name} ({windows} windows)" for name, windows in sorted(others.items()))
-        _log.warning("only videos of %s are read; left out are %s: name group=..., or group='all' for every one", group, named)

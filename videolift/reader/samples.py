@@ -118,7 +118,21 @@ class WindowDataset:
         if whole is None:
             whole = self._load(index)
             self._cache.put(index, whole)
-        return self._draw_points(whole, index, epoch)
+        wanted = self.selection.points
+        if not self.selection.tracks or wanted is None:
+            return dict(whole)
+        present = len(whole["query"])
+        # A generator per sample, not one that runs on: what is drawn must not depend on which worker reads, or in which order.
+        if present > wanted:
+            chosen = np.random.default_rng([self.selection.seed, epoch, index]).choice(present, wanted, replace=False)
+            drawn = {key: np.take(whole[key], chosen, axis) for key, axis in POINT_AXIS.items()}
+        else:
+            missing = wanted - present
+            drawn = {
+                key: np.pad(whole[key], [(0, missing if a == axis else 0) for a in range(whole[key].ndim)])
+                for key, axis in POINT_AXIS.items()
+            }
+        return {**whole, **drawn}
 
     def _load(self, index: int) -> Sample:
         path, window = self.locate(index)
@@ -137,23 +151,6 @@ class WindowDataset:
         if selection.hand_windows:
             sample |= _hand_windows(file, window, first, length)
         return sample
-
-    def _draw_points(self, whole: Sample, index: int, epoch: int) -> Sample:
-        wanted = self.selection.points
-        if not self.selection.tracks or wanted is None:
-            return dict(whole)
-        present = len(whole["query"])
-        # A generator per sample, not one that runs on: what is drawn must not depend on which worker reads, or in which order.
-        if present > wanted:
-            chosen = np.random.default_rng([self.selection.seed, epoch, index]).choice(present, wanted, replace=False)
-            drawn = {key: np.take(whole[key], chosen, axis) for key, axis in POINT_AXIS.items()}
-        else:
-            missing = wanted - present
-            drawn = {
-                key: np.pad(whole[key], [(0, missing if a == axis else 0) for a in range(whole[key].ndim)])
-                for key, axis in POINT_AXIS.items()
-            }
-        return {**whole, **drawn}
 
 
 def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.int64]:

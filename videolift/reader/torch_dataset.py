@@ -55,7 +55,19 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     read = [sample for sample in samples if not isinstance(sample, Skipped)]
     skipped = [sample for sample in samples if isinstance(sample, Skipped)]
     most = max((len(sample["query"]) for sample in read if "query" in sample), default=0)
-    padded = [{key: _tensor(key, value, most) for key, value in sample.items()} for sample in read]
+    padded: list[Sample] = []
+    for sample in read:
+        tensors = dict(sample)
+        for key, value in sample.items():
+            if not isinstance(value, np.ndarray):
+                continue
+            axis, array = POINT_AXIS.get(key), value
+            if axis is not None and array.shape[axis] < most:
+                array = np.pad(array, [(0, most - n if a == axis else 0) for a, n in enumerate(array.shape)])
+            # Arrays kept by an open file or a cache are shared: torch gets its own, writable.
+            shared = not array.flags.writeable or array.base is not None
+            tensors[key] = torch.from_numpy(np.array(array) if shared else np.ascontiguousarray(array))
+        padded.append(tensors)
     batch: Batch = default_collate(padded) if padded else {}
     return {**batch, "skipped": skipped}
 
@@ -90,13 +102,3 @@ def training_loader(
     sampler = MixtureSampler(mixture, rank=rank, ranks=ranks, length=length)
     data = TorchSamples(source, normalization, on_error=on_error)
     return DataLoader(data, batch_size=batch_size, sampler=sampler, collate_fn=collate, **options)
-
-
-def _tensor(key: str, value: Any, points: int) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    axis = POINT_AXIS.get(key)
-    if axis is not None and value.shape[axis] < points:
-        value = np.pad(value, [(0, points - n if a == axis else 0) for a, n in enumerate(value.shape)])
-    # Arrays kept by an open file or a cache are shared: torch gets its own, writable.
-    return torch.from_numpy(np.array(value) if not value.flags.writeable or value.base is not None else np.ascontiguousarray(value))

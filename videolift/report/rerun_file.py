@@ -134,7 +134,7 @@ class _Logger:
             self.stream.log("world/tracks", self.rerun.Clear(recursive=True))
             return
         window = self.trails.window(number)
-        points, colours, paths = _world_tracks(window, frame - window.start, self.T_world_camera[window.start])
+        points, colours, paths = world_tracks(window, frame - window.start, self.T_world_camera[window.start])
         self.stream.log("world/tracks/points", self.rerun.Points3D(points, colors=colours))
         self.stream.log("world/tracks/paths", self.rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
 
@@ -156,7 +156,7 @@ class _Logger:
             self.stream.log(f"{entity}/wrist", axes)
 
 
-def _world_tracks(window: Window, step: int, T_world_cam0: Float) -> tuple[Float, NDArray[np.uint8], list[Float]]:
+def world_tracks(window: Window, step: int, T_world_cam0: Float) -> tuple[Float, NDArray[np.uint8], list[Float]]:
     """Points (n, 3) that are visible at ``step`` with their colours (n, 3), and the paths of those that moved, in the world."""
     count = window.xyz_cam0.shape[1]
     some = np.unique(np.linspace(0, count - 1, min(count, 4 * MAX_TRAILS)).astype(int))

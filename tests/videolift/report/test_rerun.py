@@ -12,7 +12,7 @@ from videolift.cli import app
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose, transform
 from videolift.report import write_rerun
-from videolift.report.rerun_file import _world_tracks
+from videolift.report.rerun_file import world_tracks
 
 
 def test_without_the_package_the_error_says_what_to_install(output, tmp_path, monkeypatch):
@@ -26,8 +26,8 @@ def test_tracks_of_what_stands_still_lie_still_in_the_world(truth):
     uv = grid(192, 144, 6)
     column, row = uv.astype(int).T
     window = true_window(truth, 10, 8, uv[~truth.moving[10, row, column]])
-    points, colours, paths = _world_tracks(window, 7, invert_pose(truth.T_camera_world[10]))
-    first, _, _ = _world_tracks(window, 0, invert_pose(truth.T_camera_world[10]))
+    points, colours, paths = world_tracks(window, 7, invert_pose(truth.T_camera_world[10]))
+    first, _, _ = world_tracks(window, 0, invert_pose(truth.T_camera_world[10]))
     np.testing.assert_allclose(points, first[window.visible[7]], atol=1e-6)
     assert paths == []
     expected = transform(invert_pose(truth.T_camera_world[10]), window.xyz_cam0[0])

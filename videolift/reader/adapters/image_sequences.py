@@ -11,7 +11,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from videolift.errors import ConfigError
 from videolift.reader.adapters.images import decode_image
@@ -94,7 +93,14 @@ class ImageSequences:
         fitting = self._fitting(sequence, group, frame)
         gap = int(np.random.default_rng([self.seed, epoch, index]).choice(fitting))
         times = [frame + gap * step for step in range(self.count)]
-        clips = np.stack([[self._image(self._row[sequence, view, t]) for t in times] for view in group])
+        name, clips_of_views = self.keys.images, []
+        for view in group:
+            images = []
+            for row in (self._row[sequence, view, t] for t in times):
+                content = np.asarray(self._file.read(name, row), np.uint8).tobytes()
+                images.append(decode_image(content, f"{self.path}: {name}[{row}]", self.size_px))
+            clips_of_views.append(images)
+        clips = np.stack(clips_of_views)
         rgb = clips[0] if len(self.view_groups) > 1 or len(group) == 1 else clips
         return {"video": sequence, "view": ",".join(group), "frame": frame, "gap_frames": gap, "rgb": rgb}
 
@@ -105,10 +111,6 @@ class ImageSequences:
             for gap in range(self.gaps[0], self.gaps[1] + 1)
             if all((sequence, view, frame + gap * step) in self._row for view in group for step in range(self.count))
         ]
-
-    def _image(self, row: int) -> NDArray[np.uint8]:
-        content = self._file.read(self.keys.images, row)
-        return decode_image(np.asarray(content, np.uint8).tobytes(), f"{self.path}: {self.keys.images}[{row}]", self.size_px)
 
 
 def read_rows(file: LazyHdf5, keys: SequenceKeys) -> dict[tuple[str, str, int], int]:
