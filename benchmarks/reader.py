@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from videolift.dataset.index.index_reader import read_index_rows
 from videolift.dataset.index.index_writer import draft_index
 from videolift.reader import Handles, Normalization, Selection, WindowDataset, open_dataset
 from videolift.reader.opening import DatasetFile
+from videolift.reader.pairs import Spacing, open_pairs
+from videolift.reader.policies.policy_dataset import open_policy
 
 SELECTION = Selection(points=64, camera=False, hand_windows=False)
 FRAMES = 40
@@ -42,13 +44,19 @@ def synthetic_index(dataset: Path, videos: int, out: Path) -> None:
 
 
 def opening(dataset: Path, work: Path) -> None:
+    asked: dict[str, Callable[[Path], Sized]] = {
+        "windows": lambda folder: open_dataset(folder, selection=SELECTION),
+        "pairs": lambda folder: open_pairs(folder, Spacing(frames=(1, 8))),
+        "policy": lambda folder: open_policy(folder, 16),
+    }
     for videos in (5_000, 100_000):
         folder = work / f"index{videos}"
         synthetic_index(dataset, videos, folder)
-        wall, cpu = time.perf_counter(), time.process_time()
-        windows = open_dataset(folder, selection=SELECTION)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(f"open {videos:>7} videos: {wall:6.2f} s wall, {cpu:6.2f} s CPU, {len(windows)} windows")
+        for name, ask in asked.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            source = ask(folder)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            print(f"{name} of {videos:>7} videos: {wall:6.2f} s wall, {cpu:6.2f} s CPU, {len(source)} samples")
 
 
 class Layout:

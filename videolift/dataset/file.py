@@ -21,7 +21,7 @@ from videolift.dataset.profiles import PROFILES, image_size_px
 from videolift.dataset.stored import StoredArrays
 from videolift.dataset.windows import window_starts
 from videolift.errors import CorruptFile
-from videolift.shot_ranges import NO_SHOT, shots_of
+from videolift.shot_ranges import NO_SHOT, FrameRange, shots_of, true_ranges, unbroken_ranges
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11; trainers may have 3.10
@@ -166,6 +166,21 @@ class PackagedFile:
         for one in shots_of(self.shot):
             begins[one.first : one.end] = one.first
         return begins
+
+    @property
+    def unbroken(self) -> list[FrameRange]:
+        """Stretches of frames without a cut and without a gap in time."""
+        return unbroken_ranges(self.array("timestamps"), self.attribute_of_type("fps", float), self.shot)
+
+    @property
+    def hands_known(self) -> tuple[list[FrameRange], list[FrameRange]] | None:
+        """Stretches in which wrist and joints of the left hand are known, and the camera; the right one's; None without both."""
+        if not (self.has("hands/T_camera_wrist") and self.has("camera/T_camera_world")):
+            return None
+        known = self.array("hands/valid") & self.array("camera/pose_valid")[:, None]
+        for name in ("hands/T_camera_wrist", "hands/joints_camera"):
+            known &= np.isfinite(self.array(name)).all((2, 3))
+        return true_ranges(known[:, 0]), true_ranges(known[:, 1])
 
     @cached_property
     def window_start(self) -> NDArray[np.int64]:

@@ -6,16 +6,18 @@ changes, so that no number in it is made up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videolift.artifacts.hands import SIDES
 from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import IndexEntry, read_index
 from videolift.errors import ConfigError
+from videolift.reader.opening import DatasetFile
+from videolift.reader.policies.episodes import steady_ranges
 from videolift.reader.policies.policy_dataset import CutEpisodes, whole_shots
 from videolift.reader.policies.state import HandTrack, StateSpec, action_chunk
 
@@ -135,28 +137,17 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
 
 
 def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
-    out = []
-    with PackagedFile(folder / entry.path) as file:
-        track = HandTrack.of(file)
-        if track is None:
-            return []
-        known = track.known(export.spec)
+    path = folder / entry.path
+    file = DatasetFile.look(path)  # what is exported follows the file itself, which may have changed since it was published
+    if (hands := file.hands_known) is None:
+        return []
+    wanted, out = [hands[SIDES.index(side)] for side in export.spec.hands], []
+    for episode in export.episodes(file):
         # Cut where hands appear or are lost: a number for a hand that was not seen would be made up.
-        for episode in export.episodes(file):
-            for start, stop in _steady_runs(known[episode.start : episode.stop]):
-                if stop - start >= export.min_frames:
-                    first, last = episode.start + start, episode.start + stop - 1
-                    out.append(ExportEpisode(entry.video, folder / entry.path, entry.split, episode.text or NO_TEXT, first, last))
+        for start, stop in steady_ranges(wanted, episode):
+            if stop - start >= export.min_frames:
+                out.append(ExportEpisode(entry.video, path, entry.split, episode.text or NO_TEXT, start, stop - 1))
     return out
-
-
-def _steady_runs(known: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """First frame and end of the stretches of ``known`` (n, hands) in which the same hands are known, and at least one."""
-    changes = np.flatnonzero((known[1:] != known[:-1]).any(1)) + 1
-    bounds = [0, *changes.tolist(), len(known)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        if stop > start and known[start].any():
-            yield start, stop
 
 
 def state_action_rows(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from videolift.dataset.index import IndexEntry, read_index
 from videolift.dataset.windows import window_starts
 from videolift.errors import ConfigError
 from videolift.reader.selection import Selection
+from videolift.shot_ranges import FrameRange
 
 ALL_GROUPS = "all"
 """Given instead of a group: every group together."""
@@ -19,11 +22,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """One packaged file, and how many windows it has."""
+    """One packaged file, and what tells its samples without opening it.
+
+    Attributes:
+        windows, stride: their number, and frames from one to the next.
+        fps: frames per second.
+        text: what is done in the video.
+        ranges: the index's columns ``unbroken``, ``left_known`` and ``right_known``, in its own JSON: read only by who asks.
+    """
 
     path: Path
     windows: int
     stride: int
+    fps: float
+    text: str
+    ranges: tuple[str | None, str | None, str | None]
 
     @classmethod
     def look(cls, path: Path) -> DatasetFile:
@@ -33,7 +46,43 @@ class DatasetFile:
             CorruptFile: the file cannot be read.
         """
         with PackagedFile(path) as file:
-            return cls(path, len(file.window_start), file.stride)
+            left, right = file.hands_known or (None, None)
+            ranges = json.dumps(file.unbroken), _encoded(left), _encoded(right)
+            fps, text = file.attribute_of_type("fps", float), file.attribute("text", "")
+            return cls(path, len(file.window_start), file.stride, fps, text, ranges)
+
+    @property
+    def unbroken(self) -> list[FrameRange]:
+        """First frame and end of each stretch without a cut or a gap in time."""
+        return _decoded(self.path, self._ranges[0]) or []
+
+    @property
+    def hands_known(self) -> tuple[list[FrameRange], list[FrameRange]] | None:
+        """Stretches in which the left and the right hand are known, and the camera; None without hands or camera."""
+        left, right = (_decoded(self.path, ranges) for ranges in self._ranges[1:])
+        return None if left is None or right is None else (left, right)
+
+    @property
+    def _ranges(self) -> tuple[str | None, str | None, str | None]:
+        return self.ranges if self.ranges[0] is not None else DatasetFile.look(self.path).ranges  # the index is of an older release
+
+
+def _encoded(ranges: list[FrameRange] | None) -> str | None:
+    return None if ranges is None else json.dumps(ranges)
+
+
+def _decoded(path: Path, ranges: str | None) -> list[FrameRange] | None:
+    if ranges is None:
+        return None
+    try:
+        found = [(int(first), int(end)) for first, end in json.loads(ranges)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the index says of {path.name} that frames {ranges:.60} are known: run the statistics stage again"
+        ) from error
+    if any(a >= b or a < 0 for a, b in found) or any(before[1] > after[0] for before, after in itertools.pairwise(found)):
+        raise ConfigError(f"the index says of {path.name} that frames {ranges:.60} are known: run the statistics stage again")
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,5 +142,6 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         windows = entry.windows
         if windows is None:  # an index of an older release leaves them out where there are no tracks, and knows of no cuts
             windows = len(window_starts(entry.frames, entry.window_length, entry.stride))
-        files.append(DatasetFile(root / entry.path, windows, entry.stride))
+        ranges = entry.unbroken, entry.left_known, entry.right_known
+        files.append(DatasetFile(root / entry.path, windows, entry.stride, entry.fps, entry.text or "", ranges))
     return ChosenFiles(root, name, tuple(files), tuple(wanted))

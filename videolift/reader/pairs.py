@@ -1,7 +1,6 @@
 """Temporal pairs, and clips of k frames at a stride, within one shot; no frame comes twice in a sample.
 
-A shot ends at a cut, and where the times of a file's frames leave a gap: what lies on both sides was not filmed in one go, or
-frames between were left out.
+A shot ends at a cut, and where the times of a file's frames leave a gap. Where that is, the index knows.
 """
 
 from __future__ import annotations
@@ -11,18 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
 from videolift.reader.frames import Sample, read_frames
 from videolift.reader.handles import Handles
-from videolift.reader.opening import choose_files
+from videolift.reader.opening import DatasetFile, choose_files
 from videolift.reader.selection import Selection
-from videolift.shot_ranges import NO_SHOT
-
-_SHOT_GAP = 1.5
-"""Frames of the clip's rate; a longer step in time ends a shot."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +70,14 @@ def open_pairs(
     """Pairs or clips of a published dataset; arguments as `open_dataset`."""
     selection = selection or Selection()
     chosen = choose_files(folder, selection, split=split, group=group)
-    return PairDataset([file.path for file in chosen.files], spacing, selection)
+    return PairDataset(chosen.files, spacing, selection)
 
 
 class PairDataset:
-    """One sample per first frame; picklable, safe after fork and spawn. Opens every file once, to see where its shots end.
+    """One sample per first frame; picklable, safe after fork and spawn.
 
     Args:
-        files: packaged files.
+        files: packaged files in the order of the index; paths are opened once to see where their shots end.
         spacing: see `Spacing`.
         selection: what is read of each frame; what it says of windows does not count.
         handles: where files are kept open.
@@ -95,16 +88,21 @@ class PairDataset:
     """
 
     def __init__(
-        self, files: Sequence[Path], spacing: Spacing, selection: Selection | None = None, handles: Handles | None = None
+        self,
+        files: Sequence[DatasetFile | Path],
+        spacing: Spacing,
+        selection: Selection | None = None,
+        handles: Handles | None = None,
     ) -> None:
-        self.files, self.spacing = list(files), spacing
+        known = [file if isinstance(file, DatasetFile) else DatasetFile.look(file) for file in files]
+        self.files, self.spacing = [file.path for file in known], spacing
         self.selection = Selection() if selection is None else selection
         self.handles = Handles() if handles is None else handles
-        rows: list[tuple[int, int, int, int, int]] = []
-        for number, path in enumerate(self.files):
-            with PackagedFile(path) as file:
-                least, greatest = spacing.gaps(file.attribute_of_type("fps", float))
-                rows += [(number, start, stop - start, least, greatest) for start, stop in shots(file)]
+        rows = [
+            (number, first, end - first, *spacing.gaps(file.fps))
+            for number, file in enumerate(known)
+            for first, end in file.unbroken
+        ]
         self._shot_rows = np.array(rows, np.int64).reshape(-1, 5)  # file, first frame, frames, least gap, greatest gap
         # A frame counts as a first one where the least gap fits; near the end of a shot only shorter gaps are drawn.
         starts = self._shot_rows[:, 2] - (spacing.count - 1) * self._shot_rows[:, 3]
@@ -135,16 +133,3 @@ class PairDataset:
         sample = read_frames(self.handles.get(path), first + offset + gap * np.arange(steps + 1), self.selection)
         seconds = float(sample["seconds"][1] - sample["seconds"][0])
         return {"video": path.stem, "frame": first + offset, "gap_frames": gap, "gap_seconds": seconds} | sample
-
-
-def shots(file: PackagedFile) -> list[tuple[int, int]]:
-    """First frame and end of every shot of a file."""
-    return shot_bounds(file.array("timestamps"), file.attribute_of_type("fps", float), file.shot)
-
-
-def shot_bounds(seconds: NDArray[np.float64], fps: float, shot: NDArray[np.int32] | None = None) -> list[tuple[int, int]]:
-    """First frame and end of the stretches of ``seconds`` (T) without a gap, within the shots ``shot`` (T); None for one shot."""
-    number = np.zeros(len(seconds), np.int32) if shot is None else shot
-    cuts = np.flatnonzero((np.diff(seconds) > _SHOT_GAP / fps) | (np.diff(number) != 0)) + 1
-    bounds = [0, *cuts.tolist(), len(seconds)]
-    return [(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b > a and number[a] != NO_SHOT]

@@ -11,7 +11,6 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.shot_gates import ShotWorth, common_scale
 from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput, CorruptFile
-from videolift.reader.pairs import shots
 from videolift.shot_ranges import Shot
 from videolift.store import write_attribute
 
@@ -69,7 +68,7 @@ def test_no_window_crosses_a_cut(package_clip, cut):
         assert file.window_start.tolist() == STARTS
         assert file.array("tracks/window_start").tolist() == STARTS
         assert file.shot.tolist() == SHOT.tolist()
-        assert shots(file) == [ONE, TWO]
+        assert file.unbroken == [ONE, TWO]
         assert not np.isfinite(file.array("camera/T_camera_world")[6:8]).any()
         assert [one["windows"] for one in file.attribute("shots")] == [1, 1]
     assert quality.figures["windows"] == 2

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from videolift.errors import ConfigError
 from videolift.geometry import invert_pose
 from videolift.reader import PackagedFile, Selection
-from videolift.reader.policies.episodes import EpisodeRow
+from videolift.reader.opening import DatasetFile, choose_files
+from videolift.reader.pairs import PairDataset, Spacing, open_pairs
+from videolift.reader.policies.episodes import Episode, EpisodeRow, steady_ranges
 from videolift.reader.policies.policy_dataset import PolicyDataset, cut_at_rest, cut_by_rows, open_policy
 from videolift.reader.policies.state import (
     HandTrack,
@@ -22,6 +28,7 @@ from videolift.reader.policies.state import (
     hand_shape,
     wrist_poses,
 )
+from videolift.shot_ranges import true_ranges
 
 SPECS = [
     StateSpec(frame=frame, hands=("right",), action=action, fingertips=tips)
@@ -134,6 +141,38 @@ def test_a_hand_that_is_never_seen_is_0_and_masked(dataset_folder):
     assert (sample["action"][:, :half] == 0).all()
     assert (sample["observation.state"][half:] != 0).any()
     assert sample["action"].shape == (3, 22)
+
+
+def test_nothing_is_opened_to_tell_the_samples(dataset_folder, monkeypatch):
+    chosen = choose_files(dataset_folder, Selection(points=None), split="train")
+    opened = PolicyDataset([file.path for file in chosen.files], 3)
+    pairs = PairDataset([file.path for file in chosen.files], Spacing(frames=2))
+    for module in ("opening", "policies.policy_dataset", "handles"):
+        monkeypatch.setattr(f"videolift.reader.{module}.PackagedFile", None)
+    assert len(open_policy(dataset_folder, 3, split="train")) == len(opened) == 22
+    assert open_policy(dataset_folder, 3, split="train").episodes == opened.episodes
+    assert len(open_pairs(dataset_folder, Spacing(frames=2), split="train")) == len(pairs) == 20
+
+
+@given(arrays(bool, (20, 2)), st.integers(0, 20), st.integers(0, 20))
+def test_steady_ranges_are_those_of_equal_rows(known, first, end):
+    start, stop = sorted((first, end))
+    found = steady_ranges([true_ranges(known[:, hand]) for hand in (0, 1)], Episode(start, stop))
+    expected = []
+    for t in range(start, stop):
+        if known[t].any():
+            if expected and expected[-1][1] == t and (known[t] == known[t - 1]).all():
+                expected[-1] = (expected[-1][0], t + 1)
+            else:
+                expected.append((t, t + 1))
+    assert found == expected
+
+
+@pytest.mark.parametrize("ranges", ["[[0, 5], [4, 9]]", "[[3, 3]]", "[[-1, 4]]", "[7]", "{", "[[0, null]]"])
+def test_ranges_that_cannot_be_are_a_damaged_index(ranges):
+    file = DatasetFile(Path("a.hdf5"), 3, 1, 10.0, "", (ranges, None, None))
+    with pytest.raises(ConfigError, match=r"the index says of a.hdf5 that frames .* run the statistics stage again"):
+        file.unbroken  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ VIDEO_COLUMNS: tuple[IndexColumn, ...] = (
     IndexColumn("length_unit", "TEXT", "", "unit of the file's lengths"),
     IndexColumn("hands_valid_frames", "INTEGER", "frames", "with at least one valid hand; NULL without hands"),
     IndexColumn("hands_interpolated_share", "REAL", "share", "of valid hands that were filled between measured frames"),
+    IndexColumn("unbroken", "TEXT", "frames", "JSON: first and end of each stretch without a cut or a gap in time"),
+    IndexColumn("left_known", "TEXT", "frames", "JSON: likewise, where left wrist, joints and camera are known; NULL without any"),
+    IndexColumn("right_known", "TEXT", "frames", "JSON: likewise, of the right hand"),
     IndexColumn("text", "TEXT", "", "the table's description of the task"),
     IndexColumn("subject", "TEXT", "", "the table's column: who was filmed"),
     IndexColumn("session", "TEXT", "", "the table's column, where there is one"),
@@ -118,6 +121,7 @@ _VIDEO_NAMES = tuple(column.name for column in VIDEO_COLUMNS)
 _DETAIL_NAMES = tuple(column.name for column in DETAIL_COLUMNS)
 _PLACES = {name: place for place, name in enumerate(_VIDEO_NAMES)}
 _DETAIL_PLACES = {name: place for place, name in enumerate(_DETAIL_NAMES) if place}
+_RANGES = ("unbroken", "left_known", "right_known")
 _FROM_TABLE = ("session", "camera", "licence")
 _COMPUTED = {*_VIDEO_NAMES, *_DETAIL_NAMES, "size_px", "quality"}
 
@@ -188,6 +192,7 @@ def decode_video(video: Sequence[SqlValue], detail: Sequence[SqlValue]) -> dict[
     row |= row.pop("other", {})
     row["quality"] = {name: row.pop(f"quality_{name}") for name in SCORES if f"quality_{name}" in row}
     row |= {name: row[name].split(",") if row[name] else [] for name in ("parts", "poor")}
+    row |= {name: json.loads(row[name]) for name in _RANGES if name in row}
     if "width_px" in row:
         row["size_px"] = [row.pop("width_px"), row.pop("height_px")]
     return row

@@ -54,6 +54,9 @@ class IndexEntry(NamedTuple):
     height_px: int
     window_length: int
     stride: int
+    unbroken: str | None
+    left_known: str | None
+    right_known: str | None
     text: str | None
 
     @property

@@ -28,7 +28,7 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
     about |= {"source_sha256": file.attribute_of_type("source", dict).get("sha256")}
     about = {name: _without_nan(value) for name, value in about.items()}
-    about |= {"frames": len(file), "windows": len(file.window_start)}
+    about |= {"frames": len(file), "windows": len(file.window_start), "unbroken": list(map(list, file.unbroken))}
     if len(about.get("shots") or ()) < 2:
         about.pop("shots", None)  # says nothing that the file's own tier and scale do not
     quality = file.attribute_of_type("quality", dict) if "quality" in attributes else {}
@@ -43,6 +43,8 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
         valid, interpolated = file.array("hands/valid"), file.array("hands/interpolated")
         share = float(interpolated[valid].mean()) if valid.any() else None
         about |= {"hands_valid_frames": int(valid.any(1).sum()), "hands_interpolated_share": share}
+    if (known := file.hands_known) is not None:
+        about |= {name: list(map(list, ranges)) for name, ranges in zip(("left_known", "right_known"), known, strict=True)}
     return about
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from videolift.errors import ConfigError
 from videolift.geometry import Float
-from videolift.reader.pairs import shot_bounds
+from videolift.shot_ranges import FrameRange, true_ranges, unbroken_ranges
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,35 @@ def episodes_between_rests(
     """
     rule = rule or RestRule()
     speed = hand_speed(points_world, fps, rule.smooth_s)
-    rests = np.concatenate([[0], (speed < rule.speed).astype(np.int8), [0]])
     cuts = []
-    for start, stop in np.flatnonzero(np.diff(rests)).reshape(-1, 2).tolist():
+    for start, stop in true_ranges(speed < rule.speed):
         # A rest at either end of the video has nothing on its other side to be cut from.
         if stop - start >= rule.seconds * fps and start > 0 and stop < len(speed):
             cuts.append((start + stop) // 2)
     out = []
-    for first, last in shot_bounds(seconds, fps, shot):
+    for first, last in unbroken_ranges(seconds, fps, shot):
         bounds = [first, *(cut for cut in cuts if first < cut < last), last]
         out += [Episode(a, b, text) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
     return out
+
+
+def steady_ranges(known: Sequence[Sequence[FrameRange]], episode: Episode) -> list[FrameRange]:
+    """Stretches of an episode in which the same hands are known, and at least one.
+
+    Args:
+        known: for each hand, the stretches in which it is known.
+        episode: of the same video.
+    """
+    changes = Counter({episode.start: 0, episode.stop: 0})
+    for first, end in itertools.chain.from_iterable(known):
+        changes[min(max(first, episode.start), episode.stop)] += 1
+        changes[min(max(end, episode.start), episode.stop)] -= 1
+    hands, steady = 0, []
+    for first, end in itertools.pairwise(sorted(changes)):
+        hands += changes[first]
+        if hands:
+            steady.append((first, end))
+    return steady
 
 
 def hand_speed(points_world: Float, fps: float, smooth_s: float) -> Float:

@@ -7,46 +7,58 @@ from pathlib import Path
 
 import numpy as np
 
+from videolift.artifacts.hands import SIDES
 from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
 from videolift.reader.frames import Sample, read_frames
 from videolift.reader.handles import Handles
-from videolift.reader.opening import choose_files
-from videolift.reader.pairs import shots
-from videolift.reader.policies.episodes import Episode, EpisodeRow, RestRule, episodes_between_rests, episodes_of_rows
+from videolift.reader.opening import DatasetFile, choose_files
+from videolift.reader.policies.episodes import (
+    Episode,
+    EpisodeRow,
+    RestRule,
+    episodes_between_rests,
+    episodes_of_rows,
+    steady_ranges,
+)
 from videolift.reader.policies.state import HandTrack, StateSpec, action_chunk
 from videolift.reader.selection import Selection
 
-CutEpisodes = Callable[[PackagedFile], list[Episode]]
+CutEpisodes = Callable[[DatasetFile], list[Episode]]
 """Cuts one video into episodes."""
 
 
-def whole_shots(file: PackagedFile) -> list[Episode]:
+def whole_shots(file: DatasetFile) -> list[Episode]:
     """Every shot of a video is one episode, and its text the video's."""
-    return [Episode(start, stop, file.attribute("text", "")) for start, stop in shots(file)]
+    return [Episode(start, stop, file.text) for start, stop in file.unbroken]
 
 
 def cut_by_rows(rows: Sequence[EpisodeRow]) -> CutEpisodes:
     """Episodes are the rows of a table; a video without rows has none. Rows are cut again where a shot ends."""
+    by_video: dict[str, list[EpisodeRow]] = {}
+    for row in rows:
+        by_video.setdefault(row.video, []).append(row)
 
-    def cut(file: PackagedFile) -> list[Episode]:
-        found = episodes_of_rows(rows, file.path.stem, file.array("timestamps"))
-        bounds = shots(file)
-        parts = [(max(e.start, a), min(e.stop, b), e.text) for e in found for a, b in bounds]
+    def cut(file: DatasetFile) -> list[Episode]:
+        if (own := by_video.get(file.path.stem)) is None:
+            return []
+        with PackagedFile(file.path) as opened:
+            found = episodes_of_rows(own, file.path.stem, opened.array("timestamps"))
+        parts = [(max(e.start, a), min(e.stop, b), e.text) for e in found for a, b in file.unbroken]
         return [Episode(start, stop, text) for start, stop, text in parts if stop > start]
 
     return cut
 
 
 def cut_at_rest(rule: RestRule | None = None) -> CutEpisodes:
-    """Episodes end where the hands rest."""
+    """Episodes end where the hands rest; to see where, every file is opened once."""
 
-    def cut(file: PackagedFile) -> list[Episode]:
-        track = HandTrack.of(file)
-        if track is None:
-            return whole_shots(file)
-        seconds, fps = file.array("timestamps"), file.attribute_of_type("fps", float)
-        return episodes_between_rests(track.points_world, seconds, fps, rule, file.attribute("text", ""), file.shot)
+    def cut(file: DatasetFile) -> list[Episode]:
+        with PackagedFile(file.path) as opened:
+            track = HandTrack.of(opened)
+            if track is None:
+                return whole_shots(file)
+            return episodes_between_rests(track.points_world, opened.array("timestamps"), file.fps, rule, file.text, opened.shot)
 
     return cut
 
@@ -64,14 +76,14 @@ def open_policy(
     """Samples for policies from a published dataset; arguments as `open_dataset` and `PolicyDataset`."""
     selection = selection or Selection()
     chosen = choose_files(folder, selection, split=split, group=group)
-    return PolicyDataset([file.path for file in chosen.files], horizon, spec=spec, episodes=episodes, selection=selection)
+    return PolicyDataset(chosen.files, horizon, spec=spec, episodes=episodes, selection=selection)
 
 
 class PolicyDataset:
-    """One sample per frame from which at least one action is known; opens every file once to see which these are.
+    """One sample per frame from which at least one action is known.
 
     Args:
-        files: packaged files.
+        files: packaged files in the order of the index; paths are opened once to see in which frames hands are known.
         horizon: actions per sample.
         spec: what state and action hold.
         episodes: how a video is cut.
@@ -85,7 +97,7 @@ class PolicyDataset:
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[DatasetFile | Path],
         horizon: int,
         *,
         spec: StateSpec | None = None,
@@ -95,28 +107,26 @@ class PolicyDataset:
     ) -> None:
         if horizon < 1:
             raise ConfigError(f"horizon is {horizon}, at least one action must be asked for")
-        self.files, self.horizon, self.spec = list(files), horizon, spec or StateSpec()
+        known = [file if isinstance(file, DatasetFile) else DatasetFile.look(file) for file in files]
+        self.files, self.horizon, self.spec = [file.path for file in known], horizon, spec or StateSpec()
         self.selection = Selection() if selection is None else selection
         self.handles = Handles() if handles is None else handles
         self.episodes: list[tuple[int, Episode]] = []
         """Number of the file, and the episode."""
-        parts = [np.empty((0, 2), np.int64)]
-        for number, path in enumerate(self.files):
-            with PackagedFile(path) as file:
-                track, found = HandTrack.of(file), episodes(file)
-            for episode in found if track is not None else ():
-                assert track is not None
-                known = track.known(self.spec)[episode.start : episode.stop]
-                # An action that starts or ends at a hand that was not seen would teach a jump.
-                moves = known[:-1].any(1) & (known[:-1] == known[1:]).all(1)
-                frames = np.flatnonzero(moves) + episode.start
-                parts.append(np.stack([np.full(len(frames), len(self.episodes)), frames], 1))
+        rows = []
+        for number, file in enumerate(known):
+            if (hands := file.hands_known) is None:
+                continue
+            wanted = [hands[SIDES.index(side)] for side in self.spec.hands]
+            for episode in episodes(file):
+                # An action that ends at a hand that was not seen would teach a jump: a stretch's last frame has none.
+                rows += [(len(self.episodes), first, end - first - 1) for first, end in steady_ranges(wanted, episode)]
                 self.episodes.append((number, episode))
-        self._index = np.concatenate(parts)
-        """Episode and frame (n, 2) of the frames with an action to learn."""
+        self._rows = np.array(rows, np.int64).reshape(-1, 3)  # episode, first frame, samples
+        self._ends = np.cumsum(self._rows[:, 2])
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Sample:
         """As `open`, in epoch 0."""
@@ -132,7 +142,10 @@ class PolicyDataset:
             IndexError: no such sample.
             CorruptFile: its file cannot be read.
         """
-        episode_index, frame = self._index[range(len(self))[index]].tolist()
+        index = range(len(self))[index]
+        row = int(np.searchsorted(self._ends, index, side="right"))
+        episode_index, first, _ = self._rows[row].tolist()
+        frame = first + index - (int(self._ends[row - 1]) if row else 0)
         number, episode = self.episodes[episode_index]
         path = self.files[number]
         file = self.handles.get(path)
