@@ -1,13 +1,16 @@
-"""The examples of docs/format.md and of the card run; torch and the predecessor's own loader read what they should.
+"""The examples in docs, README, on the card and in examples/ run; the predecessor's own loader reads the export.
 
-The last two need VIDEOLIFT_PEERS to name a Python with torch (and, for the loader, VIDEOLIFT_Y2R a checkout): ``pytest -m peers``.
+Scripts that need torch are of the suite ``pytest -m torch``. The last test needs VIDEOLIFT_PEERS to name a Python with torch, and
+VIDEOLIFT_Y2R a checkout: ``pytest -m peers``.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,35 @@ def test_the_card_counts_what_is_worth_a_look(dataset_folder):
     assert "| valid_depth | pixels with depth | 1 | < 0.3 share: 0 of 3 |" in card
 
 
+def script(name: str) -> Path:
+    return next((ROOT / "examples").glob(f"{name}_*.py"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("1", "24 windows; the first is frame 0 of v0"),
+        ("3", "resumed after 40 samples: the same draws as without a stop"),
+        ("4", "3 episodes, 33 frames"),
+    ],
+)
+def test_scripts_run(dataset_folder, two_groups, tmp_path, capsys, name, said):
+    others = {"3": [two_groups], "4": [tmp_path / "out"]}
+    runpy.run_path(str(script(name)))["main"](str(dataset_folder), *map(str, others.get(name, [])))
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["2", "5"])
+def test_scripts_that_need_torch_run(dataset_folder, name):
+    pytest.importorskip("torch")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script(name), dataset_folder], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def run_peer(code: str, folder: Path, *arguments: object) -> None:
     python = os.environ.get("VIDEOLIFT_PEERS")
     if not python:
@@ -56,31 +88,6 @@ def run_peer(code: str, folder: Path, *arguments: object) -> None:
     environment = {**os.environ, "PYTHONPATH": str(DOCS.parents[1])}
     done = subprocess.run([python, script, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-TORCH = """
-import sys, torch
-from torch.utils.data import DataLoader
-from videolift.reader import Selection, open_dataset
-from videolift.reader.normalization import Normalization
-from videolift.reader.torch_dataset import TorchWindows
-
-if __name__ == "__main__":
-    windows = open_dataset(sys.argv[1], selection=Selection(points=16))
-    data, seen = TorchWindows(windows, Normalization.load(sys.argv[1])), []
-    for workers, method in ((0, None), (2, "fork"), (2, "spawn")):
-        loader = DataLoader(data, batch_size=8, num_workers=workers, multiprocessing_context=method)
-        seen.append(sum(float(batch["displacement"].double().abs().sum() + batch["rgb"].double().sum()) for batch in loader))
-    assert len(set(seen)) == 1, seen
-    batch = next(iter(DataLoader(data, batch_size=8)))
-    assert batch["rgb"].shape == (8, 1, 3, 64, 64) and batch["query"].shape == (8, 16, 3), batch["rgb"].shape
-    assert batch["hand_valid"].dtype == torch.bool and isinstance(batch["video"], list)
-"""
-
-
-@pytest.mark.peers
-def test_torch_loads_the_same_with_no_forked_and_spawned_workers(dataset_folder, tmp_path):
-    run_peer(TORCH, tmp_path, dataset_folder)
 
 
 Y2R = """

@@ -1,4 +1,4 @@
-"""Samples in torch's own DataLoader; skipped where torch is not installed."""
+"""Samples in torch's own DataLoader. A suite of its own, where torch is installed: ``pytest -m torch``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 from torch.utils.data import DataLoader  # noqa: E402
 

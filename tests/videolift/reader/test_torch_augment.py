@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 from videolift.errors import ConfigError  # noqa: E402
 from videolift.reader import Selection, WindowDataset  # noqa: E402
