@@ -103,7 +103,7 @@ class ArtifactWriter:
         self.attributes |= attributes
 
     def carry(self, facts: Mapping[str, Any]) -> None:
-        """Puts ``facts`` into the published file, where they are no part of its content; a lost record is read back from them."""
+        """Puts ``facts`` into the published file, where they are not part of its content; a lost record is read back from them."""
         self._facts = facts
 
     def scratch(self) -> Path:

@@ -205,6 +205,7 @@ class _Writer:
             "video_path": None,
             "features": self.features | indices,
         }
+        # Last: without it no loader takes the folder for a dataset.
         write_json(meta / "info.json", info)
 
 
@@ -257,6 +258,7 @@ def _nested(rows: NDArray[Any], name: str, features: dict[str, Feature]) -> Any:
     array, lengths = pa.array(np.ascontiguousarray(rows).ravel()), rows.shape
     for axis in range(len(lengths) - 1, 0, -1):
         count = int(np.prod(lengths[:axis]))
+        # Lists of pyarrow count with 32 bits.
         offsets = pa.array(np.arange(count + 1, dtype=np.int32) * lengths[axis])
         array = pa.ListArray.from_arrays(offsets, array)
     return array

@@ -160,6 +160,7 @@ def state_action_rows(
     start = file.array("camera/T_camera_world", episode.start)
     states, actions = [], []
     for row in range(episode.rows):
+        # Two frames, a state and where its action leads: trainers cut longer chunks themselves.
         ahead = HandTrack(*(part[row : row + 2] for part in (track.T_world_wrist, track.T_camera_world, track.shape)))
         chunk = action_chunk(ahead, export.spec, 1, start)
         flags = chunk.state_valid.astype(np.float32) if len(export.spec.hands) > 1 else np.empty(0, np.float32)

@@ -1,7 +1,7 @@
 """Framing: where a clip's pixels lie in the upright image of its source; resize, lens correction and crop as one geometry.
 
-Ingest decides it once per video and stores it in the clip's attributes. Whoever brings something measured in the source's view, at
-any resolution (depth maps, masks, intrinsics, points), maps it into the clip with `Framing.from_attrs`. Rotation and mirroring come
+Ingest decides it once per video and stores it in the clip's attributes. What was measured in the source's view, at any
+resolution (depth maps, masks, intrinsics, points), is mapped into the clip with `Framing.from_attrs`. Rotation and mirroring come
 before it: the upright image is what a player shows, except that its pixels may not be square.
 """
 

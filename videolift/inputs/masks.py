@@ -66,7 +66,7 @@ def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapp
         attrs: of the clip.
 
     Raises:
-        BadInput: ``mask``; a number of images that is none of these.
+        BadInput: ``mask``; another number of images.
     """
     cut = attrs.get("cut_from", {"first": 0, "frames": len(pts_seconds)})
     frames = int(cut["frames"])

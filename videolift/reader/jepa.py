@@ -25,7 +25,7 @@ class PatchGrid:
     """How an image (H, W), or a clip or volume (T or D, H, W), is cut into patches.
 
     Raises:
-        ConfigError: sizes that are no multiples of the patch's.
+        ConfigError: sizes that are not multiples of the patch's.
     """
 
     size: tuple[int, ...]

@@ -61,6 +61,7 @@ class Spacing:
             return int(least), int(greatest)
         if least * fps < 0.5:  # rounds to 0 frames
             raise ConfigError(f"a gap of {least} s is the same frame at {fps:g} frames per second: the least is {0.5 / fps:g} s")
+        # round(0.5) is 0.
         return max(1, round(least * fps)), max(1, round(greatest * fps))
 
 

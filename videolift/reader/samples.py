@@ -81,6 +81,7 @@ class WindowDataset:
         self.files = [file.path for file in known]
         chosen = [_windows_that_count(file, self.selection) for file in known]
         # One number per window of the whole dataset, in every worker: half the memory of int64
+        # With an empty array, since there may be no file.
         self._windows = np.concatenate([*chosen, np.empty(0, np.int64)]).astype(np.int32)
         self._ends = np.cumsum([len(windows) for windows in chosen])
         self._cache = RamCache(cache_bytes)

@@ -52,7 +52,7 @@ class Selection:
         seed: of everything drawn.
 
     Raises:
-        ConfigError: a value that cannot be meant.
+        ConfigError: a value that makes no sense.
     """
 
     past_frames: int = 1

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from videolift.errors import ConfigError
 from videolift.reader.torch_dataset import Batch
 
+# Nearest where the mean of two pixels would be a value that neither has.
 _PLANES = {"rgb": "bilinear", "depth": "nearest", "depth_valid": "nearest", "instance": "nearest"}
 _SIDES = {"keypoints_px": 2, "keypoints_px_valid": 2, "joints_camera": 2, "joints_camera_valid": 2, "T_camera_wrist": 2}
 _SIDES |= {"T_camera_wrist_valid": 2, "hand_interpolated": 2, "hand_valid": 1, "hand_step_valid": 1, "hand_query_uvd": 1}
@@ -99,6 +100,7 @@ def _flipped(key: str, value: torch.Tensor, size: int) -> torch.Tensor:
     if key in _PLANES:
         return value.flip(-1)
     if key in _SIDES:
+        # A mirrored right hand is a left one, and changes its place too.
         value = value.flip(_SIDES[key])
     mirror = torch.tensor(_MIRROR, dtype=torch.float32, device=value.device)
     if key in ("displacement", "hand_displacement_uvd", "joints_camera"):

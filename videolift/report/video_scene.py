@@ -1,7 +1,7 @@
 """Everything known of one video, frame by frame, for drawing and viewing: image, depth, camera, tracks, hands, scores.
 
 `open_scene` takes the packaged file, which is what is trained on, and where there is none the stages' artifacts, of which only the
-clip must be there. Both look alike to whoever draws.
+clip must be there. Both look alike to the code that draws.
 """
 
 from __future__ import annotations

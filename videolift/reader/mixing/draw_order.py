@@ -154,6 +154,7 @@ def floor_sum(n: int, modulus: int, step: int, phase: int) -> int:
 
 def permuted(numbers: Integers, size: int, key: tuple[int, ...], epoch: Integers) -> Integers:
     """Where ``numbers`` (below ``size``) go in the permutation that ``key`` and each one's ``epoch`` name."""
+    # Both halves get as many bits, so the range may be four times too large.
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
     salts = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)

@@ -45,7 +45,7 @@ class Mixture:
         seed: of the order.
 
     Raises:
-        ConfigError: none or empty ones, equal names, weights that cannot be meant.
+        ConfigError: none or empty ones, equal names, weights that make no sense.
     """
 
     def __init__(self, ingredients: Sequence[Ingredient], *, mode: MixtureMode = "weighted", seed: int = 0) -> None:
@@ -93,7 +93,7 @@ class Mixture:
         """Other weights from draw ``at`` (over all ranks) on; every rank must say the same.
 
         Raises:
-            ConfigError: a name or weight that cannot be meant, or ``at`` before the last change.
+            ConfigError: a name or weight that makes no sense, or ``at`` before the last change.
         """
         last = self.order.stages[-1]
         if last.weights is None:

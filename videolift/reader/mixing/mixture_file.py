@@ -29,7 +29,7 @@ def read_mixture(
         seed: of the order.
 
     Raises:
-        ConfigError: entries that cannot be meant, or that nothing understands.
+        ConfigError: entries that make no sense, or files that no adapter fits.
     """
     path = Path(path)
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -167,6 +167,7 @@ def _running(values: Float, half: int, middle: Callable[..., Float]) -> Float:
     for t in range(len(values)):
         part = values[max(0, t - half) : t + half + 1]
         known = np.isfinite(part).any(0)
+        # Rows of NaN alone are left out first: numpy's functions warn of them.
         if known.any():
             out[t][known] = middle(part[:, known], axis=0)
     return out
