@@ -229,7 +229,7 @@ def plan_command(arguments: list[str] | None = None) -> int:
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
-    refused = _refusals(report.plan)
+    refused = _refusals(report)
     scale = ScaleForecast(numbers["videos"]) if "videos" in numbers else None
     if options.json:
         about_all = {"scale": scale.to_json()} if scale is not None else {}
@@ -240,10 +240,12 @@ def plan_command(arguments: list[str] | None = None) -> int:
     return int(ExitCode.OK)
 
 
-def _refusals(plan: Plan) -> dict[str, str]:
+def _refusals(report: PlanReport) -> dict[str, str]:
     """New videos that ingest would refuse, as far as their headers tell."""
-    read = RecordReader(plan.layout)
-    new = [e.video for e in plan.entries if e.chosen and not e.video.version and read(SOURCE, e.video.id) is None]
+    read = RecordReader(report.plan.layout)
+    # Of a batch in which every manifest stands no video is new, and its journals need not be read.
+    open_entries = [e for e in report.plan.entries if e.chosen and e.batch in report.busy_batches]
+    new = [e.video for e in open_entries if not e.video.version and read(SOURCE, e.video.id) is None]
     refused = {}
     if len(new) > HEADERS:
         print(f"videolift: looks into {HEADERS:,} of {len(new):,} new videos", file=sys.stderr)
