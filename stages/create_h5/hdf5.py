@@ -74,6 +74,7 @@ class Hdf5Backend(Backend):
         }
         with inputs.open_masks() as mask:
             parts = inputs.clip, inputs.depth, inputs.tracks, inputs.hands, mask
+            # Masks are opened here and closed with the file: they are the user's, not an artifact of ours.
             sources = Sources(*parts, missing=inputs.missing, about=about, known_length_m=_known_length_m(video))
             try:
                 packed = package(sources, self.packaging, out, progress)

@@ -94,6 +94,7 @@ class LaptopDepth(ModelBackend):
         if path.scene_depth is not None:
             return by_motion.write_measured(path, backend=self.name, method="sfm")
         own = self._settings.of(LaptopSettings)
+        # Few frames for the field of view: each costs 12 s on a processor.
         use = MogeUse(self.name, own.hfov_deg, fov_frames=_FOV_FRAMES, every=own.every, method="moge")
         return MogeClip(self._infer, inputs.clip, out, self._settings, use, progress).run()
 

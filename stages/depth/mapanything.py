@@ -121,6 +121,7 @@ class _MapAnythingClip:
     def _stretch(self, start: int, end: int) -> SavedArrays:
         stretch = self.walk.joined(start, end)
         self.out.append_frames(stretch.depth, invert_pose(stretch.T_world_camera), np.ones(len(stretch.depth), bool))
+        # Counted here: the artifact is not read again for two numbers.
         counts = np.array([(stretch.depth > 0).sum(), stretch.depth.size], np.int64)
         return {"T_world_camera": stretch.T_world_camera, "K": stretch.K, "counts": counts}
 

@@ -42,6 +42,7 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
     require_arguments(VideoFrame, "raw_frame_idx", "rgb", "pose", "intrinsics", "metric_depth")
     folder = tempfile.mkdtemp(prefix="vipe-")  # upstream makes its output folder even if nothing is written to it
     phrases = ",".join(meta["mask_phrases"])
+    # Hydra's own configuration, so that a preset of upstream's is used as it stands.
     config = parse_typed_config("default", hydra_args=arguments(meta["pipeline"], phrases, folder))
     # upstream builds the networks after SLAM anew for every video; here the second video gets the first one's
     for name in ("make_depth_model", "PriorDAModel", "VideoDepthAnythingDepthModel"):
@@ -76,6 +77,7 @@ def call(
     rgb = arrays["rgb"]
     height, width = rgb.shape[1:3]
     known_camera = camera_vector(meta["K"], meta["hfov_deg"], width, height)
+    # A focal length that is known must not drift while poses are optimized.
     pipeline.slam_cfg.optimize_intrinsics = known_camera is None
     pipeline.slam_cfg.buffer = keyframe_slots(len(rgb), pipeline.slam_cfg.infill_chunk_size)
     phrases = None if pipeline.init_cfg.instance is None else list(pipeline.init_cfg.instance.phrases)

@@ -142,7 +142,14 @@ class Session:
             if lines:
                 raise BackendUnavailable("this run cannot start:\n" + "\n".join(f"  {line}" for line in lines))
             self._report_at_start.refuse()
-            _make_output(self.layout.output)
+            output = self.layout.output
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                is_writable = os.access(output, os.W_OK | os.X_OK)
+            except OSError as error:
+                raise ConfigError(f"output {output} cannot be made ({error.strerror}): choose another folder") from error
+            if not is_writable:
+                raise ConfigError(f"output {output} cannot be written in: change its permissions, or choose another folder")
             atexit.register(_take_the_head(self.layout).release)
             if self.cluster is not None:
                 # Ours stands before the true sbatch: it waits where SLURM takes no more jobs for now, while this process lives.
@@ -312,21 +319,6 @@ def _plain_errors() -> Iterator[None]:
 def _stop_before_the_start(signum: int, frame: object) -> NoReturn:
     print("interrupted before anything was started; run the same command again", file=sys.stderr)
     raise SystemExit(ExitCode.INTERRUPTED)
-
-
-def _make_output(output: Path) -> None:
-    """Makes the output folder.
-
-    Raises:
-        ConfigError: it cannot be made or written in.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(output, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise ConfigError(f"output {output} cannot be made ({error.strerror}): choose another folder") from error
-    if not is_writable:
-        raise ConfigError(f"output {output} cannot be written in: change its permissions, or choose another folder")
 
 
 def _take_the_head(layout: Layout) -> Lease:

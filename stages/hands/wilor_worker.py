@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wilor.models import WiLoR
     from yacs.config import CfgNode
 
-HandArrays = Mapping[str, NDArray[np.generic]]
+WorkerArrays = Mapping[str, NDArray[np.generic]]
 Reply = tuple[dict[str, str], dict[str, NDArray[np.generic]]]
 Report = Callable[[int, int], None]
 
@@ -120,12 +120,12 @@ def load(meta: Files) -> dict[str, str]:
     return {"torch": torch.__version__}
 
 
-def call(meta: DetectTask | PoseTask, arrays: HandArrays, progress: Report) -> Reply:
+def call(meta: DetectTask | PoseTask, arrays: WorkerArrays, progress: Report) -> Reply:
     """One task of either kind."""
     return detect_boxes(meta, arrays, progress) if meta["do"] == "detect" else pose_hands(meta, arrays, progress)
 
 
-def detect_boxes(meta: DetectTask, arrays: HandArrays, progress: Report) -> Reply:
+def detect_boxes(meta: DetectTask, arrays: WorkerArrays, progress: Report) -> Reply:
     """Boxes in ``rgb`` u8 (n, H, W, 3). Meta: min_confidence, batch_frames.
 
     Returns frame i4 (m), box f4 (m, 4) as x1 y1 x2 y2, score f4 (m), right f4 (m).
@@ -147,8 +147,8 @@ def detect_boxes(meta: DetectTask, arrays: HandArrays, progress: Report) -> Repl
     }
 
 
-def pose_hands(meta: PoseTask, arrays: HandArrays, progress: Report) -> Reply:
-    """Hands in given boxes. Meta: rescale, batch_crops. HandArrays: rgb u8 (n, H, W, 3), frame i4 (m), box f4 (m, 4), right f4 (m).
+def pose_hands(meta: PoseTask, arrays: WorkerArrays, progress: Report) -> Reply:
+    """Hands in given boxes. Meta: rescale, batch_crops. Arrays: rgb u8 (n, H, W, 3), frame i4 (m), box f4 (m, 4), right f4 (m).
 
     Returns per hand, as a right one: joints f4 (m, 21, 3) metres, global_orient f4 (m, 3, 3), hand_pose f4 (m, 15, 3, 3),
     betas f4 (m, 10); and keypoints_px f4 (m, 21, 2) in the frame as it is.
@@ -161,8 +161,20 @@ def pose_hands(meta: PoseTask, arrays: HandArrays, progress: Report) -> Reply:
         # As upstream's loader does, without its processes.
         batch = torch.utils.data.default_collate(items[start : start + meta["batch_crops"]])
         with torch.no_grad():
-            out = model({"img": batch["img"].to(device)})
-        parts.append(_hands(out, batch))
+            out: ModelOutput = model({"img": batch["img"].to(device)})
+        mano = {name: value.float().cpu().numpy() for name, value in out["pred_mano_params"].items()}
+        # in the crop, shares of its side from its middle; a left hand's crop was mirrored
+        shares = out["pred_keypoints_2d"].float().cpu().numpy() * batch["box_size"].numpy()[:, None, None].astype(np.float32)
+        shares[..., 0] *= (2 * batch["right"].numpy() - 1)[:, None].astype(np.float32)
+        parts.append(
+            {
+                "joints": out["pred_keypoints_3d"].float().cpu().numpy(),
+                "global_orient": mano["global_orient"].reshape(-1, 3, 3),
+                "hand_pose": mano["hand_pose"].reshape(-1, 15, 3, 3),
+                "betas": mano["betas"].reshape(-1, 10),
+                "keypoints_px": shares + batch["box_center"].numpy()[:, None].astype(np.float32),
+            }
+        )
         progress(min(start + meta["batch_crops"], len(items)), len(items))
     shapes = {"joints": (21, 3), "global_orient": (3, 3), "hand_pose": (15, 3, 3), "betas": (10,), "keypoints_px": (21, 2)}
     if not parts:
@@ -170,7 +182,7 @@ def pose_hands(meta: PoseTask, arrays: HandArrays, progress: Report) -> Reply:
     return {}, {name: np.concatenate([part[name] for part in parts]) for name in shapes}
 
 
-def crops(arrays: HandArrays, rescale: float) -> Iterator[dict[str, NDArray[np.generic]]]:
+def crops(arrays: WorkerArrays, rescale: float) -> Iterator[dict[str, NDArray[np.generic]]]:
     """Upstream's crops, in the order of the boxes; those of one frame are cut together."""
     from wilor.datasets.vitdet_dataset import ViTDetDataset
 
@@ -183,20 +195,6 @@ def crops(arrays: HandArrays, rescale: float) -> Iterator[dict[str, NDArray[np.g
         dataset = ViTDetDataset(cfg, bgr, box[rows], right[rows], rescale_factor=rescale)
         cut.update((row, dataset[i]) for i, row in enumerate(rows))
     return (cut[row] for row in range(len(frame)))
-
-
-def _hands(out: ModelOutput, batch: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    mano = {name: value.float().cpu().numpy() for name, value in out["pred_mano_params"].items()}
-    # in the crop, shares of its side from its middle; a left hand's crop was mirrored
-    shares = out["pred_keypoints_2d"].float().cpu().numpy() * batch["box_size"].numpy()[:, None, None].astype(np.float32)
-    shares[..., 0] *= (2 * batch["right"].numpy() - 1)[:, None].astype(np.float32)
-    return {
-        "joints": out["pred_keypoints_3d"].float().cpu().numpy(),
-        "global_orient": mano["global_orient"].reshape(-1, 3, 3),
-        "hand_pose": mano["hand_pose"].reshape(-1, 15, 3, 3),
-        "betas": mano["betas"].reshape(-1, 10),
-        "keypoints_px": shares + batch["box_center"].numpy()[:, None].astype(np.float32),
-    }
 
 
 def _load_detector(path: str) -> YOLO:

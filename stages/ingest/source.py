@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -202,6 +202,12 @@ def _describe(container: InputContainer, stream: VideoStream, demuxer: str, dige
     # A file cut off is told by this; without a length nothing is.
     duration, exact = _duration(container, stream, demuxer, start, first)
     aspect = stream.sample_aspect_ratio or Fraction(1)
+    # As QuickTime, Android and plain tags have them; what a stranger wrote is cut to harmless letters.
+    tags, camera = container.metadata, []
+    for what, android in (("make", "manufacturer"), ("model", "model")):
+        keys = (f"com.apple.quicktime.{what}", f"com.android.{android}", what)
+        stated = next((tags[key] for key in keys if tags.get(key)), "")
+        camera.append(_NOT_IN_NAMES.sub(" ", stated)[:_LONGEST_NAME].strip())
     return VideoSource(
         container=container,
         stream=stream,
@@ -215,18 +221,8 @@ def _describe(container: InputContainer, stream: VideoStream, demuxer: str, dige
         fps_header=float(stream.average_rate) if stream.average_rate else None,
         # a factor beyond 4 is taken for a damaged header, not for anamorphic video
         pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
-        camera=_make_and_model(container.metadata),
+        camera=" ".join(camera).strip() or None,
     )
-
-
-def _make_and_model(metadata: Mapping[str, str]) -> str | None:
-    """As QuickTime, Android and plain tags have it; what a stranger wrote is cut to harmless letters."""
-    parts = [
-        next((metadata[key] for key in (f"com.apple.quicktime.{what}", f"com.android.{android}", what) if metadata.get(key)), "")
-        for what, android in (("make", "manufacturer"), ("model", "model"))
-    ]
-    name = " ".join(_NOT_IN_NAMES.sub(" ", part)[:_LONGEST_NAME].strip() for part in parts).strip()
-    return name or None
 
 
 def _duration(

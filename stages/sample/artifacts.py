@@ -40,6 +40,7 @@ def write_truth_artifacts(
     height, width = truth.rgb.shape[1:3]
     tracks = TracksWriter(output / "tracks_3d" / f"{video}.h5")
     tracks.describe(backend=TRUTH_BACKEND, window_length=window_length, stride=stride, query="grid", seed=0)
+    # Whole windows alone, as the stage has them.
     for start in range(0, len(truth.rgb) - window_length + 1, stride):
         tracks.append_window(true_window(truth, start, window_length, grid(width, height, grid_px)))
     tracks.publish()

@@ -60,6 +60,7 @@ def render(
     spec = CLIPS[name]
     size_px = (width or spec.width, height or spec.height)
     side = side or spec.side
+    # By the long side, so that portrait and landscape are one camera turned.
     K = pinhole(FOCAL_SHARE * max(size_px), *size_px)
     pts_seconds = np.arange(frames) / FPS
     scene, texture = build_scene(camera or spec.camera, pts_seconds, seed), make_texture(seed)

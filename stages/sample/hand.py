@@ -52,6 +52,7 @@ def pose_hand(closed: Float) -> tuple[Float, Float]:
     frames = len(flexion)
     joints, T = np.zeros((frames, 21, 3)), np.zeros((frames, 5, 3, 4, 4))
     T[..., 3, 3] = 1.0
+    # From the knuckle outwards: each bone bends in the frame of the one before.
     for finger, base in enumerate(straight):
         R, at = np.broadcast_to(base, (frames, 3, 3)), np.broadcast_to(KNUCKLES_M[finger], (frames, 3))
         joints[:, 1 + 4 * finger] = at

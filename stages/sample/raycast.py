@@ -30,6 +30,7 @@ def cast_image(scene: Scene, frame: int, K: Float, size_px: tuple[int, int]) -> 
 def cast_rays(scene: Scene, frame: int, uv_px: Float, K: Float) -> tuple[Float, NDArray[np.intp]]:
     """z-depth (N), inf where nothing is hit, and part index (N), behind pixels ``uv_px`` (N, 2)."""
     u, v = (uv_px[:, 0] - K[0, 2]) / K[0, 0], (uv_px[:, 1] - K[1, 2]) / K[1, 1]
+    # A few rays only: no rectangle is worth computing for them.
     found = np.stack([part.shape.depth(u, v, T) for part, T in zip(scene.parts, scene.T_camera_part[frame], strict=True)])
     nearest = found.argmin(0)
     return found[nearest, np.arange(len(u))], nearest

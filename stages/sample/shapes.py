@@ -104,6 +104,7 @@ class RoundCone:
         dd = u * u + (v * v + 1.0)
         d_axis, d_start = _dot(u, v, axis), _dot(u, v, start)
         x0 = -(axis @ start)
+        # Quadratic in z from the profile above, squared: x sin(b) + rho cos(b) = start_radius.
         cos2, reach = 1.0 - sine * sine, self.start_radius_m - sine * x0
         a = cos2 * (dd - d_axis * d_axis) - sine * sine * d_axis * d_axis
         b = cos2 * (-d_start - x0 * d_axis) + sine * reach * d_axis

@@ -107,6 +107,7 @@ class DenseFlow:
         first frame; ``backward`` holds the L - 1 flows (h, w, 2) from each frame to the one before.
         """
         chosen = np.flatnonzero(visible[1])
+        # Every n-th, so that the sample is spread over the picture.
         chosen = chosen[:: max(1, -(-len(chosen) // _MAX_RETURNING))]
         last = visible[:, chosen].sum(0) - 1  # what is lost stays lost
         at = uv_px[last, chosen]

@@ -94,6 +94,7 @@ def follow_flow(frames: WindowFrames, uv_px: NDArray[np.float32]) -> PointPaths:
         # Flow cannot tell what was lost from what took its place.
         visible.append(trusted & visible[-1])
     xyz, valid = np.full((steps, points, 3), np.nan), np.zeros((steps, points), bool)
+    # Without depth there is nothing to lift: points stay in the image.
     for k, depth in enumerate(frames.depth):
         T_cam0_camk = frames.between(k, 0)
         if np.isfinite(T_cam0_camk).all():

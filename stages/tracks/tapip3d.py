@@ -54,6 +54,7 @@ class FeedingPlan:
         """For clips of (H, W) = ``clip_px``; ``model`` is what the worker said when it loaded."""
         seq_len, step = int(model["seq_len"]), int(model["stride"])
         half = seq_len // 2
+        # The area that the model was trained at, in the clip's own shape.
         area = model["image_size"][0] * model["image_size"][1] * resolution_factor
         ratio = float(np.sqrt(area / (clip_px[0] * clip_px[1])))
         height, width = (max(step, round(length * ratio / step) * step) for length in clip_px)
@@ -86,7 +87,9 @@ def window_of(
     uv = np.full((*xyz.shape[:2], 2), np.nan)
     uv[:real] = project(camera, scene.K)
     width, height = limit.size_px
+    # exp of a very negative logit overflows to infinity, which gives the right share, 0.
     with np.errstate(invalid="ignore", over="ignore"):
+        # The model follows points out of the picture too; there nothing is seen.
         inside = ((uv >= -0.5) & (uv < [width - 0.5, height - 0.5])).all(-1)
         seen = 1.0 / (1.0 + np.exp(-logit)) >= limit.visibility
     valid = np.asarray(np.isfinite(xyz).all(-1))

@@ -124,6 +124,7 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     model = read.to(device).eval()
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
+    # Frames are prepared beside the card: OpenCV and numpy let go of the interpreter's lock.
     threads = ThreadPoolExecutor(torch.get_num_threads())
     # Cards from sm_80 on; torch.cuda.is_bf16_supported() also says yes where it is emulated.
     bf16 = meta["precision"] == "bf16" or (

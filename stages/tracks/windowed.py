@@ -51,6 +51,7 @@ class LiftingScene:
         depth = inputs.depth
         if depth is None:
             return cls(None, np.eye(3), np.full((len(inputs.clip), 4, 4), np.nan))
+        # Damaged or of another run: by index frames of either would be lifted with the other's depth.
         if len(depth) != len(inputs.clip):
             raise CorruptFile(f"{depth.path}: depth has {len(depth)} frames, the clip {len(inputs.clip)}")
         # NaN spreads through every product, so an unknown pose can never pass for a known one.

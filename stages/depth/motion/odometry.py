@@ -62,28 +62,17 @@ def follow_on_depth(
         T = latest if k == 0 else resect(points_world[ids[known]], uv[known].astype(np.float64), K, latest)
         if T is not None:
             T_camera_world[k], valid[k], latest = T, True, T
-            _remember(points_world, seen, ids, uv, depth[k], T, K)
+            points_camera, smooth = lift_smooth(uv, depth[k], K)
+            here = transform(invert_pose(T), points_camera)
+            # a corner that moves by itself is placed where it was first seen and not moved along
+            off_px = np.linalg.norm(project(transform(T, points_world[ids]), K) - uv, axis=1)
+            use = smooth & ((seen[ids] == 0) | (np.nan_to_num(off_px, nan=np.inf) < _AGREES_PX))
+            rows = ids[use]
+            # beyond that many frames the mean forgets, so that it follows a corner that drifts
+            seen[rows] = np.minimum(seen[rows] + 1, _MAX_AVERAGED)
+            points_world[rows] += (here[use] - points_world[rows]) / seen[rows, None]
         progress(k)
     return T_camera_world, valid
-
-
-def _remember(
-    points_world: Float,
-    seen: NDArray[np.int64],
-    ids: NDArray[np.int32],
-    uv: NDArray[np.float32],
-    depth_m: NDArray[np.float32],
-    T: Float,
-    K: Float,
-) -> None:
-    points_camera, smooth = lift_smooth(uv, depth_m, K)
-    here = transform(invert_pose(T), points_camera)
-    off_px = np.linalg.norm(project(transform(T, points_world[ids]), K) - uv, axis=1)
-    use = smooth & ((seen[ids] == 0) | (np.nan_to_num(off_px, nan=np.inf) < _AGREES_PX))
-    rows = ids[use]
-    # beyond that many frames the mean forgets, so that it follows a corner that drifts
-    seen[rows] = np.minimum(seen[rows] + 1, _MAX_AVERAGED)
-    points_world[rows] += (here[use] - points_world[rows]) / seen[rows, None]
 
 
 @dataclass(frozen=True)

@@ -135,19 +135,9 @@ def solve_trajectory(
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
     path = _place(tracks, run, first.K, start.intrinsics if fixed else "estimated", progress)
-    judged = [chunk.model.figures for chunk in run]
-    figures = {
-        "registered_share": float(path.valid.mean()),
-        "reproj_px": float(np.mean([f.reproj_px for f in judged])),
-        "points": float(sum(f.points for f in judged)),
-        "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
-        "parallax_px": min(f.parallax_px for f in judged),
-        "stretches": float(len(chunks)),
-        "joined": float(len(run)),
-    }
     shutil.rmtree(folder, ignore_errors=True)
-    notes = _notes(figures, path, first, solver.reasons)
-    return replace(path, figures=figures | (curve.figures() if curve else {}), notes=notes)
+    path = _with_summary(path, run, first, len(chunks), solver.reasons)
+    return replace(path, figures=path.figures | (curve.figures() if curve else {}))
 
 
 def _place(
@@ -176,7 +166,18 @@ def _place(
     return CameraPath(T_camera_world, valid, K, "sfm", intrinsics, scene_depth=scene_depth)
 
 
-def _notes(figures: dict[str, float], path: CameraPath, first: Reconstruction, reasons: list[str]) -> tuple[str, ...]:
+def _with_summary(path: CameraPath, run: list[MappedChunk], first: Reconstruction, chunks: int, reasons: list[str]) -> CameraPath:
+    """The path with figures for its receipt and notes for people; ``first`` settled the focal length of all."""
+    judged = [chunk.model.figures for chunk in run]
+    figures = {
+        "registered_share": float(path.valid.mean()),
+        "reproj_px": float(np.mean([f.reproj_px for f in judged])),
+        "points": float(sum(f.points for f in judged)),
+        "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
+        "parallax_px": min(f.parallax_px for f in judged),
+        "stretches": float(chunks),
+        "joined": float(len(run)),
+    }
     notes = [
         f"structure from motion ({first.mapper}): {int(path.valid.sum())} of {len(path)} frames placed, "
         f"reprojection error {figures['reproj_px']:.2f} px, field of view {first.figures.fov_deg:.0f} degrees along the long side, "
@@ -185,4 +186,4 @@ def _notes(figures: dict[str, float], path: CameraPath, first: Reconstruction, r
     if figures["joined"] < figures["stretches"]:
         text = f"{figures['joined']:.0f} of {figures['stretches']:.0f} stretches of the video could be joined"
         notes.append(f"{text}; frames of the others have no pose and no depth")
-    return (*notes, *(f"refused: {reason}" for reason in reasons))
+    return replace(path, figures=figures, notes=(*notes, *(f"refused: {reason}" for reason in reasons)))

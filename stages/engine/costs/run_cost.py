@@ -67,6 +67,7 @@ def measure_past_work(layout: Layout, stage: str, source_bytes: Mapping[str, int
         return None
     sample = sample[:: max(1, len(sample) // SAMPLED)]
     sized = [(receipt.seconds, size) for receipt in sample if (size := source_bytes.get(receipt.video))]
+    # Of all together, not the mean of ratios: a short video's ratio is mostly its start.
     per_byte = sum(s for s, _ in sized) / sum(size for _, size in sized) if sized else 0.0
     artifacts = [receipt.artifact.bytes for receipt in sample if receipt.artifact]
     return PastWork(tuple(receipt.seconds for receipt in sample), per_byte, fmean(artifacts) if artifacts else 0.0)
@@ -139,6 +140,7 @@ class RunCost:
         cards = "1 card" if self.cards == 1 else f"{self.cards} cards"
         on_cards = f"on {cards}: {self.hours:.2f} h, {self.card_hours:.2f} card-hours"
         out = [f"  {videos} {on_cards if self.busy_h[CARDS] else f'on the CPU: {self.hours:.2f} h'}"]
+        # Where nothing was measured there is no stage to name.
         out += [f"  bottleneck: {what}, busy {share:.0%} of the time, most of it in {stage}"] if stage else []
         out += [f"  GB: {gb}; {sum(self.gb.values()):.2f} in all at most"] if gb else []
         out += (
@@ -158,6 +160,7 @@ def stage_cost(measured: PastWork, events: Iterable[Mapping[str, Any]], *, on_ca
             devices, started = len(event["devices"]), event["t"]
         elif event["kind"] == "claimed":
             began[event["item"]], first = event["t"], min(first, event["t"])
+        # Only what this log saw begin: a pool that went on after a kill claims anew.
         elif event["kind"] == "done" and event["item"] in began:
             work_s, last = work_s + event["t"] - began[event["item"]], max(last, event["t"])
     if last <= first:
@@ -176,10 +179,12 @@ def run_cost(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch
         batch_size: videos per job.
         cards: how many there are.
     """
+    # The stage with most to do decides the number of jobs; the others have shorter ones.
     most = max(videos.values(), default=0)
     batches = max(1, -(-most // batch_size))
     seconds = {s: costs[s].job_s(videos[s] / batches, cards) if s in costs else 0.0 for s in STAGES}
     where = {s: CARDS if s in costs and costs[s].on_cards else CPU for s in STAGES}
+    # Also stages of which nothing is known, at 0, so that every stage has a figure.
     busy = {name: {s: batches * seconds[s] / SECONDS_PER_HOUR for s in STAGES if where[s] == name} for name in (CPU, CARDS)}
     return RunCost(
         videos=most,

@@ -151,6 +151,7 @@ class ScaleLimit:
 
 def scale_limits() -> list[ScaleLimit]:
     """Every limit, the first one first."""
+    # The step that needs most decides, whichever it is.
     head = min((HEAD_LIMIT_MB - step.base_mb) * 1e3 / step.video_kb for step in SCALE_STEPS if step.on_head)
     opening = (OPENING_LIMIT_S - OPENING.base_s) * 1e3 / OPENING.video_ms
     found = [
