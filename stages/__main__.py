@@ -88,13 +88,13 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
 def _write_report(run: Run, videos: int) -> None:
     """The page about the run, where a job has ended since it was written; what goes wrong with it fails no run.
 
-    Above `MAX_LISTED` videos it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
+    Above `MAX_ROWS` videos it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
     """
-    from videolift.report.page import MAX_LISTED, is_report_fresh, write_report
+    from videolift.report.page import MAX_ROWS, is_report_fresh, write_report
 
     try:
         if not is_report_fresh(run.layout):
-            if videos > MAX_LISTED:
+            if videos > MAX_ROWS:
                 print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
                 return
             write_report(run.layout.output)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Dataset = Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. output/h5_dataset.")]
 Out = Annotated[Path, typer.Argument(help="Folder to write.")]
 Split = Annotated[str | None, typer.Option("--split", help="Only this split.")]
-Group = Annotated[str | None, typer.Option("--group", help="Only this group, e.g. A-metric.")]
+GroupOption = Annotated[str | None, typer.Option("--group", help="Only this group, e.g. A-metric.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +83,7 @@ def merge(
 
 def stats(
     dataset: Dataset,
-    group: Group = None,
+    group: GroupOption = None,
     split: Split = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw histograms into this PNG.")] = None,
 ) -> None:
@@ -133,7 +133,7 @@ def to_y2r(
     dataset: Dataset,
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     split: Split = None,
-    group: Group = None,
+    group: GroupOption = None,
     nearest: Annotated[
         Literal["exact", "floor"], typer.Option(help="How depth is sampled; floor as the predecessor did.")
     ] = "exact",
@@ -178,7 +178,7 @@ def to_lerobot(
     dataset: Dataset,
     out: Out,
     split: Split = None,
-    group: Group = None,
+    group: GroupOption = None,
     frame: Frame = "start",
     action: Action = "absolute",
     hands: HandsOption = "both",
@@ -209,7 +209,7 @@ def _policy_command(layout: str) -> Callable[..., None]:
         dataset: Dataset,
         out: Out,
         split: Split = None,
-        group: Group = None,
+        group: GroupOption = None,
         frame: Frame = "start",
         action: Action = "absolute",
         hands: HandsOption = "both",

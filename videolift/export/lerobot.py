@@ -36,6 +36,13 @@ _INDEX_FEATURES: dict[str, str] = {
     "index": "int64",
     "task_index": "int64",
 }
+_TASK_COLUMNS = (
+    {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
+    {"name": None, "field_name": "__index_level_0__", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+)
+_TASKS_FOR_PANDAS = json.dumps(
+    {"index_columns": ["__index_level_0__"], "column_indexes": [], "columns": _TASK_COLUMNS, "pandas_version": "2.0.0"}
+)
 RGB = "observation.images.rgb"
 STATE, ACTION = "observation.state", "action"
 
@@ -187,7 +194,10 @@ class _Writer:
         (meta / "episodes/chunk-000").mkdir(parents=True)
         rows = {name: [episode[name] for episode in self.episodes] for name in self.episodes[0]}
         pq.write_table(pa.table(rows), meta / "episodes" / _PATTERN.format(chunk=0, file=0))
-        pq.write_table(_task_table(self.plan.tasks), meta / "tasks.parquet")
+        # Tasks as pandas reads them: the text is the index.
+        numbers = pa.array(list(self.plan.tasks.values()), pa.int64())
+        tasks = pa.table({"task_index": numbers, "__index_level_0__": list(self.plan.tasks)})
+        pq.write_table(tasks.replace_schema_metadata({"pandas": _TASKS_FOR_PANDAS}), meta / "tasks.parquet")
         write_json(meta / "stats.json", dict(sorted(self.statistics.table().items())))
         indices = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in _INDEX_FEATURES.items()}
         info = {
@@ -262,14 +272,3 @@ def _nested(rows: NDArray[Any], name: str, features: dict[str, Feature]) -> Any:
         offsets = pa.array(np.arange(count + 1, dtype=np.int32) * lengths[axis])
         array = pa.ListArray.from_arrays(offsets, array)
     return array
-
-
-def _task_table(tasks: dict[str, int]) -> Any:
-    """Tasks as pandas reads them: the text is the index."""
-    import pyarrow as pa
-
-    table = pa.table({"task_index": pa.array(list(tasks.values()), pa.int64()), "__index_level_0__": list(tasks)})
-    column = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None}
-    index = {"name": None, "field_name": "__index_level_0__", "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
-    pandas = {"index_columns": ["__index_level_0__"], "column_indexes": [], "columns": [column, index], "pandas_version": "2.0.0"}
-    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})

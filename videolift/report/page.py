@@ -29,7 +29,7 @@ from videolift.store import write_text
 
 MAX_POSTERS = 200
 """Videos whose picture is inside the page, worst first; each takes about 20 kB."""
-MAX_LISTED = 10_000
+MAX_ROWS = 10_000
 """Videos on the page, worst first: what a browser filters without a pause. Such a page takes some 5 CPU seconds to make."""
 
 
@@ -70,7 +70,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         index = None
     # By content: a file that was made again since has not been verified, whatever its name.
     verified = [e for e in index.entries if records.record(PACKAGING, e.video).verified_sha256 == e.sha256] if index else []
-    listed = worst_videos(status.videos, index, MAX_LISTED)
+    listed = worst_videos(status.videos, index, MAX_ROWS)
     by_video = index.descriptions({video.video for video in listed}) if index else {}
     rows = video_rows(layout, listed, by_video, records)
     _draw_missing(layout, rows, draw)

@@ -32,7 +32,7 @@ _Kind = TypeVar("_Kind", bound=Artifact)
 
 
 @dataclass(frozen=True)
-class HandArrays:
+class SceneHands:
     """Hands of all frames (T), sides left and right; NaN where not known. Pixels are the scene's.
 
     Attributes:
@@ -79,7 +79,7 @@ class VideoScene(ABC):
     T_camera_world: Float | None
     worth: Mapping[str, str]
     backends: Mapping[str, str]
-    hands: HandArrays | None
+    hands: SceneHands | None
     window_start: NDArray[np.int64]
     window_length: int
     quality: Mapping[str, NDArray[np.float32]]
@@ -155,11 +155,11 @@ class PackagedScene(VideoScene):
             has_depth = file.has("depth")
             lineage: Mapping[str, Mapping[str, Mapping[str, str]]] = file.attribute("lineage", {})
             names = ("tier", "scale", "pose", "intrinsics")
-            hands: HandArrays | None = None
+            hands: SceneHands | None = None
             if file.has("hands/valid"):
                 of_hands = ("valid", "interpolated", "keypoints_px", "T_camera_wrist", "joints_camera")
                 arrays = {name: file.array(f"hands/{name}") for name in of_hands}
-                hands = HandArrays(**arrays, method=_methods(file.attribute("hands", {}).get("wrist_method")))
+                hands = SceneHands(**arrays, method=_methods(file.attribute("hands", {}).get("wrist_method")))
             return cls(
                 video=path.stem,
                 size_px=file.size_px,
@@ -229,10 +229,10 @@ class ArtifactScene(VideoScene):
 
             clip = stack.enter_context(Clip(path))
             depth, tracks, hands = opened("depth", Depth), opened("tracks", Tracks), opened("hands", Hands)
-            hand_arrays: HandArrays | None = None
+            hand_arrays: SceneHands | None = None
             if hands is not None:
                 arrays = (hands.valid, hands.interpolated, hands.keypoints_px, hands.T_camera_wrist, hands.joints_camera)
-                hand_arrays = HandArrays(*arrays, method=_methods(hands.attrs.get("wrist_method")))
+                hand_arrays = SceneHands(*arrays, method=_methods(hands.attrs.get("wrist_method")))
             parts: dict[str, Artifact | None] = {"depth": depth, "tracks": tracks, "hands": hands}
             names = ("tier", "scale", "pose", "intrinsics")
             return cls(

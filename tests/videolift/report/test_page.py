@@ -49,7 +49,7 @@ def test_every_video_is_there_with_its_state_losses_first(content):
 
 
 def test_of_too_many_videos_the_lost_and_the_worst_are_listed_and_all_are_counted(run_output, content, monkeypatch):
-    monkeypatch.setattr(page_module, "MAX_LISTED", 3)
+    monkeypatch.setattr(page_module, "MAX_ROWS", 3)
     some = report_content(latest_run(run_output))
     assert [video["id"] for video in some["videos"]] == ["broken", "waiting", "pick"]
     for name in ("counts", "stage_states", "packaged", "verified", "totals", "length_s", "work_s"):
@@ -207,11 +207,11 @@ def test_after_a_run_over_more_videos_than_a_page_lists_the_verdict_names_the_co
     shutil.copytree(run_output, mine.output)
     mine.report.unlink(missing_ok=True)
     verdict = ["verdict", "--run", str(latest_run(mine.output).folder)]
-    monkeypatch.setattr(page_module, "MAX_LISTED", 3)
+    monkeypatch.setattr(page_module, "MAX_ROWS", 3)
     workflow(verdict)
     assert f"videolift report --output {mine.output}" in capsys.readouterr().out
     assert not mine.report.exists()
-    monkeypatch.setattr(page_module, "MAX_LISTED", 4)
+    monkeypatch.setattr(page_module, "MAX_ROWS", 4)
     workflow(verdict)
     assert f"report: {mine.report}" in capsys.readouterr().out
     assert mine.report.exists()
