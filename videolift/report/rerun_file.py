@@ -1,7 +1,9 @@
-"""A .rrd file for the rerun viewer: camera, image, depth, tracks and hands of one video in one 3D scene over time.
+"""A .rrd file for the rerun viewer: camera, image, depth, tracks and hands of one video in 3D over time, a scene per shot.
 
-Needs rerun-sdk (`pip install 'videolift[view]'`), imported only here and only when used. Rerun counts pixels from the corner of the
-image, so half a pixel is added at this border. Lengths keep the depth's unit; with an arbitrary one hands stay in the image.
+Poses of two shots cannot be compared, so each shot of a video with cuts has a root entity and a view of its own (``shot_1``, ...);
+a video of one shot has ``world``. Needs rerun-sdk (`pip install 'videolift[view]'`), imported only here and only when used. Rerun
+counts pixels from the corner of the image, so half a pixel is added at this border. Lengths keep the depth's unit; with an
+arbitrary one hands stay in the image.
 """
 
 from __future__ import annotations
@@ -83,10 +85,22 @@ def import_rerun() -> Any:
 def log_scene(rerun: Any, stream: Any, scene: VideoScene) -> None:
     """Sends all frames of ``scene`` to a recording stream."""
     logger = _Logger(rerun, stream, scene)
+    logger.send_views()
     for frame, seconds in enumerate(scene.pts_seconds):
         stream.set_time("frame", sequence=frame)
         stream.set_time("pts", duration=float(seconds))
         logger.log_frame(frame)
+
+
+def shot_roots(shot: NDArray[np.int32]) -> list[str]:
+    """The root entity of every frame, from the shots (T) of a scene: ``world`` where there is one shot, else ``shot_1``, ...
+
+    A frame between two shots, which has no pose, goes with the shot before it.
+    """
+    if shot.max(initial=0) < 1:
+        return ["world"] * len(shot)
+    # the highest number so far: -1 keeps the last, and a fade at the very start goes with the first shot
+    return [f"shot_{number + 1}" for number in np.maximum(np.maximum.accumulate(shot), 0)]
 
 
 class _Logger:
@@ -94,35 +108,56 @@ class _Logger:
         self.rerun, self.stream, self.scene = rerun, stream, scene
         self.trails = Trails(scene)
         self.T_world_camera = None if scene.T_camera_world is None else invert_pose(scene.T_camera_world)
-        if scene.K is not None:
-            pinhole = rerun.Pinhole(
-                image_from_camera=scene.K + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]],
-                resolution=list(scene.size_px),
+        self.roots = shot_roots(scene.shot)
+        self.root = self.roots[0]
+
+    def send_views(self) -> None:
+        """One 3D view and one image per shot, and the scores: the viewer's own guess would draw all shots in one space."""
+        views, roots = self.rerun.blueprint, list(dict.fromkeys(self.roots))
+        shots = [
+            views.Horizontal(
+                views.Spatial3DView(origin=f"/{root}", name=f"{root} in 3D"),
+                views.Spatial2DView(origin=f"/{root}/camera", name=f"{root} image"),
+                name=root,
+            )
+            for root in roots
+        ]
+        scores = views.TimeSeriesView(origin="/scores", name="scores")
+        parts = [views.Tabs(*shots) if len(shots) > 1 else shots[0], scores]
+        self.stream.send_blueprint(views.Blueprint(views.Vertical(*parts, row_shares=[3, 1])))
+        if self.scene.K is not None:
+            pinhole = self.rerun.Pinhole(
+                image_from_camera=self.scene.K + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]],
+                resolution=list(self.scene.size_px),
                 image_plane_distance=0.1,
             )
-            stream.log("world/camera", pinhole, static=True)
+            for root in roots:
+                self.stream.log(f"{root}/camera", pinhole, static=True)
 
     def log_frame(self, frame: int) -> None:
         rerun, log, scene = self.rerun, self.stream.log, self.scene
-        log("world/camera/rgb", rerun.Image(scene.rgb(frame)).compress(jpeg_quality=90))
+        if self.roots[frame] != self.root:
+            # Rerun shows the last thing logged until it is told otherwise
+            log(self.root, rerun.Clear(recursive=True))
+            self.root = self.roots[frame]
+        log(f"{self.root}/camera/rgb", rerun.Image(scene.rgb(frame)).compress(jpeg_quality=90))
         for side, name in enumerate(SIDES if scene.hands is not None else ()):
             assert scene.hands is not None
             points = scene.hands.keypoints_px[frame, side] + 0.5
             known = points[np.isfinite(points).all(1)]
-            log(f"world/camera/keypoints/{name}", rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
+            log(f"{self.root}/camera/keypoints/{name}", rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
         for name, values in scene.quality.items():
             if np.isfinite(values[frame]):
                 log(f"scores/{name}", rerun.Scalars(float(values[frame])))
         if self.T_world_camera is None:
             return
-        log("world/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
+        log(f"{self.root}/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
         T_world_camera = self.T_world_camera[frame]
         if not np.isfinite(T_world_camera).all():
-            # Rerun shows the last thing logged until it is told otherwise
-            for entity in ("world/tracks", "world/hands"):
-                log(entity, rerun.Clear(recursive=True))
+            for entity in ("tracks", "hands"):
+                log(f"{self.root}/{entity}", rerun.Clear(recursive=True))
             return
-        log("world/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
+        log(f"{self.root}/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
         self._log_tracks(frame)
         # Hands are in metres, the scene is not: side by side they would lie about both.
         if scene.worth["scale"] != "arbitrary":
@@ -131,18 +166,18 @@ class _Logger:
     def _log_tracks(self, frame: int) -> None:
         number = self.scene.window_of(frame)
         if number is None or self.T_world_camera is None:
-            self.stream.log("world/tracks", self.rerun.Clear(recursive=True))
+            self.stream.log(f"{self.root}/tracks", self.rerun.Clear(recursive=True))
             return
         window = self.trails.window(number)
         points, colours, paths = world_tracks(window, frame - window.start, self.T_world_camera[window.start])
-        self.stream.log("world/tracks/points", self.rerun.Points3D(points, colors=colours))
-        self.stream.log("world/tracks/paths", self.rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
+        self.stream.log(f"{self.root}/tracks/points", self.rerun.Points3D(points, colors=colours))
+        self.stream.log(f"{self.root}/tracks/paths", self.rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
 
     def _log_hands(self, frame: int, T_world_camera: Float) -> None:
         rerun, hands = self.rerun, self.scene.hands
         for side, name in enumerate(SIDES if hands is not None else ()):
             assert hands is not None
-            entity = f"world/hands/{name}"
+            entity = f"{self.root}/hands/{name}"
             joints = transform(T_world_camera, hands.joints_camera[frame, side])
             known: NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(1))
             bones = [joints[[a, b]] for a, b in draw.BONES if known[a] and known[b]]
