@@ -31,7 +31,7 @@ def gpu_command(arguments: list[str] | None = None) -> int:
         "--rows", nargs="+", metavar="NAME", help=f"those whose names begin so, of: {', '.join(r.name for r in ROWS)}"
     )
     parser.add_argument(
-        "--checkouts", type=Path, help="folder with MoGe, utils3d, TAPIP3D, WiLoR, map-anything, UniCeption, dinov2"
+        "--checkouts", type=Path, help="folder with MoGe, utils3d, TAPIP3D, WiLoR, map-anything, UniCeption, dinov2, sam2"
     )
     parser.add_argument("--python", default=sys.executable, help="interpreter with torch")
     parser.add_argument("--site", type=Path, help="folder of more packages for that interpreter; a bundle brings one")

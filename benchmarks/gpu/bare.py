@@ -48,15 +48,16 @@ state: Any = types.SimpleNamespace()
 
 
 def load(meta: dict[str, Any]) -> dict[str, Any]:
-    """Meta: model (tapip3d | moge | wilor | mapanything), paths, device, file (where random weights are put), and what one model
-    needs besides: ``size`` of tapip3d, ``dinov2`` of mapanything, ``mano`` of wilor."""
+    """Meta: model (tapip3d | moge | wilor | mapanything | sam2), paths, device, file (where random weights are put), and what one
+    model needs besides: ``size`` of tapip3d, ``dinov2`` of mapanything, ``mano`` of wilor, ``config`` and ``overrides`` of sam2."""
     import torch
 
     sys.path[:0] = meta["paths"]
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
     state.device, state.torch = meta["device"], torch
-    {"tapip3d": _load_tapip3d, "moge": _load_moge, "wilor": _load_wilor, "mapanything": _load_mapanything}[meta["model"]](meta)
+    loaders = {"tapip3d": _load_tapip3d, "moge": _load_moge, "wilor": _load_wilor, "mapanything": _load_mapanything}
+    (loaders | {"sam2": _load_sam2})[meta["model"]](meta)
     return {"torch": torch.__version__, "card": torch.cuda.get_device_name() if meta["device"] != "cpu" else "cpu"}
 
 
@@ -67,7 +68,8 @@ def call(
     torch = state.torch
     if state.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-    run = {"tapip3d": _run_tapip3d, "moge": _run_moge, "wilor": _run_wilor, "mapanything": _run_mapanything}[meta["run"]]
+    runs = {"tapip3d": _run_tapip3d, "moge": _run_moge, "wilor": _run_wilor, "mapanything": _run_mapanything, "sam2": _run_sam2}
+    run = runs[meta["run"]]
     began = time.perf_counter()
     out = run(meta, arrays)
     if state.device != "cpu":
@@ -293,3 +295,35 @@ def _run_mapanything(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, 
     with torch.inference_mode():
         found = state.model.infer(views, memory_efficient_inference=True, use_amp=state.device != "cpu", amp_dtype="bf16")
     return {"depth": torch.cat([view["depth_z"][..., 0] for view in found]).float().cpu().numpy()}
+
+
+def _load_sam2(meta: dict[str, Any]) -> None:
+    from sam2 import sam2_video_predictor
+    from sam2.build_sam import build_sam2_video_predictor
+
+    # upstream reads a folder of JPEG files; decoding them is no part of what is compared
+    sam2_video_predictor.load_video_frames = lambda video_path, **_: video_path
+    state.model = build_sam2_video_predictor(meta["config"], None, meta["device"], hydra_overrides_extra=list(meta["overrides"]))
+    state.model.fill_hole_area = 0
+    state.torch.save({"model": state.model.state_dict()}, meta["file"])
+
+
+def _run_sam2(meta: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """The whole video in one call, frames prepared as our worker prepares them."""
+    from contextlib import nullcontext
+
+    from PIL import Image
+
+    torch, model = state.torch, state.model
+    side, size = model.image_size, arrays["rgb"].shape[1:3]
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    images = np.stack([np.asarray(Image.fromarray(image).resize((side, side))) for image in arrays["rgb"]])
+    frames = ((torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std).to(state.device)
+    with torch.autocast("cuda", torch.bfloat16) if state.device != "cpu" else nullcontext(), torch.inference_mode():
+        tracked = model.init_state((frames, *size))
+        for prompt in meta["prompts"]:
+            uv = np.array(prompt["uv_px"], np.float32)
+            given = {"points": uv, "labels": np.ones(1, np.int32)} if prompt["kind"] == "click" else {"box": uv.reshape(4)}
+            model.add_new_points_or_box(tracked, 0, prompt["id"], **given)
+        logits = [found[2][:, 0].float().cpu().numpy() for found in model.propagate_in_video(tracked)]
+    return {"logits": np.stack(logits)}

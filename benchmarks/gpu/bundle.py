@@ -17,10 +17,10 @@ MAX_BYTES = 60 << 20
 PACKAGES = (
     *("pyyaml", "pydantic", "pydantic-core", "annotated-types", "typing-extensions", "typing-inspection", "psutil", "nvidia-ml-py"),
     *("einops", "omegaconf", "hydra-core", "python-box", "yacs", "smplx", "timm", "huggingface-hub", "packaging", "tqdm", "rich"),
-    *("pygments", "markdown-it-py", "mdurl", "h5py", "scipy"),
+    *("pygments", "markdown-it-py", "mdurl", "h5py", "scipy", "iopath", "portalocker"),
 )
 """In order of value; what does not fit is named and left out (OpenCV, PyAV and hdf5plugin alone are 139 MB)."""
-CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR", "map-anything", "UniCeption", "dinov2")
+CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR", "map-anything", "UniCeption", "dinov2", "sam2")
 _KEPT = (".py", ".yaml", ".yml", ".json", ".npz", ".md", ".txt", ".toml", ".cfg")
 _START = """#!/bin/sh
 # Unpack, then: sh run.sh --minutes 9

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--small", action="store_true", help="small networks and frames, for a CPU")
     options = parser.parse_args()
-    width, height = (256, 192) if options.small else (512, 384)
+    width, height = (128, 96) if options.small else (512, 384)
     device = cpu_device() if options.device == "cpu" else devices_for("cuda")[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -40,7 +40,7 @@ def main() -> None:
         given: dict[str, Any] = {"clip": Clip(folder / "frames" / "clip.h5"), "depth": Depth(folder / "depth" / "clip.h5")}
         for stage, (backend, own) in models(options, folder, (height, width)).items():
             block: dict[str, Any] = {"backend": backend, backend: {"python": options.python, **own}}
-            block |= {"window_length": 10, "points": 64 if options.small else 3000} if stage == "tracks" else {}
+            block |= {"window_length": 10, "points": 32 if options.small else 3000} if stage == "tracks" else {}
             made = timed(stage, block, device, given, folder)
             if made is not None and stage != "depth":
                 given[stage] = KINDS[stage](made)

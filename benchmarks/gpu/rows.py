@@ -61,6 +61,7 @@ class Row:
 _TAPIP3D = ("torch", "torchvision", "einops", "omegaconf", "hydra", "box", "cv2", "scipy")
 _WILOR = ("torch", "torchvision", "timm", "pytorch_lightning", "smplx", "yacs", "skimage", "cv2")
 _MAPANYTHING = ("torch", "torchvision", "einops", "omegaconf", "timm", "safetensors", "huggingface_hub", "jaxtyping")
+_SAM2 = ("torch", "torchvision", "hydra", "omegaconf", "iopath", "PIL", "tqdm")
 _MODEL = ("numpy", "psutil")
 _SMALL = ("--frames", "4", "--repeats", "1", "--small")
 _SMALL_TAPIP3D = ["--size", "96", "128", "--points", "64", "--windows", "2", "--iterations", "1", "--repeats", "1"]
@@ -86,6 +87,7 @@ ROWS = (
         ("map-anything", "UniCeption", "dinov2"),
     ),
     Row("wilor", "wilor", ("--frames", "64"), _SMALL, _MODEL, _WILOR, ("WiLoR",)),
+    Row("sam2", "sam2", (), _SMALL, _MODEL, _SAM2, ("sam2",)),
     Row(
         "tapip3d: memory by length",
         "tapip3d",
@@ -99,7 +101,7 @@ ROWS = (
         "line",
         "line",
         (),
-        ("--frames", "20", "--small"),
+        ("--frames", "12", "--small"),
         (*_MODEL, "h5py", "hdf5plugin", "cv2", "av"),
         (*dict.fromkeys((*_TAPIP3D, *_WILOR, "ultralytics")),),
         ("MoGe", "utils3d", "TAPIP3D", "WiLoR"),

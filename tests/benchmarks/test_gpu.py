@@ -9,8 +9,10 @@ from benchmarks.gpu import rows
 from benchmarks.gpu.__main__ import gpu_command
 from benchmarks.gpu.bundle import _sources
 from benchmarks.gpu.rows import ROWS, Options, Row, lacking, run_rows
+from benchmarks.gpu.sam2 import CALL_CHUNK_FRAMES
 from benchmarks.gpu.tapip3d import BATCH
 from benchmarks.gpu.wilor import CALL_FRAMES
+from stages.masks.sam2 import CHUNK_FRAMES
 from stages.segments import CALL_FRAMES as HANDS_CALL_FRAMES
 from stages.tracks.tapip3d import BATCH_FRAMES
 
@@ -65,6 +67,7 @@ def test_every_row_has_its_module_and_a_card_row_says_what_it_needs(options):
 def test_frames_are_sent_as_the_backends_send_them():
     assert BATCH == BATCH_FRAMES
     assert CALL_FRAMES == HANDS_CALL_FRAMES
+    assert CALL_CHUNK_FRAMES == CHUNK_FRAMES
 
 
 def test_a_bundle_takes_code_and_licences_of_a_checkout_and_no_media(tmp_path):

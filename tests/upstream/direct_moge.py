@@ -20,9 +20,20 @@ for head in ("points_head", "normal_head", "mask_head"):
     config[head].update(dim_in=[D, 256, 128, 64, 32], dim_res_blocks=[D, 256, 128, 64, 32])
 config["scale_head"]["dims"] = [D, D, D, 1]
 config["num_tokens_range"] = [48, 64]  # small, for a CPU
-torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, folder / "moge.pt")
-plain_config = {name: value for name, value in config.items() if name != "normal_head"}
-torch.save({"model_config": plain_config, "model": MoGeModel(**plain_config).state_dict()}, folder / "plain.pt")
+
+
+def save_random(config, path):
+    """Random weights whose mask keeps about half of a noisy image; left alone it may keep nothing, and nothing is compared."""
+    random = MoGeModel(**config).eval()
+    with torch.no_grad():
+        kept = random.forward(torch.rand(1, 3, 96, 128), num_tokens=48)["mask"]
+        bias = list(random.mask_head.output_blocks[-1].parameters())[-1]
+        bias -= torch.logit(kept).median()
+    torch.save({"model_config": config, "model": random.state_dict()}, path)
+
+
+save_random(config, folder / "moge.pt")
+save_random({name: value for name, value in config.items() if name != "normal_head"}, folder / "plain.pt")
 
 if not (folder / "rgb.npy").exists():
     sys.exit()  # only the weights are wanted
