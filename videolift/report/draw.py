@@ -5,6 +5,7 @@ Pure functions of arrays; positions are pixels whose integers are pixel centres.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import cv2
@@ -101,18 +102,24 @@ def draw_axes(picture: Picture, T_camera_wrist: Float, K: Float, length_m: float
             cv2.arrowedLine(picture, origin, tip, colour, 2, cv2.LINE_AA, _SHIFT, 0.25)
 
 
+@lru_cache(maxsize=2)
 def hatching(height: int, width: int, step_px: int = 8) -> Picture:
-    """Diagonal grey lines, what "not known" looks like."""
+    """Diagonal grey lines, what "not known" looks like; kept, so read-only."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % step_px
-    return np.where((diagonal < 2)[..., None], HATCH, PAPER).astype(np.uint8)
+    picture = np.where((diagonal < 2)[..., None], HATCH, PAPER).astype(np.uint8)
+    picture.flags.writeable = False
+    return picture
 
 
 def depth_picture(depth: Float, near_far: tuple[float, float]) -> Picture:
     """z-depth (H, W) in colour by its inverse, near warm and far cold; 0 is hatched."""
     near, far = 1 / near_far[0], 1 / near_far[1]
     z = depth.astype(np.float32)
-    picture = colour_map((1 / np.where(z > 0, z, 1) - far) / (near - far))
-    return np.where((z > 0)[..., None], picture, hatching(*z.shape))
+    unknown = z <= 0
+    z[unknown] = 1
+    picture = colour_map((1 / z - far) / (near - far))
+    picture[unknown] = hatching(*z.shape)[unknown]
+    return picture
 
 
 def scale_bar(height: int, width: int, near_far: tuple[float, float] | None, unit: str) -> Picture:

@@ -56,7 +56,7 @@ def write_preview(output: Path, video: str, *, folder: Path | None = None, most_
     with open_scene(output, video) as scene:
         painter = Painter(scene)
         shown = poster_frame(scene)
-        with atomic_file(movie) as temporary, H264Writer(temporary, painter.size_px, scene.fps, crf=23) as file:
+        with atomic_file(movie) as temporary, H264Writer(temporary, painter.size_px, scene.fps, crf=23, preset="veryfast") as file:
             count = len(scene) if most_seconds is None else min(len(scene), max(1, round(most_seconds * scene.fps)))
             start = min(max(0, shown - count // 2), len(scene) - count)
             # One frame is in memory at a time: a preview of an hour takes no more than one of a second.
@@ -134,7 +134,7 @@ class Painter:
             # By whole pixels: interpolated depth would show surfaces between near and far that nothing measured.
             right = draw.depth_picture(scene.depth(frame), self._range).repeat(zoom, 0).repeat(zoom, 1)
         else:
-            right = draw.hatching(height, width)
+            right = draw.hatching(height, width).copy()
             draw.write(right, "no depth", (10, 20))
         canvas = np.full((self.size_px[1], self.size_px[0], 3), draw.PAPER, np.uint8)
         canvas[:height, :width] = left
