@@ -138,14 +138,16 @@ def measure_cost(folder: Path) -> None:
     )
 
 
-MEASURE = """play(false); const took = [];
-for (let k = 0; k < 240; k++) {
+MEASURE = """play(false); const least = Array(D.frames).fill(Infinity), all = [];
+for (let pass = 0; pass < 9; pass++) for (let k = 0; k < D.frames; k++) {
   const began = performance.now();
-  show(k % D.frames); orbit.update(); renderer.render({ scene: root, camera });
-  took.push(performance.now() - began);
+  show(k); orbit.update(); renderer.render({ scene: root, camera });
+  const took = performance.now() - began;
+  all.push(took); least[k] = Math.min(least[k], took);
 }
-took.sort((a, b) => a - b);
-return { points: D.points, median: took[120], p90: took[216], p99: took[237] };"""
+const at = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
+return { points: D.points, median: at(least, 0.5), p90: at(least, 0.9), most: at(least, 1), "p90 of all": at(all, 0.9) };"""
+"""Milliseconds per frame: of nine passes the least, since a busy machine takes the processor away in the middle of a frame."""
 
 
 def measure_page(output: Path, video: str) -> None:

@@ -154,7 +154,13 @@ def _load_moge(meta: dict[str, Any]) -> None:
         config = json.load(file)["model"]
     if meta["small"]:
         _shrink_moge(config)
-    state.torch.save({"model_config": config, "model": MoGeModel(**config).state_dict()}, meta["file"])
+    network = MoGeModel(**config).eval()
+    with state.torch.no_grad():
+        # a random network may mask everything out, and then nothing comes after it
+        kept = network.forward(state.torch.rand(1, 3, 96, 128), num_tokens=48)["mask"]
+        bias = list(network.mask_head.output_blocks[-1].parameters())[-1]
+        bias -= state.torch.logit(kept).median()
+    state.torch.save({"model_config": config, "model": network.state_dict()}, meta["file"])
     state.model = MoGeModel.from_pretrained(meta["file"]).to(state.device).eval()
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--small", action="store_true", help="small networks and frames, for a CPU")
     options = parser.parse_args()
-    width, height = (128, 96) if options.small else (512, 384)
+    width, height = (160, 128) if options.small else (512, 384)
     device = cpu_device() if options.device == "cpu" else devices_for("cuda")[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -44,7 +44,8 @@ def main() -> None:
             made = timed(stage, block, device, given, folder)
             if made is not None and stage != "depth":
                 given[stage] = KINDS[stage](made)
-        timed("create_h5", {"backend": "hdf5", "min_tier": "D", "required": []}, cpu_device(), given, folder)
+        packaging: dict[str, Any] = {"backend": "hdf5", "min_tier": "D", "required": [], "min_points": 0}
+        timed("create_h5", packaging, cpu_device(), given, folder)
 
 
 def models(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> dict[str, tuple[str, dict[str, Any]]]:
