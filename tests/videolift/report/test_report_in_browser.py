@@ -85,6 +85,25 @@ def test_the_report_draws_itself_without_an_error_and_fits_the_window(browser, r
     assert browser.console() == []
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_stage_has_a_colour_of_its_own_and_figures_stay_on_one_line(browser, report, dark):
+    browser.show(report, dark=dark)
+    swatches = "[...document.querySelectorAll('.legend i')].map((i) => i.getAttribute('style'))"
+    drawn = browser.run(f"return {swatches}")
+    colours = browser.run(
+        "const style = getComputedStyle(document.documentElement); return D.stages.map((_, i) => style.getPropertyValue(`--c${i}`))"
+    )
+    assert len(set(drawn)) == len(drawn)
+    assert all(colours)
+    assert len(set(colours)) == len(colours) == 6
+    lines = browser.run(
+        """return [...document.querySelectorAll('#cost td.n')].map((cell) => {
+          const range = document.createRange(); range.selectNodeContents(cell); return range.getClientRects().length; })"""
+    )
+    assert lines
+    assert set(lines) == {1}
+
+
 def test_a_preview_plays_in_its_card(browser, report):
     opened(browser, report)
     browser.run("document.querySelector('button.media').click()")

@@ -154,7 +154,7 @@ const logLinks = (video) => video.logs.length ? h("p", { class: "small" }, "logs
 function table(names, rows) {
   const numeric = (cell) => typeof cell === "string" && /^[-\d.,e]+( [a-zA-Z]+)?$/.test(cell);
   const top = names.length ? h("thead", {}, h("tr", {}, names.map((name, i) => h("th", { scope: "col", class: i && rows.some((row) => numeric(row[i])) ? "n" : "" }, name)))) : "";
-  return h("div", { class: "scroll" }, h("table", {}, top, h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: numeric(cell) ? "n" : i ? "wrap" : "" }, cell)))))));
+  return h("div", { class: "scroll" }, h("table", {}, top, h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: numeric(cell) ? "n" : i && cell !== "" ? "wrap" : "" }, cell)))))));
 }
 function videoTable(videos) {
   const sortBy = (name) => { view.down = view.sort === name ? !view.down : false; view.sort = name; $("sort").value = "worst"; refresh(); };
@@ -264,7 +264,7 @@ function curves(title, key, of) {
   for (const stage of stages) {
     const values = D.timeline.stages[stage][key], y = (v) => base - (base - 16) * v / most, up = [], down = [];
     values.forEach((v, i) => { const x0 = W * i / steps, x1 = W * (i + 1) / steps, y0 = y(floor[i]), y1 = y(floor[i] + v); up.push(`${x0},${y1} ${x1},${y1}`); down.unshift(`${x1},${y0} ${x0},${y0}`); floor[i] += v; });
-    node.append(svg("polygon", { points: [...up, ...down].join(" "), fill: `var(--c${D.stages.indexOf(stage) % 5})` }));
+    node.append(svg("polygon", { points: [...up, ...down].join(" "), fill: `var(--c${D.stages.indexOf(stage) % 6})` }));
   }
   node.append(svg("line", { x1: 0, x2: W, y1: base, y2: base, class: "axis" }), svg("text", { x: 0, y: 10 }, `${number(most)}${of}`), svg("text", { x: 0, y: H - 4 }, "0"), svg("text", { x: W, y: H - 4, "text-anchor": "end" }, `${duration(D.timeline.seconds)} by the clock`));
   return chart(title, "", node);
@@ -277,7 +277,7 @@ function cost() {
       line ? duration(line.wall_seconds) : "", line ? number(Math.max(...line.workers)) : "", peak ? bytes(peak) : ""];
   });
   put("cost", table(["stage", "done", "quarantined", "to do", "work", "median video", "longest video", "by the clock", "most workers", "peak memory of a video"], rows));
-  if (Object.keys(D.timeline.stages).length) put("cost", h("div", { class: "legend", style: "margin:1rem 0 .4rem" }, D.stages.filter((s) => D.timeline.stages[s]).map((s) => h("span", {}, h("i", { style: `background:var(--c${D.stages.indexOf(s) % 5})` }), s))),
+  if (Object.keys(D.timeline.stages).length) put("cost", h("div", { class: "legend", style: "margin:1rem 0 .4rem" }, D.stages.filter((s) => D.timeline.stages[s]).map((s) => h("span", {}, h("i", { style: `background:var(--c${D.stages.indexOf(s) % 6})` }), s))),
     h("div", { class: "charts", style: "grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))" }, curves("workers", "workers", ""), curves("memory of workers", "memory_gib", " GiB")));
 }
 
