@@ -64,7 +64,7 @@ _MAPANYTHING = ("torch", "torchvision", "einops", "omegaconf", "timm", "safetens
 _SAM2 = ("torch", "torchvision", "hydra", "omegaconf", "iopath", "PIL", "tqdm")
 _MODEL = ("numpy", "psutil")
 _SMALL = ("--frames", "4", "--repeats", "1", "--small")
-_SMALL_TAPIP3D = ["--size", "128", "160", "--points", "64", "--windows", "2", "--iterations", "1", "--repeats", "1"]
+_SMALL_TAPIP3D = ["--size", "128", "160", "--points", "32", "--windows", "1", "--iterations", "1", "--repeats", "1"]
 
 ROWS = (
     Row("machine", "machine", (), (), ours=("psutil", "pynvml")),
