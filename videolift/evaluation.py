@@ -54,6 +54,7 @@ def pose_errors(T_camera_world: ArrayLike, T_camera_world_true: ArrayLike, *, sc
     off = transform(T_true_estimate, scale * centres) - centres_true
     estimate = estimate.copy()
     estimate[:, :3, 3] *= scale
+    # Only neighbouring frames: the motion across unknown poses is longer.
     follows = np.diff(known) == 1
     step = (estimate[1:] @ invert_pose(estimate[:-1]))[follows]
     step_true = (truth[1:] @ invert_pose(truth[:-1]))[follows]

@@ -139,6 +139,7 @@ def is_rotation(R: ArrayLike, tolerance: float = 1e-4) -> NDArray[np.bool_]:
     """True per matrix (..., 3, 3) where R Rᵀ = 1 and det R = +1 within ``tolerance``; False where not finite."""
     R = np.asarray(R, np.float64)
     finite = np.isfinite(R).all((-1, -2))
+    # Determinants of NaN warn, once per frame.
     safe = np.where(finite[..., None, None], R, 0.0)
     off = np.abs(safe @ np.swapaxes(safe, -1, -2) - np.eye(3)).max((-1, -2))
     rotation: NDArray[np.bool_] = finite & (off < tolerance) & (np.abs(np.linalg.det(safe) - 1.0) < tolerance)
@@ -150,6 +151,7 @@ def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Float:
     from scipy.spatial.transform import Rotation  # half a second to import, and whoever plans or looks on rotates nothing
 
     relative = np.asarray(R_a, np.float64) @ np.swapaxes(np.asarray(R_b, np.float64), -1, -2)
+    # By quaternions: the arccosine of the trace loses half of its digits near 0.
     return np.asarray(Rotation.from_matrix(relative.reshape(-1, 3, 3)).magnitude().reshape(relative.shape[:-2]))
 
 

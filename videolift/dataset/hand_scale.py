@@ -82,6 +82,7 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
 
 def _depth_at(z: NDArray[np.float16], palm_px: NDArray[np.float32]) -> tuple[str, float] | None:
     """Median valid depth on the palm's hull; where that shows too little, in a ring around it half a palm wide."""
+    # OpenCV's points are 32-bit integers, and a keypoint may be predicted anywhere.
     hull = cv2.convexHull(np.rint(np.clip(palm_px, -1e6, 1e6)).astype(np.int32))
     mask = np.zeros(z.shape, np.uint8)
     cv2.fillConvexPoly(mask, hull, 1)

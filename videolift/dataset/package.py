@@ -236,6 +236,7 @@ def _check_lengths(sources: Sources, settings: Packaging) -> None:
             raise CorruptFile(f"{part.path}: {name} has {len(part)} frames, the clip has {frames}")
     if sources.tracks is not None:
         tracks, length = sources.tracks, settings.window_length
+        # Windows lie within shots, and a shot that could not be tracked has none.
         failed = {int(about["first"]) for about in tracks.attrs.get("shots", []) if "refused" in about}
         shot = sources.clip.shot
         with_tracks = np.where(np.isin(shot, [one.number for one in shots_of(shot) if one.first in failed]), NO_SHOT, shot)
@@ -431,6 +432,7 @@ def _write_hands(
     out.statistics.add("hand_frames", arrays["interpolated"][arrays["valid"]].astype(np.uint8)[:, None])
     if geometry is None:
         return
+    # Only with depth: without it nobody knows where the camera is, nor what a window sees from its first one.
     T_world_wrist = world_wrists(arrays["T_camera_wrist"], arrays["valid"], geometry.T_camera_world)
     known = np.isfinite(T_world_wrist).all((-2, -1))
     out.append(**{"hands/T_world_wrist": T_world_wrist, "hands/world_valid": known})

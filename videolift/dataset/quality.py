@@ -222,6 +222,7 @@ class QualityMeter:
             value = self.per_video.get(name)
             series = self.per_frame.get(name)
             if series is not None and np.isfinite(series).any():
+                # Of shares that are mostly 0 or 1 the median says nothing.
                 pooled = np.nanmean(series) if name in ("cut_hands", "valid_depth") else np.nanmedian(series)
                 value = float(pooled)
             out[name] = {

@@ -190,6 +190,7 @@ def shots_by_kind(
         _refused(one, _part_failed("tracks", failed[one.worth.shot.first])) if one.worth.shot.first in failed else one
         for one in found
     ]
+    # Only now: the unit of the file is that of the shots that are left.
     scale = common_scale([one.worth for one in found if one.worth.refused is None])
     return found if scale is None else [_refused(one, scale_refusal(one.worth, scale)) for one in found]
 

@@ -126,6 +126,7 @@ def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float
     valid = np.asarray(valid, bool)
     T[~(valid & valid[:1])] = np.nan
     R, uvd = T[..., :3, :3], to_uvd(T[..., :3, 3], K, size)
+    # All or nothing: a hand behind the camera has a depth and no place in the image.
     uvd[~np.isfinite(uvd).all(-1)] = np.nan
     turned = rotation_6d(R @ np.swapaxes(R[:1], -1, -2)).astype(np.float32)
     moved = displacements(uvd)

@@ -132,6 +132,7 @@ def _check_layout(archive: zipfile.ZipFile, file: BinaryIO, infos: list[zipfile.
     file.seek(max(0, size - _END_BYTES - _LOCATOR_BYTES - _END_64_BYTES))
     tail = file.read()
     end = tail[-_END_BYTES:]
+    # Readers look for the directory from the end: what follows it could hold another one.
     if archive.comment or end[:4] != _END:
         raise UnsafeCheckpoint(name, "something behind the end of the archive")
     directory_bytes, directory_at = struct.unpack("<LL", end[12:20])
@@ -236,6 +237,7 @@ def restricted_pickle(allowed: Mapping[str, tuple[str, ...]], inert: tuple[str, 
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
+            # A name with a dot is looked up attribute by attribute, and could reach anything that torch imports.
             storage = module in ("torch", "torch.storage") and name.endswith("Storage") and "." not in name
             if storage or name in known.get(module, ()):
                 return super().find_class(module, name)

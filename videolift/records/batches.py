@@ -73,6 +73,7 @@ class Assignment:
         with storage_errors_are_transient(f"writing {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _append(path, "".join(lines).encode("ascii"))
+        # Read once more: another run may have appended meanwhile, and of two lines for a video the first counts.
         return Assignment.load(path)
 
 

@@ -136,6 +136,7 @@ def judge(
         else:
             receipt = read(stage, video.id)
             if receipt is not None and receipt.is_imported:
+                # Made by another project: no setting of ours makes it stale.
                 identity = receipt.backend
             known = _file_inputs(stage, video, receipt, vanished, hash_new)
             states[stage] = _judge_stage(stage, identity, variant, states, receipt, output, *known)
@@ -149,6 +150,7 @@ def reopened(states: Mapping[str, StageState]) -> dict[str, StageState]:
         states: of every stage; fewer stages can only find less.
     """
     out = dict(states)
+    # From the end: what is reopened needs what it reads itself, which may have been released too.
     for stage in reversed(STAGES):
         if stage in out and out[stage].kind in ("todo", "stale"):
             again = {name: out[name] for name in SPECS[stage].reads if out[name].is_released}
@@ -205,6 +207,7 @@ def _file_inputs(
     files: dict[str, tuple[int, int]] = {}
     spec = SPECS[stage]
     if vanished and receipt is not None:
+        # The files cannot be asked any more, so what was recorded of them stands.
         names = {*spec.files, *spec.cells, _ROW}
         return {k: v for k, v in receipt.inputs.items() if k in names}, dict(receipt.files)
     for name in spec.files:

@@ -98,6 +98,7 @@ class Lease:
                 if not is_free and time.monotonic() >= say_at:
                     log.warning("%s is being worked on by %s: waiting for it", what, holder)
                     say_at = time.monotonic() + SAY_EVERY_S
+                # Several runs contest a dead lease at this very moment; a live one is held for minutes.
                 time.sleep(min(left_s, 0.02 if is_free else _POLL_S))
 
     def still_ours(self) -> bool:
@@ -108,6 +109,7 @@ class Lease:
     def release(self) -> None:
         """Ends the lease; safe to call twice."""
         self._ended.set()
+        # After a pause of more than two minutes another run may hold it by now.
         if self.still_ours():
             self.path.unlink(missing_ok=True)
 
@@ -151,6 +153,7 @@ def _create(path: Path, nonce: str) -> bool:
     row["create_time"] = row.pop("start_time")
     row |= {"slurm_job_id": os.environ.get("SLURM_JOB_ID"), "nonce": nonce}
     try:
+        # Exclusive: of several runs exactly one creates the file, on network file systems too.
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False

@@ -62,6 +62,7 @@ def batches_held(layout: Layout, batches: Iterable[str]) -> Iterator[None]:
         LeaseHeld: a run works in this output folder, or a job that outlived its run on one of the batches.
     """
     with ExitStack() as stack:
+        # The head's first: with it no new run begins, and what jobs of an old one still hold shows below.
         stack.enter_context(Lease.acquire(layout.head_lease, wait_s=0, what=f"{layout.output}"))
         for stage in STAGES:
             for batch in sorted(set(batches)):

@@ -181,6 +181,7 @@ def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str
     Args:
         present: what `generations` found in ``folder``.
     """
+    # A next generation has another name: Snakemake would take a file that is there for done.
     newest = present.get((batch, token))
     if newest is None:
         return Target(stage, batch, token, 0)

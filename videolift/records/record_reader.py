@@ -46,6 +46,7 @@ class RecordReader:
             CorruptFile: written by a newer videolift.
         """
         if f"{video}.json" in self._listed(stage):
+            # Not yet taken into the journal, so newer than what that says.
             handed_over = read_receipt(self._layout.receipt(stage, video))
             if handed_over is not None:
                 return handed_over
@@ -59,6 +60,7 @@ class RecordReader:
             return self._read_back[video]
         receipt = record.receipt
         if receipt is not None and receipt.artifact is not None and not os.path.exists(self._layout.artifact(stage, video)):
+            # Done, and the artifact is gone: let go of, if the packaged file was made of just this content.
             packaging = self.record(PACKAGING, video)
             released = packaging_inputs(self._layout, video) if packaging.is_lost else packaging.released
             if released.get(stage) == receipt.artifact.sha256:
@@ -74,8 +76,10 @@ class RecordReader:
         """All that the journal says of a stage and batch, by video."""
         key = (stage, batch)
         if key in self._live:
+            # What this process is writing counts, and not what it had read before.
             return self._live[key].records
         if key not in self._journals:
+            # The oldest goes: videos come batch by batch, so it is not asked for again.
             while len(self._journals) >= _JOURNALS_KEPT:
                 del self._journals[next(iter(self._journals))]
             content = read_journal(self._layout.journals(stage), batch) if batch in self._numbers[stage] else None

@@ -25,6 +25,7 @@ def read_back(layout: Layout, stage: str, video: str) -> Receipt | None:
             return None
         stat = path.stat()
         relative = path.relative_to(layout.output).as_posix()
+        # What the packaged file carries of other stages is no part of its own receipt.
         own = {name: fact for name, fact in facts.items() if name != "upstream"}
         return receipt_from_facts(own, ArtifactRecord(relative, stat.st_size, stat.st_mtime_ns, content_sha256(path)))
     except (CorruptFile, OSError, KeyError, AttributeError):

@@ -65,4 +65,5 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *,
         for video, of_video in found.items():
             of_video[stage] = rows[video]
         backends += [(stage, backend) for backend in manifest["backends"]] if manifest is not None else []
+    # Without targets nothing was asked, so nothing is settled.
     return SettledBatch(found if targets else {}, backends)

@@ -110,6 +110,7 @@ def _rows(
         own: dict[str, Any] = {"folder": "", "file": one.path.relative_to(folder).as_posix(), "bytes": one.bytes}
         own |= from_table(one.metadata)
         if known is not None and (known.text("video"), known.text("sha256")) == (one.video, one.sha256):
+            # The same bytes: what the index said of them still holds, and the file is not opened.
             row = known.with_values(own)
         else:
             with PackagedFile(one.path) as file:

@@ -92,6 +92,7 @@ class Publication:
         """
         for name, table in self.statistics.items():
             write_text(folder / name, yaml.dump(table, Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True, width=1 << 20))
+        # A group may have no video any more; its old statistics would pass for current ones.
         for stale in sorted(folder.glob("normalization_stats*.yaml")):
             if stale.name not in self.statistics:
                 stale.unlink()

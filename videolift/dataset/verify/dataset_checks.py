@@ -58,6 +58,7 @@ def verify_file(path: Path, *, sha256: str | None = None, deep: bool = False) ->
         with FileUnderCheck(path) as file:
             for check in CHECKS:
                 findings += _run_check(check, file)
+            # Labels of a damaged file would be held against what are not its images.
             if deep and not findings:
                 findings += _run_check(check_images, file)
     except CorruptFile as error:
@@ -94,6 +95,7 @@ def verify_dataset(
     findings += [
         Finding(MERGED_FILE, "shard", f"{shard} {why}", "Run videolift merge again.") for shard, why in changed_shards(folder)
     ]
+    # Figures over damaged files would differ for that reason alone.
     if not findings:
         findings += _check_published(index)
     return findings

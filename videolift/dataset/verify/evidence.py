@@ -105,6 +105,7 @@ class Evidence:
         """Points (n, 2) of one frame in another (n, 2), and which could be followed there and back."""
         forward = sample(self.flow(first, second), uv_px)
         moved = uv_px + forward
+        # Back as well: what is hidden or leaves the image in between does not return to where it began.
         back = sample(self.flow(second, first), moved)
         good = np.linalg.norm(forward + back, axis=1) < _MAX_RETURN_PX
         return moved, good & self._inside(moved) & self._inside(uv_px)
@@ -153,6 +154,7 @@ def sample(field_: Float, uv_px: Float) -> Float:
 
 def depth_at(z: Float, uv_px: Float) -> Float:
     """Depth (n) at the pixels nearest to (n, 2); 0 where there is none."""
+    # The nearest, never a mean: between the two sides of an edge lies a depth that nothing has.
     x, y = (np.clip(np.rint(uv_px[:, i]).astype(int), 0, z.shape[1 - i] - 1) for i in (0, 1))
     return np.asarray(z[y, x], np.float64)
 

@@ -172,6 +172,7 @@ def check_tracks(file: FileUnderCheck) -> Iterator[Finding]:
         query = file.array("tracks/query")
         if not np.isfinite(query).all() or (query[:, :2] < 0).any() or (query[:, :2] >= 1).any() or (query[:, 2] <= 0).any():
             yield file.finding("query", "query points lie outside their image, behind it or nowhere")
+        # Sums of float32 are off by some 1e-7; a lossy profile states by how much it may be off.
         slack = 1e-5 + file.profile.tolerance(file.stored, "tracks/displacement")
         for part, displacement in file.displacement():
             at = query[part] + displacement
@@ -251,6 +252,7 @@ def recount(file: FileUnderCheck) -> Accumulators:
         out.add_depth(depth, file.depth_range_m)
     if file.has_all("tracks/query", "tracks/displacement", "tracks/visible", "tracks/pose9d"):
         out.add("query_depth", file.array("tracks/query")[:, 2:])
+        # Files of older releases counted hidden steps too.
         only_visible = file.attribute("statistics_of") == STATISTICS_OF
         for part, displacement in file.displacement():
             visible = file.array("tracks/visible", (slice(None), part))

@@ -125,6 +125,7 @@ def _place_faults(evidence: Evidence, keypoints: Float, joints: Float, frames: N
     tried["keypoints with x and y swapped"] = _share_on_hand(evidence, keypoints[..., ::-1], joints, frames)
     shifts = [(dx, dy) for dx in (-12, -6, 0, 6, 12) for dy in (-12, -6, 0, 6, 12) if dx or dy]
     tried["keypoints shifted"] = max(_share_on_hand(evidence, keypoints + shift, joints, frames) for shift in shifts)
+    # 0.001 and 1000 are millimetres taken for metres, and the other way round.
     for scale in (0.5, 0.7, 0.77, 0.87, 1.15, 1.3, 1.43, 2.0, 0.001, 1000.0):
         share = _share_on_hand(evidence, keypoints, joints * scale, frames)
         tried["hands and depth differ in scale"] = max(share, tried.get("hands and depth differ in scale", 0.0))
@@ -166,6 +167,7 @@ def _shape_faults(joints: Float, wrist: Float, side: str) -> Iterator[tuple[str,
     ahead = float(np.median(local[:, _MIDDLE, 0] - local[:, _WRIST, 0])) / palm_m
     handed = -1.0 if side == "right" else 1.0
     if ahead * handed < -0.5:
+        # Fingers curl towards the palm: that tells a hand of the other side from one in the axes of the other side.
         across = np.cross(joints[:, _INDEX] - joints[:, _WRIST], joints[:, _PINKY] - joints[:, _WRIST])
         curl = (joints[:, _TIPS] - joints[:, _KNUCKLES]).mean(1)
         chirality = float(np.median((across * curl).sum(-1))) * handed

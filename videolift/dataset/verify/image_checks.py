@@ -208,6 +208,7 @@ def depth_faults(evidence: Evidence) -> Iterator[Fault]:
         return
     identity = _edge_agreement(evidence, z)
     tried: dict[str, float] = {}
+    # Several have one name: each way and size of a shift stands for the same fault.
     for name, other in _edge_hypotheses(z):
         tried[name] = max(np.nan_to_num(_edge_agreement(evidence, other)), tried.get(name, 0.0))
     best = max(tried, key=lambda name: tried[name])
@@ -241,6 +242,7 @@ def _zoomed(z: Float, scale: float) -> Float:
 def _edge_agreement(evidence: Evidence, z: Float) -> float:
     """Mean image gradient at depth edges over the mean gradient, averaged over frames; NaN where depth has no edges."""
     values = []
+    # Some twenty frames tell as much as all.
     for t in range(2, evidence.frames - 2, max(1, evidence.frames // 20)):
         edges = _depth_edges(np.ascontiguousarray(z[t]))
         if edges.sum() > _MIN_EDGE_PX:

@@ -53,6 +53,7 @@ def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
     """
     index = read_index(folder)
     private = {"host": socket.gethostname(), "user": getpass.getuser()}
+    # Names of one or two letters are found in every text.
     needles = [(what, name) for what, name in private.items() if len(name) > 2]
     needles += [("source", name) for name in sorted(set(names)) if len(name) > 2]
     findings: list[Finding] = []

@@ -121,6 +121,7 @@ def _query_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[t
 def _visibility_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
     hidden = total = shown = unseen = 0
     for window in windows:
+        # Every other step: each one costs optical flow there and back.
         for step in range(2, len(window.uvd), 2):
             px, z_there = _pixels(evidence, window, step, window.start)
             finite = np.isfinite(px).all(1)
