@@ -148,7 +148,7 @@ def is_rotation(R: ArrayLike, tolerance: float = 1e-4) -> NDArray[np.bool_]:
 
 def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Float:
     """Angle in radians between rotations (..., 3, 3)."""
-    from scipy.spatial.transform import Rotation  # half a second to import, and whoever plans or looks on rotates nothing
+    from scipy.spatial.transform import Rotation  # half a second to import, and a plan or `status` rotates nothing
 
     relative = np.asarray(R_a, np.float64) @ np.swapaxes(np.asarray(R_b, np.float64), -1, -2)
     # By quaternions: the arccosine of the trace loses half of its digits near 0.

@@ -16,7 +16,7 @@ import h5py
 
 
 class _Sink(io.FileIO):
-    """Takes every write as done; keeps the first failure for who asks, and writes no more after it."""
+    """Takes every write as done; keeps the first failure for `HDF5Output.check`, and writes nothing after it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")

@@ -1,7 +1,7 @@
 """The stages, one row each: what a stage reads, where its artifacts lie, what of a table's row decides its result.
 
-Everything that differs between stages and is no computation stands here; configuration, plan, freshness, worker, clean-up and the
-Snakefile derive from it. Names no backend: those are files of ``stages/{stage}/``, and say themselves what they are for.
+Everything that differs between stages, but for what they compute, stands here; configuration, plan, freshness, worker, clean-up
+and the Snakefile derive from it. Names no backend: those are files of ``stages/{stage}/``, and say themselves what they are for.
 """
 
 from __future__ import annotations

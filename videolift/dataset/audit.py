@@ -92,10 +92,10 @@ def read_marks(path: Path) -> list[Mark]:
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path} holds no marks ({error!r}): name the file that the audit sheet saved") from error
     if marks is None:
-        raise ConfigError(f"{path} is no file of marks: name the one that the audit sheet saved")
+        raise ConfigError(f"{path} is not a file of marks: name the one that the audit sheet saved")
     for mark in marks:
         if mark.part not in PARTS_JUDGED or mark.answer not in ANSWERS or not isinstance(mark.frame, int):
-            raise ConfigError(f"{path}: {mark} is no mark: parts are {', '.join(PARTS_JUDGED)}, answers {', '.join(ANSWERS)}")
+            raise ConfigError(f"{path}: {mark} is not a mark: parts are {', '.join(PARTS_JUDGED)}, answers {', '.join(ANSWERS)}")
     return marks
 
 

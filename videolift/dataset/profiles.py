@@ -266,7 +266,7 @@ def image_size_px(stored: StoredArrays) -> tuple[int, int]:
     """(width, height) of a file's images; older releases wrote squares alone, and ``size``.
 
     Raises:
-        CorruptFile: what it states is no size.
+        CorruptFile: what it states is not a size.
     """
     size = stored.attribute("size_px") or [stored.attribute("size")] * 2
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and 0 < n <= MAX_SIZE_PX for n in size):

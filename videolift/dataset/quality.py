@@ -95,7 +95,7 @@ SCORES: dict[str, Score] = {
 class QualityMeter:
     """Collects the scores of one file of ``frames`` frames; arrays come at the packaged size, in any number at a time.
 
-    ``shot`` (T) is the shot of each frame; scores over time compare no frames of two.
+    ``shot`` (T) is the shot of each frame; scores over time never compare frames of two shots.
     """
 
     frames: int

@@ -29,7 +29,7 @@ class DatasetWriter(ArtifactWriter):
         """Nothing: a video is packaged in seconds and from its beginning."""
 
     def carry(self, facts: Mapping[str, Any]) -> None:
-        """Puts ``facts`` among the attributes: nothing reads this file's hash but who checks it, and that is of the whole file."""
+        """Puts ``facts`` among the attributes: the hash of a packaged file is that of the whole file, unlike an artifact's."""
         self.describe(facts=dict(facts))
 
     def publish(self) -> Published:

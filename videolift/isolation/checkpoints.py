@@ -1,6 +1,6 @@
-"""What a checkpoint of torch's may be: a plain archive of tensors, looked through before torch sees it, then unpickled by name.
+"""What a checkpoint of torch may be: a plain archive of tensors, looked through before torch sees it, then unpickled by name.
 
-``torch.load`` is no border by itself: it hands a TorchScript archive to a loader that runs the file's code, reads formats that are
+``torch.load`` alone protects nobody: it hands a TorchScript archive to a loader that runs the file's code, reads formats that are
 pickles to their last byte, and believes the length that a pickle gives to a tensor. `check_archive` turns a file into an error or
 into a file of which none of this holds; `restricted_pickle` then lets only named classes through. The models' interpreters load it
 as ``videolift_checkpoints`` beside `videolift.isolation.isolation_child`: the standard library alone, Python 3.9.
@@ -51,7 +51,7 @@ _PLAIN = {
 
 
 class UnsafeCheckpoint(ValueError):
-    """A file that is no plain archive of tensors; nothing of it was run."""
+    """A file that is not a plain archive of tensors; nothing of it was run."""
 
     def __init__(self, path: object, what: str) -> None:
         super().__init__(f"{path}: {what}; nothing of it was run. {_CONVERT}")
@@ -62,7 +62,7 @@ def check_archive(path: str | os.PathLike[str] | BinaryIO) -> None:
 
     Passes only what ``torch.save`` writes since 1.6: an uncompressed zip with one ``data.pkl`` beside the tensors' bytes, in which
     every reader of zip files finds the same records, and whose pickle asks for no more bytes of a tensor than the file has. Which
-    classes the pickle names is for `restricted_pickle`, or for torch's ``weights_only``.
+    classes the pickle names is checked by `restricted_pickle`, or by torch's ``weights_only``.
 
     Raises:
         UnsafeCheckpoint: anything else; says what, and how to convert it.
@@ -285,10 +285,10 @@ def read_checkpoint(path: str, allowed: Mapping[str, tuple[str, ...]], inert: tu
 
 
 def check_weights(path: str) -> None:
-    """`check_archive` of a file, or of every file below a folder that torch would read; safetensors are no pickles.
+    """`check_archive` of a file, or of every file below a folder that torch would read; safetensors are not pickles.
 
     Raises:
-        UnsafeCheckpoint: one is no plain archive of tensors.
+        UnsafeCheckpoint: one is not a plain archive of tensors.
     """
     files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names] if os.path.isdir(path) else [path]
     for file in files:

@@ -109,7 +109,7 @@ def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
             raise FrameError(f"array {item!r}: needs a name and a dtype of {', '.join(DTYPES)}")
         name, dtype, shape = item["name"], item["dtype"], item.get("shape")
         if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
-            raise FrameError(f"array {name}: shape {shape!r} is no list of at most 8 lengths")
+            raise FrameError(f"array {name}: shape {shape!r} is not a list of at most 8 lengths")
         total += math.prod(shape) * np.dtype(dtype).itemsize
         # Checked before the first byte is allocated: a broken length must not take the machine's memory.
         if total > PAYLOAD_LIMIT:

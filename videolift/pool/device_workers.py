@@ -1,7 +1,7 @@
 """All workers of one device: what they take now, what has been seen of them, and the snapshot that sizing decides on.
 
 Measures and remembers; who is started, fed and ended is decided elsewhere. A card can vanish between two looks: the last figures
-stay, and `lost` says so to whoever fences it.
+stay, and `lost` says so to `staffing.fence`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events for people: one sentence each, for the log and for whoever watches a run."""
+"""Events for people: one sentence each, for the log and for people who watch a run."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def judge(
     Args:
         read: receipt reader, so that the caller may cache.
         vanished: the source is gone; a done ingest then stands as it is.
-        hash_new: also hash files that no receipt knows, which whoever is about to do the work needs and a plan does not.
+        hash_new: also hash files that no receipt knows; a job that is about to do the work needs that, a plan does not.
 
     Raises:
         Transient: the disk with the row's files is gone; one file that cannot be read is an input that says so (`UNREADABLE`).

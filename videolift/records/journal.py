@@ -307,7 +307,7 @@ class Journal:
     def close(self) -> None:
         """Ends the journal; safe to call twice.
 
-        A claim that is still open stays so: whoever stops in order has released it, and any other end is the run's own death.
+        A claim that is still open stays so: a run that stops in order has released it, and any other end is the run's death.
         """
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -350,7 +350,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     """The value of a line.
 
     Raises:
-        ValueError: it does not match its checksum, or is no mapping.
+        ValueError: it does not match its checksum, or is not a mapping.
     """
     checksum, _, text = line.partition(b" ")
     if len(checksum) != _CHECKSUM_DIGITS or b"%08x" % zlib.crc32(text) != checksum:

@@ -165,7 +165,7 @@ def receipt_from_facts(facts: Mapping[str, Any], artifact: ArtifactRecord, state
     """The receipt of an artifact whose record is lost, by what it carries.
 
     Raises:
-        CorruptFile: these are no facts of `carried_facts`.
+        CorruptFile: these are not facts of `carried_facts`.
     """
     value = {**facts, "state": state, "files": {}, "artifact": asdict(artifact), "reason": None}
     return receipt_from_json(value)

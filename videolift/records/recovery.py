@@ -17,7 +17,7 @@ from videolift.store import attributes_of
 def read_back(layout: Layout, stage: str, video: str) -> Receipt | None:
     """The receipt that a stage's artifact carries; None where it cannot be read.
 
-    Whether the receipt still holds is for `videolift.records.freshness` to say, as of any other.
+    `videolift.records.freshness` says whether the receipt still holds, as of any other.
     """
     path = layout.artifact(stage, video)
     try:

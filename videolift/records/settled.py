@@ -1,4 +1,4 @@
-"""Videos of which the manifests of every stage say that nothing is left to do: who asks about those need not read a journal.
+"""Videos of which the manifests of every stage say that nothing is left to do: no journal need be read for them.
 
 A manifest stands while its journal and the artifacts it vouches for are as they were when it was written, so a changed journal, a
 deleted artifact or a lost manifest sends the question back to the journals.

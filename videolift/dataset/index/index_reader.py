@@ -188,7 +188,7 @@ def open_index(folder: Path) -> Iterator[sqlite3.Connection]:
             # a view or a virtual table of that name could compute for ever
             strange = "SELECT name FROM sqlite_master WHERE type <> 'table' OR sql NOT LIKE 'CREATE TABLE %'"
             for (name,) in connection.execute(strange).fetchall():
-                raise _damaged(folder, f"{name} is no plain table")
+                raise _damaged(folder, f"{name} is not a plain table")
             if (found := connection.execute(_WRONG_TYPES).fetchone()) is not None:
                 raise _damaged(folder, f"the row of {found[0]} holds a value of another type")
             yield connection

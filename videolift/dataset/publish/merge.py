@@ -47,7 +47,7 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
         group: as `PublicationSettings.group`.
 
     Raises:
-        ConfigError: something is no dataset, cannot be linked, or does not go together with the rest.
+        ConfigError: something is not a dataset, cannot be linked, or does not go together with the rest.
         CorruptFile: a packaged file cannot be read.
         Transient: disk full, quota or I/O error.
     """

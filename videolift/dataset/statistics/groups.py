@@ -1,6 +1,6 @@
 """Groups: videos whose lengths are of equal worth, named from the best to the worst.
 
-A name is tier-scale, with ``-assumed_K`` where the focal length is a guess: then the distances of hands hang on the guess, and
+A name is tier-scale, with ``-assumed_K`` where the focal length is a guess: then the distances of hands depend on the guess, and
 their statistics are of no use to videos whose camera is known.
 """
 

@@ -27,7 +27,7 @@ from videolift.store import sha256_file
 
 _PUBLISH = "Run the statistics stage."
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a check may stumble over in a file that nobody of ours wrote. It is that file's finding, and not the end of a folder."""
+"""What a check may raise on a file that videolift did not write. It is a finding about that file, and the next file follows."""
 
 
 def verify_path(

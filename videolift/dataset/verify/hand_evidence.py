@@ -188,7 +188,7 @@ def _axes_off_deg(local: Float, handed: float) -> float:
 
 
 def _colour_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-    """Skin is redder than blue, whoever's it is; gloves are not skin, so only a whole hand that is clearly blue counts."""
+    """Skin of every colour is redder than blue; gloves are not skin, so only a whole hand that is clearly blue counts."""
     colours = []
     for t in frames:
         at = keypoints[t]

@@ -116,7 +116,7 @@ class _Outbox:
         self.claim = 0
 
     def send(self, message: WorkerMessage) -> None:
-        # A fork inside user code comes back here as well, with a copy of the item and of the socket. It is no worker.
+        # A fork inside user code comes back here as well, with a copy of the item and of the socket. It is not a worker.
         if os.getpid() != self._pid:
             os._exit(1)
         frame = encode(message)

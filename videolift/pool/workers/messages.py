@@ -208,7 +208,7 @@ class Channel:
     def receive(self) -> list[WorkerMessage]:
         """Every whole message that has arrived; clears `open` at the end of the stream, where half a message is dropped.
 
-        User code can write to any descriptor of its process, this socket included: what is no message sets `fault` and ends it.
+        User code can write to any descriptor of its process, this socket included: what is not a message sets `fault` and ends it.
         """
         try:
             while self.open:
@@ -232,7 +232,7 @@ class Channel:
                 break
             try:
                 message = pickle.loads(self._incoming[start + _LENGTH.size : end])
-            except Exception as error:  # noqa: BLE001  bytes that are no pickle may raise anything
+            except Exception as error:  # noqa: BLE001  bytes that are not a pickle may raise anything
                 self.fault = f"sent what cannot be read: {type(error).__name__}: {error}"
                 break
             start = end
