@@ -37,7 +37,8 @@ class Assignment:
     def load(cls, path: Path) -> Assignment:
         """Reads the file; where there is none, nothing is assigned yet.
 
-        Of two lines for a video the first counts, as two runs may append at once. A line that is torn or damaged is skipped: its video is assigned anew, and what was done of it is read back from its files.
+        Of two lines for a video the first counts, as two runs may append at once. A line that is torn or damaged is skipped: its
+        video is assigned anew, and what was done of it is read back from its files.
         """
         batches: dict[str, int] = {}
         try:

@@ -154,12 +154,7 @@ def _pose_hypotheses(E: Float) -> Iterator[tuple[str, Float]]:
     swap = np.eye(4)[[1, 0, 2, 3]]
     yield "poses with x and y swapped", swap @ E @ swap
     yield "poses backward in time", E[::-1]
-    for frames, name in (
-        (1, "late by one frame"),
-        (-1, "early by one frame"),
-        (2, "late by two frames"),
-        (-2, "early by two frames"),
-    ):
+    for frames, name in SHIFTS:
         yield f"poses {name}", _shifted(E, frames)
 
 
