@@ -65,6 +65,7 @@ class PackagedFile:
             self.close()
             raise
         self.profile = PROFILES[name]
+        # Arrays whose shape was compared with the others: once, and not at every read.
         self._sound: set[str] = set()
         self.stored.fields = {field.name: field for field in self.profile.fields}
 

@@ -295,7 +295,10 @@ def _write_frames(
 ) -> None:
     frames = len(sources.clip)
     for part in _slices(frames, FRAMES_PER_CHUNK):
-        rgb = _resized_rgb(view.cut(sources.clip[part]), view.size_px)
+        rgb = np.empty((part.stop - part.start, 3, *view.size_px[::-1]), np.uint8)
+        for i, image in enumerate(view.cut(sources.clip[part])):
+            resized = cv2.resize(np.ascontiguousarray(image), view.size_px, interpolation=cv2.INTER_LANCZOS4)
+            rgb[i] = resized.transpose(2, 0, 1)
         out.append(rgb=rgb)
         out.statistics.add_rgb(rgb)
         if geometry is not None and sources.depth is not None:
@@ -321,15 +324,6 @@ def _write_frames(
 
 def _slices(count: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
-def _resized_rgb(rgb: NDArray[np.uint8], size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """Images (n, h, w, 3) as planes (n, 3, H, W) of ``size_px`` (W, H)."""
-    out = np.empty((len(rgb), 3, *size_px[::-1]), np.uint8)
-    for i, image in enumerate(rgb):
-        resized = cv2.resize(np.ascontiguousarray(image), size_px, interpolation=cv2.INTER_LANCZOS4)
-        out[i] = resized.transpose(2, 0, 1)
-    return out
 
 
 def resize_nearest(images: NDArray[Any], size_px: tuple[int, int]) -> NDArray[Any]:

@@ -161,6 +161,7 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
     frames, worst, squares = len(dataset), 0, 0
     stored = target.create_dataset(JPEG_BYTES, (0,), "u1", maxshape=(None,), chunks=(_JPEG_CHUNK,), fletcher32=True)
     offsets = np.zeros(frames + 1, np.int64)
+    # So far of the frames as they were; what is read back from JPEG is what a trainer normalizes.
     statistics.parts.pop("rgb", None)
     held, start = b"", 0
     for t in range(frames):

@@ -168,6 +168,7 @@ class QualityMeter:
         if "side_known" in arrays:
             detected = np.isfinite(arrays["score"])
             self.per_video["unknown_sides"] = float((~arrays["side_known"])[detected].mean()) if detected.any() else 0.0
+        # Frames that were filled in are smooth by construction.
         own = valid & ~arrays["interpolated"]
         jitter = {name: np.full(own.shape, np.nan) for name in ("hand_jitter_px", "hand_jitter_deg")}
         for run in runs:

@@ -308,6 +308,7 @@ class StoredArrays:
         opened = h5py.h5d.open(self._file.id, key, NO_CHUNK_CACHE)
         array = self._examined(opened, name)
         self._opened_arrays[name] = opened
+        # HDF5 has no checksums of arrays in one piece, so theirs is an attribute.
         if self.checked and array.offset is not None and not self._matches_crc32(name, array):
             raise CorruptFile(f"{self.path}: {name} does not match its checksum")
         return array

@@ -28,7 +28,10 @@ def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
             if isinstance(message, WorkerReady):
                 _on_ready(state, message, worker, group)
             elif isinstance(message, AttemptFailed) and not message.claim:
-                _on_load_failed(state, message, worker, group)
+                worker.kill()
+                text = message.text + (f"\n{message.traceback}" if message.kind == "error" else "")
+                hopeless = message.device_lost or message.kind == "backend"
+                note_load_failure(state, group, text, hopeless=hopeless, out_of_memory=message.kind == "oom")
             elif message.claim != worker.claim or (not isinstance(message, ItemProgress) and message.key != worker.key):
                 _on_stray(state, message, worker, group)
             elif isinstance(message, ItemProgress):
@@ -121,10 +124,3 @@ def _on_failed(state: PoolState, message: AttemptFailed, worker: WorkerHandle, g
         fence(state, group, failure.text)
     state.invalidate_decisions()
     state.items.judge(task, failure, seen)
-
-
-def _on_load_failed(state: PoolState, message: AttemptFailed, worker: WorkerHandle, group: DeviceWorkers) -> None:
-    worker.kill()
-    text = message.text + (f"\n{message.traceback}" if message.kind == "error" else "")
-    hopeless = message.device_lost or message.kind == "backend"
-    note_load_failure(state, group, text, hopeless=hopeless, out_of_memory=message.kind == "oom")

@@ -100,6 +100,7 @@ def lift_quarantines(layout: Layout, videos: Sequence[str] | None, stages: Seque
     """
     read = RecordReader(layout)
     wanted = list(Assignment.load(layout.assignment).batches) if videos is None else list(videos)
+    # Only for its error: an id that no run has seen.
     batches_of(layout, wanted)
     lifted = {
         video: found

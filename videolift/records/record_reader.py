@@ -121,6 +121,7 @@ def hold_journal(layout: Layout, stage: str, batch: str) -> Iterator[Journal]:
     members = [video for video, of in Assignment.load(layout.assignment).batches.items() if of == number]
     folder = layout.receipts(stage)
     try:
+        # One listing: a call per member would be slow on a network file system.
         names = set(os.listdir(folder))
     except FileNotFoundError:
         names = set()

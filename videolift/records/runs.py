@@ -58,6 +58,7 @@ class Run:
         Raises:
             CorruptFile: a line of it says something else.
         """
+        # Looked for in the text: decoding a line takes far longer, and a job needs one batch of many.
         marker = f'"batch": {json.dumps(batch)}'
         path = self.folder / "catalog.jsonl"
         with path.open(encoding="utf-8") as lines:

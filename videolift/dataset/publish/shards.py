@@ -154,6 +154,7 @@ def _difference(one: IndexRow, other: IndexRow) -> str | None:
         return "different sources"
     if one.value("sha256") != other.value("sha256"):
         return "one source, packaged with different settings or versions"
+    # Where its file lies may differ from shard to shard; all else belongs to the video.
     names = [column.name for column in (*VIDEO_COLUMNS, *DETAIL_COLUMNS)]
     pairs = zip(names, (*one.video, *one.detail), (*other.video, *other.detail), strict=True)
     return next((f"{name} is {a!r} and {b!r}" for name, a, b in pairs if a != b and name not in _WHERE), None)

@@ -27,6 +27,7 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
     attributes = file.attributes()
     about = {name: attributes[name] for name in _SUMMARY_ATTRIBUTES if name in attributes}
     about |= {"source_sha256": file.attribute_of_type("source", dict).get("sha256")}
+    # JSON has no NaN, and the index holds JSON.
     about = {name: _without_nan(value) for name, value in about.items()}
     about |= {"frames": len(file), "windows": len(file.window_start), "unbroken": list(map(list, file.unbroken))}
     if len(about.get("shots") or ()) < 2:

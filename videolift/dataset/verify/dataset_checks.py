@@ -127,6 +127,7 @@ def _check_statistics(path: Path, merged: GroupedStatistics, groups: Mapping[str
         yield Finding(path.name, "statistics", f"cannot be read: {type(error).__name__}", _PUBLISH)
         return
     group = str(published.get("group"))
+    # Tables of older releases list the videos that newer ones count.
     published |= {name: len(value) for name in ("videos", "left_out") if isinstance(value := published.get(name), (list, dict))}
     counted = {"videos": groups.get(group, 0), "left_out": published.get("left_out") or 0}
     expected = normalization_table(merged.of_group(group), merged.by_split(group), group=group, **counted)

@@ -25,6 +25,8 @@ _GRID_PX, _BORDER_PX = 5, 3
 _MAX_RETURN_PX = 0.7
 """A pixel counts where its motion, followed forward and back, ends this near to its start."""
 _PNP_PX = 1.0
+SHIFTS = ((1, "late by one frame"), (-1, "early by one frame"), (2, "late by two frames"), (-2, "early by two frames"))
+"""How labels may be off in time: by how many frames they would have to be taken from further ahead, and what that is called."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Evidence:
         masks = []
         for pair, step in zip(self.pairs, self.steps, strict=True):
             off = residual_px(pair, depth_at(self.z[pair.first], pair.uv_px), self.K, step) if step is not None else None
+            # Where no step was found all points count: then every hypothesis is judged by the same ones.
             masks.append(off < 2 * _PNP_PX if off is not None else np.ones(len(pair.uv_px), bool))
         return masks
 

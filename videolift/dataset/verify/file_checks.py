@@ -194,6 +194,7 @@ def check_hands(file: FileUnderCheck) -> Iterator[Finding]:
     if not is_rotation(T[valid][:, :3, :3], 1e-3).all():
         yield file.finding("rotation", "T_camera_wrist holds what is not a rotation in valid frames")
     mano = file.array("hands/mano_pose")
+    # Backends that give no MANO pose leave NaN.
     mano = mano[np.isfinite(mano).all((-2, -1))]
     if not is_rotation(mano, 1e-3).all():
         yield file.finding("rotation", "mano_pose holds what is not a rotation (interpolated linearly?)")

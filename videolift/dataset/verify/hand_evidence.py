@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.artifacts import JOINTS, SIDES
-from videolift.dataset.verify.evidence import Evidence, depth_at, sample
+from videolift.dataset.verify.evidence import SHIFTS, Evidence, depth_at, sample
 from videolift.geometry import Float, invert_pose, project, rotation_angle, transform
 
 _WRIST, _INDEX, _MIDDLE, _PINKY = (JOINTS.index(name) for name in ("wrist", "index_1", "middle_1", "pinky_1"))
@@ -29,7 +29,6 @@ _PALM_M = (0.05, 0.14)
 _RIGID_M, _APART_M = 0.03, 0.035
 """Twice what noise of a real depth camera gives."""
 _MAX_WRIST_SHIFT = 4
-_SHIFTS = ((1, "late by one frame"), (-1, "early by one frame"), (2, "late by two frames"), (-2, "early by two frames"))
 
 
 def hand_faults(evidence: Evidence, *, measured: bool) -> Iterator[tuple[str, str]]:
@@ -40,6 +39,7 @@ def hand_faults(evidence: Evidence, *, measured: bool) -> Iterator[tuple[str, st
         measured: depth and hands are both in measured metres, so that they can be compared.
     """
     file = evidence.file
+    # What was filled between measured frames follows from them, and is no evidence.
     valid = (file.array("hands/valid") & ~file.array("hands/interpolated"))[: evidence.frames]
     for side, name in enumerate(SIDES):
         frames = np.flatnonzero(valid[:, side])
@@ -65,7 +65,7 @@ def _time_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]
     if still.mean() > 0.3:
         yield "hands frozen", f"{still.mean():.0%} of the hands are those of the frame before"
         return
-    shifts = {0: "", **dict(_SHIFTS)}
+    shifts = {0: "", **dict(SHIFTS)}
     # One half alone may hold a moment at which any shift fits; a fault in the labels is there all the time.
     middle = len(frames) // 2
     halves = [
@@ -91,6 +91,7 @@ def _wrist_time_faults(evidence: Evidence, keypoints: Float, wrist: Float, frame
         own = np.array([t for t in frames if t + shift in known], np.int64)
         px = np.linalg.norm(project(wrist[own + shift, :3, 3], evidence.K) - keypoints[own, _WRIST], axis=-1)
         gaps[shift] = float(np.median(px)) if len(px) >= _MIN_FRAMES else float("inf")
+    # `_time_faults` holds keypoints against the images, so a wrist that fits them at another time is late by itself.
     best = min(gaps, key=lambda shift: gaps[shift])
     if gaps[best] < min(_WRIST_BETTER * gaps[0], gaps[0] - _WRIST_BETTER_PX):
         when = "late" if best > 0 else "early"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videolift.dataset.verify.evidence import Evidence, median_residual_px
+from videolift.dataset.verify.evidence import SHIFTS, Evidence, median_residual_px
 from videolift.dataset.verify.file_checks import LOOK, MEASURED_SCALES, FileUnderCheck, Finding
 from videolift.dataset.verify.hand_evidence import hand_faults
 from videolift.dataset.verify.track_evidence import track_faults
@@ -37,6 +37,7 @@ def check_images(file: FileUnderCheck) -> Iterator[Finding]:
     evidence = Evidence(file)
     faults: list[Fault] = [*sequence_faults(evidence)]
     has_camera = file.has_all("camera/T_camera_world", "depth")
+    # Between frames of unknown pose there is no step that images could contradict.
     if has_camera and np.isfinite(evidence.E).all():
         faults += camera_faults(evidence)
         if file.scale != "assumed":  # a plane that was assumed moves with the camera alone, and has no edges of things
@@ -94,6 +95,7 @@ def camera_faults(evidence: Evidence) -> Iterator[Fault]:
         yield frozen, f"the images move by {motion:.1f} px in a pair of frames, the poses miss {stated:.1f} px of it"
         return
     tried = {}
+    # Without motion every hypothesis explains the images alike.
     if motion >= MIN_MOTION_PX:
         tried = {name: median_residual_px(evidence, _steps(changed)) for name, changed in _pose_hypotheses(E)}
         tried |= {f"{_SCALE}, by {s:g}": median_residual_px(evidence, _steps(_scaled(E, s))) for s in _SCALES}
@@ -127,7 +129,6 @@ def _frozen(evidence: Evidence, motion_px: float) -> str | None:
 
 _SCALE = "camera path and depth differ in scale"
 _SCALES = (0.001, 0.1, 0.5, 0.7, 0.77, 0.85, 0.92, 1.09, 1.18, 1.3, 1.43, 2.0, 10.0, 1000.0)
-SHIFTS = ((1, "late by one frame"), (-1, "early by one frame"), (2, "late by two frames"), (-2, "early by two frames"))
 _FOCALS = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.43)
 _CENTRES_PX = (-16, -8, -4, 4, 8, 16)
 
@@ -265,6 +266,7 @@ def sequence_faults(evidence: Evidence) -> Iterator[Fault]:
     same = np.array([np.array_equal(evidence.rgb[t], evidence.rgb[t - 1]) for t in range(1, frames)])
     if len(same) and same.mean() > 0.05 and file.has("depth"):
         z = evidence.z
+        # An image that repeats together with its depth is of a scene in which nothing moves.
         moved = np.array([not np.array_equal(z[t], z[t - 1]) for t in range(1, frames)])
         if (same & moved).mean() > 0.05:
             yield "images frozen", f"{(same & moved).mean():.0%} of the images are those of the frame before, their depth is not"

@@ -58,8 +58,15 @@ def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
     needles += [("source", name) for name in sorted(set(names)) if len(name) > 2]
     findings: list[Finding] = []
     findings += _search(INDEX_FILE, "\n".join(index.left_out.values()), needles)
-    for name, text in _texts(folder, [entry.path for entry in index.entries]):
-        findings += _search(name, text, needles)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
+            findings += _search(path.name, path.read_text(encoding="utf-8"), needles)
+    for row in read_index_rows(folder):
+        text = "\n".join(value for value in (*row.video, *row.detail) if isinstance(value, str))
+        findings += _search(INDEX_FILE, text, needles)
+    for entry in index.entries:
+        with PackagedFile(folder / entry.path) as file:
+            findings += _search(entry.path, json.dumps(file.attributes(), ensure_ascii=False, default=str), needles)
     licences = tuple(index.summary.get("licences", ()))
     return PublicReport(tuple(findings), strictest(row["licence"] for row in licences), licences)
 
@@ -73,17 +80,6 @@ def _rank(licence: str) -> int:
     text = licence.casefold()
     marks = (i for i, mark in enumerate(STRICTNESS) if re.search(rf"(?<![a-z]){re.escape(mark.casefold())}(?![a-z])", text))
     return next(marks, len(STRICTNESS))
-
-
-def _texts(folder: Path, files: list[str]) -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".md", ".yaml", ".csv", ".txt"):
-            yield path.name, path.read_text(encoding="utf-8")
-    for row in read_index_rows(folder):
-        yield INDEX_FILE, "\n".join(value for value in (*row.video, *row.detail) if isinstance(value, str))
-    for name in files:
-        with PackagedFile(folder / name) as file:
-            yield name, json.dumps(file.attributes(), ensure_ascii=False, default=str)
 
 
 def _search(name: str, text: str, needles: list[tuple[str, str]]) -> Iterator[Finding]:

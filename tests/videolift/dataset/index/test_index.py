@@ -107,7 +107,7 @@ def test_a_publication_that_fails_leaves_the_index_as_it_was(make_packaged, tmp_
         ("UPDATE video SET frames = 'many'", "another type"),
         ("UPDATE video SET file = '../other.hdf5'", "not in the dataset's folder"),
         ("UPDATE video SET file = '/etc/other.hdf5'", "not in the dataset's folder"),
-        ("ALTER TABLE video RENAME TO v; CREATE VIEW video AS SELECT * FROM v", "no plain table"),
+        ("ALTER TABLE video RENAME TO v; CREATE VIEW video AS SELECT * FROM v", "not a plain table"),
         ("UPDATE dataset SET value = '3' WHERE name = 'groups'", "table dataset"),
         ("DELETE FROM dataset", "statistics"),
         ("DROP TABLE left_out", "left_out"),
