@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import tarfile
 from io import BytesIO
 
@@ -74,6 +76,34 @@ def test_openpis_norm_stats_are_those_of_the_rows(clips, tmp_path):
         np.testing.assert_allclose(stats[key]["q99"], np.quantile(values, 0.99, axis=0), atol=1e-6)
     with pytest.raises(ConfigError, match="holds a dataset already"):
         export_lerobot_v2(clips, tmp_path / "out", "openpi")
+
+
+LOAD_NORM_STATS = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("normalize", sys.argv[1] + "/src/openpi/shared/normalize.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules["normalize"] = module
+spec.loader.exec_module(module)
+found = module.load(sys.argv[2])
+names = ("mean", "std", "q01", "q99")
+print(json.dumps({key: {name: getattr(value, name).tolist() for name in names} for key, value in found.items()}))
+"""
+
+
+@pytest.mark.peers
+def test_openpis_own_loader_reads_the_norm_stats(clips, tmp_path):
+    """VIDEOLIFT_PEERS names a Python with numpydantic and pydantic, VIDEOLIFT_OPENPI a checkout."""
+    python, checkout = os.environ.get("VIDEOLIFT_PEERS"), os.environ.get("VIDEOLIFT_OPENPI")
+    if not (python and checkout):
+        pytest.skip("VIDEOLIFT_PEERS and VIDEOLIFT_OPENPI name no Python and no checkout of openpi")
+    export_lerobot_v2(clips, tmp_path / "out", "openpi")
+    done = subprocess.run([python, "-c", LOAD_NORM_STATS, checkout, tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = json.loads((tmp_path / "out/norm_stats.json").read_text())["norm_stats"]
+    for key, loaded in json.loads(done.stdout).items():
+        for name, values in loaded.items():
+            np.testing.assert_allclose(values, written[key][name], atol=1e-9)
+    assert set(written) == {"state", "actions"}
 
 
 def test_shards_hold_every_row_in_order_and_the_index_counts_them(clips, tmp_path):

@@ -72,7 +72,7 @@ def test_scripts_run(dataset_folder, two_groups, tmp_path, capsys, name, said):
 @pytest.mark.parametrize("name", ["2", "5"])
 def test_scripts_that_need_torch_run(dataset_folder, name):
     pytest.importorskip("torch")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         [sys.executable, script(name), dataset_folder], env=environment, capture_output=True, text=True, check=False
     )
