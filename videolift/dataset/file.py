@@ -202,6 +202,7 @@ class PackagedFile:
         if not self.has("tracks/offsets"):
             return np.zeros(windows + 1, np.int64)
         offsets = self.array("tracks/offsets")
+        # Unchecked they could reach into other windows, and a reader would hand out their points.
         if offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise CorruptFile(f"{self.path}: offsets do not cut points into {windows} windows")
         return offsets

@@ -150,6 +150,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     out.append(timestamps=clip.pts_seconds, shot=clip.shot)
     meter = QualityMeter(len(clip), shot=clip.shot)
     if geometry is not None:
+        # Before the frames: each one is compared with the next as they go by.
         meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
     in_view = None if hands is None else _HandArrays.of(hands, view, scale)
     _write_frames(sources, settings, view, geometry, in_view, out, meter, steps)
@@ -261,6 +262,7 @@ def _attributes(
         "source": clip.attrs.get("source", {}),
         "framing": clip.attrs.get("framing"),
         "scale": scale,
+        # The worst that is in it: letters rise from A, the best.
         "tier": max(worth.tier for worth in worths if worth.refused is None),
         "shots": [worth.describe() for worth in worths],
     }

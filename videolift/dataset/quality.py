@@ -163,6 +163,7 @@ class QualityMeter:
         wrist_px = keypoints[..., 0, :]
         lost = np.asarray(((wrist_px < -0.5) | (wrist_px >= np.array(size_px) - 0.5)).any(-1))
         self.per_video["lost_wrists"] = float(lost[valid].mean())
+        # Shot by shot: across a cut hands jump, and nothing is wrong.
         runs = [slice(0, self.frames)] if self.shot is None else [slice(one.first, one.end) for one in shots_of(self.shot)]
         self.per_video["side_changes"] = sum(int(side_changes(keypoints[run], valid[run]).sum()) for run in runs) / self.frames
         if "side_known" in arrays:

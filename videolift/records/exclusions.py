@@ -28,6 +28,7 @@ def read_exclusions(layout: Layout) -> dict[str, str]:
     try:
         return _EXCLUSIONS.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
+        # Taken for "none", a lost file would bring back every video that it took out.
         if before := _left_out_before(layout):
             raise ConfigError(
                 f"{path} is gone, and the last run left out {', '.join(before)}: put it back, "

@@ -176,6 +176,7 @@ def _judge_stage(
         elif state.kind == "done" and state.receipt and state.receipt.artifact:
             inputs[name] = state.receipt.artifact.sha256
         elif state.kind in ("quarantined", "blocked"):
+            # A part that nobody requires may be missing: the packaged file then says so.
             if name not in spec.optional or name in variant.required:
                 return StageState("blocked", f"{name} is {state.kind}: {state.why}", inputs=inputs, files=files, receipt=receipt)
             inputs[name] = MISSING

@@ -264,6 +264,7 @@ class Journal:
                 records[video] = replace(record, claim=None)
             else:
                 records[video] = record.after_death_of_run(progress(video, record.claim.fingerprint))
+        # What was handed over was made elsewhere since, so it replaces what is recorded.
         records |= {receipt.video: VideoRecord(receipt) for receipt in handed_over}
         path = _path(folder, batch, before.number + 1 if before else 0)
         head = {"format": JOURNAL_FORMAT, "holder": vars(this_process())}

@@ -62,6 +62,7 @@ class Lease:
     def __init__(self, path: Path, nonce: str) -> None:
         self.path, self.nonce = path, nonce
         self._ended = threading.Event()
+        # A daemon: a process that ends by an error must not be kept alive by its lease.
         self._heart = threading.Thread(target=self._touch, name="lease", daemon=True)
         self._heart.start()
 

@@ -156,6 +156,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     body = data[len(_HEAD % 0) : -len(b"}\n")]
+    # Of the bytes and not of the values: a flipped digit would still be JSON.
     if data[: len(_HEAD % 0)] != _HEAD % zlib.crc32(body):
         return None
     value: dict[str, Any] = json.loads(body)

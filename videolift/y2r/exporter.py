@@ -22,7 +22,7 @@ from videolift.dataset.file import PackagedFile
 from videolift.dataset.index import read_index
 from videolift.dataset.layout import METRE_SCALES, PackagedView
 from videolift.dataset.statistics.accumulators import Accumulators
-from videolift.dataset.statistics.groups import Group
+from videolift.dataset.statistics.groups import GroupParts
 from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.dataset.statistics.normalization_table import normalization_table
 from videolift.dataset.windows import window_poses
@@ -101,7 +101,7 @@ def export_y2r(
     statistics.merge(counted)
     table = normalization_table(statistics, {}, group=chosen, videos=0, left_out=0)
     wanted: dict[str, Any] = {key: table[key] for key in _TABLE_KEYS if key in table}
-    if Group.parse(chosen).scale not in METRE_SCALES:
+    if GroupParts.parse(chosen).scale not in METRE_SCALES:
         wanted["depth_unit"] = "median depth of each clip"
     write_text(out / "normalization_stats.yaml", yaml.safe_dump(wanted, sort_keys=True))
     return Exported(tuple(written), left_out)

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from videolift.artifacts import JOINTS, MANO_JOINTS, SIDES
-from videolift.dataset.publish.card_facts import COUNTED, MAX_LISTED, CardFacts
+from videolift.dataset.publish.card_facts import COUNTED, MAX_CARD_LINES, CardFacts
 from videolift.dataset.quality import SCORES
-from videolift.dataset.statistics.groups import Group, group_rank
+from videolift.dataset.statistics.groups import GroupParts, group_rank
 
 # The hub's own names of size categories.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -47,7 +47,7 @@ def render_card(summary: Mapping[str, Any], facts: CardFacts, left_out: Mapping[
     Args:
         summary: what ``dataset.json`` holds.
         facts: counts over all videos.
-        left_out: videos without a packaged file, with the reason; the first `MAX_LISTED` will do.
+        left_out: videos without a packaged file, with the reason; the first `MAX_CARD_LINES` will do.
         card: free facts, every key optional: ``title``, ``description``, ``license`` (the hub's identifier), ``licences`` (rows of
             ``name``, ``licence``, ``of``), ``models`` (rows of ``name``, ``version``, ``weights``), ``settings`` (nested mapping).
     """
@@ -138,7 +138,7 @@ def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
 def _groups(summary: Mapping[str, Any]) -> str:
     rows = []
     for name in sorted(summary["groups"], key=group_rank):
-        group = Group.parse(name)
+        group = GroupParts.parse(name)
         lengths = _SCALES[group.scale] + (", hands by a guessed focal length" if group.assumed_K else "")
         main = " (in normalization_stats.yaml)" if name == summary["statistics_group"] else ""
         rows.append(f"| {name}{main} | {summary['groups'][name]} | {_TIERS[group.tier]} | {lengths} |")
@@ -156,7 +156,7 @@ def _processing(facts: CardFacts, backends: Mapping[str, Mapping[str, Any]]) -> 
     rows = [f"| {stage} | {name} | {count} |" for (stage, name), count in sorted(named.items())]
     text = "## How it was made\n\n| stage | backend | videos |\n|---|---|---|\n" + "\n".join(rows)
     listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(facts.notes.items())]
-    return text + ("\n\n" + "\n".join(listed[:MAX_LISTED]) if listed else "")
+    return text + ("\n\n" + "\n".join(listed[:MAX_CARD_LINES]) if listed else "")
 
 
 def _quality(facts: CardFacts) -> str:
@@ -187,6 +187,6 @@ def _left_out(left_out: Mapping[str, str], left_out_count: int, facts: CardFacts
     sections = []
     for title, lines, count in lists:
         if count:
-            more = [f"- and {count - MAX_LISTED} more, see index.sqlite"] if count > MAX_LISTED else []
-            sections.append(title + "\n\n" + "\n".join(lines[:MAX_LISTED] + more))
+            more = [f"- and {count - MAX_CARD_LINES} more, see index.sqlite"] if count > MAX_CARD_LINES else []
+            sections.append(title + "\n\n" + "\n".join(lines[:MAX_CARD_LINES] + more))
     return "\n\n".join(sections)

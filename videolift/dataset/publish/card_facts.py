@@ -12,7 +12,7 @@ from typing import Any
 from videolift.dataset.quality import SCORES
 
 COUNTED = {"fps": "frames per second", "size": "pixels of the shorter side", "window_length": "frames per window"}
-MAX_LISTED = 200
+MAX_CARD_LINES = 200
 """Lines of each list on the card."""
 _CONTENT = {"tracks": "points", "hands": "hands_valid_frames"}
 """Parts that may be there and empty, and the column that counts what is in them."""
@@ -43,7 +43,7 @@ class CardFacts:
         backends: (stage, backend's id) to number of videos.
         notes: (stage, note) to number of videos.
         quality: values of every score.
-        missing: the first `MAX_LISTED` parts that a video is without, as lines; ``missing_count`` is how many there are.
+        missing: the first `MAX_CARD_LINES` parts that a video is without, as lines; ``missing_count`` is how many there are.
     """
 
     parts: Counter[str] = field(default_factory=Counter)
@@ -80,6 +80,6 @@ class CardFacts:
             absent = json.loads(row["missing"] or "{}")
             facts.missing_count += len(absent)
             # Counted to the end, but not kept: of ten million videos the lines would fill the memory, and the card lists a few.
-            if len(facts.missing) < MAX_LISTED:
+            if len(facts.missing) < MAX_CARD_LINES:
                 facts.missing += [f"- `{row['v.video']}`: {part}: {why}" for part, why in sorted(absent.items())]
         return facts

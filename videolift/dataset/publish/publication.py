@@ -21,7 +21,7 @@ from videolift.dataset.index.index_reader import INDEX_FILE, SUMMARY_FILE
 from videolift.dataset.index.index_writer import IndexDraft
 from videolift.dataset.layout import DATASET_FORMAT
 from videolift.dataset.publish.card import render_card
-from videolift.dataset.publish.card_facts import FACTS_QUERY, MAX_LISTED, CardFacts
+from videolift.dataset.publish.card_facts import FACTS_QUERY, MAX_CARD_LINES, CardFacts
 from videolift.dataset.splits import DEFAULT, SplitRule
 from videolift.dataset.statistics.groups import choose_group, group_name, group_rank
 from videolift.dataset.statistics.merging import BucketContents, GroupedStatistics, Member, bucket_of, merge_buckets
@@ -176,7 +176,7 @@ def describe_draft(
     draft.insert("left_out", left_out.items())
     draft.insert("backend", ((name, json.dumps(identity, sort_keys=True)) for name, identity in used.items()))
     summary["backends"] = used
-    card = render_card(summary, facts, dict(islice(left_out.items(), MAX_LISTED)), settings.card)
+    card = render_card(summary, facts, dict(islice(left_out.items(), MAX_CARD_LINES)), settings.card)
     card = with_audit(card, folder, draft.select("SELECT video, sha256 FROM video"))
     return Publication(summary, card, tables, merged.read_again)
 

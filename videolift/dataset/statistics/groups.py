@@ -16,7 +16,7 @@ SCALE_ORDER = ("metric", "hand", "assumed", "arbitrary", "none")
 _ASSUMED_K = "assumed_K"
 
 
-class Group(NamedTuple):
+class GroupParts(NamedTuple):
     """A group's parts."""
 
     tier: str
@@ -24,7 +24,7 @@ class Group(NamedTuple):
     assumed_K: bool
 
     @classmethod
-    def parse(cls, name: str) -> Group:
+    def parse(cls, name: str) -> GroupParts:
         """Inverse of `group_name`."""
         tier, scale, *rest = name.split("-")
         return cls(tier, scale, rest == [_ASSUMED_K])
@@ -37,7 +37,7 @@ def group_name(tier: str, scale: str, intrinsics: str | None) -> str:
 
 def group_rank(name: str) -> tuple[int, int, bool]:
     """Sorts groups from the best to the worst."""
-    group = Group.parse(name)
+    group = GroupParts.parse(name)
     return TIER_ORDER.index(group.tier), SCALE_ORDER.index(group.scale), group.assumed_K
 
 
