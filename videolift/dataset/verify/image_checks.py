@@ -8,7 +8,7 @@ images, is in docs/format.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -203,6 +203,8 @@ def depth_faults(evidence: Evidence) -> Iterator[Fault]:
         yield "depth frozen", f"{(stale & changed).mean():.0%} of the depth maps are those of the frame before"
         return
     identity = _edge_agreement(evidence, z)
+    if np.isnan(identity):
+        return
     tried: dict[str, float] = {}
     # Several have one name: each way and size of a shift stands for the same fault.
     for name, other in _edge_hypotheses(z):
@@ -236,15 +238,16 @@ def _zoomed(z: Float, scale: float) -> Float:
 
 
 def _edge_agreement(evidence: Evidence, z: Float) -> float:
-    """Mean image gradient at depth edges over the mean gradient, averaged over frames; NaN where depth has no edges."""
-    values = []
+    """Mean image gradient at depth edges over the mean gradient, averaged over frames; NaN where most of them have none."""
     # Some twenty frames tell as much as all.
-    for t in range(2, evidence.frames - 2, max(1, evidence.frames // 20)):
+    values, looked = [], range(2, evidence.frames - 2, max(1, evidence.frames // 20))
+    for t in looked:
         edges = _depth_edges(np.ascontiguousarray(z[t]))
         if edges.sum() > _MIN_EDGE_PX:
             gradient = evidence.gradient(t)
             values.append(gradient[edges].mean() / max(float(gradient.mean()), 1e-6))
-    return float(np.mean(values)) if values else float("nan")
+    # In one frame or two of sparse depth an edge falls onto one of the image by chance.
+    return float(np.mean(values)) if len(values) > max(2, len(looked) / 2) else float("nan")
 
 
 def _depth_edges(z: Float) -> NDArray[np.bool_]:
@@ -278,11 +281,19 @@ def sequence_faults(evidence: Evidence) -> Iterator[Fault]:
     for t in range(frames - 1):
         _, good = evidence.follow(t, t + 1, evidence.grid)
         followed.append(float(good.mean()))
-    usual = float(np.median(followed)) if followed else 1.0
-    for t, share in enumerate(followed):
-        if usual > 0.6 and share < 0.3 and file.shot[t] == file.shot[t + 1]:
-            yield (
-                "cut",
-                f"frame {t + 1} shows another scene: {share:.0%} of the pixels can be followed into it, {usual:.0%} usually",
-            )
+    for t, around in sudden_steps(followed):
+        if file.shot[t] == file.shot[t + 1]:
+            text = f"{followed[t]:.0%} of the pixels can be followed into it, {around:.0%} around it"
+            yield "cut", f"frame {t + 1} shows another scene: {text}"
             break
+
+
+def sudden_steps(followed: Sequence[float]) -> Iterator[tuple[int, float]]:
+    """Steps that far fewer pixels can be followed over than over those around, with the share there.
+
+    Hands that fill the picture and hurry are hard to follow for many frames in a row; a cut is one step.
+    """
+    for t, share in enumerate(followed):
+        around = float(np.median([*followed[max(t - 3, 0) : t], *followed[t + 1 : t + 4], share]))
+        if around > 0.5 and share < min(0.3, 0.4 * around):
+            yield t, around

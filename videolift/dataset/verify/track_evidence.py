@@ -17,6 +17,7 @@ _MOVES_PX = 2.0
 _BETTER, _BETTER_PX = 0.6, 0.3
 _MISSED_PX = 3.0
 _HIDDEN_SHARE, _BEHIND_SHARE = 0.015, 0.06
+_CLEAR_SHARE = 0.015
 _QUERY_DEPTH_SHARE = 0.04
 
 
@@ -133,7 +134,8 @@ def _visibility_faults(evidence: Evidence, windows: list[WindowPoints]) -> Itera
             total += int((visible & (z > 0)).sum())
             hidden += int((visible & behind).sum())
             _, good = evidence.follow(window.start, window.start + step, start_px)
-            clear = (z > 0) & ~behind & good
+            # Depth as good as a tracker asks for: on rough depth a point that it cannot vouch for is not called hidden by mistake.
+            clear = (z > 0) & (np.abs(z_there - z) <= _CLEAR_SHARE * z) & good
             unseen += int((~visible & (z > 0)).sum())
             shown += int((~visible & clear).sum())
     if total > 100 and hidden / total > _HIDDEN_SHARE:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.videolift.dataset.verify.planted import CLIPS, FAULTS, findings_of, make_clip, named_in, plant
+from videolift.dataset.verify.image_checks import sudden_steps
 
 QUICK = (
     *("poses inverted", "poses one frame late", "camera frozen", "focal length x 1.15", "depth mirrored", "depth one frame late"),
@@ -56,6 +57,31 @@ def test_an_assumed_plane_under_a_still_camera_is_no_frozen_depth(clips, tmp_pat
         labels.attributes |= {"scale": np.bytes_("assumed"), "tier": np.bytes_("D")}
 
     assert named_in(plant(clips["tripod"], tmp_path / "assumed.hdf5", assumed)) == []
+
+
+def test_a_cut_is_one_step_and_hands_that_hurry_are_none():
+    assert [t for t, _ in sudden_steps([0.9, 0.9, 0.95, 0.06, 0.9, 0.9])] == [3]
+    # measured where two hands shuffle cups before a still camera
+    assert not list(sudden_steps([0.8, 0.7, 0.62, 0.46, 0.37, 0.26, 0.28, 0.36, 0.48, 0.32, 0.5, 0.65, 0.8]))
+
+
+def test_edges_of_sparse_depth_in_a_frame_or_two_prove_nothing(clips, tmp_path):
+    def sparse(labels):
+        kept = np.zeros(labels["depth"].shape, bool)
+        kept[18:21, 60:140, 60:140] = True
+        labels["depth"] = np.where(kept, np.roll(labels["depth"], 8, 2), 0).astype(np.float16)
+        labels["depth"][:, 0, 0] = 1 + np.arange(len(kept)) / 100  # no two maps are alike
+
+    assert not [name for name in named_in(plant(clips["tripod"], tmp_path / "sparse.hdf5", sparse)) if "depth" in name]
+
+
+def test_points_that_rough_depth_cannot_vouch_for_are_not_called_hidden_by_mistake(clips, tmp_path):
+    def rough(labels):
+        noise = np.random.default_rng(3).normal(scale=0.05, size=labels["depth"].shape)
+        labels["depth"] = (labels["depth"] * (1 + noise)).astype(np.float16)
+        labels["tracks/visible"][1:] = np.random.default_rng(4).random(labels["tracks/visible"][1:].shape) < 0.5
+
+    assert "visible points called hidden" not in named_in(plant(clips["tripod"], tmp_path / "rough.hdf5", rough))
 
 
 @pytest.mark.parametrize("kind", QUICK)
