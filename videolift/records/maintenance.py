@@ -163,7 +163,8 @@ def everything_of(layout: Layout, videos: Sequence[str]) -> Deletion:
                 layout.receipt(stage, video),
                 layout.video_log(stage, video),
             ]
-            paths += layout.all_segments(stage).glob(f"{video}-*")
+            # The fingerprint's length is in the pattern: without it, removing `clip` would take the segments of `clip-2` along.
+            paths += layout.all_segments(stage).glob(f"{video}-{'[0-9a-f]' * 12}")
     return Deletion(tuple(path for path in paths if path.exists()), layout, dict.fromkeys(videos, STAGES))
 
 
