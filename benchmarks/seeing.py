@@ -95,7 +95,8 @@ def measure_eta(folder: Path, runs: int) -> None:
     render_clips(folder / "clips")
     print(
         "| run | videos | from motion | hands | batch of | seconds | median error | worst error | told within 30 % |\n"
-        + "|---|" * 9
+        + "|"
+        + "---|" * 9
     )
     every: list[float] = []
     for seed in range(runs):

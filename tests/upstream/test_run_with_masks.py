@@ -15,7 +15,7 @@ from tests.upstream.test_chain import BACKENDS, model_of, wait_for
 from videolift.dataset.file import PackagedFile
 from videolift.h264 import H264Writer
 
-T, H, W = 24, 96, 128
+T, H, W = 12, 96, 128
 
 
 @pytest.fixture(scope="module")
