@@ -108,16 +108,20 @@ def load(meta: Files) -> dict[str, str]:
         cfg.MANO.MEAN_PARAMS = os.path.join(root, "mano_data", "mano_mean_params.npz")
         cfg.freeze()
         model = WiLoR(cfg, init_renderer=False)
-    state = read_checkpoint(meta["weights"], NUMPY_VALUES, INERT_MODULES)["state_dict"]
-    # Not strict: the checkpoint lacks MANO, which is the user's own, and what only training has.
-    missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
-    if missing:
-        text = f"{meta['weights']} lacks {len(missing)} of the model's weights, {missing[0]} among them"
-        raise ValueError(f"{text}: not a checkpoint of WiLoR")
+    _read_weights(meta["weights"])
     model = model.to(device).eval()
     if meta["detector"] is not None:
         detector = _load_detector(meta["detector"])
     return {"torch": torch.__version__}
+
+
+def _read_weights(path: str) -> None:
+    """Of its own, so that a test can hand it hostile files without a checkout."""
+    state = read_checkpoint(path, NUMPY_VALUES, INERT_MODULES)["state_dict"]
+    # Not strict: the checkpoint lacks MANO, which is the user's own, and what only training has.
+    missing = [key for key in model.load_state_dict(state, strict=False).missing_keys if not key.startswith(MAY_MISS)]
+    if missing:
+        raise ValueError(f"{path} lacks {len(missing)} of the model's weights, {missing[0]} among them: not a checkpoint of WiLoR")
 
 
 def call(meta: DetectTask | PoseTask, arrays: WorkerArrays, progress: Report) -> Reply:

@@ -116,12 +116,7 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
     require_arguments(get_grid_queries, "grid_size", "depths", "intrinsics", "extrinsics")
     # TF32 has 10 bits of mantissa: 3D points would move by millimetres with the card's generation.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    checkpoint = read_checkpoint(meta["weights"], CONFIG_CLASSES)
-    read = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
-    # Strict: weights of another architecture must not load in part.
-    read.load_state_dict(checkpoint["weight"], strict=True)
-    read.set_eval_mode("raw")
-    model = read.to(device).eval()
+    model = _read_model(meta["weights"]).to(device).eval()
     if device != "cpu":
         model.corr_processor.forward = functools.partial(model.corr_processor.forward, max_points_per_chunk=POINTS_PER_PASS)
     # Frames are prepared beside the card: OpenCV and numpy let go of the interpreter's lock.
@@ -140,6 +135,18 @@ def load(meta: TrackerFiles) -> dict[str, int | str | list[int]]:
         "precision": "bf16" if bf16 else "fp32",
         "torch": torch.__version__,
     }
+
+
+def _read_model(path: str) -> PointTracker3D:
+    """Of its own, so that a test can hand it hostile files without a checkout."""
+    checkpoint = read_checkpoint(path, CONFIG_CLASSES)
+    import models
+
+    read = models.from_config(checkpoint["cfg"]["model"], image_size=tuple(checkpoint["cfg"]["train_dataset"]["resolution"]))
+    # Strict: weights of another architecture must not load in part.
+    read.load_state_dict(checkpoint["weight"], strict=True)
+    read.set_eval_mode("raw")
+    return read
 
 
 def call(meta: VideoTask | FramesTask | TrackTask, arrays: TrackerArrays, progress: Callable[[int, int], None]) -> TrackerReply:
