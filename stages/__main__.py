@@ -74,8 +74,8 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
     from videolift.records.status import collect, write_quarantine
 
     run = read_run(options.run)
-    # The head process has looked at every artifact when it planned, and each job at its own since.
-    status = collect(run, options.stage, only_chosen=True, artifacts_seen=True)
+    # Every artifact is looked at again: the plan may be days old, and the verdict speaks of what is there now.
+    status = collect(run, options.stage, only_chosen=True)
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:

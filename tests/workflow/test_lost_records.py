@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from harness import Project, make_project
+from harness import ROOT, Project, make_project
 
 from videolift.dataset.index import read_index
 from videolift.errors import ConfigError
 from videolift.records.maintenance import exclude_video
+from videolift.records.runs import latest_run
 
 KINDS = ("truncated", "flipped", "emptied", "swapped", "removed", "wrong shape", "a folder")
 
@@ -116,6 +120,16 @@ def test_journals_and_index_lost_with_a_new_video_shrink_nothing(done, tmp_path)
     index = read_index(project.output / "h5_dataset")
     assert [entry.video for entry in index.entries] == ["clip0", "clip1", "clip2", "new"]
     assert {video for _, video in project.begun()[begun:]} == {"new"}
+
+
+def test_the_verdict_sees_what_went_since_the_plan(done, tmp_path):
+    project = copy_of(done, tmp_path / "project")
+    assert project.run() == 0, project.terminal()
+    run = latest_run(project.output).folder
+    (project.output / "h5_dataset" / "clip1.hdf5").unlink()
+    verdict = [sys.executable, "-m", "stages", "verdict", "--run", str(run), "--stage", "create_h5"]
+    said = subprocess.run(verdict, cwd=project.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True)
+    assert (said.returncode != 0, "1 pending" in said.stdout) == (True, True), said.stdout + said.stderr
 
 
 def test_damaged_exclusions_stop_the_run_and_are_kept(done, tmp_path):

@@ -152,12 +152,12 @@ class Status:
         return [*out, self.headline()]
 
 
-def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False, artifacts_seen: bool = False) -> Status:
-    """Status of every video of a run, or of those it works on (``only_chosen``); ``artifacts_seen`` as `standing_manifest`."""
+def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False) -> Status:
+    """Status of every video of a run, or of those it works on (``only_chosen``)."""
     entries = (entry for entry in run.entries() if entry.chosen or not only_chosen)
     targets = recorded_targets(run, judged(target))
     read = RecordReader(run.layout)
-    videos = [*assess_all(run.layout, run.variants, targets, entries, target, read, artifacts_seen=artifacts_seen)]
+    videos = [*assess_all(run.layout, run.variants, targets, entries, target, read)]
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined)
 
