@@ -86,5 +86,6 @@ def _search(name: str, text: str, needles: list[tuple[str, str]]) -> Iterator[Fi
     for found in sorted(set(_PATH.findall(text))):
         yield Finding(name, "path", f"holds the path {found}", _NEUTRAL)
     for what, needle in needles:
-        if re.search(rf"(?<![\w-]){re.escape(needle)}(?![\w-])", text):
+        # `__` is a border: it stands for `/` in ids.
+        if re.search(rf"(?:(?<![\w-])|(?<=__)){re.escape(needle)}(?:(?![\w-])|(?=__))", text):
             yield Finding(name, what, f"holds the {what} name {needle!r}", _NEUTRAL)

@@ -48,6 +48,7 @@ def test_a_clean_dataset_has_no_findings_and_names_its_strictest_licence(publish
         ("~/videos/clip", "path"),
         ("filmed on workstation-7", "host"),
         ("by login42", "user"),
+        ("home__login42__clip-a9bc2df7", "user"),
         ("GOPR0042", "source"),
     ],
 )
