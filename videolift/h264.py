@@ -1,6 +1,6 @@
 """RGB frames to an H.264 mp4, one by one: tagged BT.709, one encoder thread, no dates, so that equal frames give equal bytes.
 
-For clips of the sample and for previews. Knows nothing of what the frames show; decoding is ingest's.
+For clips of the sample, previews and exports. Knows nothing of what the frames show; decoding is ingest's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,25 @@ class H264Writer:
         fps: frames per second.
         crf: x264's quality, 0 lossless to 51.
         preset: x264's speed; a faster one takes less time and more bytes.
+        key_every: frames from one key frame to the next; None leaves it to x264, which puts them up to 250 apart.
     """
 
-    def __init__(self, path: Path, size_px: tuple[int, int], fps: float, *, crf: int, preset: str = "fast") -> None:
+    def __init__(
+        self,
+        path: Path,
+        size_px: tuple[int, int],
+        fps: float,
+        *,
+        crf: int,
+        preset: str = "fast",
+        key_every: int | None = None,
+    ) -> None:
         if size_px[0] % 2 or size_px[1] % 2:
             raise ValueError(f"size is {size_px[0]} x {size_px[1]}; H.264 with 4:2:0 colour needs even numbers")
         # x264's macroblock tree gives other bytes on every run, even on one thread
         options = {"crf": str(crf), "preset": preset, "x264-params": "threads=1:mbtree=0"}
+        if key_every is not None:
+            options["g"] = str(key_every)
         flags = {"fflags": "+bitexact", "movflags": "+faststart"}
         self._container = av.open(str(path), "w", format="mp4", container_options=flags)
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)

@@ -184,14 +184,22 @@ def to_lerobot(
     hands: HandsOption = "both",
     fingertips: Tips = False,
     episodes: Episodes = None,
+    images: Annotated[
+        Literal["png", "video"], typer.Option(help="Every pixel as it is, or H.264, some ten times smaller.")
+    ] = "png",
+    subtasks: Annotated[
+        Path | None, typer.Option("--subtasks", help="A CSV (video, start, end, text) as language columns, for LeRobot 0.6 on.")
+    ] = None,
     extras: Annotated[bool, typer.Option("--extras", help="Also depth, camera, hands and tracks.")] = False,
     points: Annotated[int, typer.Option(help="Tracked points per window, with --extras.")] = 64,
 ) -> None:
     """LeRobot v3: images, state and action of every frame in which hands are known."""
     from videolift.export.lerobot import export_lerobot
+    from videolift.reader.policies.episodes import read_episode_table
 
     export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
-    exported = export_lerobot(dataset, out, export, extras=extras, points=points)
+    rows = None if subtasks is None else read_episode_table(subtasks)
+    exported = export_lerobot(dataset, out, export, images=images, subtasks=rows, extras=extras, points=points)
     _report(exported.left_out, len(exported.files))
 
 

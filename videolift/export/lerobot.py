@@ -1,4 +1,4 @@
-"""Export to LeRobot's dataset format v3.0: Parquet rows per frame, images embedded as PNG, what its policies train on.
+"""Export to LeRobot's dataset format v3.0: Parquet rows per frame, images as embedded PNG or as video, what its policies train on.
 
 An episode is a stretch of a video in which the hands are known (`videolift.export.policy_rows`), its text the task. Rows hold
 ``observation.images.rgb``, ``observation.state`` and ``action``; with ``extras`` also depth, camera, hands and tracks, under names
@@ -8,10 +8,11 @@ that no policy takes for an observation or an action. Needs pyarrow, not lerobot
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,14 +21,18 @@ from numpy.typing import NDArray
 from videolift.artifacts import JOINTS, SIDES
 from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
+from videolift.export.episode_videos import MAX_FILE_MB, EpisodeVideos, check_even, video_feature
 from videolift.export.feature_statistics import FeatureStatistics
+from videolift.export.language_rows import language_arrays, language_features, subtask_rows
 from videolift.export.policy_rows import ExportEpisode, ExportPlan, PolicyExport, plan_export, state_action_rows
+from videolift.reader.policies.episodes import EpisodeRow, episodes_of_rows
 from videolift.store import write_json
 from videolift.y2r.exporter import Exported
 
 CODEBASE = "v3.0"
 FILE_MB, FILES_PER_CHUNK = 100, 1000
 _PATTERN = "chunk-{chunk:03d}/file-{file:03d}.parquet"
+_VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _ROWS = 64
 _INDEX_FEATURES: dict[str, str] = {
     "timestamp": "float32",
@@ -48,6 +53,7 @@ STATE, ACTION = "observation.state", "action"
 
 Feature = dict[str, Any]
 Columns = dict[str, NDArray[Any]]
+Images = Literal["png", "video"]
 
 
 def features_of(plan: ExportPlan, export: PolicyExport, extras: bool, points: int) -> dict[str, Feature]:
@@ -82,6 +88,8 @@ def export_lerobot(
     out: Path,
     export: PolicyExport | None = None,
     *,
+    images: Images = "png",
+    subtasks: Sequence[EpisodeRow] | None = None,
     extras: bool = False,
     points: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -92,12 +100,15 @@ def export_lerobot(
         folder: of the dataset.
         out: new; refused where it holds a dataset.
         export: what is exported.
+        images: ``png`` in the rows, every pixel as it is; ``video`` H.264 files, some ten times smaller.
+        subtasks: what is done when, as language columns beside the task; None for no such columns: LeRobot before 0.6 refuses them.
         extras: also depth, camera, hands and tracks.
         points: tracked points per window in the extras, the first of the stored random order; NaN where there are fewer.
         progress: (done, total) episodes.
 
     Raises:
-        ConfigError: pyarrow is missing, ``out`` is taken, no such dataset, split or group, or videos of different rates or sizes.
+        ConfigError: pyarrow is missing, ``out`` is taken, no such dataset, split or group, videos of different rates or sizes,
+            images of an odd size as video, or a subtask outside its video.
     """
     try:
         import pyarrow  # noqa: F401
@@ -105,13 +116,23 @@ def export_lerobot(
         raise ConfigError("the export to LeRobot needs pyarrow: pip install 'videolift[export]'") from error
     export = export or PolicyExport()
     plan = plan_export(folder, export, out / "meta")
-    writer = _Writer(out, features_of(plan, export, extras, points), plan)
-    for done, episode in enumerate(plan.episodes, 1):
-        with PackagedFile(episode.path) as file:
-            writer.add_episode(file, episode, *state_action_rows(file, episode, export), points)
-        progress(done, len(plan.episodes))
+    features = features_of(plan, export, extras, points)
+    with ExitStack() as stack:
+        videos = None
+        if images == "video":
+            check_even(plan.size_px)
+            features[RGB] = video_feature(plan.size_px, plan.fps)
+            videos = stack.enter_context(EpisodeVideos(out, _VIDEO_PATTERN.replace("{video_key}", RGB), plan.size_px, plan.fps))
+        if subtasks is not None:
+            features |= language_features()
+        writer = _Writer(out, features, plan, videos, subtasks)
+        for done, episode in enumerate(plan.episodes, 1):
+            with PackagedFile(episode.path) as file:
+                writer.add_episode(file, episode, *state_action_rows(file, episode, export), points)
+            progress(done, len(plan.episodes))
+    # Only now: ``meta/`` must not name a video that has no end yet.
     writer.finish()
-    return Exported(tuple(writer.files), plan.left_out)
+    return Exported((*writer.files, *(videos.files if videos else ())), plan.left_out)
 
 
 @dataclass
@@ -121,6 +142,8 @@ class _Writer:
     out: Path
     features: dict[str, Feature]
     plan: ExportPlan
+    videos: EpisodeVideos | None
+    subtasks: Sequence[EpisodeRow] | None
     files: list[Path] = field(default_factory=list)
     episodes: list[dict[str, Any]] = field(default_factory=list)
     rows: int = 0
@@ -146,18 +169,27 @@ class _Writer:
         statistics = {name: self.statistics.add_vectors(name, values.reshape(rows, -1)) for name, values in columns.items()}
         rgb = file.rgb(slice(episode.start, episode.stop))
         statistics[RGB] = self.statistics.add_images(RGB, rgb)
+        language = {}
+        if self.subtasks is not None:
+            times = np.asarray(file.array("timestamps"))
+            named = episodes_of_rows(self.subtasks, episode.video, times)
+            language = language_arrays(subtask_rows(named, episode.start, episode.stop, self.plan.fps), rows)
         for start in range(0, rows, _ROWS):
             part = slice(start, min(start + _ROWS, rows))
             frames = slice(episode.start + part.start, episode.start + part.stop)
-            extras = _extras(file, frames, self.features, points)
-            rows_of_part = {name: values[part] for name, values in columns.items()}
-            self._write({RGB: rgb[part].transpose(0, 2, 3, 1)} | rows_of_part | extras)
+            arrays = {name: _nested(values[part], name, self.features) for name, values in columns.items()}
+            for name, values in _extras(file, frames, self.features, points).items():
+                arrays[name] = _nested(values, name, self.features)
+            arrays |= {name: values[part] for name, values in language.items()}
+            self._write(arrays if self.videos else {RGB: _pngs(rgb[part])} | arrays)
         self.rows += rows
         chunk, part_file = divmod(len(self.files) - 1, FILES_PER_CHUNK)
         row: dict[str, Any] = {"episode_index": number, "tasks": [episode.task], "length": rows}
         row |= {"dataset_from_index": first, "dataset_to_index": self.rows}
         row |= {"data/chunk_index": chunk, "data/file_index": part_file}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        if self.videos:
+            row |= {f"videos/{RGB}/{name}": value for name, value in self.videos.add_episode(rgb).items()}
         row |= {"source/video": episode.video, "source/start_frame": episode.start, "source/split": episode.split}
         row |= {f"stats/{name}/{key}": value for name, table in statistics.items() for key, value in table.items()}
         self.episodes.append(row)
@@ -166,15 +198,11 @@ class _Writer:
             self._parquet.close()
             self._parquet = None
 
-    def _write(self, columns: Columns) -> None:
+    def _write(self, arrays: dict[str, Any]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = {name: _nested(rows, name, self.features) for name, rows in columns.items() if name != RGB}
-        pngs = [cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes() for image in columns[RGB]]
-        # As `datasets` keeps images: bytes, and a path that is null.
-        images = pa.StructArray.from_arrays([pa.array(pngs, pa.binary()), pa.nulls(len(pngs), pa.string())], ["bytes", "path"])
-        table = pa.table({name: images if name == RGB else arrays[name] for name in columns})
+        table = pa.table(arrays)
         if self._parquet is None:
             chunk, part = divmod(len(self.files), FILES_PER_CHUNK)
             self.files.append(self.out / "data" / _PATTERN.format(chunk=chunk, file=part))
@@ -208,11 +236,11 @@ class _Writer:
             "total_tasks": len(self.plan.tasks),
             "chunks_size": FILES_PER_CHUNK,
             "data_files_size_in_mb": FILE_MB,
-            "video_files_size_in_mb": 200,
+            "video_files_size_in_mb": MAX_FILE_MB,
             "fps": round(fps) if abs(fps - round(fps)) < 1e-6 else fps,
             "splits": self.plan.splits,
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-            "video_path": None,
+            "video_path": _VIDEO_PATTERN if self.videos else None,
             "features": self.features | indices,
         }
         # Last: without it no loader takes the folder for a dataset.
@@ -257,6 +285,15 @@ _PER_FRAME = {
     "hands.joints_camera": "hands/joints_camera",
     "hands.keypoints_px": "hands/keypoints_px",
 }
+
+
+def _pngs(images: NDArray[np.uint8]) -> Any:
+    """Images u8 (n, 3, H, W) as `datasets` keeps them: bytes, and a path that is null."""
+    import pyarrow as pa
+
+    bgr = images.transpose(0, 2, 3, 1)[..., ::-1]
+    pngs = [cv2.imencode(".png", np.ascontiguousarray(image))[1].tobytes() for image in bgr]
+    return pa.StructArray.from_arrays([pa.array(pngs, pa.binary()), pa.nulls(len(pngs), pa.string())], ["bytes", "path"])
 
 
 def _nested(rows: NDArray[Any], name: str, features: dict[str, Feature]) -> Any:

@@ -1,8 +1,8 @@
 """Export to LeRobot's older format v2.1, a Parquet file and an mp4 per episode, which GR00T and openpi read; and what each adds.
 
-Sources, at the commits named: ``meta/modality.json`` as in NVIDIA/Isaac-GR00T, getting_started/LeRobot_compatible_data_schema.md
-(16d0dae38c82); ``norm_stats.json`` as in Physical-Intelligence/openpi, src/openpi/shared/normalize.py (138701cdd6db). Neither
-project's own loader has been run on what is written here.
+Sources, at the commits named: ``meta/modality.json`` as in NVIDIA/Isaac-GR00T, getting_started/data_preparation.md (d6a011619ba5);
+``norm_stats.json`` as in Physical-Intelligence/openpi, src/openpi/shared/normalize.py (15a9616a0094). Marked tests read both with
+those projects' own loaders.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
+from videolift.export.episode_videos import CRF, KEY_EVERY, check_even, video_feature
 from videolift.export.feature_statistics import FeatureStatistics
 from videolift.export.policy_rows import ExportEpisode, ExportPlan, PolicyExport, plan_export, state_action_rows
 from videolift.h264 import H264Writer
@@ -24,7 +25,6 @@ from videolift.y2r.exporter import Exported
 
 VIDEO_KEY = "observation.images.ego_view"
 _CHUNK = 1000
-_CRF = 16
 _ANNOTATION = "annotation.human.action.task_description"
 _DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -62,14 +62,13 @@ def export_lerobot_v2(
         raise ConfigError(f"the export to {layout} needs pyarrow: pip install 'videolift[export]'") from error
     export = export or PolicyExport()
     plan = plan_export(folder, export, out / "meta")
-    if any(side % 2 for side in plan.size_px):
-        raise ConfigError("images are {} x {} pixels; H.264 needs even numbers".format(*plan.size_px))
+    check_even(plan.size_px)
     statistics, index, per_episode, files = FeatureStatistics(), 0, [], []
     for number, episode in enumerate(plan.episodes):
         with PackagedFile(episode.path) as file:
             states, actions = state_action_rows(file, episode, export)
             video = out / _VIDEO.format(episode_chunk=number // _CHUNK, video_key=VIDEO_KEY, episode_index=number)
-            with atomic_file(video) as temporary, H264Writer(temporary, file.size_px, plan.fps, crf=_CRF) as movie:
+            with atomic_file(video) as path, H264Writer(path, file.size_px, plan.fps, crf=CRF, key_every=KEY_EVERY) as movie:
                 for frame in range(episode.start, episode.stop):
                     movie.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
         columns = _columns(plan, episode, number, index)
@@ -158,16 +157,7 @@ def _write_meta(
     names = {"observation.state": export.state_names, "action": export.action_names}
     features: dict[str, Any] = {n: {"dtype": d, "shape": [len(names[n])], "names": names[n]} for n, d in _VECTORS.items()}
     features |= {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in _SCALARS.items()}
-    info = {
-        "video.fps": plan.fps,
-        "video.codec": "h264",
-        "video.pix_fmt": "yuv420p",
-        "video.is_depth_map": False,
-        "has_audio": False,
-    }
-    info |= {"video.height": plan.size_px[1], "video.width": plan.size_px[0], "video.channels": 3}
-    shape = {"shape": [*plan.size_px[::-1], 3], "names": ["height", "width", "channels"]}
-    features[VIDEO_KEY] = {"dtype": "video", **shape, "info": info}
+    features[VIDEO_KEY] = video_feature(plan.size_px, plan.fps)
     write_json(
         meta / "info.json",
         {

@@ -76,12 +76,12 @@ def _decoded(path: Path, ranges: str | None) -> list[FrameRange] | None:
         return None
     try:
         found = [(int(first), int(end)) for first, end in json.loads(ranges)]
+        if any(a >= b or a < 0 for a, b in found) or any(before[1] > after[0] for before, after in itertools.pairwise(found)):
+            raise ValueError(ranges)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"the index says of {path.name} that frames {ranges:.60} are known: run the statistics stage again"
         ) from error
-    if any(a >= b or a < 0 for a, b in found) or any(before[1] > after[0] for before, after in itertools.pairwise(found)):
-        raise ConfigError(f"the index says of {path.name} that frames {ranges:.60} are known: run the statistics stage again")
     return found
 
 

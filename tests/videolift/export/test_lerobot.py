@@ -1,6 +1,6 @@
 """LeRobot's format: what was written, read with pyarrow; and, where its package is at hand, loaded by lerobot itself.
 
-The last test needs VIDEOLIFT_PEERS to name a Python that has lerobot: ``pytest -m peers``.
+The last tests need VIDEOLIFT_PEERS to name a Python that has lerobot: ``pytest -m peers``. They hold with 0.4.4 and with 0.6.1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import h5py
 import numpy as np
@@ -23,9 +24,12 @@ from stages.sample.artifacts import write_truth_artifacts
 from tests.videolift.reader.conftest import artifacts, package_truth  # noqa: F401
 from videolift.dataset import publish_dataset
 from videolift.errors import ConfigError
+from videolift.export import episode_videos
+from videolift.export.language_rows import subtask_rows
 from videolift.export.lerobot import export_lerobot
 from videolift.export.policy_rows import PolicyExport, plan_export
 from videolift.reader import PackagedFile
+from videolift.reader.policies.episodes import Episode, EpisodeRow
 from videolift.reader.policies.state import HandTrack, StateSpec, wrist_poses
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -163,6 +167,63 @@ def test_a_folder_that_is_taken_is_refused(folder, exported):
         export_lerobot(folder, exported)
 
 
+RGB = "observation.images.rgb"
+
+
+@pytest.fixture(scope="module")
+def as_video(folder):
+    """In files of at most two episodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(episode_videos, "MAX_FILE_SECONDS", 2.5)
+        export_lerobot(folder, folder.parent / "video", images="video")
+    return folder.parent / "video"
+
+
+def test_images_as_video_lie_where_the_episodes_say(as_video, folder):
+    info = json.loads((as_video / "meta/info.json").read_text())
+    assert info["features"][RGB]["dtype"] == "video"
+    assert RGB not in pq.read_table(as_video / "data/chunk-000/file-000.parquet").column_names
+    episodes = pq.read_table(as_video / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    at = [[e[f"videos/{RGB}/{key}"] for key in ("file_index", "from_timestamp", "to_timestamp")] for e in episodes]
+    np.testing.assert_allclose(at, [[0, 0, 1.1], [0, 1.1, 2.2], [1, 0, 1.1]], atol=1e-9)
+    for number, episode in enumerate(episodes):
+        indices = {key: episode[f"videos/{RGB}/{key}"] for key in ("chunk_index", "file_index")}
+        with av.open(str(as_video / info["video_path"].format(video_key=RGB, **indices))) as video:
+            frames = {round(frame.time, 6): frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)}
+        first = episode[f"videos/{RGB}/from_timestamp"]
+        shown = [frames[round(first + t / 10, 6)] for t in range(11)]
+        with PackagedFile(folder / f"v{number}.hdf5") as file:
+            truth = file.rgb(slice(0, 11)).transpose(0, 2, 3, 1)
+        assert np.abs(np.array(shown, float) - truth).mean() < 6
+
+
+def test_every_second_frame_of_a_video_can_be_read_by_itself(as_video):
+    with av.open(str(next(as_video.rglob("*.mp4")))) as video:
+        keys = [frame.key_frame for frame in video.decode(video=0)]
+    assert all(a or b for a, b in zip(keys[:-1], keys[1:], strict=True))
+
+
+def test_subtasks_hold_from_their_time_on_until_the_next(folder, tmp_path):
+    table = [EpisodeRow("v0", 0.5, 1.0, "lift"), EpisodeRow("v0", 0.0, 0.4, "reach"), EpisodeRow("v2", 0.3, 0.8, "put")]
+    export_lerobot(folder, tmp_path / "out", subtasks=table)
+    rows = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet").to_pylist()
+    said = [[(row["timestamp"], row["style"], row["content"]) for row in frame["language_persistent"]] for frame in rows]
+    assert said[0] == said[10] == [(0.0, "subtask", "reach"), (0.5, "subtask", "lift")]
+    assert said[11] == []
+    assert said[22] == [(pytest.approx(0.3), "subtask", "put")]
+    assert all(frame["language_events"] == [] for frame in rows)
+
+
+def test_where_two_subtasks_overlap_at_an_episodes_start_the_later_is_said():
+    found = subtask_rows([Episode(2, 9, "lift"), Episode(0, 20, "reach"), Episode(12, 20, "drop")], 5, 12, 10.0)
+    assert [(row["timestamp"], row["content"]) for row in found] == [(0.0, "lift")]
+
+
+def test_without_subtasks_no_language_column_is_written(exported, rows):
+    features = json.loads((exported / "meta/info.json").read_text())["features"]
+    assert not {name for name in (*features, *rows.column_names) if name.startswith("language")}
+
+
 LOAD = """
 import sys, numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -200,12 +261,71 @@ def test_lerobot_loads_the_export_and_returns_the_same(exported, folder, rows, t
         assert seen["pad"].tolist() == [False, False, True, True]
 
 
+LOAD_VIDEO = """
+import sys, numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+dataset = LeRobotDataset("local/videolift", root=sys.argv[1])
+images = [dataset[i]["observation.images.rgb"].numpy() for i in (0, 10, 15, 21, 22, 32)]
+several = LeRobotDataset("local/videolift", root=sys.argv[1], delta_timestamps={"observation.images.rgb": [-0.2, 0.0]})
+np.savez(sys.argv[2], images=images, pair=several[15]["observation.images.rgb"].numpy())
+"""
+
+
+@pytest.mark.peers
+def test_lerobot_decodes_the_videos_frame_by_frame(as_video, folder, tmp_path):
+    run_peer(LOAD_VIDEO, as_video, tmp_path / "seen.npz")
+    with np.load(tmp_path / "seen.npz") as seen:
+        images, pair = seen["images"] * 255, seen["pair"] * 255
+    for image, (number, t) in zip(
+        [*images, *pair], [(0, 0), (0, 10), (1, 4), (1, 10), (2, 0), (2, 10), (1, 2), (1, 4)], strict=True
+    ):
+        with PackagedFile(folder / f"v{number}.hdf5") as file:
+            errors = [np.abs(image - file.rgb(slice(k, k + 1))[0]).mean() for k in range(11)]
+        assert np.argmin(errors) == t
+        assert errors[t] < 6
+
+
+LOAD_LANGUAGE = """
+import json, sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+try:
+    from lerobot.datasets.language_render import active_at
+except ImportError:
+    active_at = None
+try:
+    dataset = LeRobotDataset("local/videolift", root=sys.argv[1])
+except Exception as error:
+    print(json.dumps({"refused": active_at is None, "error": str(error)}))
+    sys.exit()
+out = []
+for i in (0, 4, 5, 10, 11):
+    row = dataset[i]
+    found = active_at(float(row["timestamp"]), persistent=row["language_persistent"], style="subtask")
+    out.append(found and found["content"])
+print(json.dumps({"subtasks": out, "task": row["task"]}))
+"""
+
+
+@pytest.mark.peers
+def test_lerobot_finds_the_subtask_of_a_moment(folder, tmp_path):
+    """Its releases from 0.6 on; those before have no language columns, and refuse a dataset with them."""
+    export_lerobot(folder, tmp_path / "out", subtasks=[EpisodeRow("v0", 0.0, 0.4, "reach"), EpisodeRow("v0", 0.5, 1.0, "lift")])
+    said = json.loads(run_peer(LOAD_LANGUAGE, tmp_path / "out").splitlines()[-1])
+    if "error" in said:
+        assert said["refused"], said["error"]
+    else:
+        assert said == {"subtasks": ["reach", "reach", "lift", "lift", None], "task": "drop"}
+
+
 TRAIN = """
 import sys, torch
 from torch.utils.data import DataLoader
 from lerobot.configs.types import FeatureType
 from lerobot.datasets.lerobot_dataset import LeRobotDataset, LeRobotDatasetMetadata
-from lerobot.datasets.utils import dataset_to_policy_features
+try:
+    from lerobot.utils.feature_utils import dataset_to_policy_features
+except ImportError:
+    from lerobot.datasets.utils import dataset_to_policy_features
 from lerobot.policies.factory import make_policy_config, make_pre_post_processors
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy

@@ -106,6 +106,98 @@ def test_openpis_own_loader_reads_the_norm_stats(clips, tmp_path):
     assert set(written) == {"state", "actions"}
 
 
+LOAD_V2 = """
+import sys, numpy as np
+try:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+except ImportError:
+    from lerobot.common.datasets.lerobot_dataset import LeRobotDataset
+steps = {"action": [k / 10 for k in range(4)]}
+dataset = LeRobotDataset("local/videolift", root=sys.argv[1], delta_timestamps=steps)
+rows = [dataset[i] for i in (0, 15, 20, 32)]
+out = {name: np.stack([row[name].numpy() for row in rows]) for name in rows[0] if hasattr(rows[0][name], "numpy")}
+mean = {name: table["mean"] for name, table in dataset.meta.stats.items()}
+np.savez(sys.argv[2], length=len(dataset), fps=dataset.fps, tasks=[row["task"] for row in rows], mean=mean["action"], **out)
+"""
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("layout", ["groot", "openpi"])
+def test_lerobot_of_v2_reads_both_layouts(clips, tmp_path, layout):
+    """It is how openpi reads its data. VIDEOLIFT_LEROBOT_V2 names a Python with such a release, the last is 0.3.3."""
+    python = os.environ.get("VIDEOLIFT_LEROBOT_V2")
+    if not python:
+        pytest.skip("VIDEOLIFT_LEROBOT_V2 names no Python with a LeRobot that reads v2.1")
+    export_lerobot_v2(clips, tmp_path / "out", layout)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": ""}
+    arguments = [python, "-c", LOAD_V2, tmp_path / "out", tmp_path / "seen.npz"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    files = sorted((tmp_path / "out/data").rglob("*.parquet"))
+    actions = np.stack([np.array(pq.read_table(path)["action"].to_pylist(), np.float32) for path in files])
+    with np.load(tmp_path / "seen.npz") as seen:
+        assert (int(seen["length"]), int(seen["fps"]), seen["tasks"].tolist()) == (33, 10, ["lift", "drop", "drop", "lift"])
+        np.testing.assert_array_equal(seen["action"][1], actions[1, 4:8])
+        assert seen["action_is_pad"].tolist()[2:] == [[False, False, True, True], [False, True, True, True]]
+        np.testing.assert_allclose(seen["mean"], actions.reshape(33, -1).mean(0), atol=1e-6)
+        for image, (number, t) in zip(seen[VIDEO_KEY] * 255, [(0, 0), (1, 4), (1, 9), (2, 10)], strict=True):
+            with PackagedFile(clips / f"v{number}.hdf5") as file:
+                assert np.abs(image - file.rgb(slice(t, t + 1))[0]).mean() < 6
+
+
+LOAD_GROOT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from gr00t.data.dataset.lerobot_episode_loader import LeRobotEpisodeLoader
+from gr00t.data.types import ModalityConfig
+import numpy as np
+modality = json.load(open(sys.argv[2] + "/meta/modality.json"))
+wanted = {
+    "video": ModalityConfig(delta_indices=[0], modality_keys=list(modality["video"])),
+    "state": ModalityConfig(delta_indices=[0], modality_keys=list(modality["state"])),
+    "action": ModalityConfig(delta_indices=list(range(4)), modality_keys=list(modality["action"])),
+    "language": ModalityConfig(delta_indices=[0], modality_keys=["annotation." + next(iter(modality["annotation"]))]),
+}
+loader = LeRobotEpisodeLoader(sys.argv[2], wanted, video_backend="opencv")
+frame = loader[1]
+out = {name: np.array([np.ravel(value) for value in frame[name]]) for name in frame if not name.startswith(("video", "language"))}
+for modality, groups in loader.get_dataset_statistics().items():
+    for group, table in groups.items():
+        out[f"statistics/{modality}.{group}"] = np.array([table[key] for key in ("mean", "std", "min", "max", "q01", "q99")])
+language = next(name for name in frame if name.startswith("language"))
+bgr = np.stack(frame["video.ego_view"])
+np.savez(sys.argv[3], lengths=loader.episode_lengths, said=frame[language].tolist(), rgb=bgr[..., ::-1], **out)
+"""
+
+
+@pytest.mark.peers
+def test_groots_own_loader_reads_the_episodes(groot, clips, tmp_path):
+    """VIDEOLIFT_PEERS names a Python with pandas, torchvision, av and opencv, VIDEOLIFT_GROOT a checkout (seen at d6a011619ba5)."""
+    python, checkout = os.environ.get("VIDEOLIFT_PEERS"), os.environ.get("VIDEOLIFT_GROOT")
+    if not (python and checkout):
+        pytest.skip("VIDEOLIFT_PEERS and VIDEOLIFT_GROOT name no Python and no checkout of Isaac-GR00T")
+    arguments = [python, "-c", LOAD_GROOT, checkout, groot, tmp_path / "seen.npz"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = pq.read_table(groot / "data/chunk-000/episode_000001.parquet").to_pydict()
+    everything = [pq.read_table(path).to_pydict() for path in sorted((groot / "data").rglob("*.parquet"))]
+    with np.load(tmp_path / "seen.npz") as seen:
+        assert seen["lengths"].tolist() == [11, 11, 11]
+        assert seen["said"].tolist() == ["drop"] * 11
+        modality = json.loads((groot / "meta/modality.json").read_text())
+        for kind, column in (("state", "observation.state"), ("action", "action")):
+            values = np.concatenate([np.array(part[column]) for part in everything])
+            for name, span in modality[kind].items():
+                part = slice(span["start"], span["end"])
+                np.testing.assert_array_equal(seen[f"{kind}.{name}"], np.array(rows[column], np.float32)[:, part])
+                mean, std, *_, q99 = seen[f"statistics/{kind}.{name}"]
+                np.testing.assert_allclose(mean, values[:, part].mean(0), atol=1e-6)
+                np.testing.assert_allclose(std, values[:, part].std(0), atol=1e-6)
+                np.testing.assert_allclose(q99, np.quantile(values[:, part], 0.99, axis=0), atol=1e-6)
+        with PackagedFile(clips / "v1.hdf5") as file:
+            assert np.abs(seen["rgb"].transpose(0, 3, 1, 2).astype(float) - file.rgb(slice(0, 11))).mean() < 6
+
+
 def test_shards_hold_every_row_in_order_and_the_index_counts_them(clips, tmp_path):
     export_webdataset(clips, tmp_path / "out", shard_samples=11)
     index = json.loads((tmp_path / "out/index.json").read_text())
