@@ -49,6 +49,8 @@ class Finding:
 class FileUnderCheck(PackagedFile):
     """A packaged file under verification: what turned out to be broken counts as absent."""
 
+    checks_shapes = False  # `check_shapes` names every array of another shape
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.broken: set[str] = set()
@@ -57,9 +59,6 @@ class FileUnderCheck(PackagedFile):
     def has(self, name: str) -> bool:
         """As `PackagedFile.has`, of what is not broken."""
         return name not in self.broken and super().has(name)
-
-    def _check_shape(self, name: str) -> None:
-        """Left to `check_shapes`, which names every array of another shape."""
 
     def has_all(self, *names: str) -> bool:
         """True if it holds all of them."""
@@ -194,7 +193,7 @@ def check_hands(file: FileUnderCheck) -> Iterator[Finding]:
     if not is_rotation(T[valid][:, :3, :3], 1e-3).all():
         yield file.finding("rotation", "T_camera_wrist holds what is not a rotation in valid frames")
     mano = file.array("hands/mano_pose")
-    # Backends that give no MANO pose leave NaN.
+    # Backends that give no MANO pose leave NaN, also in valid frames.
     mano = mano[np.isfinite(mano).all((-2, -1))]
     if not is_rotation(mano, 1e-3).all():
         yield file.finding("rotation", "mano_pose holds what is not a rotation (interpolated linearly?)")
@@ -210,10 +209,7 @@ def check_hands(file: FileUnderCheck) -> Iterator[Finding]:
         expected = getattr(computed, name.removeprefix("window_"))
         if not np.allclose(file.array(f"hands/{name}"), expected, rtol=1e-3, atol=1e-4, equal_nan=True):
             yield file.finding("hand_windows", f"{name} is not what T_camera_wrist and the camera give")
-    yield from _check_wrists(file, T, valid, K)
 
-
-def _check_wrists(file: FileUnderCheck, T: NDArray[Any], valid: NDArray[np.bool_], K: NDArray[Any]) -> Iterator[Finding]:
     wrist = T[..., :3, 3]
     where = valid & np.isfinite(wrist).all(-1)
     wrist_px = project(wrist, K)
@@ -225,6 +221,7 @@ def _check_wrists(file: FileUnderCheck, T: NDArray[Any], valid: NDArray[np.bool_
     if not file.has("depth") or file.scale not in MEASURED_SCALES:
         return
     gaps_m = []
+    # A wrist beside the camera projects to numbers that no integer holds.
     for t, side in np.argwhere(where & (np.abs(np.nan_to_num(wrist_px, nan=-1e6)) < 1e6).all(-1)):
         u, v = np.rint(wrist_px[t, side])
         if 0 <= u < file.size_px[0] and 0 <= v < file.size_px[1]:
@@ -237,6 +234,7 @@ def _check_wrists(file: FileUnderCheck, T: NDArray[Any], valid: NDArray[np.bool_
 
 def check_statistics(file: FileUnderCheck) -> Iterator[Finding]:
     """The accumulators in the file are those of its own arrays."""
+    # Statistics over a broken array would differ for that reason alone.
     if file.broken:
         return
     stored, counted = packed_statistics(file), recount(file).pack()
@@ -246,6 +244,7 @@ def check_statistics(file: FileUnderCheck) -> Iterator[Finding]:
 
 def recount(file: FileUnderCheck) -> Accumulators:
     """Accumulators of a file's arrays, as packaging counted them."""
+    # Sums are exact: parts of any size, in any order, give the numbers that packaging stored.
     out = Accumulators()
     for _, rgb in file.by_frames("rgb"):
         out.add_rgb(rgb)

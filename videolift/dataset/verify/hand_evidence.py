@@ -48,54 +48,55 @@ def hand_faults(evidence: Evidence, *, measured: bool) -> Iterator[tuple[str, st
         keypoints = file.array("hands/keypoints_px")[:, side].astype(np.float64)
         joints = file.array("hands/joints_camera")[:, side].astype(np.float64)
         wrist = file.array("hands/T_camera_wrist")[:, side].astype(np.float64)
-        yield from _time_faults(evidence, keypoints, frames)
-        yield from _wrist_time_faults(evidence, keypoints, wrist, frames)
+        yield from _time_faults(evidence, keypoints, wrist, frames)
         if measured:
             yield from _place_faults(evidence, keypoints, joints, frames)
         off = np.linalg.norm(project(joints, evidence.K) - keypoints, axis=-1)[frames] if measured else np.empty(0)
         if np.isfinite(off).any() and np.nanmedian(off) > _OFF_SHARE * min(file.size_px):
             yield "joints off their keypoints", f"they project {np.nanmedian(off):.0f} px from them"
         yield from _shape_faults(joints[frames], wrist[frames], name)
-        yield from _colour_faults(evidence, keypoints, frames)
+
+        colours = []
+        for t in frames:
+            at = keypoints[t]
+            inside = (np.isfinite(at) & (at >= 0) & (at <= np.array(file.size_px) - 1)).all(1)
+            x, y = np.rint(at[inside]).astype(int).T
+            colours.append(evidence.rgb[t][y, x].astype(np.float64))
+        pooled = np.concatenate(colours)
+        # Skin of every colour is redder than blue; gloves are not skin, so only a whole hand that is clearly blue counts.
+        if len(pooled) and np.median(pooled[:, 0] - pooled[:, 2]) < -25:
+            yield "colours swapped", f"the hand is {np.median(pooled[:, 2] - pooled[:, 0]):.0f} of 255 bluer than red"
 
 
-def _time_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-    # Before the hypotheses: labels that never move fit every shift alike.
+def _time_faults(evidence: Evidence, keypoints: Float, wrist: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    """Keypoints at another time than the images, and wrists at another time than their keypoints."""
+    shifts = {0: "", **dict(SHIFTS)}
     still = np.array([np.array_equal(keypoints[t], keypoints[t - 1]) for t in frames if t > 0])
+    # Before the hypotheses: labels that never move fit every shift alike.
     if still.mean() > 0.3:
         yield "hands frozen", f"{still.mean():.0%} of the hands are those of the frame before"
-        return
-    shifts = {0: "", **dict(SHIFTS)}
-    # One half alone may hold a moment at which any shift fits; a fault in the labels is there all the time.
-    middle = len(frames) // 2
-    halves = [
-        {shift: _motion_gap_px(evidence, keypoints, half, shift) for shift in shifts} for half in (frames[:middle], frames[middle:])
-    ]
-    best = {min(gaps, key=lambda shift: np.nan_to_num(gaps[shift], nan=1e9)) for gaps in halves}
-    if len(best) != 1 or best == {0}:
-        return
-    shift = best.pop()
-    stated, moved = (float(np.mean([gaps[at] for gaps in halves])) for at in (0, shift))
-    if moved < _BETTER * stated and moved < stated - _BETTER_PX:
-        yield (
-            f"hands {shifts[shift]}",
-            f"keypoints miss the motion of the images by {stated:.2f} px, {moved:.2f} px if they were moved",
-        )
+    else:
+        # One half alone may hold a moment at which any shift fits; a fault in the labels is there all the time.
+        middle = len(frames) // 2
+        parts = (frames[:middle], frames[middle:])
+        halves = [{shift: _motion_gap_px(evidence, keypoints, part, shift) for shift in shifts} for part in parts]
+        shift, other = (min(gaps, key=lambda at: np.nan_to_num(gaps[at], nan=1e9)) for gaps in halves)
+        stated, moved = (float(np.mean([gaps[at] for gaps in halves])) for at in (0, shift))
+        if shift == other != 0 and moved < _BETTER * stated and moved < stated - _BETTER_PX:
+            text = f"keypoints miss the motion of the images by {stated:.2f} px, {moved:.2f} px if they were moved"
+            yield f"hands {shifts[shift]}", text
 
-
-def _wrist_time_faults(evidence: Evidence, keypoints: Float, wrist: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-    """Wrists that project to where their keypoint was or will be."""
+    # Keypoints were held against the images just now, so a wrist that fits them at another time is late by itself.
     known = set(frames.tolist())
-    gaps = {}
+    gaps_px = {}
     for shift in range(-_MAX_WRIST_SHIFT, _MAX_WRIST_SHIFT + 1):
         own = np.array([t for t in frames if t + shift in known], np.int64)
         px = np.linalg.norm(project(wrist[own + shift, :3, 3], evidence.K) - keypoints[own, _WRIST], axis=-1)
-        gaps[shift] = float(np.median(px)) if len(px) >= _MIN_FRAMES else float("inf")
-    # `_time_faults` holds keypoints against the images, so a wrist that fits them at another time is late by itself.
-    best = min(gaps, key=lambda shift: gaps[shift])
-    if gaps[best] < min(_WRIST_BETTER * gaps[0], gaps[0] - _WRIST_BETTER_PX):
-        when = "late" if best > 0 else "early"
-        yield f"wrists {when}", f"{gaps[0]:.1f} px from their keypoints, {gaps[best]:.1f} px from those {abs(best)} frames away"
+        gaps_px[shift] = float(np.median(px)) if len(px) >= _MIN_FRAMES else float("inf")
+    best = min(gaps_px, key=lambda at: gaps_px[at])
+    if gaps_px[best] < min(_WRIST_BETTER * gaps_px[0], gaps_px[0] - _WRIST_BETTER_PX):
+        text = f"{gaps_px[0]:.1f} px from their keypoints, {gaps_px[best]:.1f} px from those {abs(best)} frames away"
+        yield f"wrists {'late' if best > 0 else 'early'}", text
 
 
 def _motion_gap_px(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64], shift: int) -> float:
@@ -109,6 +110,7 @@ def _motion_gap_px(evidence: Evidence, keypoints: Float, frames: NDArray[np.int6
             continue
         step = keypoints[label + 1] - keypoints[label]
         at = keypoints[label]
+        # Flow within a few pixels of the border is made up of what came into the picture.
         inside = (np.isfinite(at) & (at > 3) & (at < np.array(evidence.file.size_px) - 4)).all(1) & np.isfinite(step).all(1)
         if inside.sum() > 4:
             seen = sample(evidence.flow(int(image), int(image) + 1), at[inside])
@@ -131,6 +133,7 @@ def _place_faults(evidence: Evidence, keypoints: Float, joints: Float, frames: N
         share = _share_on_hand(evidence, keypoints, joints * scale, frames)
         tried["hands and depth differ in scale"] = max(share, tried.get("hands and depth differ in scale", 0.0))
     best = max(tried, key=lambda name: np.nan_to_num(tried[name]))
+    # A hypothesis that leaves most joints off the surface is none, however much better than the labels it does.
     if tried[best] > 0.4 and tried[best] > stated + _MORE_ON_HAND:
         yield best, f"{stated:.0%} of the joints lie just behind the surface that is seen, {tried[best]:.0%} would"
 
@@ -166,6 +169,7 @@ def _shape_faults(joints: Float, wrist: Float, side: str) -> Iterator[tuple[str,
         yield "wrist rotation", f"the palm moves by {1000 * spread_m:.0f} mm in the wrist's own frame"
         return
     ahead = float(np.median(local[:, _MIDDLE, 0] - local[:, _WRIST, 0])) / palm_m
+    # A right wrist's x points from the fingers to the arm; a left one is its mirror image (videolift.artifacts has the frames).
     handed = -1.0 if side == "right" else 1.0
     if ahead * handed < -0.5:
         # Fingers curl towards the palm: that tells a hand of the other side from one in the axes of the other side.
@@ -174,28 +178,14 @@ def _shape_faults(joints: Float, wrist: Float, side: str) -> Iterator[tuple[str,
         chirality = float(np.median((across * curl).sum(-1))) * handed
         kind = "sides swapped" if chirality > 0 else "a left hand is not mirrored"
         yield kind, f"in the frame of the {side} wrist the fingers point to {'+' if ahead > 0 else '-'}x"
-    elif (off_deg := _axes_off_deg(np.median(local, 0), handed)) > _MAX_AXES_DEG:
-        yield "axes of the wrist", f"they are turned by {off_deg:.0f} degrees against the palm"
-
-
-def _axes_off_deg(local: Float, handed: float) -> float:
-    """Angle between the hand frame and the axes of the palm in it: x against the fingers' way (right hand), z to the index."""
-    x = handed * (local[_MIDDLE] - local[_WRIST])
+        return
+    # The palm's own axes in the wrist's frame: x along the fingers' line, z to the index, as the hand frame is defined.
+    usual = np.median(local, 0)
+    x = handed * (usual[_MIDDLE] - usual[_WRIST])
     x /= np.linalg.norm(x)
-    z = local[_INDEX] - local[_PINKY]
+    z = usual[_INDEX] - usual[_PINKY]
     z -= (z @ x) * x
     z /= np.linalg.norm(z)
-    return float(np.degrees(rotation_angle(np.stack([x, np.cross(z, x), z], 1), np.eye(3))))
-
-
-def _colour_faults(evidence: Evidence, keypoints: Float, frames: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
-    """Skin of every colour is redder than blue; gloves are not skin, so only a whole hand that is clearly blue counts."""
-    colours = []
-    for t in frames:
-        at = keypoints[t]
-        inside = (np.isfinite(at) & (at >= 0) & (at <= np.array(evidence.file.size_px) - 1)).all(1)
-        x, y = np.rint(at[inside]).astype(int).T
-        colours.append(evidence.rgb[t][y, x].astype(np.float64))
-    pooled = np.concatenate(colours)
-    if len(pooled) and np.median(pooled[:, 0] - pooled[:, 2]) < -25:
-        yield "colours swapped", f"the hand is {np.median(pooled[:, 2] - pooled[:, 0]):.0f} of 255 bluer than red"
+    off_deg = float(np.degrees(rotation_angle(np.stack([x, np.cross(z, x), z], 1), np.eye(3))))
+    if off_deg > _MAX_AXES_DEG:
+        yield "axes of the wrist", f"they are turned by {off_deg:.0f} degrees against the palm"

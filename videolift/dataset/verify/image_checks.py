@@ -27,9 +27,15 @@ BETTER, BETTER_PX = 0.6, 0.05
 MAX_RESIDUAL_SHARE = 0.3
 """Of the motion that is seen: labels that miss more of it explain nothing."""
 MIN_MOTION_PX = 0.5
+_SCALES = (0.001, 0.1, 0.5, 0.7, 0.77, 0.85, 0.92, 1.09, 1.18, 1.3, 1.43, 2.0, 10.0, 1000.0)
+"""0.001, 0.1 and their inverses are units taken for others; between them steps that a residual can tell apart, both ways."""
+_FOCALS = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.43)
+_CENTRES_PX = (-16, -8, -4, 4, 8, 16)
 _SHARP_EDGES, _BETTER_EDGES = 1.8, 1.03
 """Depth edges lie on image edges: gradient there over the mean one. Below it, depth has no edges to judge by."""
 _MIN_EDGE_PX = 50
+# These numbers and those in the checks below are held by tests/videolift/dataset/verify/planted.py: every fault of the table in
+# docs/format.md is named on rendered clips, and clean ones stay silent.
 
 
 def check_images(file: FileUnderCheck) -> Iterator[Finding]:
@@ -58,7 +64,7 @@ def _joined(faults: list[Fault]) -> list[Fault]:
             alike[f"{early} by {frames}"] = {f"{part} {late} by {frames}" for part in ("depth", "poses", "hands", "points")}
     for what, parts in alike.items():
         present = {kind for kind, _ in faults} & parts
-        if len(present) > 1:
+        if len(present) > 1:  # one part alone is at fault itself
             faults = [(f"images {what}", f"{', '.join(sorted(present))}: all alike")] + [f for f in faults if f[0] not in parts]
     first_words = {kind.partition(" ")[0] for kind, _ in faults}
     if first_words & {"images", "cut", "depth", "inverse"}:  # hands and points are judged by depth and images
@@ -83,24 +89,20 @@ _FOLLOWS_FROM_DEPTH = {
 
 def camera_faults(evidence: Evidence) -> Iterator[Fault]:
     """Poses and intrinsics against the motion of what stands still."""
-    E, K = evidence.E, evidence.K
-    steps = _steps(E)
-    stated = median_residual_px(evidence, steps)
+    stated = median_residual_px(evidence, _steps(evidence.E))
     motion = float(np.median([pair.motion_px for pair in evidence.pairs])) if evidence.pairs else 0.0
     # Below a twentieth of a pixel nothing can do markedly better, and ratios of such residuals are noise.
     if not np.isfinite(stated) or stated < BETTER_PX:
         return
     frozen = _frozen(evidence, motion)
+    # First: against poses that stand still many a hypothesis does better, and none of them is the fault.
     if frozen and stated > MAX_RESIDUAL_SHARE * motion:
         yield frozen, f"the images move by {motion:.1f} px in a pair of frames, the poses miss {stated:.1f} px of it"
         return
     tried = {}
     # Without motion every hypothesis explains the images alike.
     if motion >= MIN_MOTION_PX:
-        tried = {name: median_residual_px(evidence, _steps(changed)) for name, changed in _pose_hypotheses(E)}
-        tried |= {f"{_SCALE}, by {s:g}": median_residual_px(evidence, _steps(_scaled(E, s))) for s in _SCALES}
-        tried |= {name: median_residual_px(evidence, steps, K=changed) for name, changed in _intrinsics_hypotheses(K)}
-        tried |= {name: median_residual_px(evidence, steps, depth) for name, depth in _depth_hypotheses(evidence)}
+        tried = dict(_camera_hypotheses(evidence))
     good = {name: px for name, px in tried.items() if px < BETTER * stated and px < min(stated - BETTER_PX, 0.3 + 0.2 * motion)}
     if good:
         best = min(good, key=lambda name: good[name])
@@ -115,6 +117,7 @@ def _frozen(evidence: Evidence, motion_px: float) -> str | None:
     if motion_px < MIN_MOTION_PX or len(steps) < 3:
         return None
     turn = float(np.median(rotation_angle(np.stack(steps)[:, :3, :3], np.eye(3))))
+    # Motion over the scene's depth is what shows in pixels, and has no unit that could be wrong.
     middle = float(np.median(evidence.z[evidence.z > 0]))
     move = float(np.median(np.linalg.norm(np.stack(steps)[:, :3, 3], axis=1))) / middle
     turns = float(rotation_angle(E[:, :3, :3], E[:1, :3, :3]).max()) > 1e-3
@@ -127,36 +130,8 @@ def _frozen(evidence: Evidence, motion_px: float) -> str | None:
     return "translation frozen" if not moves and move > 5e-3 else None
 
 
-_SCALE = "camera path and depth differ in scale"
-_SCALES = (0.001, 0.1, 0.5, 0.7, 0.77, 0.85, 0.92, 1.09, 1.18, 1.3, 1.43, 2.0, 10.0, 1000.0)
-_FOCALS = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.43)
-_CENTRES_PX = (-16, -8, -4, 4, 8, 16)
-
-
 def _steps(E: Float) -> Callable[[int, int], Float]:
     return lambda first, second: np.asarray(E[second] @ invert_pose(E[first]))
-
-
-def _scaled(E: Float, scale: float) -> Float:
-    out = E.copy()
-    out[:, :3, 3] *= scale
-    return out
-
-
-def _pose_hypotheses(E: Float) -> Iterator[tuple[str, Float]]:
-    yield "poses inverted", invert_pose(E)
-    transposed = E.copy()
-    transposed[:, :3, :3] = np.swapaxes(E[:, :3, :3], 1, 2)
-    yield "rotations transposed", transposed
-    yield "translations reversed", _scaled(E, -1.0)
-    for name, axes in (("y and z", (1, -1, -1)), ("x", (-1, 1, 1)), ("y", (1, -1, 1)), ("z", (1, 1, -1))):
-        D = np.diag([*axes, 1.0])
-        yield f"poses with {name} reversed", D @ E @ D
-    swap = np.eye(4)[[1, 0, 2, 3]]
-    yield "poses with x and y swapped", swap @ E @ swap
-    yield "poses backward in time", E[::-1]
-    for frames, name in SHIFTS:
-        yield f"poses {name}", _shifted(E, frames)
 
 
 def _shifted(array: NDArray[np.generic], frames: int) -> Float:
@@ -165,31 +140,52 @@ def _shifted(array: NDArray[np.generic], frames: int) -> Float:
     return np.asarray(array[at])
 
 
-def _intrinsics_hypotheses(K: Float) -> Iterator[tuple[str, Float]]:
+def _camera_hypotheses(evidence: Evidence) -> Iterator[tuple[str, float]]:
+    """How poses, intrinsics and depth may be wrong, and by how many pixels they would miss the images if they were right."""
+    E, K, z, (width, height) = evidence.E, evidence.K, evidence.z, evidence.file.size_px
+    poses = {"poses inverted": invert_pose(E), "rotations transposed": E.copy(), "translations reversed": E.copy()}
+    poses["rotations transposed"][:, :3, :3] = np.swapaxes(E[:, :3, :3], 1, 2)
+    poses["translations reversed"][:, :3, 3] *= -1.0
+    for name, axes in (("y and z", (1, -1, -1)), ("x", (-1, 1, 1)), ("y", (1, -1, 1)), ("z", (1, 1, -1))):
+        D = np.diag([*axes, 1.0])
+        poses[f"poses with {name} reversed"] = D @ E @ D
+    swap = np.eye(4)[[1, 0, 2, 3]]
+    poses["poses with x and y swapped"] = swap @ E @ swap
+    poses["poses backward in time"] = E[::-1]
+    poses |= {f"poses {name}": _shifted(E, frames) for frames, name in SHIFTS}
+    for factor in _SCALES:
+        scaled = E.copy()
+        scaled[:, :3, 3] *= factor
+        poses[f"camera path and depth differ in scale, by {factor:g}"] = scaled
+    for name, changed in poses.items():
+        yield name, median_residual_px(evidence, _steps(changed))
+
+    steps = _steps(E)
     for factor in _FOCALS:
-        changed = K.copy()
-        changed[[0, 1], [0, 1]] *= factor
-        yield f"focal length, by {factor:g}", changed
+        other = K.copy()
+        other[[0, 1], [0, 1]] *= factor
+        yield f"focal length, by {factor:g}", median_residual_px(evidence, steps, K=other)
     for axis, name in ((0, "x"), (1, "y")):
         for shift in _CENTRES_PX:
-            changed = K.copy()
-            changed[axis, 2] += shift
-            yield f"principal point in {name}, by {shift} px", changed
+            other = K.copy()
+            other[axis, 2] += shift
+            yield f"principal point in {name}, by {shift} px", median_residual_px(evidence, steps, K=other)
 
-
-def _depth_hypotheses(evidence: Evidence) -> Iterator[tuple[str, Float]]:
-    z, K, (width, height) = evidence.z, evidence.K, evidence.file.size_px
+    # Made one after the other: each is as large as the depth of the whole video.
     middle = float(np.median(z[z > 0])) if (z > 0).any() else 1.0
-    yield "depth mirrored", z[:, :, ::-1]
-    yield "depth upside down", z[:, ::-1]
+    yield "depth mirrored", median_residual_px(evidence, steps, z[:, :, ::-1])
+    yield "depth upside down", median_residual_px(evidence, steps, z[:, ::-1])
     if width == height:
-        yield "depth transposed", z.transpose(0, 2, 1)
+        yield "depth transposed", median_residual_px(evidence, steps, z.transpose(0, 2, 1))
     for offset in middle * np.array([-0.4, -0.3, -0.25, -0.2, -0.1, 0.1, 0.2, 0.25, 0.3, 0.4]):
-        yield f"depth with an offset, by {offset:.2f}", np.where(z > 0, np.maximum(z + offset, 1e-3), 0)
+        depth = np.where(z > 0, np.maximum(z + offset, 1e-3), 0)
+        yield f"depth with an offset, by {offset:.2f}", median_residual_px(evidence, steps, depth)
     for number in (1.0, middle, middle**2):
-        yield f"inverse depth, by {number:g}", np.where(z > 0, number / np.maximum(z, 1e-3), 0)
+        depth = np.where(z > 0, number / np.maximum(z, 1e-3), 0)
+        yield f"inverse depth, by {number:g}", median_residual_px(evidence, steps, depth)
     v, u = np.mgrid[:height, :width]
-    yield "depth along the ray", z / np.sqrt(((u - K[0, 2]) / K[0, 0]) ** 2 + ((v - K[1, 2]) / K[1, 1]) ** 2 + 1)
+    ray = np.sqrt(((u - K[0, 2]) / K[0, 0]) ** 2 + ((v - K[1, 2]) / K[1, 1]) ** 2 + 1)
+    yield "depth along the ray", median_residual_px(evidence, steps, z / ray)
 
 
 def depth_faults(evidence: Evidence) -> Iterator[Fault]:
@@ -224,17 +220,15 @@ def _edge_hypotheses(z: Float) -> Iterator[tuple[str, Float]]:
     for frames, name in SHIFTS:
         yield f"depth {name}", _shifted(z, frames)
     for scale in (0.9, 0.95, 1.05, 1.1):
-        yield "depth zoomed", np.stack([_zoomed(image, scale) for image in z])
+        centre = (z.shape[1] - 1) / 2
+        M = np.array([[scale, 0, centre * (1 - scale)], [0, scale, centre * (1 - scale)]])
+        size = (z.shape[2], z.shape[1])
+        # The nearest pixel: a mean over an edge would be a depth that nothing has.
+        zoomed = [cv2.warpAffine(image.astype(np.float32), M, size, flags=cv2.INTER_NEAREST) for image in z]
+        yield "depth zoomed", np.asarray(np.stack(zoomed), np.float32)
     for px in (-8, -4, -2, -1, 1, 2, 4, 8):
         yield "depth shifted", np.roll(z, px, 2)
         yield "depth shifted", np.roll(z, px, 1)
-
-
-def _zoomed(z: Float, scale: float) -> Float:
-    centre = (z.shape[0] - 1) / 2
-    M = np.array([[scale, 0, centre * (1 - scale)], [0, scale, centre * (1 - scale)]])
-    size = (z.shape[1], z.shape[0])
-    return np.asarray(cv2.warpAffine(z.astype(np.float32), M, size, flags=cv2.INTER_NEAREST), np.float32)
 
 
 def _edge_agreement(evidence: Evidence, z: Float) -> float:
@@ -242,25 +236,20 @@ def _edge_agreement(evidence: Evidence, z: Float) -> float:
     # Some twenty frames tell as much as all.
     values, looked = [], range(2, evidence.frames - 2, max(1, evidence.frames // 20))
     for t in looked:
-        edges = _depth_edges(np.ascontiguousarray(z[t]))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            log = np.log(np.where(z[t] > 0, z[t], np.nan))
+            # A step of 6 % between two valid depths is an edge, on both sides of it.
+            across, down = np.abs(np.diff(log, axis=1)) > 0.06, np.abs(np.diff(log, axis=0)) > 0.06
+        edges = np.zeros(z[t].shape, bool)
+        edges[:, 1:] |= across
+        edges[:, :-1] |= across
+        edges[1:] |= down
+        edges[:-1] |= down
         if edges.sum() > _MIN_EDGE_PX:
             gradient = evidence.gradient(t)
             values.append(gradient[edges].mean() / max(float(gradient.mean()), 1e-6))
     # In one frame or two of sparse depth an edge falls onto one of the image by chance.
     return float(np.mean(values)) if len(values) > max(2, len(looked) / 2) else float("nan")
-
-
-def _depth_edges(z: Float) -> NDArray[np.bool_]:
-    """Pixels beside a step of 6 % between two valid depths."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log = np.log(np.where(z > 0, z, np.nan))
-        across, down = np.abs(np.diff(log, axis=1)) > 0.06, np.abs(np.diff(log, axis=0)) > 0.06
-    edges = np.zeros(z.shape, bool)
-    edges[:, 1:] |= across
-    edges[:, :-1] |= across
-    edges[1:] |= down
-    edges[:-1] |= down
-    return edges
 
 
 def sequence_faults(evidence: Evidence) -> Iterator[Fault]:
@@ -273,11 +262,12 @@ def sequence_faults(evidence: Evidence) -> Iterator[Fault]:
         moved = np.array([not np.array_equal(z[t], z[t - 1]) for t in range(1, frames)])
         if (same & moved).mean() > 0.05:
             yield "images frozen", f"{(same & moved).mean():.0%} of the images are those of the frame before, their depth is not"
+    # Over all frames, not between two: real video has frames that come late, and makes up for them.
     times = file.array("timestamps", slice(0, frames))
     rate = float(times[-1] - times[0]) / (frames - 1) * file.attribute_of_type("fps", float) if frames > 1 else 1.0
     if not 0.9 < rate < 1.1:
         yield "rate", f"frames lie {rate:.2f} of what fps says apart"
-    followed = []
+    followed = []  # share of the pixels that can be followed from each frame to the next
     for t in range(frames - 1):
         _, good = evidence.follow(t, t + 1, evidence.grid)
         followed.append(float(good.mean()))

@@ -73,13 +73,13 @@ def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
 
 def strictest(licences: Iterable[str]) -> str:
     """The licence that binds most."""
-    return min(licences, key=_rank, default="none stated")
-
-
-def _rank(licence: str) -> int:
-    text = licence.casefold()
-    marks = (i for i, mark in enumerate(STRICTNESS) if re.search(rf"(?<![a-z]){re.escape(mark.casefold())}(?![a-z])", text))
-    return next(marks, len(STRICTNESS))
+    # A mark counts as a word of its own: "ND" within "and" is none, nor "GPL" within "AGPL".
+    marks = [re.compile(rf"(?<![a-z]){re.escape(mark.casefold())}(?![a-z])") for mark in STRICTNESS]
+    return min(
+        licences,
+        key=lambda licence: next((i for i, mark in enumerate(marks) if mark.search(licence.casefold())), len(marks)),
+        default="none stated",
+    )
 
 
 def _search(name: str, text: str, needles: list[tuple[str, str]]) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ class WindowPoints:
     visible: NDArray[np.bool_]
 
 
-def track_faults(evidence: Evidence) -> list[tuple[str, str]]:
+def track_faults(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Kind and figures of what is wrong with the tracks."""
     file = evidence.file
     windows = []
@@ -39,7 +38,27 @@ def track_faults(evidence: Evidence) -> list[tuple[str, str]]:
         query, displacement, visible = file.tracks(w, slice(0, _POINTS))
         if len(query) >= 20:
             windows.append(WindowPoints(int(file.window_start[w]), (query[None] + displacement).astype(np.float64), visible))
-    return [*_motion_faults(evidence, windows), *_query_faults(evidence, windows), *_visibility_faults(evidence, windows)]
+
+    stated, count = _miss_px(evidence, windows, lambda window: window)
+    if np.isfinite(stated):
+        tried = {name: _miss_px(evidence, windows, change)[0] for name, change in _hypotheses()}
+        best = min(tried, key=lambda name: np.nan_to_num(tried[name], nan=1e9))
+        if tried[best] < min(_BETTER * stated, stated - _BETTER_PX, _MISSED_PX / 2):
+            text = f"{best}: {tried[best]:.2f} px remain instead of {stated:.2f}, of {count} moving points"
+            yield best.partition(", by")[0], text
+        elif stated > _MISSED_PX:
+            yield "points", f"moving points miss the images by {stated:.2f} px in the median of {count}"
+
+    gaps = []
+    for window in windows:
+        # Packaged u, v are shares of the image whose pixel centres lie at half numbers.
+        z = depth_at(evidence.z[window.start], window.uvd[0, :, :2] * file.size_px - 0.5)
+        gaps.append((window.uvd[0, :, 2] / np.where(z > 0, z, np.nan) - 1)[z > 0])
+    pooled = np.concatenate([*gaps, np.empty(0)])
+    if len(pooled) >= 50 and np.median(np.abs(pooled)) > _QUERY_DEPTH_SHARE:
+        yield "points off the depth", f"{np.median(np.abs(pooled)):.0%} from the depth under them, in the median"
+
+    yield from _visibility_faults(evidence, windows)
 
 
 def _pixels(evidence: Evidence, points: WindowPoints, step: int, start: int) -> tuple[Float, Float]:
@@ -72,24 +91,17 @@ def _miss_px(evidence: Evidence, windows: list[WindowPoints], change: Callable[[
     return (float(np.median(pooled)) if len(pooled) >= 30 else float("nan")), len(pooled)
 
 
-def _motion_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
-    stated, count = _miss_px(evidence, windows, lambda window: window)
-    if not np.isfinite(stated):
-        return
-    tried = {name: _miss_px(evidence, windows, change)[0] for name, change in _hypotheses()}
-    best = min(tried, key=lambda name: np.nan_to_num(tried[name], nan=1e9))
-    if tried[best] < min(_BETTER * stated, stated - _BETTER_PX, _MISSED_PX / 2):
-        yield best.partition(", by")[0], f"{best}: {tried[best]:.2f} px remain instead of {stated:.2f}, of {count} moving points"
-    elif stated > _MISSED_PX:
-        yield "points", f"moving points miss the images by {stated:.2f} px in the median of {count}"
-
-
 def _hypotheses() -> Iterator[tuple[str, Callable[[WindowPoints], WindowPoints]]]:
+    """How points may be wrong, and what they would be if they were right."""
+
     def of_values(change: Callable[[Float], Float]) -> Callable[[WindowPoints], WindowPoints]:
         return lambda points: WindowPoints(points.start, change(points.uvd), points.visible)
 
     def moved(frames: int) -> Callable[[WindowPoints], WindowPoints]:
         return lambda points: WindowPoints(points.start + frames, points.uvd, points.visible)
+
+    def scaled(factor: float) -> Callable[[WindowPoints], WindowPoints]:
+        return of_values(lambda uvd: uvd[:1] + factor * (uvd - uvd[:1]))
 
     yield "points late by one frame", moved(-1)
     yield "points early by one frame", moved(1)
@@ -102,21 +114,7 @@ def _hypotheses() -> Iterator[tuple[str, Callable[[WindowPoints], WindowPoints]]
     yield "points with u and v swapped", of_values(lambda uvd: uvd[..., [1, 0, 2]])
     yield "displacements with u and v swapped", of_values(lambda uvd: uvd[:1] + (uvd - uvd[:1])[..., [1, 0, 2]])
     for factor in (0.5, 0.7, 0.77, 0.87, 1.15, 1.3, 1.43, 2.0):
-        yield f"displacements scaled, by {factor:g}", of_values(partial(_scale_displacement, factor))
-
-
-def _scale_displacement(factor: float, uvd: Float) -> Float:
-    return uvd[:1] + factor * (uvd - uvd[:1])
-
-
-def _query_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
-    gaps = []
-    for window in windows:
-        z = depth_at(evidence.z[window.start], window.uvd[0, :, :2] * evidence.file.size_px - 0.5)
-        gaps.append((window.uvd[0, :, 2] / np.where(z > 0, z, np.nan) - 1)[z > 0])
-    pooled = np.concatenate([*gaps, np.empty(0)])
-    if len(pooled) >= 50 and np.median(np.abs(pooled)) > _QUERY_DEPTH_SHARE:
-        yield "points off the depth", f"{np.median(np.abs(pooled)):.0%} from the depth under them, in the median"
+        yield f"displacements scaled, by {factor:g}", scaled(factor)
 
 
 def _visibility_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
