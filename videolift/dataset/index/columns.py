@@ -189,11 +189,12 @@ def decode_video(video: Sequence[SqlValue], detail: Sequence[SqlValue]) -> dict[
     """What the index says of a video, without what is NULL: scores under ``quality``, the size as ``size_px``."""
     row: dict[str, Any] = {k: v for k, v in zip(_VIDEO_NAMES, video, strict=True) if v is not None}
     row |= {k: json.loads(str(v)) for k, v in zip(_DETAIL_NAMES[1:], detail[1:], strict=True) if v is not None}
+    # Facts that have no column of their own come back beside those that have.
     row |= row.pop("other", {})
     row["quality"] = {name: row.pop(f"quality_{name}") for name in SCORES if f"quality_{name}" in row}
     row |= {name: row[name].split(",") if row[name] else [] for name in ("parts", "poor")}
     row |= {name: json.loads(row[name]) for name in _RANGES if name in row}
-    if "width_px" in row:
+    if "width_px" in row:  # two columns, so that a query can ask for either
         row["size_px"] = [row.pop("width_px"), row.pop("height_px")]
     return row
 

@@ -140,7 +140,13 @@ def read_index(folder: Path) -> Index:
     """
     if (folder / INDEX_FILE).is_file():
         with open_index(folder) as index:
-            summary = _summary(index)
+            try:
+                summary = {str(name): json.loads(value) for name, value in index.execute("SELECT name, value FROM dataset")}
+                tables = all(isinstance(summary[name], dict) for name in ("groups", "splits", "totals"))
+                if not isinstance(summary["statistics"], list) or not tables:
+                    raise TypeError("a value of another type")
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged(folder, f"table dataset: {error!r}") from error
             entries = tuple(map(IndexEntry._make, index.execute(f"SELECT {', '.join(_COLUMNS)} FROM video ORDER BY video")))
             left_out = dict(index.execute("SELECT video, reason FROM left_out ORDER BY video"))
     else:
@@ -151,7 +157,7 @@ def read_index(folder: Path) -> Index:
         places = [[column.name for column in VIDEO_COLUMNS].index(name) for name in _COLUMNS]
         listed = (IndexEntry._make(row.video[i] for i in places) for row in _older_rows(content))
         entries = tuple(entry._replace(intrinsics=None) for entry in listed)  # its groups made no difference
-    # An index from elsewhere must not lead a reader to other files of this machine.
+    # An index from elsewhere must not lead a reader to other files of this machine; folders of shards are trusted (SECURITY.md).
     for entry in entries:
         if entry.file.startswith("/") or (".." in entry.file and ".." in PurePosixPath(entry.file).parts):
             raise _damaged(folder, f"{entry.file} is not in the dataset's folder")
@@ -198,16 +204,6 @@ def open_index(folder: Path) -> Iterator[sqlite3.Connection]:
 
 def _damaged(folder: Path, why: str) -> ConfigError:
     return ConfigError(f"the index of {folder} is damaged ({why}): {_AGAIN}")
-
-
-def _summary(index: sqlite3.Connection) -> dict[str, Any]:
-    try:
-        found = {str(name): json.loads(value) for name, value in index.execute("SELECT name, value FROM dataset")}
-        if isinstance(found["statistics"], list) and all(isinstance(found[k], dict) for k in ("groups", "splits", "totals")):
-            return found
-    except (KeyError, TypeError, ValueError) as error:
-        raise sqlite3.DatabaseError(f"table dataset: {error!r}") from error
-    raise sqlite3.DatabaseError("table dataset")
 
 
 def _listed(folder: Path) -> dict[str, Any]:

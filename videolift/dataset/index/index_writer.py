@@ -17,6 +17,7 @@ from videolift.dataset.index.columns import SCHEMA_VERSION, TABLES, IndexRow
 from videolift.dataset.index.index_reader import INDEX_FILE
 from videolift.store import atomic_file, remove_leftovers
 
+# Rows of so many videos take some megabytes; one call per row would spend more in Python than in SQLite.
 _ROWS_AT_ONCE = 1000
 # sqlite3 names SQLITE_FULL and SQLITE_IOERR from Python 3.11 on; the reader imports this with 3.10
 _ERRNOS = {13: errno.ENOSPC, 10: errno.EIO}

@@ -59,24 +59,26 @@ def render_card(summary: Mapping[str, Any], facts: CardFacts, left_out: Mapping[
         "tags": ["video", "hands", "3d-point-tracks", "depth", "hdf5", "videolift"],
         "size_categories": [next((name for limit, name in _SIZES if count < limit), "n>1M")],
     }
-    settings = ""
-    if card.get("settings"):
-        text = yaml.safe_dump(dict(card["settings"]), sort_keys=True, allow_unicode=True).strip()
-        settings = f"## Settings\n\n```yaml\n{text}\n```"
     sections = [
+        # The hub reads licence, tags and size from this header and from nowhere else.
         "---\n" + yaml.safe_dump(header, sort_keys=False).strip() + "\n---",
         f"# {card.get('title', 'Hands at work')}\n\n{card.get('description', _DESCRIPTION)}",
-        _contents(summary, facts),
-        _groups(summary),
+        *_contents(summary, facts),
         _READING,
         _CONVENTIONS,
-        _processing(facts, summary["backends"]),
-        _quality(facts),
+        *_making(facts, summary["backends"]),
         _rows("Models and weights", card.get("models"), ("name", "version", "weights")),
         _rows("Licences of what made this data", card.get("licences"), ("name", "licence", "of")),
-        _left_out(left_out, summary["left_out"], facts),
-        settings,
     ]
+    absent = [f"- `{video}`: {reason}" for video, reason in left_out.items()]
+    lists = (("## Left out", absent, summary["left_out"]), ("## Kept without a part", facts.missing, facts.missing_count))
+    for title, lines, number in lists:
+        if number:
+            more = [f"- and {number - MAX_CARD_LINES} more, see index.sqlite"] if number > MAX_CARD_LINES else []
+            sections.append(title + "\n\n" + "\n".join(lines[:MAX_CARD_LINES] + more))
+    if card.get("settings"):
+        text = yaml.safe_dump(dict(card["settings"]), sort_keys=True, allow_unicode=True).strip()
+        sections.append(f"## Settings\n\n```yaml\n{text}\n```")
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -114,7 +116,8 @@ _CONVENTIONS = f"""## Conventions
 - `timestamps` are seconds in the source video."""
 
 
-def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
+def _contents(summary: Mapping[str, Any], facts: CardFacts) -> list[str]:
+    """What is in the dataset, and of what worth: two sections."""
     totals = summary["totals"]
     splits = ", ".join(f"{name} {count}" for name, count in sorted(summary["splits"].items())) or "none"
     lines = [
@@ -132,10 +135,7 @@ def _contents(summary: Mapping[str, Any], facts: CardFacts) -> str:
     if facts.interpolated is not None:
         share = f"{facts.interpolated:.0%}"
         lines.append(f"Interpolated hands (flagged in `hands/interpolated`): at most {share} of a video's valid ones.")
-    return "## What is in it\n\n" + "\n".join(f"- {line}" for line in lines)
 
-
-def _groups(summary: Mapping[str, Any]) -> str:
     rows = []
     for name in sorted(summary["groups"], key=group_rank):
         group = GroupParts.parse(name)
@@ -144,22 +144,22 @@ def _groups(summary: Mapping[str, Any]) -> str:
         rows.append(f"| {name}{main} | {summary['groups'][name]} | {_TIERS[group.tier]} | {lengths} |")
     head = "| group | videos | depth | lengths |\n|---|---|---|---|\n"
     why = "Depth of different worth is never mixed in one statistic, nor the hands of a known camera with those of a guessed one."
-    return f"## Groups\n\n{why}\n\n" + head + "\n".join(rows)
+    return ["## What is in it\n\n" + "\n".join(f"- {line}" for line in lines), f"## Groups\n\n{why}\n\n" + head + "\n".join(rows)]
 
 
-def _processing(facts: CardFacts, backends: Mapping[str, Mapping[str, Any]]) -> str:
-    if not facts.backends:
-        return ""
-    named: Counter[tuple[str, str]] = Counter()
-    for (stage, backend), count in facts.backends.items():
-        named[stage, str(backends[backend].get("name", "?"))] += count
-    rows = [f"| {stage} | {name} | {count} |" for (stage, name), count in sorted(named.items())]
-    text = "## How it was made\n\n| stage | backend | videos |\n|---|---|---|\n" + "\n".join(rows)
-    listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(facts.notes.items())]
-    return text + ("\n\n" + "\n".join(listed[:MAX_CARD_LINES]) if listed else "")
-
-
-def _quality(facts: CardFacts) -> str:
+def _making(facts: CardFacts, backends: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What made the dataset, and how well its parts agree: no section, one or two."""
+    sections = []
+    if facts.backends:
+        # Backends of one name and other settings or weights are one row here; the index tells them apart.
+        named: Counter[tuple[str, str]] = Counter()
+        for (stage, backend), count in facts.backends.items():
+            named[stage, str(backends[backend].get("name", "?"))] += count
+        used = [f"| {stage} | {name} | {count} |" for (stage, name), count in sorted(named.items())]
+        sections.append("## How it was made\n\n| stage | backend | videos |\n|---|---|---|\n" + "\n".join(used))
+        if facts.notes:
+            listed = [f"- {stage}: {note} ({count} videos)" for (stage, note), count in sorted(facts.notes.items())]
+            sections.append("\n".join(listed[:MAX_CARD_LINES]))
     rows = []
     for name, score in SCORES.items():
         values = sorted(facts.quality[name])
@@ -168,10 +168,11 @@ def _quality(facts: CardFacts) -> str:
             poor = sum(score.poor(value) for value in values)
             limit = f"{side} {score.threshold:g} {score.unit}"
             rows.append(f"| {name} | {score.definition} | {values[len(values) // 2]:.3g} | {limit}: {poor} of {len(values)} |")
-    if not rows:
-        return ""
-    intro = "How well the arrays of a file agree with each other; they can be wrong together. Per file: index.sqlite.\n\n"
-    return "## Quality\n\n" + intro + "| score | what | median | worth a look |\n|---|---|---|---|\n" + "\n".join(rows)
+    if rows:
+        intro = "How well the arrays of a file agree with each other; they can be wrong together. Per file: index.sqlite.\n\n"
+        head = "| score | what | median | worth a look |\n|---|---|---|---|\n"
+        sections.append("## Quality\n\n" + intro + head + "\n".join(rows))
+    return sections
 
 
 def _rows(title: str, rows: Sequence[Mapping[str, Any]] | None, columns: Sequence[str]) -> str:
@@ -179,14 +180,3 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]] | None, columns: Sequenc
         return ""
     head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
     return f"## {title}\n\n" + head + "\n".join("| " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for row in rows)
-
-
-def _left_out(left_out: Mapping[str, str], left_out_count: int, facts: CardFacts) -> str:
-    absent = [f"- `{video}`: {reason}" for video, reason in left_out.items()]
-    lists = (("## Left out", absent, left_out_count), ("## Kept without a part", facts.missing, facts.missing_count))
-    sections = []
-    for title, lines, count in lists:
-        if count:
-            more = [f"- and {count - MAX_CARD_LINES} more, see index.sqlite"] if count > MAX_CARD_LINES else []
-            sections.append(title + "\n\n" + "\n".join(lines[:MAX_CARD_LINES] + more))
-    return "\n\n".join(sections)

@@ -66,6 +66,7 @@ class CardFacts:
             facts.parts.update(part for part in parts if part not in _CONTENT or row[_CONTENT[part]] != 0)
             for name, counter in facts.values.items():
                 counter.update([row[name]] if row[name] is not None else [])
+            # The worst video: a mean would hide one whose hands are made up.
             if (share := row["hands_interpolated_share"]) is not None:
                 facts.interpolated = max(share, facts.interpolated or 0.0)
             facts.intrinsics.update([row["intrinsics"]] if row["intrinsics"] else [])

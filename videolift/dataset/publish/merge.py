@@ -71,7 +71,13 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
     # Until the end the record vouches only for what was merged before: verify then says that this merge was not finished.
     MergeRecord(how, tuple(replace(record, index_sha256=known.get(record.folder)) for record in records)).save(out)
     placing = _Placing(out, how, in_subfolders=videos > FLAT_VIDEOS)
-    settings = PublicationSettings(_left_out(shards), group, shards[0].splits, _card([shard.card for shard in shards]))
+    reasons: dict[str, str] = {}
+    for shard in shards:
+        for video, reason in shard.left_out.items():
+            # Of several reasons the first by letter, whatever the order of the shards; `describe_draft` drops those of videos
+            # that another shard has.
+            reasons[video] = min(reason, reasons.get(video, reason))
+    settings = PublicationSettings(reasons, group, shards[0].splits, _card([shard.card for shard in shards]))
     backends = {name: identity for shard in shards for name, identity in shard.backends.items()}
     with draft_index(out) as draft:
         rows = placing.place(united_rows(shards))
@@ -123,15 +129,6 @@ def _refuse(out: Path, before: MergeRecord, shards: Sequence[Shard]) -> None:
             )
 
 
-def _left_out(shards: Iterable[Shard]) -> dict[str, str]:
-    """Videos that some shard has left out, with the first of their reasons; `describe_draft` drops those that another one has."""
-    reasons: dict[str, str] = {}
-    for shard in shards:
-        for video, reason in shard.left_out.items():
-            reasons[video] = min(reason, reasons.get(video, reason))
-    return reasons
-
-
 def _card(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One card of all: rows together, other facts where all shards agree; a licence that they do not agree in is ``other``."""
     merged: dict[str, Any] = {}
@@ -163,25 +160,22 @@ class _Placing:
                 continue
             video, source = row.text("video"), folder / row.text("file")
             file = f"{subfolder_of(video)}/{source.name}" if self.in_subfolders else source.name
-            self._link(source, self.out / file, shard)
+            target = self.out / file
+            try:
+                if not target.exists() or not target.samefile(source):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = temporary_beside(target)  # a link cannot replace what a shard has made anew, a renaming can
+                    os.link(source, temporary)
+                    os.replace(temporary, target)
+                    self._changed.add(target.parent)
+            except FileNotFoundError as error:
+                raise ConfigError(f"{source} is gone: run the workflow again in {shard.folder.parent}, then merge") from error
+            except OSError as error:
+                raise ConfigError(
+                    f"{source} cannot be hard-linked into {self.out} ({error.strerror}): links stay within one file system. "
+                    f"Merge with --reference, or into a folder there"
+                ) from error
             yield row.with_values({"folder": "", "file": file})
-
-    def _link(self, source: Path, target: Path, shard: Shard) -> None:
-        try:
-            if target.exists() and target.samefile(source):
-                return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = temporary_beside(target)  # a link cannot replace what a shard has made anew, a renaming can
-            os.link(source, temporary)
-            os.replace(temporary, target)
-        except FileNotFoundError as error:
-            raise ConfigError(f"{source} is gone: run the workflow again in {shard.folder.parent}, then merge") from error
-        except OSError as error:
-            raise ConfigError(
-                f"{source} cannot be hard-linked into {self.out} ({error.strerror}): links stay within one file system. "
-                f"Merge with --reference, or into a folder there"
-            ) from error
-        self._changed.add(target.parent)
 
     def sync(self) -> None:
         """Waits until the links are on the disk."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from videolift.dataset.statistics.merging import CACHE
 from videolift.errors import ConfigError
 from videolift.store import read_json, sha256_file, sha256_of, write_json
 
+# 48 bits: a dataset sees tens of identities, and a thousand would collide once in half a billion datasets.
 _BACKEND_ID_DIGITS = 12
 _AS_PUBLISHED = CACHE / "index.json"
 """The SHA-256 of the index that was published last."""
@@ -62,27 +64,21 @@ def publish_dataset(
         CorruptFile: a packaged file cannot be read.
     """
     settings = PublicationSettings(left_out, group, splits, card or {})
-    known, backends = _as_published(folder)
+    known: Iterator[IndexRow] = iter(())
+    backends: dict[str, Any] = {}
+    published = (read_json(folder / _AS_PUBLISHED) or {}).get("sha256")
+    # The old index serves only with the bytes that were published: SQLite has no checksums, so a flipped bit would otherwise go on
+    # from index to index. The packaged files hold the same facts.
+    with suppress(FileNotFoundError, ConfigError):
+        if published is not None and published == sha256_file(folder / INDEX_FILE):
+            known, backends = read_index_rows(folder), read_backends(folder)
     with draft_index(folder) as draft:
         rows = _rows(folder, sorted(packaged, key=lambda row: row.video), splits, known, backends)
         publication = describe_draft(folder, draft, rows, backends, settings)
     summary = publication.write(folder)
+    # Last: a publication that was killed leaves the old hash, which the new index does not have, and every file is opened.
     write_json(folder / _AS_PUBLISHED, {"sha256": sha256_file(folder / INDEX_FILE)})
     return summary
-
-
-def _as_published(folder: Path) -> tuple[Iterator[IndexRow], dict[str, Any]]:
-    """Rows of the index of ``folder`` and its backends by id; none unless its bytes are those that were published.
-
-    SQLite has no checksums, so a flipped bit would otherwise go on from index to index. The packaged files hold the same facts.
-    """
-    published = (read_json(folder / _AS_PUBLISHED) or {}).get("sha256")
-    try:
-        if published is not None and published == sha256_file(folder / INDEX_FILE):
-            return read_index_rows(folder), read_backends(folder)
-    except (FileNotFoundError, ConfigError):
-        pass
-    return iter(()), {}
 
 
 def read_backends(folder: Path) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Publication:
         for stale in sorted(folder.glob("normalization_stats*.yaml")):
             if stale.name not in self.statistics:
                 stale.unlink()
+        # After the statistics that it names: a reader that finds them listed finds them.
         write_json(folder / SUMMARY_FILE, self.summary)
         write_text(folder / _CARD_FILE, self.card)
         group, totals = self.summary["statistics_group"], self.summary["totals"]
@@ -133,7 +134,14 @@ def describe_draft(
         CorruptFile: a packaged file cannot be read.
     """
     contents = BucketContents()
-    draft.add_videos(_counted_in(rows, contents))
+
+    # One pass: the rows come from the files, and there may be too many to hold.
+    def counted_in() -> Iterator[IndexRow]:
+        for row in rows:
+            contents.add(row.text("video"), row.text("sha256"), row.text("split"))
+            yield row
+
+    draft.add_videos(counted_in())
     counts: Counter[str] = Counter()
     for *worth, count in draft.select("SELECT tier, scale, intrinsics, count(*) FROM video GROUP BY tier, scale, intrinsics"):
         counts[group_name(*worth)] += count
@@ -181,20 +189,15 @@ def describe_draft(
     return Publication(summary, card, tables, merged.read_again)
 
 
-def _counted_in(rows: Iterable[IndexRow], contents: BucketContents) -> Iterator[IndexRow]:
-    for row in rows:
-        contents.add(row.text("video"), row.text("sha256"), row.text("split"))
-        yield row
-
-
 def _statistics(
     merged: GroupedStatistics, groups: Mapping[str, int], chosen: str | None, left_out: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     tables: dict[str, dict[str, Any]] = {}
     for name, videos in groups.items():
+        # The main table says what it does not speak for: videos without a file, and those of the other groups.
         absent = len(left_out) + sum(groups.values()) - videos if name == chosen else 0
         table = normalization_table(merged.of_group(name), merged.by_split(name), group=name, videos=videos, left_out=absent)
-        if len(groups) > 1:
+        if len(groups) > 1:  # a dataset of one group has one table, under the name that trainers look for
             tables[f"normalization_stats.{name}.yaml"] = table
         if name == chosen:
             tables[MAIN_STATISTICS] = table

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,8 +123,7 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         ConfigError: videos of one id that are not the same; names some.
     """
     collisions: list[str] = []
-    # Made by a function: a generator written in place would see the number and shard of the last one only.
-    streams = (_rows_of(number, shard) for number, shard in enumerate(shards))
+    streams = (zip(repeat(number), read_index_rows(shard.folder), strict=False) for number, shard in enumerate(shards))
     rows = heapq.merge(*streams, key=lambda one: (one[1].text("video"), one[0]))
     # The merge keeps the order of ids without holding any shard's rows; of equal ids the first shard comes first.
     for video, same in groupby(rows, key=lambda one: one[1].text("video")):
@@ -132,7 +131,7 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         for other, another in others:
             if (why := _difference(row, another)) is not None:
                 collisions.append(f"{video} in {shards[number].folder} and {shards[other].folder}: {why}")
-        if len(collisions) >= _MAX_NAMED:
+        if len(collisions) >= _MAX_NAMED:  # two datasets of other ids or settings differ in every video: five tell as much
             break
         yield shards[number], row
     if collisions:
@@ -143,13 +142,9 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         )
 
 
-def _rows_of(number: int, shard: Shard) -> Iterator[tuple[int, IndexRow]]:
-    for row in read_index_rows(shard.folder):
-        yield number, row
-
-
 def _difference(one: IndexRow, other: IndexRow) -> str | None:
     """Why two rows of one id are not the same video packaged alike; None if they are."""
+    # From the cause to its effects: other sources, or other settings, make the bytes differ as well.
     if one.value("source_sha256") != other.value("source_sha256"):
         return "different sources"
     if one.value("sha256") != other.value("sha256"):

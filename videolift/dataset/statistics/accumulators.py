@@ -112,21 +112,20 @@ class Accumulator:
         rows = np.concatenate(self._pending)
         self._pending = []
         for start in range(0, len(rows), _BLOCK_ROWS):
-            self._sum(rows[start : start + _BLOCK_ROWS])
-
-    def _sum(self, rows: NDArray[np.float32]) -> None:
-        self.samples += len(rows)
-        for channel in range(self.channels):
-            values = np.ascontiguousarray(rows[:, channel])
-            low, high = values.min(), values.max()
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise ValueError(f"statistics take finite values only, got {low} to {high}")
-            scaled = np.rint(values * np.float32(1 / MOMENT_UNIT))  # exact: a power of two, and f32 beyond 2^24 are integers
-            units = scaled.astype(np.int32 if max(-low, high) < 1 << 10 else np.int64)
-            self.sums[channel] += int(units.sum(dtype=np.int64))
-            self.squares[channel] += _sum_of_squares(units)
-            self.extrema[channel] = min(self.extrema[channel, 0], low), max(self.extrema[channel, 1], high)
-            self.counts[channel] += _binned(units)
+            block = rows[start : start + _BLOCK_ROWS]
+            self.samples += len(block)
+            for channel in range(self.channels):
+                values = np.ascontiguousarray(block[:, channel])
+                low, high = values.min(), values.max()
+                if not (np.isfinite(low) and np.isfinite(high)):
+                    raise ValueError(f"statistics take finite values only, got {low} to {high}")
+                scaled = np.rint(values * np.float32(1 / MOMENT_UNIT))  # exact: a power of two, and f32 beyond 2^24 are integers
+                # Below 2^10 their units stay below 2^30: half the memory to go over, and nearly all values are so small.
+                units = scaled.astype(np.int32 if max(-low, high) < 1 << 10 else np.int64)
+                self.sums[channel] += int(units.sum(dtype=np.int64))
+                self.squares[channel] += _sum_of_squares(units)
+                self.extrema[channel] = min(self.extrema[channel, 0], low), max(self.extrema[channel, 1], high)
+                self.counts[channel] += _binned(units)
 
     def merge(self, other: Accumulator) -> None:
         """Adds what ``other`` counted."""
@@ -180,6 +179,7 @@ class Accumulator:
         mean, std = moments(samples, total, square)
         values, counts = self.distribution(channel)
         low, high = (float(x) for x in self.extrema[channel]) if self.kind == "f32" else (float(values[0]), float(values[-1]))
+        # A value is the quantile that the ranks have reached, never one between two: nothing is interpolated.
         reached = np.cumsum(counts)
         # By way of text: the float 0.95 is a little less than 0.95, which moves the rank where it is a whole number.
         ranks = [math.ceil(Fraction(str(q)) * samples) for q in QUANTILES]
@@ -317,7 +317,7 @@ class Accumulators:
                 raise CorruptFile(f"statistics of layout {layout} are not of this videolift")
         except (KeyError, ValueError, TypeError) as error:
             raise CorruptFile(f"statistics cannot be read: {error}") from error
-        at = row = first = offset = 0
+        at = row = first = offset = 0  # each modality's part follows the one before, in the order of names in which `pack` wrote
         for name in layout["names"]:
             part = self.part(name)
             part.flush()

@@ -32,6 +32,7 @@ def describe_file(file: PackagedFile) -> dict[str, Any]:
     about |= {"frames": len(file), "windows": len(file.window_start), "unbroken": list(map(list, file.unbroken))}
     if len(about.get("shots") or ()) < 2:
         about.pop("shots", None)  # says nothing that the file's own tier and scale do not
+    # Files of older releases have no scores.
     quality = file.attribute_of_type("quality", dict) if "quality" in attributes else {}
     try:
         about["quality"] = {name: score["value"] for name, score in quality.items() if score["value"] is not None}

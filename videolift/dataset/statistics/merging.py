@@ -24,8 +24,10 @@ from videolift.dataset.statistics.file_summary import packed_statistics
 from videolift.dataset.statistics.groups import group_name
 from videolift.store import atomic_file
 
+# At 100,000 videos a bucket holds 400: adding one video reads and writes the sums of those, not of all.
 BUCKETS = 256
 CACHE = Path("stats/.merged")
+# Raise it when `Accumulators.pack`, groups or buckets change: caches of another version are made anew.
 _CACHE_VERSION = 6
 _PACKED = ("layout", "moments", "extrema", "bins", "counts")
 
@@ -130,11 +132,19 @@ def merge_buckets(
         else:
             changed.append(number)
     for number, members in members_of(changed).items() if changed else ():
-        fresh = _counted_again(members, (_load(_cache_path(one, number)) for one in (folder, *elsewhere)))
+        fresh, missing = GroupedStatistics(), {(member.video, member.sha256, member.split): member for member in members}
+        for bucket in (_load(_cache_path(one, number)) for one in (folder, *elsewhere)):
+            # Extrema cannot be taken back out, so what was counted together with a video that is not, or no longer, missing is of
+            # no use.
+            if bucket is not None and bucket.counted <= missing.keys():
+                bucket.add_to(fresh)
+                missing = {key: member for key, member in missing.items() if key not in bucket.counted}
+        _read_files(missing.values(), fresh)
         _save(_cache_path(folder, number), members, fresh)
         merged.read_again += fresh.read_again
         for part, statistics in fresh.parts.items():
             merged.part(*part).merge(statistics)
+    # Nobody would look at a bucket without videos again, or remove it.
     used = {_cache_path(folder, number) for number in digests}
     for path in (folder / CACHE).glob("[0-9]*.npz"):
         if path not in used:
@@ -166,20 +176,6 @@ def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
             group = group_name(file.attribute("tier"), file.attribute("scale"), file.attribute("intrinsics"))
             merged.part(group, member.split).merge_packed(packed_statistics(file))
         merged.read_again += 1
-
-
-def _counted_again(members: Sequence[Member], counted: Iterable[_Bucket | None]) -> GroupedStatistics:
-    """Statistics of a bucket from what was counted before, and of the videos that nobody has counted from their files.
-
-    Extrema cannot be taken back out, so what was counted together with a video that is not, or no longer, missing is of no use.
-    """
-    fresh, missing = GroupedStatistics(), {(member.video, member.sha256, member.split): member for member in members}
-    for bucket in counted:
-        if bucket is not None and bucket.counted <= missing.keys():
-            bucket.add_to(fresh)
-            missing = {key: member for key, member in missing.items() if key not in bucket.counted}
-    _read_files(missing.values(), fresh)
-    return fresh
 
 
 def _cache_path(folder: Path, number: int) -> Path:

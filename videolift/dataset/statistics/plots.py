@@ -89,6 +89,7 @@ def _panel(part: Accumulator, channel: int, summary: ChannelSummary, name: str) 
     assert summary.quantiles is not None
     assert summary.mean is not None
     values, counts = part.distribution(channel)
+    # Between the outer quantiles: one outlier would squeeze everything else into a bar. Two values have no quantiles between.
     low, high = (summary.quantiles[0], summary.quantiles[-1]) if len(values) > 2 else (float(values[0]), float(values[-1]))
     if high <= low:
         low, high = low - 0.5, high + 0.5
