@@ -115,6 +115,7 @@ def error_rates(marks: Iterable[Mark], contents: Iterable[tuple[str, str]]) -> l
         mine = [mark for mark in current if mark.part == part]
         sure = [mark for mark in mine if mark.answer != "unsure"]
         if mine:
+            # Who is unsure says nothing of the label: counted beside, in neither half of the share.
             wrong = sum(mark.answer == "wrong" for mark in sure)
             rates.append(ErrorRate(part, len(sure), wrong, len(mine) - len(sure), len({mark.video for mark in sure})))
     return rates
@@ -128,6 +129,7 @@ def add_marks(folder: Path, new: Iterable[Mark], contents: Iterable[tuple[str, s
         Transient: disk full, quota or I/O error.
     """
     path, card = folder / AUDIT_FILE, folder / "README.md"
+    # The old ones first: of two answers to one question the later one stays.
     every = [*(read_marks(path) if path.exists() else ()), *new]
     kept = {(mark.video, mark.frame, mark.part, mark.sha256): mark for mark in every}
     rows = ",\n".join(f"  {json.dumps(asdict(kept[key]), ensure_ascii=False)}" for key in sorted(kept))
@@ -140,6 +142,7 @@ def with_audit(card: str, folder: Path, contents: Iterable[tuple[str, str]]) -> 
     """A card's text with the section about what people judged, if anybody has; ``contents`` as `error_rates`."""
     path = folder / AUDIT_FILE
     rates = error_rates(read_marks(path), contents) if path.exists() else []
+    # The section goes before it comes: adding marks twice must not leave two of it.
     bare = _SECTION.sub("\n", card).rstrip("\n") + "\n"
     if not rates:
         return bare

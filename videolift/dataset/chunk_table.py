@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import os
 import threading
 from collections.abc import Iterator
@@ -115,18 +116,23 @@ class ChunkTable:
     @property
     def memory_bytes(self) -> int:
         """What this table takes."""
+        # The tables alone: they grow with the video, the rest does not.
         return self.offsets.nbytes + self.sizes.nbytes + self.masks.nbytes + self.compared.nbytes
 
     @cached_property
-    def _coding(self) -> _ChunkCoding:
-        return _ChunkCoding(self.dtype, math.prod(self.chunk), self.filters)
+    def _codings(self) -> tuple[_ChunkCoding, _ChunkCoding]:
+        """How to read chunks for the first time, and how once they matched their checksums."""
+        whole = _ChunkCoding(self.dtype, math.prod(self.chunk), self.filters)
+        # Left unread only where it is the last thing in each chunk; a masked filter may be the checksum itself.
+        if not self.filters or self.filters[-1][0] != h5py.h5z.FILTER_FLETCHER32 or self.masks.any():
+            return whole, whole
+        return whole, replace(whole, filters=self.filters[:-1], unread=_CHECKSUM_BYTES)
 
     @cached_property
-    def _coding_without_checksum(self) -> _ChunkCoding:
-        """How to read chunks that matched their checksums; as ever where the checksum is not the last thing in each chunk."""
-        if not self.filters or self.filters[-1][0] != h5py.h5z.FILTER_FLETCHER32 or self.masks.any():
-            return self._coding
-        return replace(self._coding, filters=self.filters[:-1], unread=_CHECKSUM_BYTES)
+    def _strides(self) -> list[int]:
+        """Chunks from one to the next along each axis."""
+        grid = [-(-length // step) for length, step in zip(self.shape, self.chunk, strict=True)]
+        return [math.prod(grid[axis + 1 :]) for axis in range(len(grid))]
 
     def read(self, descriptor: int, box: ArrayBounds, *, compare_again: bool = False) -> NDArray[Any]:
         """Part of the array.
@@ -143,9 +149,9 @@ class ChunkTable:
         if not out.size:
             return out
         cells = list(itertools.product(*(range(a // n, -(-b // n)) for (a, b), n in zip(box, self.chunk, strict=True))))
-        numbers = [self._number(cell) for cell in cells]
+        numbers = [sum(map(operator.mul, cell, self._strides)) for cell in cells]
         known = not compare_again and bool(self.compared[numbers].all())
-        coding = self._coding_without_checksum if known else self._coding
+        coding = self._codings[known]
         count, most = coding.count, _chunks_at_once(coding)
         whole = out.shape[1:] == self.chunk[1:] and len(cells) * count == out.size  # whole chunks, one after another: frames
         place = out.reshape(-1) if whole else _decoders.scratch_for(coding)
@@ -153,29 +159,33 @@ class ChunkTable:
             run = numbers[first : first + most]
             at = first * count if whole else 0
             self._decode(descriptor, run, coding, place[at : at + len(run) * count])
-            if not whole:
-                for cell, values in zip(cells[first : first + most], place.reshape(-1, *self.chunk), strict=False):
-                    self._place(cell, values, box, out)
+            if whole:
+                continue
+            for cell, values in zip(cells[first : first + most], place.reshape(-1, *self.chunk), strict=False):
+                target, source = [], []
+                for spot, step, (start, stop) in zip(cell, self.chunk, box, strict=True):
+                    low, high = max(spot * step, start), min((spot + 1) * step, stop)
+                    target.append(slice(low - start, high - start))
+                    source.append(slice(low - spot * step, high - spot * step))
+                out[tuple(target)] = values[tuple(source)]
+        # Only now: an error above leaves the chunks to be compared at the next try.
         if not known:
             self.compared[numbers] = True
         return out
-
-    def _number(self, cell: tuple[int, ...]) -> int:
-        """Place of a chunk in the tables."""
-        number = 0
-        for at, count in zip(cell, self._grid, strict=True):
-            number = number * count + at
-        return number
-
-    @cached_property
-    def _grid(self) -> list[int]:
-        return [-(-length // step) for length, step in zip(self.shape, self.chunk, strict=True)]
 
     def _decode(self, descriptor: int, numbers: list[int], coding: _ChunkCoding, out: NDArray[Any]) -> None:
         """Values of chunks, one after another, into ``out``, which has one axis and is as long as they are."""
         if coding.filters:
             decoder = _decoders.decoder_like(coding)
-            decoder.decode(self._stored(descriptor, numbers, coding, decoder), out)
+
+            def stored() -> Iterator[tuple[memoryview, int]]:
+                """The stored bytes of each chunk, valid until the next, and the filters they did not go through."""
+                for number in numbers:
+                    octets = decoder.stored[: int(self.sizes[number]) - coding.unread]
+                    self._read_bytes(descriptor, number, octets)
+                    yield octets, int(self.masks[number])
+
+            decoder.decode(stored(), out)
             return
         octets, size = out.view(np.uint8).data, coding.count * coding.dtype.itemsize
         for place, number in enumerate(numbers):
@@ -183,27 +193,9 @@ class ChunkTable:
                 raise OSError(f"chunk {number} takes {self.sizes[number]} bytes, {size + coding.unread} were expected")
             self._read_bytes(descriptor, number, octets[place * size : (place + 1) * size])
 
-    def _stored(
-        self, descriptor: int, numbers: list[int], coding: _ChunkCoding, decoder: _Decoder
-    ) -> Iterator[tuple[memoryview, int]]:
-        """The stored bytes of chunks, each valid until the next, and the filters they did not go through."""
-        for number in numbers:
-            stored = decoder.stored[: int(self.sizes[number]) - coding.unread]
-            self._read_bytes(descriptor, number, stored)
-            yield stored, int(self.masks[number])
-
     def _read_bytes(self, descriptor: int, number: int, out: memoryview) -> None:
         if os.preadv(descriptor, [out], int(self.offsets[number])) != len(out):
             raise OSError(f"the file ends within chunk {number}")
-
-    def _place(self, cell: tuple[int, ...], values: NDArray[Any], box: ArrayBounds, out: NDArray[Any]) -> None:
-        """Copies the part of a chunk that lies in the box to its place."""
-        target, source = [], []
-        for at, step, (start, stop) in zip(cell, self.chunk, box, strict=True):
-            low, high = max(at * step, start), min((at + 1) * step, stop)
-            target.append(slice(low - start, high - start))
-            source.append(slice(low - at * step, high - at * step))
-        out[tuple(target)] = values[tuple(source)]
 
 
 def index_bounds(where: Any, shape: tuple[int, ...]) -> tuple[ArrayBounds, tuple[Any, ...]]:
@@ -287,6 +279,7 @@ class _Decoders(threading.local):
         """A decoder for such chunks."""
         decoder = self._by_coding.get(coding)
         if decoder is None:
+            # A file in memory never shrinks, so when there are too many kinds all of it is dropped and begun anew.
             if not self._by_coding or len(self._by_coding) >= _MAX_KINDS:
                 self._by_coding = {}
                 self._file = h5py.File("chunks", "w", driver="core", backing_store=False)

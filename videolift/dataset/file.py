@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FrameIndex = slice | NDArray[np.integer]
 Value = TypeVar("Value")
-_MAX_FRAMES = 1 << 32
+_MAX_FRAMES = 1 << 32  # four years at 30 fps; times the pixels of the largest image it still fits an int64
 
 
 @lru_cache(maxsize=8)

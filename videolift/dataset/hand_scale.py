@@ -18,7 +18,7 @@ from videolift.artifacts import PALM_JOINTS, Depth, Hands
 MIN_OBSERVATIONS = 10
 """Fewer measured hands than this give no scale."""
 MAX_SPREAD = 0.25
-"""Ratios that scatter more than this share of their median give no scale."""
+"""Ratios that scatter more than this share of their median give no scale: what is given is then good to about 20 %."""
 MIN_PIXELS = 30
 """Valid depth pixels that a palm, or its surroundings, must show."""
 CONTACT_PERCENTILE = 80.0
@@ -58,6 +58,7 @@ def hand_scale(depth: Depth, hands: Hands, frames: slice = slice(None)) -> HandS
     for frame in first + np.flatnonzero(measured[first:end].any(1)):
         z = depth[int(frame)]
         for side in np.flatnonzero(measured[frame]):
+            # The palm and not all joints: fingers curl towards the camera and away from it.
             palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])
             if np.isfinite(palm_px).all() and wrist_z_m > 0 and (found := _depth_at(z, palm_px)) is not None:
                 ratios[found[0]].append(wrist_z_m / found[1])
@@ -72,6 +73,7 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
         return HandScale(
             None, observations=len(ratios), source=source, reason=f"{len(ratios)} hands, {MIN_OBSERVATIONS} are needed"
         )
+    # One standard deviation to either side if the ratios were normal; a few wild ones do not move it.
     low, middle, high = np.percentile(ratios, [16, 50, 84])
     spread = float((high - low) / 2 / middle)
     if spread > MAX_SPREAD:

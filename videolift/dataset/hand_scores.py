@@ -59,6 +59,7 @@ def side_changes(keypoints_px: ArrayLike, valid: ArrayLike) -> NDArray[np.bool_]
         comparable = known[1:, side] & known[:-1, side] & known[:-1, 1 - side]
         own = np.linalg.norm(centre[1:, side] - centre[:-1, side], axis=-1)
         other = np.linalg.norm(centre[1:, side] - centre[:-1, 1 - side], axis=-1)
+        # Farther than the hand is large: between two frames no hand moves so, hurrying or not.
         with np.errstate(invalid="ignore"):
             out[1:] |= comparable & (own > size[:-1, side]) & (other < 0.5 * own)
     return out

@@ -91,6 +91,7 @@ def promised_arrays(parts: Iterable[str], *, older: bool = False) -> set[str]:
     groups = {"rgb", "timestamps", "stats"}.union(*(_GROUPS_OF_PART.get(part, set()) for part in parts))
     names = {field.name for field in FIELDS if field.name.partition("/")[0] in groups}
     absent: tuple[str, ...] = (*HAND_ORIGIN_FIELDS, *HAND_WORLD_FIELDS) if older else ()
+    # Without poses hands are known in each frame's own camera and nowhere else.
     if "camera" not in groups:
         absent += (*HAND_WINDOW_FIELDS, *HAND_WORLD_FIELDS)
     return names - {f"hands/{name}" for name in absent}
@@ -106,6 +107,7 @@ def expected_shape(
         length = windows + (name == "tracks/offsets")
     else:
         length = frames
+    # None is an axis whose length the file chooses: an image's sides, or a window's steps.
     free = iter(size_px[::-1] if name in _IMAGES else (window_length,))
     return tuple(length if n == -1 else next(free) if n is None else n for n in _SHAPES[name])
 
@@ -139,7 +141,7 @@ class PackagedView:
         """
         width, height = clip_px
         if view == "full":
-            scale = size / min(clip_px)
+            scale = size / min(clip_px)  # the longer side is rounded to whole pixels; K takes the same rounding
             return cls(0, 0, width, height, (round(width * scale), round(height * scale)))
         side = max(clip_px) if padded else min(clip_px)
         return cls((width - side) // 2, (height - side) // 2, side, side, (size, size))
@@ -170,7 +172,7 @@ class PackagedView:
         high = self.top_px + self.height_px, self.left_px + self.width_px
         inside = images[:, low[0] : high[0], low[1] : high[1]]
         before = -min(self.top_px, 0), -min(self.left_px, 0)
-        bars = [(before[i], high[i] - low[i] - inside.shape[1 + i]) for i in (0, 1)]
+        bars = [(before[i], high[i] - low[i] - inside.shape[1 + i]) for i in (0, 1)]  # what the slice above could not reach
         if not any(map(any, bars)):
             return inside
         return np.pad(inside, [(0, 0), *bars, *[(0, 0)] * (images.ndim - 3)])

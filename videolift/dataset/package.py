@@ -110,6 +110,19 @@ class _Geometry:
     factor: Float
     depth_range_m: tuple[float, float] | None
 
+    @classmethod
+    def of(cls, depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:
+        # 0 where a shot is refused: its depth is in another unit than the file's, so its frames get none.
+        factor = np.zeros(len(depth))
+        for worth in worths:
+            if worth.refused is None:
+                factor[worth.shot.first : worth.shot.end] = worth.factor
+        poses = depth.T_camera_world.astype(np.float64)
+        poses[:, :3, 3] *= factor[:, None]
+        poses[factor == 0] = np.nan
+        limits = (settings.depth_min_m, settings.depth_max_m) if scale in METRE_SCALES else None
+        return cls(view, view.intrinsics(depth.K), poses, factor, limits)
+
 
 @dataclass(frozen=True)
 class PackageCounts:
@@ -142,7 +155,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     steps = _Steps(progress, len(clip) + (0 if tracks is None else len(tracks)))
     view = PackagedView.of((clip.width, clip.height), settings.size, settings.view, padded=clip.attrs.get("fit") == "pad")
     out.profile = settings.profile
-    geometry = None if depth is None else _geometry(depth, view, [one.worth for one in shots], scale, settings)
+    geometry = None if depth is None else _Geometry.of(depth, view, [one.worth for one in shots], scale, settings)
     if geometry is not None:
         out.put(**{"camera/intrinsics": geometry.K})
         known = np.isfinite(geometry.T_camera_world).all((-2, -1))
@@ -180,19 +193,6 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     return PackageCounts(len(clip), len(starts), points, scale, tuple(checks), hand_frames)
 
 
-def _geometry(depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:
-    # 0 where a shot is refused: its depth is in another unit than the file's, so its frames get none.
-    factor = np.zeros(len(depth))
-    for worth in worths:
-        if worth.refused is None:
-            factor[worth.shot.first : worth.shot.end] = worth.factor
-    poses = depth.T_camera_world.astype(np.float64)
-    poses[:, :3, 3] *= factor[:, None]
-    poses[factor == 0] = np.nan
-    limits = (settings.depth_min_m, settings.depth_max_m) if scale in METRE_SCALES else None
-    return _Geometry(view, view.intrinsics(depth.K), poses, factor, limits)
-
-
 def _judged(
     worths: Sequence[ShotWorth], sources: Sources, settings: Packaging, geometry: _Geometry | None, meter: QualityMeter
 ) -> list[ShotWorth]:
@@ -203,6 +203,7 @@ def _judged(
     def points(starts: Sequence[int]) -> float:
         assert tracks is not None
         assert geometry is not None
+        # Packaged as they will be, so that the gate counts what a trainer gets and not what was tracked.
         index = np.searchsorted(tracks.window_start, starts)
         return float(np.mean([len(_packaged_window(tracks[int(w)], settings, geometry)["query"]) for w in index]))
 
@@ -299,6 +300,7 @@ def _write_frames(
     for part in _slices(frames, FRAMES_PER_CHUNK):
         rgb = np.empty((part.stop - part.start, 3, *view.size_px[::-1]), np.uint8)
         for i, image in enumerate(view.cut(sources.clip[part])):
+            # As the predecessor resizes, so that its models see images as sharp as those they were trained on.
             resized = cv2.resize(np.ascontiguousarray(image), view.size_px, interpolation=cv2.INTER_LANCZOS4)
             rgb[i] = resized.transpose(2, 0, 1)
         out.append(rgb=rgb)
@@ -349,7 +351,11 @@ def _write_tracks(
 ) -> int:
     length, total = settings.window_length, 0
     out.append(**{"tracks/window_start": starts, "tracks/offsets": np.zeros(1)})
-    for part in _chosen_parts(tracks.window_start, starts):
+    # Runs of neighbours among the windows that are packaged: those of a refused shot are tracked and skipped.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracks.window_start, starts), [False]]).astype(np.int8)))
+    runs = edges.reshape(-1, 2).tolist()
+    parts = [slice(a + few.start, a + few.stop) for a, end in runs for few in _slices(end - a, WINDOWS_PER_CHUNK)]
+    for part in parts:
         windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
         missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
         for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
@@ -370,13 +376,6 @@ def _write_tracks(
     return total
 
 
-def _chosen_parts(tracked: NDArray[np.int64], starts: NDArray[np.int64]) -> Iterator[slice]:
-    """Runs of at most `WINDOWS_PER_CHUNK` neighbours among the windows ``tracked`` (W) that begin at ``starts``."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracked, starts), [False]]).astype(np.int8)))
-    for first, end in edges.reshape(-1, 2).tolist():
-        yield from (slice(first + part.start, first + part.stop) for part in _slices(end - first, WINDOWS_PER_CHUNK))
-
-
 _POINT_AXIS = {"query": 0, "displacement": 1, "visible": 1, "label": 0}
 
 
@@ -385,7 +384,7 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     visible, valid3d = window.visible[:length], window.valid3d[:length]
     candidates = np.flatnonzero(visible[0] & valid3d.all(0))  # the cheap part of the rule first
     xyz_cam0, uv_clip = (np.take(array[:length], candidates, 1) for array in (window.xyz_cam0, window.uv_px))
-    factor = float(geometry.factor[window.start])
+    factor = float(geometry.factor[window.start])  # one for the window, which lies within one shot
     uvd = to_uvd(xyz_cam0 if factor == 1.0 else xyz_cam0.astype(np.float64) * factor, geometry.K, geometry.view.size_px)
     passed = np.ones((1, len(candidates)), bool)
     kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, geometry.view.size_px, geometry.depth_range_m)

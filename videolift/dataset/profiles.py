@@ -31,7 +31,7 @@ UNIT = "unit"
 MAX_SIZE_PX = 1 << 14
 """Side of a packaged image, at most; a file that states more is not one of ours."""
 _DISPLACEMENT = "tracks/displacement"
-_JPEG_CHUNK = 1 << 16
+_JPEG_CHUNK = 1 << 16  # of the size of one frame's JPEG: reading a frame touches a chunk or two
 _PART_BYTES = 16 << 20
 _STATS = "stats/"
 
@@ -172,6 +172,7 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
         worst, squares = max(worst, int(np.abs(difference).max())), squares + int((difference**2).sum())
         statistics.add_rgb(decoded[None])
         held, offsets[t + 1] = held + code.tobytes(), offsets[t] + len(code)
+        # In large pieces: HDF5 would decompress and compress the last chunk again for every frame that is added.
         if len(held) >= _PART_BYTES or t == frames - 1:
             stored.resize((start + len(held),))
             stored[start:] = np.frombuffer(held, np.uint8)
@@ -223,6 +224,7 @@ def _jpeg_shape(code: bytes) -> tuple[int, int] | None:
 
 
 def _store_in_16_bits(dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:
+    # Two passes: the unit must be known before the first value is stored.
     largest = np.zeros(3)
     if dataset.size:
         for _, part in _parts(dataset, field):

@@ -104,37 +104,36 @@ class QualityMeter:
     shot: NDArray[np.int32] | None = None
     per_frame: dict[str, Float32] = field(default_factory=dict)
     per_video: dict[str, float] = field(default_factory=dict)
-    _previous: tuple[int, NDArray[np.float16]] | None = None
+    _previous: NDArray[np.float16] | None = None
+    """The last frame's depth."""
 
     def depth(self, start: int, depth: NDArray[np.float16]) -> None:
         """Depth (n, S, S) of frames from ``start`` on, in order."""
         self._series("valid_depth")[start : start + len(depth)] = (depth > 0).mean((1, 2))
-        for t, z in enumerate(depth, start):
-            if self._previous is not None and self.K is not None and self.T_camera_world is not None:
-                self._compare_depths(t - 1, self._previous[1], z)
-            self._previous = t, z
-
-    def _compare_depths(self, t: int, z: NDArray[np.float16], z_next: NDArray[np.float16]) -> None:
-        assert self.K is not None
-        assert self.T_camera_world is not None
-        E = self.T_camera_world[t : t + 2]
-        if not np.isfinite(E).all() or (self.shot is not None and self.shot[t] != self.shot[t + 1]):
-            return
-        size_px = np.array(z.shape[::-1])
+        size_px = np.array(depth.shape[:0:-1])
         at = [(np.arange(_GRID) * size) // _GRID + size // (2 * _GRID) for size in size_px]
         u, v = (a.ravel() for a in np.meshgrid(*at))
-        known = z[v, u] > 0
-        here = unproject(np.stack([u, v], -1)[known], z[v, u][known].astype(np.float64), self.K)
-        there = transform(E[1] @ invert_pose(E[0]), here)
-        px = project(there, self.K)
-        inside = np.isfinite(px).all(-1) & (px >= -0.5).all(-1) & (px < size_px - 0.5).all(-1)
-        px = np.rint(px[inside]).astype(int)
-        measured = z_next[px[:, 1], px[:, 0]].astype(np.float64)
-        seen = measured > 0
-        if seen.sum() >= _GRID:
-            ratio = measured[seen] / there[inside][seen, 2]
-            self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
-            self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
+        for t, z_next in enumerate(depth, start - 1):
+            z, self._previous = self._previous, z_next
+            if z is None or self.K is None or self.T_camera_world is None:
+                continue
+            E = self.T_camera_world[t : t + 2]
+            # Two shots have two worlds, and a pose that is not known has none.
+            if not np.isfinite(E).all() or (self.shot is not None and self.shot[t] != self.shot[t + 1]):
+                continue
+            known = z[v, u] > 0
+            here = unproject(np.stack([u, v], -1)[known], z[v, u][known].astype(np.float64), self.K)
+            there = transform(E[1] @ invert_pose(E[0]), here)
+            px = project(there, self.K)
+            inside = np.isfinite(px).all(-1) & (px >= -0.5).all(-1) & (px < size_px - 0.5).all(-1)
+            px = np.rint(px[inside]).astype(int)
+            measured = z_next[px[:, 1], px[:, 0]].astype(np.float64)
+            seen = measured > 0
+            # A row of the grid at least: the median of a handful says more of the handful than of the frame.
+            if seen.sum() >= _GRID:
+                ratio = measured[seen] / there[inside][seen, 2]
+                self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
+                self._series("scale_flicker")[t] = abs(np.median(ratio) - 1)
 
     def window(
         self, start: int, displacement: Float32, visible: NDArray[np.bool_], size_px: tuple[int, int], forward_backward_px: float
@@ -144,6 +143,7 @@ class QualityMeter:
             self._series("forward_backward_px")[start] = forward_backward_px
         if not displacement.shape[1]:
             return
+        # The median over points: those on hands and things do move, and are fewer than those on what stands.
         moved = np.linalg.norm(displacement[-1, :, :2] * size_px, axis=-1)
         self._series("static_residual_px")[start] = np.median(moved)
         self._series("static_residual")[start] = np.median(np.abs(displacement[-1, :, 2]))
@@ -193,6 +193,7 @@ class QualityMeter:
             lengths = lengths[np.isfinite(lengths).all(-1)]
             if len(lengths) > 1:
                 spreads.append(float(np.mean(lengths.std(0) / np.maximum(lengths.mean(0), 1e-9))))
+        # The worse hand: a person's two hands need not be seen equally well.
         if spreads:
             self.per_video["bone_spread"] = max(spreads)
 

@@ -20,6 +20,7 @@ from videolift.dataset.windows import window_starts
 from videolift.errors import BadInput
 from videolift.shot_ranges import NO_SHOT, Shot, shots_of
 
+# The mean of 32 is within a fifth of the spread between windows (1 / sqrt 32), and a gate is set in tens of points.
 _SAMPLED_WINDOWS = 32
 """Windows of a shot whose points are counted beforehand."""
 
@@ -132,6 +133,7 @@ def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
         )
     if not short:
         return None
+    # All that is short, not the first of it: each correction may cost a run.
     texts, remedies = zip(*short, strict=True)
     remedy = "; ".join(remedies) + "; to take it as it is, lower what is named here for it (overrides)"
     return BadInput("too_little", "; ".join(texts), remedy[0].upper() + remedy[1:] + ".")
@@ -160,7 +162,7 @@ def no_shot_left(worths: Sequence[ShotWorth]) -> BadInput:
     """The refusal of a video none of whose shots may be packaged: that of its longest."""
     longest = max(worths, key=lambda worth: len(worth.shot))
     assert longest.refused is not None
-    if len(worths) == 1:
+    if len(worths) == 1:  # a video without cuts: nothing of shots is said to who has none
         return longest.refused
     text = f"none of its {len(worths)} shots can be packaged; the longest, {longest.name}: {longest.refused.text}"
     return BadInput(longest.refused.code, text, longest.refused.remedy)
@@ -205,6 +207,7 @@ def _shot_depth(shot: Shot, depth: Depth | None, hands: Hands | None, gates: Gat
     if "refused" in about:
         return ShotDepth(replace(worth, refused=_part_failed("depth", str(about["refused"]))))
     scale, found = str(about["scale"]), None
+    # Only where the unit is unknown: a measured or assumed one is worth more than the size of a hand.
     if scale == "arbitrary" and hands is not None:
         found = hand_scale(depth, hands, slice(shot.first, shot.end))
         scale = scale if found.factor is None else "hand"

@@ -47,6 +47,7 @@ def assign_split(
         return given
     key = f"subject:{subject}" if subject else f"source:{source}" if source else f"video:{video}"
     digest = hashlib.sha256(f"{rule.seed}\n{key}".encode()).digest()
+    # 64 bits of the hash as a number from 0 to 1; shares are cut off it one after the other.
     position, reached = int.from_bytes(digest[:8], "big") / 2**64, 0.0
     for name, share in rule.shares:
         reached += share

@@ -30,7 +30,7 @@ CRC32 = "crc32"
 _CACHED_BYTES = 1 << 18
 """Arrays up to this size are read once and kept as long as the file is known. Up to a megabyte it would be two per file, and save a
 tenth of a sample's time."""
-_PART_BYTES = 16 << 20
+_PART_BYTES = 16 << 20  # large enough that calls do not count, small beside what a process holds
 _RESTING_BYTES = 16 << 10
 """What is known of a file besides its arrays, about: attributes, names, Python's objects."""
 _MAX_DEPTH, _MAX_OBJECTS = 4, 1000
@@ -245,7 +245,7 @@ class StoredArrays:
             if array.offset is not None:
                 return self._matches_crc32(name, array)
             if array.table is not None:
-                array.table.compared[:] = False
+                array.table.compared[:] = False  # what matched once is compared again: the file may have rotted since
             for _ in self.parts(name):
                 pass
         except CorruptFile:
@@ -306,15 +306,6 @@ class StoredArrays:
                 self._groups.add(step)
         # h5py's own objects look shape, type and filters up again at every use, which is most of what opening would cost.
         opened = h5py.h5d.open(self._file.id, key, NO_CHUNK_CACHE)
-        array = self._examined(opened, name)
-        self._opened_arrays[name] = opened
-        # HDF5 has no checksums of arrays in one piece, so theirs is an attribute.
-        if self.checked and array.offset is not None and not self._matches_crc32(name, array):
-            raise CorruptFile(f"{self.path}: {name} does not match its checksum")
-        return array
-
-    def _examined(self, opened: h5py.h5d.DatasetID, name: str) -> _Array:
-        """An array that may be read; raises CorruptFile or ValueError where it may not."""
         field, shape, dtype = self.fields.get(name), opened.shape, opened.dtype
         if field is None:
             raise CorruptFile(f"{self.path}: {name} is not an array of this profile")
@@ -327,14 +318,22 @@ class StoredArrays:
             raise CorruptFile(f"{self.path}: {name} is stored outside the file")
         if layout != h5py.h5d.CHUNKED:
             stored, offset = opened.get_storage_size(), opened.get_offset() or 0
+            # Compared before a map is made: reading a map beyond the end of its file kills the process.
             if stored != nbytes or offset + nbytes > file_bytes:
                 raise CorruptFile(f"{self.path}: {name} needs {nbytes} bytes, {stored} are there")
-            return _Array(shape, dtype, None, offset)
-        if nbytes > _CACHED_BYTES:
-            return _Array(shape, dtype, ChunkTable.of(opened, file_bytes), None)
-        if math.prod(chunk := created.get_chunk()) * dtype.itemsize > MAX_CHUNK_BYTES:
-            raise CorruptFile(f"{self.path}: {name} has chunks of {chunk}")
-        return _Array(shape, dtype, None, None)
+            array = _Array(shape, dtype, None, offset)
+        elif nbytes > _CACHED_BYTES:
+            array = _Array(shape, dtype, ChunkTable.of(opened, file_bytes), None)
+        else:
+            # A small array may state a huge chunk, which HDF5 would decompress whole.
+            if math.prod(chunk := created.get_chunk()) * dtype.itemsize > MAX_CHUNK_BYTES:
+                raise CorruptFile(f"{self.path}: {name} has chunks of {chunk}")
+            array = _Array(shape, dtype, None, None)
+        self._opened_arrays[name] = opened
+        # HDF5 has no checksums of arrays in one piece, so theirs is an attribute.
+        if self.checked and array.offset is not None and not self._matches_crc32(name, array):
+            raise CorruptFile(f"{self.path}: {name} does not match its checksum")
+        return array
 
     def _open_descriptor(self) -> int:
         if self._descriptor < 0:

@@ -90,12 +90,14 @@ def window_poses(T_camera_world: ArrayLike) -> tuple[Float, Float32]:
     NaN at steps whose pose, or whose first pose, is not known.
     """
     T = T_cam0_camk(T_camera_world)
+    # Whole matrices: a product with one that is not known may hold numbers in places.
     T[~np.isfinite(T).all((-2, -1))] = np.nan
     return T, np.moveaxis(pose_9d(T), 0, -2).astype(np.float32)
 
 
 def point_order(seed: int, start: int, points: int) -> NDArray[np.int64]:
     """The stored order of a window's points: random, so that any run of them is a fair sample, and always the same."""
+    # The start too: windows share most of their points, and one order for all would make runs of them alike.
     return np.random.default_rng([seed, start]).permutation(points)
 
 
@@ -124,6 +126,7 @@ def hand_windows(T_camera_wrist: ArrayLike, valid: ArrayLike, T_cam0_camk: Float
     """
     T = T_cam0_camk[..., None, :, :] @ np.asarray(T_camera_wrist, np.float64)
     valid = np.asarray(valid, bool)
+    # Without a first step there is nothing that the others are relative to.
     T[~(valid & valid[:1])] = np.nan
     R, uvd = T[..., :3, :3], to_uvd(T[..., :3, 3], K, size)
     # All or nothing: a hand behind the camera has a depth and no place in the image.

@@ -46,5 +46,6 @@ class DatasetWriter(ArtifactWriter):
                 finally:
                     plain.close()
                     plain_path.unlink()
+        # Last: a lossy profile has replaced the statistics of what it changed.
         self.put(**{f"stats/{name}": array for name, array in self.statistics.pack().items()})
         return super().publish()
