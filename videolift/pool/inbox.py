@@ -16,7 +16,7 @@ from videolift.pool.interface import Outcome
 from videolift.pool.pool_state import PoolState
 from videolift.pool.staffing import fence, note_load_failure
 from videolift.pool.workers.handle import WorkerHandle
-from videolift.pool.workers.messages import AttemptFailed, ItemDone, ItemProgress, WorkerMessage, WorkerReady
+from videolift.pool.workers.messages import AttemptFailed, ItemDone, ItemProgress, WorkerReady
 
 
 def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
@@ -26,14 +26,29 @@ def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
     if worker.process.is_open:
         for message in worker.process.receive():
             if isinstance(message, WorkerReady):
-                _on_ready(state, message, worker, group)
+                if worker.state == "loading":  # a copy of it, made by a fork, may say so again
+                    worker.shrinks = message.shrinks
+                    worker.enter("idle")
+                    group.worker_loaded(worker)
+                    now = state.machine.now()
+                    state.first_ready = state.first_ready or now
+                    state.invalidate_decisions()
+                    seconds = round(now - worker.spawned, 3)
+                    state.events.emit("ready", worker=worker.serial, device=group.device.id, seconds=seconds)
             elif isinstance(message, AttemptFailed) and not message.claim:
                 worker.kill()
                 text = message.text + (f"\n{message.traceback}" if message.kind == "error" else "")
                 hopeless = message.device_lost or message.kind == "backend"
                 note_load_failure(state, group, text, hopeless=hopeless, out_of_memory=message.kind == "oom")
             elif message.claim != worker.claim or (not isinstance(message, ItemProgress) and message.key != worker.key):
-                _on_stray(state, message, worker, group)
+                # Progress of a thread that outlived its item, or of a worker that is ended already, is nobody's lie.
+                if not isinstance(message, ItemProgress) and worker.living:
+                    text = "answered for an item that it was not given; was it forked?"
+                    state.events.emit(
+                        "failed", worker=worker.serial, device=group.device.id, code="stray", text=text, item=worker.key
+                    )
+                    worker.stray = text
+                    worker.kill()
             elif isinstance(message, ItemProgress):
                 worker.last_sign = state.machine.now()
                 worker.progress = min(1.0, max(0.0, message.done / message.total)) if message.total > 0 else 0.0
@@ -47,27 +62,6 @@ def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
         exits.handle_exit(state, worker, group)
     elif worker.state == "killed":
         exits.finish_cleanup(state, worker, group)
-
-
-def _on_stray(state: PoolState, message: WorkerMessage, worker: WorkerHandle, group: DeviceWorkers) -> None:
-    if isinstance(message, ItemProgress) or not worker.living:
-        return  # of a thread that outlived its item, or of a worker that is ended already
-    text = "answered for an item that it was not given; was it forked?"
-    state.events.emit("failed", worker=worker.serial, device=group.device.id, code="stray", text=text, item=worker.key)
-    worker.stray = text
-    worker.kill()
-
-
-def _on_ready(state: PoolState, message: WorkerReady, worker: WorkerHandle, group: DeviceWorkers) -> None:
-    if worker.state != "loading":
-        return
-    worker.shrinks = message.shrinks
-    worker.enter("idle")
-    group.worker_loaded(worker)
-    now = state.machine.now()
-    state.first_ready = state.first_ready or now
-    state.invalidate_decisions()
-    state.events.emit("ready", worker=worker.serial, device=group.device.id, seconds=round(now - worker.spawned, 3))
 
 
 def _on_done(state: PoolState, message: ItemDone, worker: WorkerHandle, group: DeviceWorkers) -> None:

@@ -77,7 +77,12 @@ def run_pool(
     if child.importing_the_users_script:
         raise RuntimeError('run_pool was reached while a worker imported the script: put the call under if __name__ == "__main__":')
     # All items first: an iterator that breaks midway must not leave workers, and the longest must be known.
-    tasks = _tasks(items)
+    tasks = [Task(item, crashes=item.attempts) for item in items]
+    seen: set[str] = set()
+    for task in tasks:
+        if task.item.key in seen:
+            raise ValueError(f"two items have the key {task.item.key!r}: keys must be unique")
+        seen.add(task.item.key)
     if not devices:
         raise ValueError("run_pool was given no device: use find_devices or cpu_device")
     body, preparation = pickled_factory(factory)
@@ -99,30 +104,16 @@ def run_pool(
         if history is not None:
             for name, known in figures.items():
                 load_figures(history, label, name, known)
-        plan = _plan(settings, timing, folder)
+        plan = PoolPlan(
+            rules=RetryRules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
+            sizing=SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers),
+            load_timeout_s=settings.load_timeout_s,
+            item_timeout_s=settings.item_timeout_s,
+            grace_s=settings.grace_s,
+            timing=timing,
+            log_folder=folder,
+        )
         report = supervise(PoolState(plan, tasks, groups, ledger, events or EventSink(stream=None), gauge, machine, signals))
         if history is not None:
             save_figures(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
         return report
-
-
-def _plan(settings: PoolSettings, timing: Timing, log_folder: Path) -> PoolPlan:
-    return PoolPlan(
-        rules=RetryRules(settings.attempts, settings.allow_shrink, settings.transient_retries, settings.backoff_s),
-        sizing=SizingRules(settings.margin, int(settings.reserve_gb * 2**30), settings.max_workers),
-        load_timeout_s=settings.load_timeout_s,
-        item_timeout_s=settings.item_timeout_s,
-        grace_s=settings.grace_s,
-        timing=timing,
-        log_folder=log_folder,
-    )
-
-
-def _tasks(items: Iterable[Item]) -> list[Task]:
-    tasks = [Task(item, crashes=item.attempts) for item in items]
-    seen: set[str] = set()
-    for task in tasks:
-        if task.item.key in seen:
-            raise ValueError(f"two items have the key {task.item.key!r}: keys must be unique")
-        seen.add(task.item.key)
-    return tasks

@@ -24,8 +24,19 @@ def staff(state: PoolState) -> None:
     """One round: how many workers each device should have, who ends, who gets an item, who begins."""
     used = [group for group in state.groups if group.fenced is None]
     decisions = {group.device.id: _decision(state, group) for group in used}
-    if any(decision.give_up for decision in decisions.values()):
-        _give_up_youngest(state)
+    living = [(worker, group) for group in state.groups for worker in group.living]
+    # The machine is about to run out of memory: the youngest goes, and what it was doing is done again later. One must stay, or
+    # nothing is ever done; and nothing is decided on memory of a killed one, which is about to come free.
+    critical = any(decision.give_up for decision in decisions.values())
+    if critical and len(living) > 1 and not any(worker.state == "killed" for worker in state.workers):
+        youngest, group = max(living, key=lambda pair: pair[0].serial)
+        group.cap_workers(len(group.living) - 1)
+        youngest.taken_back = True
+        text = "host memory is about to run out: its youngest worker was ended"
+        state.events.emit(
+            "failed", worker=youngest.serial, device=group.device.id, code="host_memory", text=text, item=youngest.key
+        )
+        youngest.kill()
     for group in used:
         # The youngest of those that rest. Loading ones are not counted: a ready worker is not given up for one of them.
         idle = sorted((w for w in group.workers if w.state == "idle"), key=lambda w: -w.serial)
@@ -56,20 +67,6 @@ def _decision(state: PoolState, group: DeviceWorkers) -> Decision:
             **decision.figures,
         )
     return decision
-
-
-def _give_up_youngest(state: PoolState) -> None:
-    """The machine is about to run out of memory: the youngest goes, and what it was doing is done again later."""
-    living = [(worker, group) for group in state.groups for worker in group.living]
-    # One must stay, or nothing is ever done; and nothing is decided on memory of a killed one, which is about to come free.
-    if len(living) < 2 or any(worker.state == "killed" for worker in state.workers):
-        return
-    youngest, group = max(living, key=lambda pair: pair[0].serial)
-    group.cap_workers(len(group.living) - 1)
-    youngest.taken_back = True
-    text = "host memory is about to run out: its youngest worker was ended"
-    state.events.emit("failed", worker=youngest.serial, device=group.device.id, code="host_memory", text=text, item=youngest.key)
-    youngest.kill()
 
 
 def soonest_done(groups: Iterable[DeviceWorkers], workers: dict[str, int]) -> DeviceWorkers:

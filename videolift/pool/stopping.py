@@ -43,7 +43,7 @@ class StopRequests:
         for number in STOP_SIGNALS:
             # nohup and shells' background jobs ignore some of them on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, lambda received, frame: self.received.append(received))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -52,9 +52,6 @@ class StopRequests:
         signal.set_wakeup_fd(self._previous_wakeup)
         self.wakeup.close()
         self._write.close()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
 
     def drain(self) -> None:
         """Empties `wakeup`."""

@@ -52,12 +52,7 @@ def supervise(state: PoolState) -> PoolReport:
 
 def _step(state: PoolState) -> None:
     state.stopping.obey_signals()
-    _keep_deadlines(state)
-    _measure(state)
-    # After measuring, which is what notices, and before anybody is given work there.
-    for group in state.groups:
-        if group.lost is not None:
-            fence(state, group, group.lost)
+    _look_around(state)
     # Before staffing: what is judged now can be given out in the same round.
     judge_exits(state)
     busy = any(group.busy for group in state.groups)
@@ -84,7 +79,8 @@ def _step(state: PoolState) -> None:
             hear(state, worker, group)
 
 
-def _keep_deadlines(state: PoolState) -> None:
+def _look_around(state: PoolState) -> None:
+    """Ends workers that are late, measures where it is time, and fences what is lost."""
     for group in state.groups:
         for worker in group.workers:
             # Killed ones are watched by `exits.finish_cleanup`, which gives them up when they do not end.
@@ -98,20 +94,20 @@ def _keep_deadlines(state: PoolState) -> None:
                 worker.faulty = late = fault
             if late is not None or state.stopping.is_due:
                 worker.kill()
-
-
-def _measure(state: PoolState) -> None:
     now = state.machine.now()
-    if now < state.next_sample:
-        return
-    cpu_before = state.machine.cpu_seconds()
+    if now >= state.next_sample:
+        cpu_before = state.machine.cpu_seconds()
+        for group in state.groups:
+            group.sample()
+            for worker in group.workers:
+                worker.process.bound_log()
+        # The kernel walks every page of a process to say its proportional set size: of a large one that takes long.
+        cost_s = state.machine.cpu_seconds() - cpu_before
+        state.next_sample = now + max(state.plan.timing.sample, cost_s / COST_OF_LOOKING)
+    # After measuring, which is what notices, and before anybody is given work there.
     for group in state.groups:
-        group.sample()
-        for worker in group.workers:
-            worker.process.bound_log()
-    # The kernel walks every page of a process to say its proportional set size: of a large one that takes long.
-    cost_s = state.machine.cpu_seconds() - cpu_before
-    state.next_sample = now + max(state.plan.timing.sample, cost_s / COST_OF_LOOKING)
+        if group.lost is not None:
+            fence(state, group, group.lost)
 
 
 def _state_text(state: PoolState) -> str:

@@ -184,14 +184,24 @@ def save_figures(path: Path, label: str, figures: dict[str, WorkerFigures], *, b
 
     entries = _entries(path)
     for device_name, known in figures.items():
-        if known.peaks:
-            peaks = [[p.size, p.device_bytes, p.host_bytes] for p in _largest(known.peaks)]
-            entries[_key(label, device_name)] = {
-                "peaks": peaks,
-                "load_s": known.load_s,
-                "seconds_per_size": known.seconds_per_size,
-                "busy_share": known.busy_share if busy_share else None,
-            }
+        if not known.peaks:
+            continue
+        # The largest few of each power of two of size: a limit is set by the largest, and a set of short videos must not push
+        # what is known of long ones out.
+        buckets: dict[int, list[Peak]] = {}
+        for peak in known.peaks:
+            buckets.setdefault(math.floor(math.log2(max(peak.size, 1e-9))), []).append(peak)
+        largest = [
+            peak
+            for bucket in buckets.values()
+            for peak in sorted(bucket, key=lambda p: -max(p.device_bytes, p.host_bytes))[:_PEAKS_PER_BUCKET]
+        ]
+        entries[_key(label, device_name)] = {
+            "peaks": [[p.size, p.device_bytes, p.host_bytes] for p in sorted(largest, key=lambda p: -p.size)],
+            "load_s": known.load_s,
+            "seconds_per_size": known.seconds_per_size,
+            "busy_share": known.busy_share if busy_share else None,
+        }
     try:
         write_json(path, {"format": FIGURES_FORMAT, "figures": entries})
     except (Transient, OSError) as error:
@@ -209,11 +219,3 @@ def _entries(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FIGURES_FORMAT or not isinstance(value.get("figures"), dict):
         return {}
     return dict(value["figures"])
-
-
-def _largest(peaks: tuple[Peak, ...]) -> list[Peak]:
-    buckets: dict[int, list[Peak]] = {}
-    for peak in peaks:
-        buckets.setdefault(math.floor(math.log2(max(peak.size, 1e-9))), []).append(peak)
-    kept = [sorted(bucket, key=lambda p: -max(p.device_bytes, p.host_bytes))[:_PEAKS_PER_BUCKET] for bucket in buckets.values()]
-    return sorted((p for bucket in kept for p in bucket), key=lambda p: -p.size)

@@ -146,7 +146,15 @@ def in_context(failure: AttemptFailed, seen: Circumstances) -> AttemptFailed:
 def judge_failure(task: Task, failure: AttemptFailed | WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
     """What ``failure`` means for ``task``."""
     if isinstance(failure, WorkerDeath):
-        return _after_death(task, failure, seen, rules)
+        if failure.cause == "oom_kill":
+            text = "the kernel's out-of-memory killer ended the worker"
+            return _after_out_of_memory(task, AttemptFailed("oom", "OomKill", text, traceback=failure.tail), seen, rules)
+        if failure.cause == "taken_back":
+            return Retry(task)
+        # The machine's hiccup is forgiven, but not for ever: an item that brings the machine down looks just like it.
+        if failure.cause == "excused" and task.excused < _MAX_EXCUSED:
+            return Retry(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
+        return _charge(task, replace(failure, text=f"its worker {failure.text}"), seen, rules)
     failure = in_context(failure, seen)
     if failure.kind == "oom":
         return _after_out_of_memory(task, failure, seen, rules)
@@ -166,18 +174,6 @@ def judge_failure(task: Task, failure: AttemptFailed | WorkerDeath, seen: Circum
     if failure.kind == "backend":
         return Pending(replace(_outcome("transient", task, failure, seen), attempts=task.crashes), "backend")
     return Final(replace(_outcome("error", task, failure, seen), attempts=task.crashes + task.errors + 1))
-
-
-def _after_death(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:
-    if death.cause == "oom_kill":
-        failure = AttemptFailed("oom", "OomKill", "the kernel's out-of-memory killer ended the worker", traceback=death.tail)
-        return _after_out_of_memory(task, failure, seen, rules)
-    if death.cause == "taken_back":
-        return Retry(task)
-    # The machine's hiccup is forgiven, but not for ever: an item that brings the machine down looks just like it.
-    if death.cause == "excused" and task.excused < _MAX_EXCUSED:
-        return Retry(replace(task, excused=task.excused + 1, avoid=task.avoid | {seen.serial}))
-    return _charge(task, replace(death, text=f"its worker {death.text}"), seen, rules)
 
 
 def _charge(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRules) -> Verdict:

@@ -163,8 +163,9 @@ def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
         "cores": now.slots,
         "max_workers": rules.max_workers or UNBOUNDED,
         "out of memory before": now.settled or UNBOUNDED,
-        "device busy": _saturation_limit(now.busy_share),
-        "throughput": min(_best_rate(now.rates), _contention_limit(now.rates, now.busy_share)),
+        # As many as keep the device busy: one busy for 31 % of its time with one worker takes a third one, hardly a fourth.
+        "device busy": max(1, math.ceil(1.0 / now.busy_share - _SATURATION_TOLERANCE)) if now.busy_share else UNBOUNDED,
+        "throughput": _throughput_limit(now.rates, now.busy_share),
     }
 
 
@@ -208,34 +209,24 @@ def _room(rules: SizingRules, loaded_bytes: tuple[int, int], free_bytes: tuple[f
     return max(0, math.floor(min(rooms, default=0.0)))
 
 
-def _saturation_limit(busy_share: float | None) -> int:
-    """As many workers as keep the device busy all the time."""
-    if not busy_share:
+def _throughput_limit(rates: tuple[Rate, ...], busy_share: float | None) -> int:
+    """The number from which on more workers added, or would add, too little; no limit while no two numbers have been tried.
+
+    Seen: a few more added less than `_MIN_GAIN` of their share. Expected: each slows the others by an equal share, so that each
+    of n works, against the fewest seen, at ``1 - k (n - 1)`` of the speed, apart from a device that is simply busy; the product
+    with n is largest at ``(1 + 1 / k) / 2``.
+    """
+    if len(rates) < 2:
         return UNBOUNDED
-    # A device that is busy for 31 % of its time with one worker takes a third one, hardly a fourth.
-    return max(1, math.ceil(1.0 / busy_share - _SATURATION_TOLERANCE))
-
-
-def _best_rate(rates: tuple[Rate, ...]) -> int:
-    """From here on a few more workers added less than `_MIN_GAIN` of their share; no limit while none has been tried."""
+    best = UNBOUNDED
     for fewer, more in zip(rates, rates[1:], strict=False):
         # Two numbers far apart say nothing of the numbers between them.
         if more.workers > 1.5 * fewer.workers + 1 or fewer.items < _TRUSTED_ITEMS:
             continue
         each = fewer.throughput / fewer.workers
         if more.throughput - fewer.throughput < _MIN_GAIN * each * (more.workers - fewer.workers):
-            return fewer.workers
-    return UNBOUNDED
-
-
-def _contention_limit(rates: tuple[Rate, ...], busy_share: float | None) -> int:
-    """The number beyond which workers slow each other down by more than they add, if each slows the others by an equal share.
-
-    Speed of each of n workers, against the fewest seen: ``1 - k (n - 1)``, apart from a device that is simply busy; the product
-    with n is largest at ``(1 + 1 / k) / 2``.
-    """
-    if len(rates) < 2:
-        return UNBOUNDED
+            best = fewer.workers
+            break
     first, most = rates[0], rates[-1]
     relative = (most.throughput / most.workers) / (first.throughput / first.workers)
     # Few items are noisy: give the larger number the benefit of the doubt, less of it the more items there are.
@@ -243,7 +234,7 @@ def _contention_limit(rates: tuple[Rate, ...], busy_share: float | None) -> int:
     share = busy_share or 0.0
     busy = max(1.0, share * most.workers) / max(1.0, share * first.workers)
     slowing = (1.0 - min(1.0, relative * busy)) / (most.workers - first.workers)
-    return UNBOUNDED if slowing <= 0 else max(first.workers, math.floor((1.0 + 1.0 / slowing) / 2.0))
+    return best if slowing <= 0 else min(best, max(first.workers, math.floor((1.0 + 1.0 / slowing) / 2.0)))
 
 
 def _relevant(now: Snapshot) -> list[Peak]:

@@ -79,9 +79,19 @@ def worker_main() -> None:
 
 def serve(connection: socket.socket) -> None:
     """Answers messages until `EndWorker` or until the supervisor is gone."""
-    # A thread reads: the main thread belongs to user code, which may not come back for hours.
     commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, commands), daemon=True, name="pool-commands").start()
+
+    def listen() -> None:
+        try:
+            while True:
+                commands.put(receive_blocking(connection))
+        # The supervisor is gone. Everything that has stayed in our group goes as well; the reaper finds the rest.
+        except (EOFError, OSError):
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    # A thread reads: the main thread belongs to user code, which may not come back for hours, and the end of the supervisor must
+    # be noticed in the middle of an item.
+    threading.Thread(target=listen, daemon=True, name="pool-commands").start()
     start: StartWorker = commands.get()
     outbox = _Outbox(connection, start.progress_every_s)
     worker = _load(start, outbox)
@@ -92,16 +102,6 @@ def serve(connection: socket.socket) -> None:
         outbox.send(_attempt(worker, command, outbox))
     assert isinstance(command, EndWorker)
     worker.close()
-
-
-def _listen(connection: socket.socket, commands: queue.SimpleQueue[Any]) -> None:
-    """Reads commands on a thread of its own, so that the end of the supervisor is noticed in the middle of an item."""
-    try:
-        while True:
-            commands.put(receive_blocking(connection))
-    # The supervisor is gone. Everything that has stayed in our group goes as well; the reaper finds the rest.
-    except (EOFError, OSError):
-        os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 class _Outbox:

@@ -103,12 +103,19 @@ def describe(error: BaseException, *, key: str = "", claim: int = 0) -> AttemptF
     poisoned = kind == "descriptors" or (
         kind in ("error", "backend") and _speaks_cuda(error) and (lost or _has(text, _STICKY_PHRASES))
     )
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001  a user's __str__ may raise anything
+        trace = "".join(traceback.format_tb(error.__traceback__))
+    # The middle of a long traceback is what frameworks add; its ends are the user's call and the error.
+    if len(trace) > _TRACEBACK_LIMIT:
+        trace = trace[: _TRACEBACK_LIMIT // 2] + "\n...\n" + trace[-_TRACEBACK_LIMIT // 2 :]
     return AttemptFailed(
         kind=kind,
         code=str(code),
         text=str(text)[:_TEXT_LIMIT],
         remedy=str(remedy)[:_TEXT_LIMIT],
-        traceback=_trace(error),
+        traceback=trace,
         key=key,
         claim=claim,
         peak_bytes=int(peak) if isinstance(peak, int) else None,
@@ -143,12 +150,3 @@ def _text(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception as second:  # noqa: BLE001  a user's __str__ may raise anything, and the failure must still be told
         return f"{type(error).__name__} (its text raised {type(second).__name__})"
-
-
-def _trace(error: BaseException) -> str:
-    try:
-        # The middle of a long traceback is what frameworks add; its ends are the user's call and the error.
-        lines = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001  as above
-        lines = "".join(traceback.format_tb(error.__traceback__))
-    return lines if len(lines) <= _TRACEBACK_LIMIT else lines[: _TRACEBACK_LIMIT // 2] + "\n...\n" + lines[-_TRACEBACK_LIMIT // 2 :]
