@@ -79,7 +79,11 @@ class Hdf5Backend(Backend):
             try:
                 packed = package(sources, self.packaging, out, progress)
             except BadInput as refusal:
-                raise _with_reason(refusal, inputs) from refusal
+                checks = inputs.lineage.get("depth", {}).get("checks") or ()
+                if refusal.code not in ("tier_below_minimum", "too_little") or not checks:
+                    raise
+                # A tier and shares of nothing do not tell why; what the depth stage said of this video does.
+                raise BadInput(refusal.code, f"{refusal.text} (depth: {checks[0]})", refusal.remedy) from refusal
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}
         if packed.hand_frames is not None:
@@ -88,14 +92,6 @@ class Hdf5Backend(Backend):
 
     def close(self) -> None:
         """Nothing to release."""
-
-
-def _with_reason(refusal: BadInput, inputs: Inputs) -> BadInput:
-    """The refusal with what the depth stage said of this video: a tier and shares of nothing do not tell why."""
-    checks = inputs.lineage.get("depth", {}).get("checks") or ()
-    if refusal.code not in ("tier_below_minimum", "too_little") or not checks:
-        return refusal
-    return BadInput(refusal.code, f"{refusal.text} (depth: {checks[0]})", refusal.remedy)
 
 
 def _known_length_m(video: Video) -> float | None:

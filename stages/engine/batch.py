@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,14 +94,69 @@ class _HeldBatch:
     cores: int
 
     def work_off(self) -> ExitCode:
-        """Does every stale video; lets go of artifacts that are not kept once the last stage is done."""
-        run, stage = self.run, self.target.stage
+        """Does every stale video; lets go of artifacts that are not kept once the last stage is done.
+
+        One pool does after the other: videos of one backend and its settings together, suspects last and one by one. A suspect was
+        in work when an earlier run died. If it fills the memory, it takes nobody with it.
+        """
+        run, stage, layout = self.run, self.target.stage, self.run.layout
+        # A model is loaded once per group, since a pool serves one backend with one set of settings.
+        groups: dict[str, list[StaleVideo]] = {}
+        suspects: list[tuple[int, list[StaleVideo]]] = []
+        for one in self._stale_videos():
+            record = self.journal.records.get(one.entry.video.id)
+            if record is not None and record.blame is not None and record.is_suspect(one.states[stage].fingerprint):
+                suspects.append((record.blame.deaths, [one]))
+            else:
+                groups.setdefault(sha256_of(one.identity), []).append(one)
+        suspects.sort(key=lambda suspect: suspect[0])  # who was seen at fewest deaths goes first
+        damaged: list[str] = []
+        for group in [*groups.values(), *(group for _, group in suspects)]:
+            report = self._pool(group)
+            for video, outcome in report.outcomes.items():
+                for above in outcome.value.stages if isinstance(outcome.value, Damaged) else ():
+                    path = layout.artifact(above, video)
+                    # Aside, not away: what it was made from may be gone, and a person may want to look at it.
+                    aside = path.with_name(path.name + ".damaged")
+                    if path.exists():
+                        path.rename(aside)
+                    text = f"{video}: its {above} artifact is damaged ({outcome.value.text}); kept as {aside.name}."
+                    damaged.append(f"{text} Run the same command again.")
+            if report.stopped:
+                log.error("stopped: %s", report.text or report.stopped)
+                if report.stopped == "signal":
+                    return ExitCode(128 + (report.signal or 2))
+                return {"transient": ExitCode.STORAGE, "backend": ExitCode.BACKEND}[str(report.stopped)]
+        for line in damaged:
+            log.error("%s", line)
+        if damaged:
+            return ExitCode.LOST
+        if stage == PACKAGING:
+            # Before artifacts above it go: a damaged file is packaged again from them.
+            for video in verify_unread(layout, self.journal, [entry.video.id for entry in self._entries()]):
+                log.error("%s: its packaged file failed verification and is quarantined; it is kept as *.damaged", video)
+            freed = release.release(run, self.target.batch, self.journal, self._reader())
+            if freed:
+                log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", stage, self.target.batch, freed / 1e9)
+        return ExitCode.OK
+
+    def _stale_videos(self) -> list[StaleVideo]:
+        """Videos that have work to do; on the way, lost records are read back from the files that carry them."""
+        run, stage, layout = self.run, self.target.stage, self.run.layout
         entries = self._entries()
         read, stale = self._reader(), []
         for entry in entries:
             variant, video = run.variants[entry.variant], entry.video.id
-            if read.record(stage, video).is_lost:
-                self._read_back(video)
+            # Where the files say nothing either, the video is done again.
+            if read.record(stage, video).is_lost and (
+                receipt := read_back(layout, stage, video) or read_back_released(layout, stage, video)
+            ):
+                self.journal.write(receipt)
+                if stage == PACKAGING:
+                    inputs = packaging_inputs(layout, video)
+                    # Let go of before the record was lost; said again, or they would be made anew.
+                    gone = {name: sha256 for name, sha256 in inputs.items() if not layout.artifact(name, video).exists()}
+                    self.journal.released(video, gone)
             states = judge(entry.video, variant, read, run.layout.output, stages=(stage,), vanished=entry.vanished, hash_new=True)
             state = states[stage]
             if state.touched and state.receipt and state.receipt.artifact and state.receipt.state == "done":
@@ -119,29 +174,7 @@ class _HeldBatch:
             else:
                 stale.append(StaleVideo(entry, states, identity))
         log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
-        code = self._do(stale)
-        if code == ExitCode.OK and stage == PACKAGING:
-            # Before artifacts above it go: a damaged file is packaged again from them.
-            for video in verify_unread(run.layout, self.journal, [entry.video.id for entry in entries]):
-                log.error("%s: its packaged file failed verification and is quarantined; it is kept as *.damaged", video)
-        if code == ExitCode.OK and stage == PACKAGING:
-            freed = release.release(run, self.target.batch, self.journal, self._reader())
-            if freed:
-                log.info("%s %s: deleted %.2f GB of artifacts not listed in `keep`", stage, self.target.batch, freed / 1e9)
-        return code
-
-    def _read_back(self, video: str) -> None:
-        """Takes a lost record from what the files say; where they say nothing, the video is done again."""
-        layout, stage = self.run.layout, self.target.stage
-        receipt = read_back(layout, stage, video) or read_back_released(layout, stage, video)
-        if receipt is None:
-            return
-        self.journal.write(receipt)
-        if stage == PACKAGING:
-            inputs = packaging_inputs(layout, video)
-            # Let go of before the record was lost; said again, or they would be made anew.
-            gone = {name: sha256 for name, sha256 in inputs.items() if not layout.artifact(name, video).exists()}
-            self.journal.released(video, gone)
+        return stale
 
     def rows(self) -> dict[str, Row]:
         """State and artifact of every video, for the manifest."""
@@ -165,46 +198,6 @@ class _HeldBatch:
     def _reader(self) -> RecordReader:
         return RecordReader(self.run.layout, {(self.target.stage, self.target.batch): self.journal})
 
-    def _do(self, stale: Iterable[StaleVideo]) -> ExitCode:
-        damaged: list[str] = []
-        for group in self._groups(stale):
-            report = self._pool(group)
-            for video, outcome in report.outcomes.items():
-                if isinstance(outcome.value, Damaged):
-                    for stage in outcome.value.stages:
-                        path = self.run.layout.artifact(stage, video)
-                        aside = path.with_name(path.name + ".damaged")
-                        if path.exists():
-                            path.rename(aside)
-                        text = f"{video}: its {stage} artifact is damaged ({outcome.value.text}); kept as {aside.name}."
-                        damaged.append(f"{text} Run the same command again.")
-            if report.stopped:
-                log.error("stopped: %s", report.text or report.stopped)
-                if report.stopped == "signal":
-                    return ExitCode(128 + (report.signal or 2))
-                return {"transient": ExitCode.STORAGE, "backend": ExitCode.BACKEND}[str(report.stopped)]
-        for line in damaged:
-            log.error("%s", line)
-        return ExitCode.LOST if damaged else ExitCode.OK
-
-    def _groups(self, stale: Iterable[StaleVideo]) -> list[list[StaleVideo]]:
-        """What one pool does after the other: videos of one backend and its settings together, suspects last and one by one.
-
-        A suspect was in work when an earlier run died. If it fills the memory, it takes nobody with it.
-        """
-        records = self.journal.records
-        # A model is loaded once per group, since a pool serves one backend with one set of settings.
-        groups: dict[str, list[StaleVideo]] = {}
-        suspects: list[tuple[int, list[StaleVideo]]] = []
-        for one in stale:
-            record = records.get(one.entry.video.id)
-            if record is not None and record.blame is not None and record.is_suspect(one.states[self.target.stage].fingerprint):
-                suspects.append((record.blame.deaths, [one]))
-            else:
-                groups.setdefault(sha256_of(one.identity), []).append(one)
-        suspects.sort(key=lambda suspect: suspect[0])  # who was seen at fewest deaths goes first
-        return [*groups.values(), *(group for _, group in suspects)]
-
     def _pool(self, group: list[StaleVideo]) -> PoolReport:
         run, stage, batch, layout = self.run, self.target.stage, self.target.batch, self.run.layout
         variant, identity = run.variants[group[0].entry.variant], dict(group[0].identity)
@@ -217,7 +210,19 @@ class _HeldBatch:
             output=layout.output,
             lease=(self.lease.path, self.lease.nonce),
         )
-        jobs = {one.entry.video.id: _job(stage, one) for one in group}
+        jobs: dict[str, Job] = {}
+        for one in group:
+            state, above = one.states[stage], {name: one.states[name] for name in SPECS[stage].reads}
+            done = {name: s.receipt for name, s in above.items() if s.kind == "done" and s.receipt and s.receipt.artifact}
+            jobs[one.entry.video.id] = Job(
+                one.entry.video,
+                state.fingerprint,
+                inputs=dict(state.inputs),
+                files=dict(state.files),
+                upstream={name: receipt.artifact.sha256 for name, receipt in done.items() if receipt.artifact},
+                missing={name: s.why for name, s in above.items() if s.kind in ("quarantined", "blocked")},
+                upstream_facts={name: carried_facts(receipt) for name, receipt in done.items()},
+            )
         ledger = JournalLedger(layout, stage, self.journal, jobs, identity, Budget(layout, run.config.disk_budget_gb))
         items = []
         for one in group:
@@ -266,15 +271,3 @@ def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[s
 
 def _listed(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def _job(stage: str, work: StaleVideo) -> Job:
-    state = work.states[stage]
-    upstream = {
-        name: above.receipt.artifact.sha256
-        for name in SPECS[stage].reads
-        if (above := work.states[name]).kind == "done" and above.receipt and above.receipt.artifact
-    }
-    missing = {name: above.why for name in SPECS[stage].reads if (above := work.states[name]).kind in ("quarantined", "blocked")}
-    facts = {name: carried_facts(receipt) for name in upstream if (receipt := work.states[name].receipt)}
-    return Job(work.entry.video, state.fingerprint, dict(state.inputs), dict(state.files), upstream, missing, facts)

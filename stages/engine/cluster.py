@@ -102,22 +102,17 @@ def time_limits() -> dict[str | None, int]:
     limits: dict[str | None, int] = {}
     for line in _ask("sinfo", "-h", "-o", "%P|%l").splitlines():
         name, _, text = line.strip().partition("|")
-        if (limit := _minutes_of(text)) is not None:
-            limits[name.rstrip("*")] = limit
-            if name.endswith("*"):
-                # sinfo marks the default partition by a star.
-                limits[None] = limit
+        # days-hours:minutes:seconds, hours:minutes:seconds, minutes:seconds or minutes; what is no limit reads `infinite`.
+        days, _, clock = text.rpartition("-")
+        parts = clock.split(":")
+        if not all(part.isdigit() for part in parts) or len(parts) > 3:
+            continue
+        hours, full, _ = ([0] * (3 - len(parts)) + [int(part) for part in parts]) if len(parts) > 1 else (0, int(parts[0]), 0)
+        limits[name.rstrip("*")] = (int(days or 0) * 24 + hours) * 60 + full
+        # sinfo marks the default partition by a star.
+        if name.endswith("*"):
+            limits[None] = limits[name.rstrip("*")]
     return limits
-
-
-def _minutes_of(text: str) -> int | None:
-    """SLURM's ``days-hours:minutes:seconds``, ``hours:minutes:seconds`` or ``minutes:seconds``; None for ``infinite``."""
-    days, _, clock = text.rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdigit() for part in parts) or len(parts) > 3:
-        return None
-    hours, minutes_, _ = ([0] * (3 - len(parts)) + [int(part) for part in parts]) if len(parts) > 1 else (0, int(parts[0]), 0)
-    return (int(days or 0) * 24 + hours) * 60 + minutes_
 
 
 def turn(lease: Path) -> str:

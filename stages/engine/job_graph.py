@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from stages.engine.plan import ALL
 from videolift.paths import Layout
@@ -34,8 +34,13 @@ def shown_batches(
     batches = {batch for by_batch in targets.values() for batch in by_batch}
     if len(batches) <= MAX_WHOLE:
         return frozenset(batches)
-    times = {stage: _times(layout.manifests(stage)) for stage in targets}
-    made = {stage: {batch: times[stage].get(one.name) for batch, one in by_batch.items()} for stage, by_batch in targets.items()}
+    made: dict[str, dict[str, int | None]] = {}  # when each manifest was written, in ns
+    for stage, by_batch in targets.items():
+        times: dict[str, int] = {}
+        # One listing per stage: a look at each file would be a round trip to a shared file system.
+        with suppress(FileNotFoundError), os.scandir(layout.manifests(stage)) as entries:
+            times = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+        made[stage] = {batch: times.get(one.name) for batch, one in by_batch.items()}
 
     def is_finished(stage: str, batch: str) -> bool:
         own = made[stage][batch]
@@ -47,12 +52,3 @@ def shown_batches(
     if shown or statistics is None or any(time is None or time > statistics for time in made[PACKAGING].values()):
         shown.add(ALL)
     return frozenset(shown)
-
-
-def _times(folder: Path) -> dict[str, int]:
-    """Name to modification time, in ns, of what lies in ``folder``."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_mtime_ns for entry in entries}
-    except FileNotFoundError:
-        return {}

@@ -60,6 +60,7 @@ class JournalLedger:
     def finished(self, item: Item, outcome: Outcome) -> None:
         """See `videolift.pool.Ledger`."""
         self._claimed.discard(item.key)
+        job = self._jobs[item.key]
         if outcome.kind == "transient":
             # A disk that fails is charged to nobody.
             self._journal.release(item.key, outcome.attempts)
@@ -67,7 +68,24 @@ class JournalLedger:
             self._sweep(item.key)
             if outcome.traceback:
                 write_text(self._layout.video_log(self._stage, item.key), outcome.traceback)
-            self._journal.write(self._quarantine(self._jobs[item.key], outcome))
+            self._journal.write(
+                Receipt(
+                    video=job.video.id,
+                    stage=self._stage,
+                    state="quarantined",
+                    fingerprint=job.fingerprint,
+                    backend=self._identity,
+                    inputs=job.inputs,
+                    files=job.files,
+                    shrink=outcome.shrink,
+                    seconds=round(outcome.seconds, 3),
+                    peak_bytes=outcome.peak_bytes,
+                    reason=Reason(outcome.kind, outcome.code or outcome.kind, outcome.text, outcome.remedy),
+                    attempts=outcome.attempts,
+                    versions=versions(),
+                    source=str(job.video.path),
+                )
+            )
         elif isinstance(outcome.value, Done):
             receipt = outcome.value.receipt
             self._journal.write(receipt)
@@ -78,21 +96,3 @@ class JournalLedger:
 
     def _sweep(self, video: str) -> None:
         remove_leftovers(self._layout.artifact(self._stage, video))
-
-    def _quarantine(self, job: Job, outcome: Outcome) -> Receipt:
-        return Receipt(
-            video=job.video.id,
-            stage=self._stage,
-            state="quarantined",
-            fingerprint=job.fingerprint,
-            backend=self._identity,
-            inputs=job.inputs,
-            files=job.files,
-            shrink=outcome.shrink,
-            seconds=round(outcome.seconds, 3),
-            peak_bytes=outcome.peak_bytes,
-            reason=Reason(outcome.kind, outcome.code or outcome.kind, outcome.text, outcome.remedy),
-            attempts=outcome.attempts,
-            versions=versions(),
-            source=str(job.video.path),
-        )

@@ -153,6 +153,14 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     entries.sort(key=lambda entry: (entry.batch, entry.video.id))
     targets = _targets(config, layout, entries, variants.all, excluded)
     needs = {stage: variants.classes(stage) for stage in STAGES}
+    devices = {stage: {c.device for c in classes} for stage, classes in needs.items()}
+    # On a cluster the jobs' machines have the cards, and this one need not have any.
+    takes_card = {"cuda", "any"} if on_cluster else {"cuda"}
+    if not on_cluster and any("any" in found for found in devices.values()):
+        from videolift.pool import devices_for  # the pool is not light
+
+        if devices_for("any")[0].kind == "cuda":
+            takes_card.add("any")
     return Plan(
         config=config,
         layout=layout,
@@ -163,15 +171,9 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
         excluded=excluded,
         assignment=assignment,
         environments={stage: tuple(sorted({c.env for c in classes if c.env and c.builds_env})) for stage, classes in needs.items()},
-        gpu=frozenset(stage for stage, classes in needs.items() if _on_card({c.device for c in classes}, on_cluster)),
+        gpu=frozenset(stage for stage, found in devices.items() if found & takes_card),
         blocks=tuple(variants.blocks),
     )
-
-
-def _on_card(devices: set[str], on_cluster: bool) -> bool:
-    from videolift.pool import devices_for  # the pool is not light
-
-    return "cuda" in devices or ("any" in devices and (on_cluster or devices_for("any")[0].kind == "cuda"))
 
 
 def judge_all(
@@ -273,28 +275,23 @@ def _targets(
             token = tokens[stage][batch] = sha256_of([stage, names, how, what, above])[:12]
             if any(variants[variant].identities[stage] is not None for variant in ways):
                 targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
-    _reopen(targets, layout)
+    # An artifact that was let go of is read again where a stage below it is open: its own target opens with that one.
+    present_names = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
+    # From the last stage up, since opening one target may open those above it.
+    for stage in reversed(STAGES):
+        for batch in [batch for batch, target in targets[stage].items() if target.name not in present_names[stage]]:
+            for name in SPECS[stage].reads:
+                source = targets[name].get(batch)
+                if source is None or source.name not in present_names[name]:
+                    continue
+                if "released" in read_states(source.path(layout.manifests(name))).values():
+                    targets[name][batch] = replace(source, generation=source.generation + 1)
     last = list(tokens[PACKAGING].values())
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
     folder = layout.manifests(STATISTICS)
     targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
     return targets
-
-
-def _reopen(targets: dict[str, dict[str, Target]], layout: Layout) -> None:
-    """Opens the targets above an open one whose artifacts were released: they are read again."""
-    present = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
-    # From the last stage up, since opening one target may open those above it.
-    for stage in reversed(STAGES):
-        for batch in [batch for batch, target in targets[stage].items() if target.name not in present[stage]]:
-            for name in SPECS[stage].reads:
-                above = targets[name].get(batch)
-                if above is None:
-                    continue
-                states = read_states(above.path(layout.manifests(name))) if above.name in present[name] else {}
-                if "released" in states.values():
-                    targets[name][batch] = replace(above, generation=above.generation + 1)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -90,11 +90,16 @@ class QueueWatch:
         self._ask = ask or _squeue
         self._said: set[tuple[str, str]] = set()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="queue watch", daemon=True)
 
     def start(self) -> None:
         """Begins to ask."""
-        self._thread.start()
+
+        def watch() -> None:
+            while not self._ended.wait(ASK_EVERY_S):
+                self.look()
+
+        # A daemon: a head process that ends in an error must not wait for it.
+        threading.Thread(target=watch, name="queue watch", daemon=True).start()
 
     def stop(self) -> None:
         """Ends the thread; safe to call twice."""
@@ -111,10 +116,6 @@ class QueueWatch:
         for line in lines:
             log.warning("%s", line)
         return lines
-
-    def _watch(self) -> None:
-        while not self._ended.wait(ASK_EVERY_S):
-            self.look()
 
 
 def _squeue() -> str:

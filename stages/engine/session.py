@@ -25,7 +25,7 @@ from videolift.errors import BackendUnavailable, ConfigError, ExitCode, Videolif
 from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
-from videolift.records.runs import Run, read_run
+from videolift.records.runs import read_run
 from videolift.stage_table import SOURCE, SPECS, STATISTICS, StageSpec, with_upstream
 
 if TYPE_CHECKING:  # a job's own parse needs none of them
@@ -64,12 +64,28 @@ class Session:
     def start(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
         with _plain_errors():
+            if workflow.is_main_process or RUN not in os.environ:
+                # Until `begin` nothing runs: an interruption ends in one sentence, not in a traceback.
+                signal.signal(signal.SIGINT, _stop_before_the_start)
+                return cls._head(settings, workflow)
+            from stages.engine.cluster import FIRST_MINUTES
+
             # A job takes what the head has recorded: its own plan might differ by what happened since.
-            if not workflow.is_main_process and RUN in os.environ:
-                return cls._job(read_run(Path(os.environ[RUN])))
-            # Until `begin` nothing runs: an interruption ends in one sentence, not in a traceback.
-            signal.signal(signal.SIGINT, _stop_before_the_start)
-            return cls._head(settings, workflow)
+            run = read_run(Path(os.environ[RUN]))
+            targets = {
+                stage: {batch: Target(stage, batch, token, generation) for batch, (token, generation) in batches.items()}
+                for stage, batches in run.plan["targets"].items()
+            }
+            return cls(
+                config=run.config,
+                layout=run.layout,
+                run=run.folder,
+                targets_by_stage=targets,
+                environments=run.plan["environments"],
+                gpu=frozenset(run.plan["gpu"]),
+                cores=run.plan["cores"],
+                minutes=lambda stage, batch: int(run.plan["minutes"].get(stage, {}).get(batch, FIRST_MINUTES)),
+            )
 
     @classmethod
     def _head(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
@@ -102,25 +118,6 @@ class Session:
             minutes=lambda stage, batch: plan.minutes(stage, batch, cores),
             plan=plan,
             cluster=AskedOfCluster.from_snakemake(asked) if asked.nodes is not None else None,
-        )
-
-    @classmethod
-    def _job(cls, run: Run) -> Session:
-        from stages.engine.cluster import FIRST_MINUTES
-
-        targets = {
-            stage: {batch: Target(stage, batch, token, generation) for batch, (token, generation) in batches.items()}
-            for stage, batches in run.plan["targets"].items()
-        }
-        return cls(
-            config=run.config,
-            layout=run.layout,
-            run=run.folder,
-            targets_by_stage=targets,
-            environments=run.plan["environments"],
-            gpu=frozenset(run.plan["gpu"]),
-            cores=run.plan["cores"],
-            minutes=lambda stage, batch: int(run.plan["minutes"].get(stage, {}).get(batch, FIRST_MINUTES)),
         )
 
     def begin(self) -> None:
@@ -254,20 +251,22 @@ class Session:
         cards = 1 if stage in self.gpu else 0
         if self.works_here:
             return {"gpu": cards}
+
+        def runtime(wildcards: Any, attempt: int) -> int:
+            minutes = attempt * self.minutes(stage, wildcards.batch)
+            if self.cluster is None:
+                return minutes
+            # A job that asks for more than its partition allows never starts; one that runs out of time goes on later.
+            limit = self._time_limits.get(self.cluster.partition(stage if stage == STATISTICS else f"{stage}_batch"))
+            return minutes if limit is None else min(minutes, limit)
+
         return {
             "gpu": cards,
             # Functions, since Snakemake asks again for every attempt.
             "mem_mb": lambda wildcards, threads, attempt: memory_mb(threads, cards, attempt),
-            "runtime": lambda wildcards, attempt: self._within_limit(stage, attempt * self.minutes(stage, wildcards.batch)),
+            "runtime": runtime,
             "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self.plan else ""),
         }
-
-    def _within_limit(self, stage: str, minutes: int) -> int:
-        """No more than the partition allows: a job that asks for more never starts, and one that runs out of time goes on later."""
-        if self.cluster is None:
-            return minutes
-        limit = self._time_limits.get(self.cluster.partition(stage if stage == STATISTICS else f"{stage}_batch"))
-        return minutes if limit is None else min(minutes, limit)
 
     @cached_property
     def _time_limits(self) -> Mapping[str | None, int]:

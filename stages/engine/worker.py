@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stages.backend import Inputs, Quality
+from stages.backend import Inputs
 from stages.registry import make_backend
 from stages.settings import stage_block
 from stages.shots import has_cuts, process_by_shot
@@ -121,8 +121,7 @@ class StageWorker:
         segments = self._layout.segments(stage, video, job.fingerprint)
         writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
         try:
-            quality = self._run(job, writer, shrink, progress)
-            receipt = self._receipt(job, quality, shrink)
+            receipt = self._run(job, writer, shrink, progress)
             facts = carried_facts(receipt)
             # What else was let go of can then be known from the packaged file alone.
             writer.carry(facts | {"upstream": job.upstream_facts} if stage == PACKAGING else facts)
@@ -152,7 +151,8 @@ class StageWorker:
         seconds = round(time.monotonic() - began, 3)
         return Done(replace(receipt, artifact=record(published, self._layout.output), seconds=seconds))
 
-    def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Quality:
+    def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Receipt:
+        """Has the backend write its artifact; what the receipt says of it, before it is published."""
         with ExitStack() as stack:
             opened: dict[str, Any] = {}
             others: dict[str, Artifact] = {}
@@ -164,10 +164,9 @@ class StageWorker:
                     others[stage] = artifact
             inputs = Inputs(job.video, **opened, others=others, missing=job.missing, lineage=job.lineage)
             if SPECS[self._factory.stage].by_shot and inputs.clip is not None and has_cuts(inputs.clip):
-                return process_by_shot(self._backend, inputs, writer, shrink=shrink, progress=progress)
-            return self._backend.process(inputs, writer, shrink=shrink, progress=progress)
-
-    def _receipt(self, job: Job, quality: Quality, shrink: float) -> Receipt:
+                quality = process_by_shot(self._backend, inputs, writer, shrink=shrink, progress=progress)
+            else:
+                quality = self._backend.process(inputs, writer, shrink=shrink, progress=progress)
         return Receipt(
             video=job.video.id,
             stage=self._factory.stage,
