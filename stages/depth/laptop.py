@@ -94,13 +94,14 @@ class LaptopDepth(ModelBackend):
         if path.scene_depth is not None:
             return by_motion.write_measured(path, backend=self.name, method="sfm")
         own = self._settings.of(LaptopSettings)
+
+        def infer(rgb: NDArray[np.uint8], hfov_deg: float | None) -> dict[str, NDArray[Any]]:
+            meta = {"hfov_deg": hfov_deg, "resolution_level": own.resolution_level, "batch_frames": _BATCH}
+            return self._call(meta, {"rgb": rgb})
+
         # Few frames for the field of view: each costs 12 s on a processor.
         use = MogeUse(self.name, own.hfov_deg, fov_frames=_FOV_FRAMES, every=own.every, method="moge")
-        return MogeClip(self._infer, inputs.clip, out, self._settings, use, progress).run()
-
-    def _infer(self, rgb: NDArray[np.uint8], hfov_deg: float | None) -> dict[str, NDArray[Any]]:
-        level = self._settings.of(LaptopSettings).resolution_level
-        return self._call({"hfov_deg": hfov_deg, "resolution_level": level, "batch_frames": _BATCH}, {"rgb": rgb})
+        return MogeClip(infer, inputs.clip, out, self._settings, use, progress).run()
 
 
 BACKEND = LaptopDepth

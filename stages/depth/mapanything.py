@@ -102,7 +102,14 @@ class _MapAnythingClip:
         def remaining(done: int) -> list[tuple[int, int]]:
             return stretches(len(self.clip), self.length, self.settings.stretch_frames, done=done)
 
-        parts = list(resumable(self.out, "stretch", remaining, self._stretch, commits=True))
+        def estimate(start: int, end: int) -> SavedArrays:
+            stretch = self.walk.joined(start, end)
+            self.out.append_frames(stretch.depth, invert_pose(stretch.T_world_camera), np.ones(len(stretch.depth), bool))
+            # Counted here: the artifact is not read again for two numbers.
+            counts = np.array([(stretch.depth > 0).sum(), stretch.depth.size], np.int64)
+            return {"T_world_camera": stretch.T_world_camera, "K": stretch.K, "counts": counts}
+
+        parts = list(resumable(self.out, "stretch", remaining, estimate, commits=True))
         if not any(part["counts"][0] for part in parts):
             raise BadInput("no_depth", "MapAnything gave no depth in any frame", "For this video set depth: {backend: moge}.")
         # The first stretch's camera is the video's: later ones were given it.
@@ -117,13 +124,6 @@ class _MapAnythingClip:
             "stretches": float(len(parts)),
         }
         return finish_depth(self.out, path, (), backend="mapanything", tier="B", scale="metric", figures=figures)
-
-    def _stretch(self, start: int, end: int) -> SavedArrays:
-        stretch = self.walk.joined(start, end)
-        self.out.append_frames(stretch.depth, invert_pose(stretch.T_world_camera), np.ones(len(stretch.depth), bool))
-        # Counted here: the artifact is not read again for two numbers.
-        counts = np.array([(stretch.depth > 0).sum(), stretch.depth.size], np.int64)
-        return {"T_world_camera": stretch.T_world_camera, "K": stretch.K, "counts": counts}
 
     def _estimate(self, start: int, end: int, before: DepthStretch | None) -> DepthStretch:
         """Frames [start, end) in a world of their own; with the camera of those before, if any."""

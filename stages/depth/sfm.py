@@ -108,8 +108,15 @@ class SfmClip:
     def write_measured(self, path: CameraPath, *, backend: str = "sfm", method: str | None = None) -> Quality:
         """Triangulated depth, in the unit in which its median is 1."""
         dense = DenseDepth(self.clip, path, self.settings.of(SfmSettings).max_relative_sigma)
+
+        def median_depth() -> float:
+            for k in sampled_frames(self.frames):
+                dense.sample(k)
+                self._report_written(0)
+            return dense.sampled_median()
+
         # Kept: after a kill the frames left must be in the unit of those that are written.
-        unit = float(kept(self.out, "unit", lambda: {"depth": self._median_depth(dense)})["depth"])
+        unit = float(kept(self.out, "unit", lambda: {"depth": median_depth()})["depth"])
         path = path.in_unit(unit)
         share = write_frames(
             self.out, lambda k: dense[k] / np.float32(unit), path, segment=self.segment, report=self._report_written
@@ -119,13 +126,6 @@ class SfmClip:
         return finish_depth(
             self.out, path, path.notes, backend=backend, tier="C", scale="arbitrary", figures=figures, method=method
         )
-
-    def _median_depth(self, dense: DenseDepth) -> float:
-        """Median valid depth of the sampled frames, in the path's unit."""
-        for k in sampled_frames(self.frames):
-            dense.sample(k)
-            self._report_written(0)
-        return dense.sampled_median()
 
     def write_plane(self, path: CameraPath) -> Quality:
         """The assumed table, seen from the camera as far as its rotation is known."""

@@ -134,7 +134,18 @@ def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track,
         min_frames: tracks that follow each other and have fewer frames than this in all are taken for chance.
     """
     ordered = sorted(tracks, key=lambda t: (t[0].frame, tuple(t[0].centre_px)))
-    votes, bonds = _votes(ordered), _bonds(ordered)
+    every = [d for track in ordered for d in track]
+    belief = np.array([d.score * (2 * d.right - 1) for d in every])
+    arms = np.array([d.arm for d in every])
+    scale = np.sqrt((belief**2).sum() * (arms**2).sum())
+    # Seen along the arms (> 0) the left one comes from the left; face to face (< 0) it is the other way round.
+    agreement = float(belief @ arms / scale) if scale > 0 else 0.0
+    votes = []  # for a right hand, in frames of full belief; negative for a left one
+    for track in ordered:
+        own = sum(d.score * (2 * d.right - 1) for d in track)
+        by_arm = _ARM_WEIGHT * agreement * sum(d.arm for d in track)
+        votes.append(float(np.clip(own, -_MAX_VOTE, _MAX_VOTE) + by_arm))
+    bonds = _bonds(ordered)
     labels = _best_labels(ordered, votes, bonds)
     one_hand = _groups(len(ordered), [pair for pair, bond in bonds.items() if bond >= 1.0 and labels[pair[0]] == labels[pair[1]]])
     frames = {group: sum(len(t) for t, g in zip(ordered, one_hand, strict=True) if g == group) for group in set(one_hand)}
@@ -147,22 +158,6 @@ def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track,
             side.update((d.frame, replace(d, side_known=known[i])) for d in ordered[i] if d.frame not in side)
     left, right = ([side[frame] for frame in sorted(side)] for side in sides)
     return left, right
-
-
-def _votes(tracks: Sequence[Track]) -> list[float]:
-    """Belief in a right hand per track, in frames of full belief; negative for a left one."""
-    every = [d for track in tracks for d in track]
-    belief = np.array([d.score * (2 * d.right - 1) for d in every])
-    arms = np.array([d.arm for d in every])
-    scale = np.sqrt((belief**2).sum() * (arms**2).sum())
-    # Seen along the arms the left one comes from the left; face to face it is the other way round.
-    agreement = float(belief @ arms / scale) if scale > 0 else 0.0  # > 0 seen along the arms, < 0 face to face
-    out = []
-    for track in tracks:
-        own = sum(d.score * (2 * d.right - 1) for d in track)
-        by_arm = _ARM_WEIGHT * agreement * sum(d.arm for d in track)
-        out.append(float(np.clip(own, -_MAX_VOTE, _MAX_VOTE) + by_arm))
-    return out
 
 
 def _bonds(tracks: Sequence[Track]) -> dict[tuple[int, int], float]:
@@ -199,7 +194,9 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
             for label in (_RIGHT, _LEFT, _NEITHER):
                 against = max(0.0, -votes[j] if label == _RIGHT else votes[j])
                 grown = cost + (abs(votes[j]) + _LEFT_OUT_COST * len(track) if label == _NEITHER else against)
-                grown += sum(_bond_cost(bonds[i, j], labels[i], label) for i in near[j])
+                # A bond is broken by equal sides of two hands and by different sides of one; by who is left out it is not.
+                bound = [(bonds[i, j], labels[i]) for i in near[j] if label != _NEITHER and labels[i] != _NEITHER]
+                grown += sum(abs(bond) for bond, side in bound if (side == label) == (bond < 0))
                 now = [*labels, label]
                 # histories that agree on all tracks which later ones still ask about differ in cost alone: one of them is enough
                 key = tuple(now[i] for i in alive)
@@ -208,12 +205,6 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
         # Bounded, or a long video with a crowd would take exponential time.
         histories = sorted(best.values(), key=lambda history: history[0])[:_BEAM]
     return histories[0][1]
-
-
-def _bond_cost(bond: float, a: int, b: int) -> float:
-    if _NEITHER in (a, b):
-        return 0.0
-    return abs(bond) if (a == b) == (bond < 0) else 0.0
 
 
 def _known(

@@ -92,11 +92,7 @@ def reconstruct(
     images_folder, models_folder = folder / "images", folder / "models"
     images_folder.mkdir()  # COLMAP asks for it and reads nothing from it: everything is in the database
     models_folder.mkdir()
-    where = (str(database), str(images_folder), str(models_folder))
-    if mapper == "global":
-        models = pycolmap.global_mapping(*where, _global_options(fixed_intrinsics, seed))
-    else:
-        models = pycolmap.incremental_mapping(*where, _incremental_options(fixed_intrinsics, seed))
+    models = _run_mapper(mapper, (str(database), str(images_folder), str(models_folder)), fixed=fixed_intrinsics, seed=seed)
     if not models:
         return None
     # A mapper may fall apart into several models; parts without a common frame cannot be joined.
@@ -156,28 +152,24 @@ def _name(frame: int) -> str:
     return f"{frame:09d}"
 
 
-def _global_options(fixed: bool, seed: int) -> pycolmap.GlobalPipelineOptions:
+def _run_mapper(mapper: Mapper, where: tuple[str, str, str], *, fixed: bool, seed: int) -> dict[int, pycolmap.Reconstruction]:
+    """Models by number. One thread and a seed for every step that draws: each has a generator of its own."""
     import pycolmap
 
-    options = pycolmap.GlobalPipelineOptions()
-    options.random_seed, options.num_threads = seed, 1
-    # each step draws from a generator of its own, so each needs the seed
-    mapper = options.mapper
-    mapper.random_seed, mapper.num_threads = seed, 1
-    mapper.rotation_averaging.random_seed = seed
-    mapper.global_positioning.random_seed = seed
-    mapper.global_positioning.use_gpu = False
-    mapper.retriangulation.random_seed = seed
-    mapper.bundle_adjustment.refine_focal_length = not fixed
-    mapper.bundle_adjustment.ceres.use_gpu = False
-    mapper.bundle_adjustment.ceres.solver_options.num_threads = 1
-    return options
-
-
-def _incremental_options(fixed: bool, seed: int) -> pycolmap.IncrementalPipelineOptions:
-    """Small angles are accepted: keyframes of a clip are close together, unlike the photo collections of the defaults."""
-    import pycolmap
-
+    if mapper == "global":
+        whole = pycolmap.GlobalPipelineOptions()
+        whole.random_seed, whole.num_threads = seed, 1
+        steps = whole.mapper
+        steps.random_seed, steps.num_threads = seed, 1
+        steps.rotation_averaging.random_seed = seed
+        steps.global_positioning.random_seed = seed
+        # Sums on a card come in another order each time, and cards differ.
+        steps.global_positioning.use_gpu = False
+        steps.retriangulation.random_seed = seed
+        steps.bundle_adjustment.refine_focal_length = not fixed
+        steps.bundle_adjustment.ceres.use_gpu = False
+        steps.bundle_adjustment.ceres.solver_options.num_threads = 1
+        return pycolmap.global_mapping(*where, whole)
     options = pycolmap.IncrementalPipelineOptions()
     # Colours would be read from image files, and there are none.
     options.random_seed, options.num_threads, options.extract_colors = seed, 1, False
@@ -185,11 +177,12 @@ def _incremental_options(fixed: bool, seed: int) -> pycolmap.IncrementalPipeline
     options.ba_refine_focal_length = not fixed
     options.ba_global_max_refinements, options.ba_global_frames_ratio, options.ba_global_points_ratio = 2, 1.4, 1.4
     options.mapper.random_seed, options.mapper.num_threads = seed, 1
+    # Small angles: keyframes of a clip are close together, unlike the photo collections that the defaults are made for.
     options.mapper.init_min_tri_angle, options.mapper.abs_pose_min_num_inliers = 2.0, 15
     options.mapper.abs_pose_refine_focal_length = False
     options.mapper.filter_min_tri_angle, options.triangulation.min_angle = 0.5, 0.5
     options.triangulation.random_seed = seed
-    return options
+    return pycolmap.incremental_mapping(*where, options)
 
 
 def _read_model(
@@ -201,7 +194,16 @@ def _read_model(
     frames = np.array(sorted(poses), np.int64)
     T_camera_world = np.tile(np.eye(4), (len(frames), 1, 1))
     T_camera_world[:, :3] = [poses[int(k)] for k in frames]
-    ids, points_world = _read_points(model, tracks)
+    # A corner that the mapper split into several points keeps the one seen most often.
+    best: dict[int, tuple[int, int]] = {}
+    for number, point in sorted(model.points3D.items()):
+        seen = point.track.elements[0]
+        corner = int(tracks.frame(int(model.images[seen.image_id].name))[0][seen.point2D_idx])
+        # Ties go to the point with the lowest number: the order of a dictionary from C++ is not ours.
+        best[corner] = max(best.get(corner, (0, 0)), (point.track.length(), -number))
+    ids = np.array(sorted(best), np.int32)
+    points = [model.points3D[-best[int(corner)][1]].xyz for corner in ids]
+    points_world = np.array(points, np.float64).reshape(-1, 3)
     K = np.array(next(iter(model.cameras.values())).calibration_matrix(), np.float64)
     K[:2, 2] -= _PIXEL_CENTRE
     centres = invert_pose(T_camera_world)[:, :3, 3]
@@ -218,16 +220,3 @@ def _read_model(
         parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
     )
     return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper, model)
-
-
-def _read_points(model: pycolmap.Reconstruction, tracks: FeatureTracks) -> tuple[NDArray[np.int32], Float]:
-    """A corner that the mapper split into several points keeps the one seen most often."""
-    best: dict[int, tuple[int, int]] = {}
-    for number, point in sorted(model.points3D.items()):
-        seen = point.track.elements[0]
-        corner = int(tracks.frame(int(model.images[seen.image_id].name))[0][seen.point2D_idx])
-        # Ties go to the point with the lowest number: the order of a dictionary from C++ is not ours.
-        best[corner] = max(best.get(corner, (0, 0)), (point.track.length(), -number))
-    ids = np.array(sorted(best), np.int32)
-    points = [model.points3D[-best[int(corner)][1]].xyz for corner in ids]
-    return ids, np.array(points, np.float64).reshape(-1, 3)

@@ -134,16 +134,30 @@ def solve_trajectory(
     models = [first if chunk is settled.keyframes else solver.map_chunk(chunk, [first.K], fixed=True) for chunk in chunks]
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
-    path = _place(tracks, run, first.K, start.intrinsics if fixed else "estimated", progress)
+    path = _place(tracks, run, first, start.intrinsics if fixed else "estimated", len(chunks), progress)
     shutil.rmtree(folder, ignore_errors=True)
-    path = _with_summary(path, run, first, len(chunks), solver.reasons)
+    path = replace(path, notes=(*path.notes, *(f"refused: {reason}" for reason in solver.reasons)))
     return replace(path, figures=path.figures | (curve.figures() if curve else {}))
 
 
 def _place(
-    tracks: FeatureTracks, run: list[MappedChunk], K: Float, intrinsics: Intrinsics, progress: Callable[[], None]
+    tracks: FeatureTracks,
+    run: list[MappedChunk],
+    first: Reconstruction,
+    intrinsics: Intrinsics,
+    chunks: int,
+    progress: Callable[[], None],
 ) -> CameraPath:
-    """Poses of all frames of a run; where two chunks overlap, each keeps its half."""
+    """Poses of all frames of a run, with figures for the receipt; where two chunks overlap, each keeps its half.
+
+    Args:
+        tracks: corners of the clip.
+        run: chunks in one world, in order.
+        first: settled the focal length of all.
+        intrinsics: how that is known.
+        chunks: how many the clip was split into.
+        progress: called before each chunk.
+    """
     frames = len(tracks)
     T_camera_world, valid = np.tile(np.eye(4), (frames, 1, 1)), np.zeros(frames, bool)
     scene_depth = np.full(frames, np.nan)
@@ -154,7 +168,7 @@ def _place(
         model = chunk.model
         mine = (model.frames >= start) & (model.frames < end)
         T_camera_world[model.frames[mine]], valid[model.frames[mine]] = model.T_camera_world[mine], True
-        place_frames(tracks, range(start, end), T_camera_world, valid, model.point_ids, model.points_world, K)
+        place_frames(tracks, range(start, end), T_camera_world, valid, model.point_ids, model.points_world, first.K)
         for k in range(start, end):
             if valid[k]:
                 seen = np.isin(model.point_ids, tracks.frame(k)[0], assume_unique=True)
@@ -163,14 +177,9 @@ def _place(
                     scene_depth[k] = float(np.median(z[z > 0]))
     # a frame with no mapped point in front of it is not believed
     valid &= np.isfinite(scene_depth)
-    return CameraPath(T_camera_world, valid, K, "sfm", intrinsics, scene_depth=scene_depth)
-
-
-def _with_summary(path: CameraPath, run: list[MappedChunk], first: Reconstruction, chunks: int, reasons: list[str]) -> CameraPath:
-    """The path with figures for its receipt and notes for people; ``first`` settled the focal length of all."""
     judged = [chunk.model.figures for chunk in run]
     figures = {
-        "registered_share": float(path.valid.mean()),
+        "registered_share": float(valid.mean()),
         "reproj_px": float(np.mean([f.reproj_px for f in judged])),
         "points": float(sum(f.points for f in judged)),
         "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
@@ -179,11 +188,13 @@ def _with_summary(path: CameraPath, run: list[MappedChunk], first: Reconstructio
         "joined": float(len(run)),
     }
     notes = [
-        f"structure from motion ({first.mapper}): {int(path.valid.sum())} of {len(path)} frames placed, "
+        f"structure from motion ({first.mapper}): {int(valid.sum())} of {frames} frames placed, "
         f"reprojection error {figures['reproj_px']:.2f} px, field of view {first.figures.fov_deg:.0f} degrees along the long side, "
         f"{figures['points']:.0f} points"
     ]
-    if figures["joined"] < figures["stretches"]:
-        text = f"{figures['joined']:.0f} of {figures['stretches']:.0f} stretches of the video could be joined"
+    if len(run) < chunks:
+        text = f"{len(run)} of {chunks} stretches of the video could be joined"
         notes.append(f"{text}; frames of the others have no pose and no depth")
-    return replace(path, figures=figures, notes=(*notes, *(f"refused: {reason}" for reason in reasons)))
+    return CameraPath(
+        T_camera_world, valid, first.K, "sfm", intrinsics, scene_depth=scene_depth, figures=figures, notes=tuple(notes)
+    )

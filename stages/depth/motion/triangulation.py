@@ -76,7 +76,15 @@ def triangulate_depth(
     views = [_equations(match, T_camera_world[partner] @ T_world_frame, K) for partner, match in matches]
     if len(views) < _MIN_VIEWS:
         return None
-    w, information, agreeing = _solve(views, float(K[0, 0]))
+    weights = [view.trusted for view in views]
+    for _ in range(_ROUNDS):
+        information = _total(weight * view.bb for view, weight in zip(views, weights, strict=True))
+        joint = _total(weight * view.bc for view, weight in zip(views, weights, strict=True))
+        # float32: half the memory of a dozen images per view, and flow is good to half a pixel.
+        w = np.asarray(-joint / np.maximum(information, _TINY), np.float32)
+        # Cauchy's weights: a residual of 1 px counts half.
+        weights = [view.trusted / (1.0 + float(K[0, 0]) ** 2 * view.squared_residual(w)) for view in views]
+    agreeing = _total((weight > _AGREES).astype(np.float32) for weight in weights)
     asked = sum(view.trusted for view in views)
     sigma = _FLOW_SIGMA_PX / (float(K[0, 0]) * np.sqrt(np.maximum(information, _TINY)))
     valid = (
@@ -134,18 +142,6 @@ def _equations(match: FlowMatch, T_partner_frame: Float, K: Float) -> _Equations
         cc += c * c
     inside, trusted = match.inside.astype(np.float32), match.trusted.astype(np.float32)
     return _Equations(bb=bb, bc=bc, cc=cc, z=along[2], z_per_w=float(t[2]), inside=inside, trusted=trusted)
-
-
-def _solve(views: list[_Equations], focal_px: float) -> tuple[DepthImage, DepthImage, DepthImage]:
-    """Inverse depth (H, W) after Cauchy reweighting of 1 px, its information, and how many views agree with it."""
-    weights = [view.trusted for view in views]
-    for _ in range(_ROUNDS):
-        information = _total(weight * view.bb for view, weight in zip(views, weights, strict=True))
-        joint = _total(weight * view.bc for view, weight in zip(views, weights, strict=True))
-        # float32: half the memory of a dozen images per view, and flow is good to half a pixel.
-        w = np.asarray(-joint / np.maximum(information, _TINY), np.float32)
-        weights = [view.trusted / (1.0 + focal_px**2 * view.squared_residual(w)) for view in views]
-    return w, information, _total((weight > _AGREES).astype(np.float32) for weight in weights)
 
 
 def _total(images: Iterable[DepthImage]) -> DepthImage:

@@ -129,19 +129,20 @@ class MogeClip:
 
     def depth_segments(self) -> Iterator[NDArray[np.float16]]:
         """The model's own depth (n, H, W) of the frames it sees, segment by segment; computed once, then read from disk."""
+
+        def infer_segment(start: int, end: int) -> SavedArrays:
+            parts = []
+            for first in range(start, end, _SEND):
+                rows = self.seen[first : min(first + _SEND, end)]
+                images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg)["depth"]
+                # The artifact stores float16 as well; in float32 an hour would take twice the disk.
+                parts.append(images.astype(np.float16))
+                self.report(rows[-1], _PASSES * self.frames)
+            return {"depth": np.concatenate(parts)}
+
         length = self.settings.segment_s * self.clip.fps / self.use.every
         remaining = even_segments(len(self.seen), length)
-        return (part["depth"] for part in resumable(self.out, "depth", remaining, self._infer_segment))
-
-    def _infer_segment(self, start: int, end: int) -> SavedArrays:
-        parts = []
-        for first in range(start, end, _SEND):
-            rows = self.seen[first : min(first + _SEND, end)]
-            images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg)["depth"]
-            # The artifact stores float16 as well; in float32 an hour would take twice the disk.
-            parts.append(images.astype(np.float16))
-            self.report(rows[-1], _PASSES * self.frames)
-        return {"depth": np.concatenate(parts)}
+        return (part["depth"] for part in resumable(self.out, "depth", remaining, infer_segment))
 
     def seen_depth(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """Frame and depth (H, W), one by one."""
