@@ -204,39 +204,37 @@ def _fades(measured: Sequence[_Measures], blank: NDArray[np.bool_]) -> list[Tran
 
 
 def _dissolves(measured: Sequence[_Measures], taken: NDArray[np.bool_]) -> list[Transition]:
-    """Stretches whose frames are mixtures of a scene before and another one after."""
+    """Stretches whose frames are mixtures ``(1 - w) first + w last`` of a scene before and another one after."""
     found: list[Transition] = []
     taken = taken.copy()
     # The longest first: a long dissolve holds short stretches that look like one.
     for length in _DISSOLVE_FRAMES:
-        mixtures = [_mixture(measured, k, length) for k in range(len(measured) - length) if not taken[k : k + length + 1].any()]
-        for _, at in sorted((m for m in mixtures if m is not None), key=lambda m: m[0]):
+        mixtures: list[tuple[float, Transition]] = []
+        for k in range(len(measured) - length):
+            if taken[k : k + length + 1].any():
+                continue
+            tiny = np.stack([m.tiny for m in measured[k : k + length + 1]])
+            offsets, way = tiny - tiny[0], tiny[-1] - tiny[0]
+            squared = float(way @ way)
+            if squared == 0:
+                continue
+            weight = offsets @ way / squared
+            steps = np.diff(weight)
+            # a dissolve goes one way and in steps; a flash comes back, a hard cut is one step
+            if steps.min() < -0.05 or steps.max() > _MAX_STEP:
+                continue
+            # Over the distance of the two ends: scenes that look alike are near any mixture of theirs.
+            error = float(np.median(np.linalg.norm(offsets - weight[:, None] * way, axis=1)[1:-1]) / np.sqrt(squared))
+            rising = np.flatnonzero((weight > _PURE) & (weight < 1 - _PURE))
+            if error <= _MAX_MIX_ERROR and len(rising):
+                last, first = max(k + int(rising[0]) - 2, 0), min(k + int(rising[-1]) + 2, len(measured) - 1)
+                mixtures.append((error, Transition(last, first)))
+        # The clearest mixture first, since those that overlap it are the same dissolve.
+        for _, at in sorted(mixtures, key=lambda m: m[0]):
             if not taken[at.last : at.first + 1].any() and _scene_changes(measured, at.last, at.first):
                 found.append(at)
                 taken[at.last : at.first + 1] = True
     return found
-
-
-def _mixture(measured: Sequence[_Measures], k: int, length: int) -> tuple[float, Transition] | None:
-    """How badly the frames after ``k`` are mixtures ``(1 - w) first + w last``, and where w rises; None where they are not.
-
-    The error is their median distance from the mixtures, over the distance of the two ends.
-    """
-    tiny = np.stack([m.tiny for m in measured[k : k + length + 1]])
-    offsets, way = tiny - tiny[0], tiny[-1] - tiny[0]
-    squared = float(way @ way)
-    if squared == 0:
-        return None
-    weight = offsets @ way / squared
-    steps = np.diff(weight)
-    # a dissolve goes one way and in steps; a flash comes back, a hard cut is one step
-    if steps.min() < -0.05 or steps.max() > _MAX_STEP:
-        return None
-    error = float(np.median(np.linalg.norm(offsets - weight[:, None] * way, axis=1)[1:-1]) / np.sqrt(squared))
-    rising = np.flatnonzero((weight > _PURE) & (weight < 1 - _PURE))
-    if error > _MAX_MIX_ERROR or not len(rising):
-        return None
-    return error, Transition(max(k + int(rising[0]) - 2, 0), min(k + int(rising[-1]) + 2, len(measured) - 1))
 
 
 def _covered(found: Sequence[Transition], frames: int) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ start and end count from the container's first timestamp, as players do. Nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,7 +37,7 @@ from videolift.inputs.framing import Framing
 from videolift.inputs.lens import Lens, read_lens
 from videolift.inputs.named_cameras import NamedCamera
 from videolift.pool import Device
-from videolift.shot_ranges import Shot, shots_of
+from videolift.shot_ranges import shots_of
 
 _CHUNK = 8
 _PROGRESS_EVERY = 30
@@ -149,7 +149,15 @@ class _Ingest:
         shot = np.zeros(self.seen.kept, np.int32) if self.cuts is None else self.cuts.shot_of_frame()
         self.out.append(shot=shot)
         shots = shots_of(shot)
-        sentences = (*checks(self.seen, self.source, self.settings.fps), *_view_checks(view, self.lens, shots))
+        sentences = list(checks(self.seen, self.source, self.settings.fps))
+        if view.orientation.off_deg > 1:
+            turned = f"the container turns it by {view.orientation.off_deg:.1f} degrees off a right angle"
+            sentences.append(f"{turned}; that part was left as it is")
+        if self.lens is not None and self.lens.size_px is None:
+            sentences.append("the calibration names no size; it was taken for one of {} x {} px".format(*view.framing.source_px))
+        if len(shots) > 1:
+            first = ", ".join(str(one.first) for one in shots[1:11])
+            sentences.append(f"{len(shots)} shots; cuts before frames {first}{' and later' if len(shots) > 11 else ''}")
         visible, whole = view.framing.visible_px(), view.framing.source_px
         figures = {
             "frames_decoded": float(self.decoded),
@@ -161,7 +169,7 @@ class _Ingest:
             "frames_left_out": float(self.seen.damage.left_out),
             "shots": float(len(shots)),
         }
-        return Quality(self.seen.kept, sentences, figures)
+        return Quality(self.seen.kept, tuple(sentences), figures)
 
     def _watch(self, frames: Iterable[tuple[float, VideoFrame]], end: float | None) -> Iterator[tuple[float, VideoFrame]]:
         for seconds, frame in frames:
@@ -257,16 +265,6 @@ def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens
         framing = framing.corrected(lens) if lens.distorts else framing
         K_given = framing.map_intrinsics(lens.K, lens.size_px)
     return View(stored, turned, frame_colour(frame), framing, K_given)
-
-
-def _view_checks(view: View, lens: Lens | None, shots: Sequence[Shot]) -> Iterator[str]:
-    if view.orientation.off_deg > 1:
-        yield f"the container turns it by {view.orientation.off_deg:.1f} degrees off a right angle; that part was left as it is"
-    if lens is not None and lens.size_px is None:
-        yield "the calibration names no size; it was taken for one of {} x {} px".format(*view.framing.source_px)
-    if len(shots) > 1:
-        first = ", ".join(str(one.first) for one in shots[1:11])
-        yield f"{len(shots)} shots; cuts before frames {first}{' and later' if len(shots) > 11 else ''}"
 
 
 BACKEND = PyavIngest
