@@ -10,7 +10,7 @@ from pathlib import Path
 
 from videolift.errors import ExitCode, VideoliftError
 from videolift.records.manifests import Target
-from videolift.records.runs import Run, read_run
+from videolift.records.runs import read_run
 from videolift.stage_table import PACKAGING, STAGES, STATISTICS
 
 log = logging.getLogger("videolift")
@@ -18,26 +18,6 @@ log = logging.getLogger("videolift")
 
 def main(arguments: list[str] | None = None) -> int:
     """Parses, runs, and turns errors into exit codes; see `videolift.errors.ExitCode`."""
-    options = _parser().parse_args(arguments)
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(terminal)
-    log.setLevel(logging.INFO)
-    if (path := getattr(options, "log", None)) is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        details = logging.FileHandler(path, mode="w", encoding="utf-8")
-        details.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(details)
-    try:
-        return int(options.function(options))
-    except VideoliftError as error:
-        log.error("%s", error)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages", description="Runs one stage over one batch.")
     commands = parser.add_subparsers(required=True, metavar="STAGE")
     for stage in (*STAGES, STATISTICS):
@@ -54,7 +34,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--run", type=Path, required=True)
     command.add_argument("--stage", choices=STAGES, default=PACKAGING)
     command.set_defaults(function=_verdict)
-    return parser
+    options = parser.parse_args(arguments)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    log.setLevel(logging.INFO)
+    if (path := getattr(options, "log", None)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        details = logging.FileHandler(path, mode="w", encoding="utf-8")
+        details.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(details)
+    try:
+        return int(options.function(options))
+    except VideoliftError as error:
+        log.error("%s", error)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
 
 
 def _stage(options: argparse.Namespace) -> ExitCode:
@@ -79,28 +75,23 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:
-        _write_report(run, len(status.videos))
+        from videolift.report.page import MAX_ROWS, is_report_fresh, write_report
+
+        try:
+            fresh = is_report_fresh(run.layout)
+            # With more rows it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
+            if not fresh and len(status.videos) > MAX_ROWS:
+                print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
+            else:
+                if not fresh:
+                    write_report(run.layout.output)
+                print(f"report: {run.layout.report}")
+        # A page about the run: what goes wrong with it fails no run.
+        except VideoliftError as error:
+            log.warning("no report: %s", error)
     if status.exit_code != ExitCode.OK:
         print(f"reasons and remedies: {path}; then run the same command again")
     return status.exit_code
-
-
-def _write_report(run: Run, videos: int) -> None:
-    """The page about the run, where a job has ended since it was written; what goes wrong with it fails no run.
-
-    Above `MAX_ROWS` videos it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
-    """
-    from videolift.report.page import MAX_ROWS, is_report_fresh, write_report
-
-    try:
-        if not is_report_fresh(run.layout):
-            if videos > MAX_ROWS:
-                print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
-                return
-            write_report(run.layout.output)
-        print(f"report: {run.layout.report}")
-    except VideoliftError as error:
-        log.warning("no report: %s", error)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from stages.backend import Backend, Inputs, Progress, Quality
-from stages.segments import kept
+from stages.segments import SavedArrays, kept
 from videolift.artifacts import Artifact, ArtifactWriter, Clip, ClipWriter, Depth, DepthWriter, Hands, Tracks, TracksWriter
 from videolift.errors import BadInput
 from videolift.shot_ranges import Shot, shots_of
@@ -91,8 +91,14 @@ class _ShotByShot:
         # By length, then by place: the same order on every run.
         shots = sorted(shots_of(self.clip.shot), key=lambda shot: (-len(shot), shot.first))
         for shot in shots:
-            parts[shot.number] = self._part(shot)
-            if self._finds_camera(parts[shot.number]):
+            part = parts[shot.number] = self._part(shot)
+            # Only depth finds cameras, and a camera that the user gave is not looked for.
+            if self.reader is not Depth or self.K_found is not None or part.quality is None or "K_given" in self.clip.attrs:
+                continue
+            with Depth(part.path) as depth:
+                if depth.attrs["intrinsics"] == "estimated":
+                    self.K_found = depth.K.astype(float).tolist()
+            if self.K_found is not None:
                 # a guess made before is not the camera that the video has
                 for before in [p for p in parts.values() if p.quality is not None and p.shot.number != shot.number]:
                     parts[before.shot.number] = self._part(before.shot)
@@ -106,40 +112,31 @@ class _ShotByShot:
         if len(shot) < MIN_SHOT_FRAMES:
             text = f"it has {len(shot)} frames, {MIN_SHOT_FRAMES} are needed"
             return _Part(shot, path, refused=BadInput("too_short", text, "Nothing needs to be done: other shots are used."))
-        # the artifact is published before its words are kept: after a kill in between the shot is done once more
-        said = kept(self.out, name, lambda: {"said": np.array(json.dumps(self._process(shot, path)))})
-        words = json.loads(str(said["said"]))
-        if "refused" in words:
-            return _Part(shot, path, refused=BadInput(*words["refused"]))
-        return _Part(shot, path, Quality(words["frames"], tuple(words["checks"]), words["figures"]))
-
-    def _process(self, shot: Shot, path: Path) -> dict[str, Any]:
-        """Runs the backend on one shot and publishes what it made at ``path``; what it said of it."""
         frames = len(self.clip)
 
         def report(done: int, total: int) -> None:
             self.progress(min(frames, shot.first + len(shot) * done // max(total, 1)), frames)
 
-        # An artifact of its own with segments of its own: a kill costs a segment of a shot, not the shot.
-        writer = type(self.out)(path, segments=path.with_suffix(""))
-        with _cut_out(self.inputs, shot, self.out.scratch(), self.K_found) as inputs:
-            try:
-                quality = self.backend.process(inputs, writer, shrink=self.shrink, progress=report)
-                writer.publish()
-            except BadInput as error:
-                return {"refused": [error.code, error.text, error.remedy]}
-            finally:
-                writer.discard()
-        return {"frames": quality.frames, "checks": quality.checks, "figures": quality.figures}
+        def process() -> SavedArrays:
+            # An artifact of its own with segments of its own: a kill costs a segment of a shot, not the shot.
+            writer = type(self.out)(path, segments=path.with_suffix(""))
+            with _cut_out(self.inputs, shot, self.out.scratch(), self.K_found) as inputs:
+                try:
+                    quality = self.backend.process(inputs, writer, shrink=self.shrink, progress=report)
+                    writer.publish()
+                    words: dict[str, Any] = {"frames": quality.frames, "checks": quality.checks, "figures": quality.figures}
+                except BadInput as error:
+                    words = {"refused": [error.code, error.text, error.remedy]}
+                finally:
+                    writer.discard()
+            return {"said": np.array(json.dumps(words))}
 
-    def _finds_camera(self, part: _Part) -> bool:
-        # Only depth finds cameras, and a camera that the user gave is not looked for.
-        if self.reader is not Depth or self.K_found is not None or part.quality is None or "K_given" in self.clip.attrs:
-            return False
-        with Depth(part.path) as depth:
-            if depth.attrs["intrinsics"] == "estimated":
-                self.K_found = depth.K.astype(float).tolist()
-        return self.K_found is not None
+        # the artifact is published before its words are kept: after a kill in between the shot is done once more
+        said = kept(self.out, name, process)
+        words = json.loads(str(said["said"]))
+        if "refused" in words:
+            return _Part(shot, path, refused=BadInput(*words["refused"]))
+        return _Part(shot, path, Quality(words["frames"], tuple(words["checks"]), words["figures"]))
 
     def join(self, parts: list[_Part], longest: _Part) -> None:
         """All parts in one artifact; its attributes are those of the longest shot."""

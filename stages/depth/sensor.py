@@ -41,7 +41,19 @@ class SensorDepth:
             text = f"depth images are {width}x{height} px, the upright video {source_width}x{source_height}: not the same view"
             remedy = "Give depth of the whole video image, registered to it and upright, at any resolution."
             raise BadInput("depth_view", text, remedy)
-        self._images = _image_of_frame(file, clip, source, progress)
+        first, frames = clip.cut_from
+        if file.frames == frames:
+            self._images = first + np.arange(len(clip))
+        else:
+            # One per frame of the source, then: the nearest in time of the two around each frame of the clip.
+            pts_seconds = source_times(source, progress)
+            index = np.clip(np.searchsorted(pts_seconds, clip.pts_seconds), 1, max(len(pts_seconds) - 1, 1))
+            index -= clip.pts_seconds - pts_seconds[index - 1] < pts_seconds[index] - clip.pts_seconds
+            frame_s = float(np.median(np.diff(pts_seconds)))
+            if file.frames != len(pts_seconds) or not np.abs(pts_seconds[index] - clip.pts_seconds).max() < frame_s / 2:
+                text = f"there are {file.frames} depth images, {frames} frames in the clip and {len(pts_seconds)} in the video"
+                raise BadInput("depth_frames", text, "Give one depth image per frame of the video, or one per frame of the clip.")
+            self._images = index
         intrinsics, extrinsics = file.matrices("intrinsics", (3,)), file.matrices("extrinsics", (3, 4))
         self.K = None
         if intrinsics is not None:
@@ -61,22 +73,6 @@ class SensorDepth:
             text = f"the median depth of frame {frame} is {np.median(known):.0f}; depths are metres, z along the optical axis"
             raise BadInput("depth_unit", text, "Divide millimetres by 1000 before saving.")
         return depth_m
-
-
-def _image_of_frame(file: DepthFile, clip: Clip, source: Path, progress: Callable[[], None]) -> NDArray[np.int64]:
-    """One depth image per frame of the clip goes one to one; otherwise one per frame of the source, found by its timestamps."""
-    first, frames = clip.cut_from
-    if file.frames == frames:
-        return first + np.arange(len(clip))
-    pts_seconds = source_times(source, progress)
-    # the frame nearest in time, of the two around each of the clip's
-    index = np.clip(np.searchsorted(pts_seconds, clip.pts_seconds), 1, max(len(pts_seconds) - 1, 1))
-    index -= clip.pts_seconds - pts_seconds[index - 1] < pts_seconds[index] - clip.pts_seconds
-    frame_s = float(np.median(np.diff(pts_seconds)))
-    if file.frames == len(pts_seconds) and np.abs(pts_seconds[index] - clip.pts_seconds).max() < frame_s / 2:
-        return index
-    text = f"there are {file.frames} depth images, {frames} frames in the clip and {len(pts_seconds)} in the video"
-    raise BadInput("depth_frames", text, "Give one depth image per frame of the video, or one per frame of the clip.")
 
 
 def source_times(source: Path, progress: Callable[[], None]) -> NDArray[np.float64]:

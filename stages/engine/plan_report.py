@@ -229,22 +229,10 @@ def plan_command(arguments: list[str] | None = None) -> int:
     except VideoliftError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
-    refused = _refusals(report)
-    scale = ScaleForecast(numbers["videos"]) if "videos" in numbers else None
-    if options.json:
-        about_all = {"scale": scale.to_json()} if scale is not None else {}
-        print(json.dumps({**report.to_json(), "price": cost.to_json(), **about_all, "refused": refused}, indent=1))
-    else:
-        lines = [*report.lines(), *cost.lines(), *(scale.lines() if scale is not None else ())]
-        print("\n".join([*lines, *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
-    return int(ExitCode.OK)
-
-
-def _refusals(report: PlanReport) -> dict[str, str]:
-    """New videos that ingest would refuse, as far as their headers tell."""
-    read = RecordReader(report.plan.layout)
-    # Of a batch in which every manifest stands no video is new, and its journals need not be read.
+    # New videos that ingest would refuse, as far as their headers tell. Of a batch in which every manifest stands no video is new,
+    # and its journals need not be read.
     open_entries = [e for e in report.plan.entries if e.chosen and e.batch in report.busy_batches]
+    read = RecordReader(report.plan.layout)
     new = [e.video for e in open_entries if not e.video.version and read(SOURCE, e.video.id) is None]
     refused = {}
     if len(new) > HEADERS:
@@ -257,7 +245,14 @@ def _refusals(report: PlanReport) -> dict[str, str]:
             refused[video.id] = str(error)
         except OSError as error:
             refused[video.id] = f"{video.path} cannot be read ({error.strerror})"
-    return refused
+    scale = ScaleForecast(numbers["videos"]) if "videos" in numbers else None
+    if options.json:
+        about_all = {"scale": scale.to_json()} if scale is not None else {}
+        print(json.dumps({**report.to_json(), "price": cost.to_json(), **about_all, "refused": refused}, indent=1))
+    else:
+        lines = [*report.lines(), *cost.lines(), *(scale.lines() if scale is not None else ())]
+        print("\n".join([*lines, *(f"  would be refused: {video}: {reason}" for video, reason in refused.items())]))
+    return int(ExitCode.OK)
 
 
 if __name__ == "__main__":

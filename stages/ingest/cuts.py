@@ -103,8 +103,24 @@ def transitions(frames: Sequence[NDArray[np.uint8]]) -> list[Transition]:
     blank = np.array([m.is_blank for m in measured])
     if blank.all():
         return []  # nothing to tell shots by; a black clip is refused elsewhere
-    # fades first: their ramps would else be taken for hard cuts and dissolves to black
-    found = _fades(measured, blank)
+    # Fades first, runs of black or white frames with the ramps that lead there: these would else be taken for hard cuts and for
+    # dissolves to black.
+    found: list[Transition] = []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]])))
+    for start, end in edges.reshape(-1, 2):
+        last, first = int(start) - 1, int(end)
+        reach = max(_DISSOLVE_FRAMES)
+        while last > max(0, start - reach) and measured[last - 1].contrast > _RAMP * measured[last].contrast:
+            last -= 1
+        while first < min(len(measured) - 1, end + reach) and measured[first + 1].contrast > _RAMP * measured[first].contrast:
+            first += 1
+        # one black frame is a blink or a dropped frame where the same scene goes on
+        inside = last >= 0 and first < len(measured)
+        if inside and end - start <= _FLASH_FRAMES and not measured[last].differs(measured[first]):
+            continue
+        if found and last <= found[-1].first:
+            last = found.pop().last
+        found.append(Transition(last, first))
     taken = _covered(found, len(frames))
     found += [
         Transition(k - 1, k) for k in range(1, len(frames)) if not taken[k - 1 : k + 1].any() and _scene_changes(measured, k - 1, k)
@@ -180,27 +196,6 @@ def _scene_changes(measured: Sequence[_Measures], last: int, first: int) -> bool
     before = measured[max(0, last - _FLASH_FRAMES) : last + 1]
     after = measured[first : first + _FLASH_FRAMES + 1]
     return all(a.differs(b) for a in before for b in after)
-
-
-def _fades(measured: Sequence[_Measures], blank: NDArray[np.bool_]) -> list[Transition]:
-    """Runs of black or white frames with the ramps that lead there; no blink of a scene that goes on."""
-    found: list[Transition] = []
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]])))
-    for start, end in edges.reshape(-1, 2):
-        last, first = int(start) - 1, int(end)
-        reach = max(_DISSOLVE_FRAMES)
-        while last > max(0, start - reach) and measured[last - 1].contrast > _RAMP * measured[last].contrast:
-            last -= 1
-        while first < min(len(measured) - 1, end + reach) and measured[first + 1].contrast > _RAMP * measured[first].contrast:
-            first += 1
-        # one black frame is a blink or a dropped frame where the same scene goes on
-        inside = last >= 0 and first < len(measured)
-        if inside and end - start <= _FLASH_FRAMES and not measured[last].differs(measured[first]):
-            continue
-        if found and last <= found[-1].first:
-            last = found.pop().last
-        found.append(Transition(last, first))
-    return found
 
 
 def _dissolves(measured: Sequence[_Measures], taken: NDArray[np.bool_]) -> list[Transition]:

@@ -60,7 +60,18 @@ def check_machine(config: Config, root: Path = MODELS_ROOT, *, load: bool = True
         root: what the folders of models are relative to.
         load: also start the models' interpreters and load their weights.
     """
-    checks = list(_machine(config))
+    memory, cores = psutil.virtual_memory().total / 2**30, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    said = f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory"
+    output = user_path(config.output).absolute()
+    # The folder may not be there yet; its disk is that of the nearest one that is.
+    there = next(folder for folder in (output, *output.parents) if folder.exists())
+    free = f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}"
+    checks = [MachineCheck("machine", "ok", said), MachineCheck("disk", "ok", free)]
+    why = no_card()
+    if why is not None:
+        checks.append(MachineCheck("card", "note", why))
+    for card in find_devices("cuda") if why is None else ():
+        checks.append(MachineCheck("card", "ok", f"{card.name}, {card.memory_bytes / 2**30:.0f} GB, {card.id}"))
     # An empty row: what presets and settings alone decide, without files of a video's own.
     blocks = settings_for(config, Video("", Path()))
     for stage in STAGES:
@@ -70,23 +81,6 @@ def check_machine(config: Config, root: Path = MODELS_ROOT, *, load: bool = True
         else:
             checks += _backend(stage, block, root, load)
     return checks
-
-
-def _machine(config: Config) -> Iterator[MachineCheck]:
-    memory, cores = psutil.virtual_memory().total / 2**30, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    yield MachineCheck(
-        "machine", "ok", f"Python {sys.version.split()[0]}, {cores or os.cpu_count()} cores, {memory:.0f} GB of memory"
-    )
-    output = user_path(config.output).absolute()
-    # The folder may not be there yet; its disk is that of the nearest one that is.
-    there = next(folder for folder in (output, *output.parents) if folder.exists())
-    yield MachineCheck("disk", "ok", f"{shutil.disk_usage(there).free / 1e9:.0f} GB free at {there}")
-    why = no_card()
-    if why is not None:
-        yield MachineCheck("card", "note", why)
-        return
-    for card in find_devices("cuda"):
-        yield MachineCheck("card", "ok", f"{card.name}, {card.memory_bytes / 2**30:.0f} GB, {card.id}")
 
 
 def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[MachineCheck]:

@@ -128,7 +128,23 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
     with Lease.acquire(folder.with_name(folder.name + ".lock"), wait_s=math.inf, what=f"the environment {name}") as lease:
         if not is_built(folder):
             _require_machine(environment, envs_dir)
-            _install(environment, folder)
+            python, wheels = folder / "bin" / "python", folder / ".wheels"
+            # Our own interpreter where the version is the same: nothing is downloaded for it.
+            wanted = environment.python
+            ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            install = ["pip", "install", "--python", str(python), "--no-deps"]
+            if not wheels.exists():  # else only what is compiled is missing: gigabytes are kept
+                shutil.rmtree(folder, ignore_errors=True)
+                _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment)
+                # Without resolving: the list is complete, and a resolver would take whatever is newest.
+                _uv([*install, *(pin for pin in environment.pins if pin not in environment.from_source)], environment)
+                wheels.touch()
+            if environment.from_source:
+                _uv([*install, "--no-build-isolation", *environment.from_source], environment)
+            # The cheapest package that every worker needs; a wheel for another processor fails here, not in a job.
+            probe = subprocess.run([python, "-I", "-c", "import numpy"], check=False)
+            if probe.returncode:
+                raise BackendUnavailable(f"{name}: numpy does not import in {folder}; see above, then type the same command again")
             # A laptop that slept through its lease: somebody else may be building by now.
             if not lease.still_ours():
                 raise BackendUnavailable(f"{name}: this build was stopped for so long that another has begun; let that one finish")
@@ -143,28 +159,6 @@ def _require_machine(environment: Environment, envs_dir: Path) -> None:
     problems = [*build_problems(environment, machine), *card_problems(environment, machine)]
     if problems:
         raise BackendUnavailable("nothing was downloaded:\n- " + "\n- ".join(problems) + "\nThen type the same command again")
-
-
-def _install(environment: Environment, folder: Path) -> None:
-    python, wheels = folder / "bin" / "python", folder / ".wheels"
-    # Our own interpreter where the version is the same: nothing is downloaded for it.
-    wanted = environment.python
-    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    install = ["pip", "install", "--python", str(python), "--no-deps"]
-    if not wheels.exists():  # else only what is compiled is missing: gigabytes are kept
-        shutil.rmtree(folder, ignore_errors=True)
-        _uv(["venv", "--python", sys.executable if wanted == ours else wanted, str(folder)], environment)
-        # Without resolving: the list is complete, and a resolver would take whatever is newest.
-        _uv([*install, *(pin for pin in environment.pins if pin not in environment.from_source)], environment)
-        wheels.touch()
-    if environment.from_source:
-        _uv([*install, "--no-build-isolation", *environment.from_source], environment)
-    # The cheapest package that every worker needs; a wheel for another processor fails here, not in a job.
-    probe = subprocess.run([python, "-I", "-c", "import numpy"], check=False)
-    if probe.returncode:
-        raise BackendUnavailable(
-            f"{environment.name}: numpy does not import in {folder}; see above, then type the same command again"
-        )
 
 
 def _uv(arguments: Sequence[str], environment: Environment) -> None:

@@ -85,19 +85,6 @@ def install(
     return [problem for w in chosen if (problem := store.problem(w.name))]
 
 
-def _accept(model: ModelEntry) -> bool:
-    print(f"{model.name}: accepted by accept_licences")
-    return True
-
-
-def _ask(model: ModelEntry) -> bool:
-    print(licence_text(model))
-    # Nobody is there to answer, and silence is no consent.
-    if not sys.stdin.isatty():
-        return False
-    return input(f"Do you accept these licences for {model.name}? [y/N] ").strip().lower() in ("y", "yes")
-
-
 def _show(store: WeightStore, envs_dir: Path, *, every: bool) -> int:
     found = [part for model in store.models().values() for part in parts(model, store, envs_dir)]
     for part in found:
@@ -136,12 +123,22 @@ def models_command(arguments: Sequence[str] | None = None) -> int:
                 print(build(name, envs_dir=envs_dir))
             return 0
         if options.action == "install":
-            models, left = store.models(), []
+            models, left = store.models(), list[str]()
+
+            def accepts(model: ModelEntry) -> bool:
+                # Naming a model in the configuration is an answer too, and one that a cluster's script can give.
+                if model.name in config.accept_licences:
+                    print(f"{model.name}: accepted by accept_licences")
+                    return True
+                print(licence_text(model))
+                # Nobody is there to answer, and silence is no consent.
+                if not sys.stdin.isatty():
+                    return False
+                return input(f"Do you accept these licences for {model.name}? [y/N] ").strip().lower() in ("y", "yes")
+
             for name in options.names:
                 if name not in models:
                     raise ConfigError(f"no model {name!r}: there are {', '.join(models)}")
-                # Naming a model in the configuration is an answer too, and one that a cluster's script can give.
-                accepts = _accept if name in config.accept_licences else _ask
                 left += install(models[name], store, envs_dir, accepts=accepts, only=options.weight)
             print("\n".join(left) if left else f"{', '.join(options.names)}: complete")
             return 3 if left else 0

@@ -107,12 +107,9 @@ def build_problems(environment: Environment, machine: Machine) -> Iterator[str]:
             f"{machine.disk_bytes / 1e9:.1f} GB are free, the environment {environment.name} needs {needed / 1e9:.1f} GB: "
             "free some, or set envs_dir to another disk"
         )
-    if environment.from_source and cuda is not None:
-        yield from _compiler_problems(environment, machine, ".".join(cuda.split(".")[:2]))
-
-
-def _compiler_problems(environment: Environment, machine: Machine, cuda: str) -> Iterator[str]:
-    what = f"to compile {', '.join(environment.from_source)}"
+    if not environment.from_source or cuda is None:
+        return
+    cuda, what = ".".join(cuda.split(".")[:2]), f"to compile {', '.join(environment.from_source)}"
     if machine.nvcc is None:
         yield f"no nvcc {what}: install CUDA's toolkit {cuda} (conda install cuda-nvcc={cuda}) and set CUDA_HOME to its folder"
     elif machine.nvcc[1].split(".")[0] != cuda.split(".")[0]:
@@ -142,7 +139,18 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
         envs_dir: where environments are built; may be missing so far.
         compiles: also look for compilers and, for at most 5 s, whether Eigen's host answers.
     """
-    driver, gpus = _cards()
+    import pynvml
+
+    driver, gpus = None, list[Gpu]()
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            capability, memory = pynvml.nvmlDeviceGetCudaComputeCapability(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
+            gpus.append(Gpu(str(pynvml.nvmlDeviceGetName(handle)), (capability[0], capability[1]), int(memory.total)))
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        gpus = []  # no driver, or a card that does not say: `videolift doctor` names that by itself
     # The folder may not exist so far, and its disk is that of the nearest one that does.
     there = next(folder for folder in (envs_dir, *envs_dir.absolute().parents) if folder.exists())
     nvcc = gcc = None
@@ -160,7 +168,7 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
             reaches_eigen = True
     return Machine(
         driver=driver,
-        gpus=gpus,
+        gpus=tuple(gpus),
         disk_bytes=shutil.disk_usage(there).free,
         memory_bytes=psutil.virtual_memory().total,
         nvcc=nvcc,
@@ -169,21 +177,6 @@ def this_machine(envs_dir: Path, *, compiles: bool = False) -> Machine:
         system_eigen=Path("/usr/include/eigen3").is_dir(),
         reaches_eigen=reaches_eigen,
     )
-
-
-def _cards() -> tuple[str | None, tuple[Gpu, ...]]:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        driver, gpus = pynvml.nvmlSystemGetDriverVersion(), []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            capability, memory = pynvml.nvmlDeviceGetCudaComputeCapability(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
-            gpus.append(Gpu(str(pynvml.nvmlDeviceGetName(handle)), (capability[0], capability[1]), int(memory.total)))
-    except pynvml.NVMLError:
-        return None, ()  # no driver, or a card that does not say: `videolift doctor` names that by itself
-    return str(driver), tuple(gpus)
 
 
 def _output(command: list[str]) -> str:

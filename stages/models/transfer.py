@@ -150,7 +150,15 @@ def _receive(url: str, part: _Part) -> Download | None:
                 return None
         else:
             part.begin(url, stated)
-        _append(url, response, part)
+        with storage_errors_are_transient(f"downloading {part.path.name}"), part.path.open("ab") as file:
+            while True:
+                try:
+                    chunk = response.read(_CHUNK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise BackendUnavailable(f"{url}: cut off after {file.tell()} bytes ({error}). {_CONTINUES}") from error
+                if not chunk:
+                    break
+                file.write(chunk)
     return stated
 
 
@@ -180,18 +188,6 @@ def _stated(url: str, response: http.client.HTTPResponse, hub: Message) -> Downl
     etag = headers.get("ETag", "")
     validator = etag if etag.startswith('"') else headers.get("Last-Modified")
     return Download(total, linked_hash if re.fullmatch("[0-9a-f]{64}", linked_hash) else None, validator)
-
-
-def _append(url: str, response: http.client.HTTPResponse, part: _Part) -> None:
-    with storage_errors_are_transient(f"downloading {part.path.name}"), part.path.open("ab") as file:
-        while True:
-            try:
-                chunk = response.read(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise BackendUnavailable(f"{url}: cut off after {file.tell()} bytes ({error}). {_CONTINUES}") from error
-            if not chunk:
-                return
-            file.write(chunk)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -69,7 +69,25 @@ def write_sample(folder: Path) -> None:
                 video.write(rgb)
         if spec.rgbd:
             _save(folder / f"{name}.npz", _depth_arrays(truth))
-        _save(folder / "truth" / f"{name}.npz", _truth_arrays(truth))
+        # Tracks of a grid over the first, a middle and the last window.
+        starts = np.linspace(0, len(truth.rgb) - _WINDOW, 3).astype(int)
+        xyz, uv, visible = zip(
+            *(truth.tracks(int(s), grid(size_px[0], size_px[1], _GRID_PX), _WINDOW) for s in starts), strict=True
+        )
+        arrays = _depth_arrays(truth) | {
+            "pts_seconds": truth.pts_seconds,
+            "instance": truth.instance,
+            "moving_ids": np.array(truth.moving_ids),
+            "hand_id": np.array(truth.hand_id),
+            "side": np.array(truth.side),
+            "joints_world": truth.joints_world,
+            "T_world_wrist": truth.T_world_wrist,
+            "track_start": starts,
+            "track_xyz_cam0": np.stack(xyz).astype(np.float32),
+            "track_uv_px": np.stack(uv).astype(np.float32),
+            "track_visible": np.stack(visible),
+        }
+        _save(folder / "truth" / f"{name}.npz", arrays)
     write_text(folder / TABLE, text.getvalue())
 
 
@@ -84,26 +102,6 @@ def is_complete(folder: Path) -> bool:
 def _depth_arrays(truth: Truth) -> dict[str, np.ndarray]:
     intrinsics = np.repeat(truth.K[None], len(truth.rgb), axis=0)
     return {"depths": truth.depth_m.astype(np.float16), "intrinsics": intrinsics, "extrinsics": truth.T_camera_world}
-
-
-def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
-    """Everything of `Truth`, and the tracks of a grid over the first, a middle and the last window."""
-    height, width = truth.depth_m.shape[1:]
-    starts = np.linspace(0, len(truth.rgb) - _WINDOW, 3).astype(int)
-    xyz, uv, visible = zip(*(truth.tracks(int(s), grid(width, height, _GRID_PX), _WINDOW) for s in starts), strict=True)
-    return _depth_arrays(truth) | {
-        "pts_seconds": truth.pts_seconds,
-        "instance": truth.instance,
-        "moving_ids": np.array(truth.moving_ids),
-        "hand_id": np.array(truth.hand_id),
-        "side": np.array(truth.side),
-        "joints_world": truth.joints_world,
-        "T_world_wrist": truth.T_world_wrist,
-        "track_start": starts,
-        "track_xyz_cam0": np.stack(xyz).astype(np.float32),
-        "track_uv_px": np.stack(uv).astype(np.float32),
-        "track_visible": np.stack(visible),
-    }
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -28,20 +28,16 @@ def make_texture(seed: int) -> Float:
         out += weight * wide[start : start + SIZE_PX, start : start + SIZE_PX]
     patches = np.zeros_like(out)
     for _ in range(420):
-        _draw_patch(patches, rng)
+        # every draw comes in this order in every case: the picture is part of the sample's identity
+        centre, half, angle = rng.uniform(30, SIZE_PX - 30, 2), rng.uniform(4, 20, 2), rng.uniform(0, np.pi)
+        colour = (rng.uniform(-1, 1) + rng.uniform(-0.12, 0.12, 3)).tolist()
+        if rng.random() < 0.5:
+            corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            cv2.fillConvexPoly(patches, np.round((corners @ turn.T + centre) * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
+        else:
+            box = (tuple(centre.tolist()), tuple((2 * half).tolist()), float(np.degrees(angle)))
+            cv2.ellipse(patches, box, colour, -1, cv2.LINE_AA)
     out += patches
     # Sharp edges would shimmer where the picture shrinks.
     return np.asarray(cv2.GaussianBlur(out - out.mean((0, 1)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101), out.dtype)
-
-
-def _draw_patch(image: Float, rng: np.random.Generator) -> None:
-    # every draw comes in this order in every case: the picture is part of the sample's identity
-    centre, half, angle = rng.uniform(30, SIZE_PX - 30, 2), rng.uniform(4, 20, 2), rng.uniform(0, np.pi)
-    colour = (rng.uniform(-1, 1) + rng.uniform(-0.12, 0.12, 3)).tolist()
-    if rng.random() < 0.5:
-        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        cv2.fillConvexPoly(image, np.round((corners @ turn.T + centre) * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
-    else:
-        box = (tuple(centre.tolist()), tuple((2 * half).tolist()), float(np.degrees(angle)))
-        cv2.ellipse(image, box, colour, -1, cv2.LINE_AA)

@@ -254,27 +254,22 @@ class ArtifactWriter:
                 self._file = None
             for path in [path for path, _ in self._done] + ([tail] if tail is not None else []):
                 try:
-                    self._merge_part(path)
+                    with open_hdf5(path, self.FORMAT, self.VERSION) as source:
+                        saved = {key: value for key, value in read_attributes(source).items() if key not in OWN_ATTRIBUTES}
+                        # What this attempt described goes before what a killed one did.
+                        self.attributes = saved | self.attributes
+                        for field in (field for field in self.FIELDS if field.name in source):
+                            for data in _parts(source[field.name], field):
+                                if field.axis is None:
+                                    self.put(**{field.name: data})
+                                else:
+                                    self._append(field, data)
                 except CorruptFile:
                     path.unlink(missing_ok=True)  # the next attempt does it again
                     raise
         finally:
             if tail is not None:
                 tail.unlink(missing_ok=True)
-
-    def _merge_part(self, path: Path) -> None:
-        with open_hdf5(path, self.FORMAT, self.VERSION) as source:
-            saved = {key: value for key, value in read_attributes(source).items() if key not in OWN_ATTRIBUTES}
-            # What this attempt described goes before what a killed one did.
-            self.attributes = saved | self.attributes
-            for field in self.FIELDS:
-                if field.name not in source:
-                    continue
-                for data in _parts(source[field.name], field):
-                    if field.axis is None:
-                        self.put(**{field.name: data})
-                    else:
-                        self._append(field, data)
 
 
 def _parts(source: h5py.Dataset, field: Field) -> Iterator[NDArray[Any]]:

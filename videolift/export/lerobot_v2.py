@@ -92,7 +92,14 @@ def export_lerobot_v2(
 
 def modality_table(export: PolicyExport) -> dict[str, Any]:
     """``meta/modality.json``: which numbers of state and action are what, per hand."""
-    spec, fields = export.spec, _fields(list(export.spec.names))
+    spec = export.spec
+    # From names like ``left.wrist.rot6d_0`` and ``left.wrist.x`` to ``left_wrist_rot6d``: (3, 9) and so on.
+    fields: dict[str, tuple[int, int]] = {}
+    for number, name in enumerate(spec.names):
+        side, _, rest = name.partition(".")
+        part = "wrist_rot6d" if "rot6d" in rest else "wrist_position" if rest.startswith("wrist.") else rest.partition(".")[0]
+        first, _ = fields.get(f"{side}_{part}", (number, 0))
+        fields[f"{side}_{part}"] = first, number + 1
     rotation = {"rotation_type": "rotation_6d"}
     state = {name: {"start": a, "end": b} | (rotation if "rot6d" in name else {}) for name, (a, b) in fields.items()}
     absolute = spec.action == "absolute"
@@ -113,17 +120,6 @@ def norm_stats(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """``norm_stats.json``: mean, std, q01, q99 of ``state`` and ``actions``."""
     named = {"state": table["observation.state"], "actions": table["action"]}
     return {"norm_stats": {key: {name: stats[name] for name in ("mean", "std", "q01", "q99")} for key, stats in named.items()}}
-
-
-def _fields(names: list[str]) -> dict[str, tuple[int, int]]:
-    """``left_wrist_rot6d`` to (3, 9) and so on, from names like ``left.wrist.rot6d_0`` and ``left.wrist.x``."""
-    fields: dict[str, tuple[int, int]] = {}
-    for number, name in enumerate(names):
-        side, _, rest = name.partition(".")
-        part = "wrist_rot6d" if "rot6d" in rest else "wrist_position" if rest.startswith("wrist.") else rest.partition(".")[0]
-        key = f"{side}_{part}"
-        fields[key] = fields.get(key, (number, 0))[0], number + 1
-    return fields
 
 
 def _columns(plan: ExportPlan, episode: ExportEpisode, number: int, first: int) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from videolift.artifacts.hands import SIDES
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.index import IndexEntry, read_index
+from videolift.dataset.index import read_index
 from videolift.errors import ConfigError
 from videolift.reader.opening import DatasetFile
 from videolift.reader.policies.episodes import steady_ranges
@@ -115,7 +115,15 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
     left_out: dict[str, str] = {}
     episodes: list[ExportEpisode] = []
     for entry in sorted(entries, key=lambda entry: _split_rank(entry.split)):
-        found = _episodes(folder, entry, export)
+        path, found = folder / entry.path, list[ExportEpisode]()
+        file = DatasetFile.look(path)  # what is exported follows the file itself, which may have changed since it was published
+        if (hands := file.hands_known) is not None:
+            wanted = [hands[SIDES.index(side)] for side in export.spec.hands]
+            for episode in export.episodes(file):
+                # Cut where hands appear or are lost: a number for a hand that was not seen would be made up.
+                whole = (span for span in steady_ranges(wanted, episode) if span[1] - span[0] >= export.min_frames)
+                text = episode.text or NO_TEXT
+                found += [ExportEpisode(entry.video, path, entry.split, text, start, stop - 1) for start, stop in whole]
         episodes += found
         if not found:
             left_out[entry.video] = f"no {export.min_frames} frames in a row in which the hands' state is known"
@@ -134,20 +142,6 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
         raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
     parts = frozenset.intersection(*(frozenset(entry.parts) for entry in entries))
     return ExportPlan(tuple(episodes), left_out, shared["fps"], sizes.pop(), int(shared["window_length"]), parts)
-
-
-def _episodes(folder: Path, entry: IndexEntry, export: PolicyExport) -> list[ExportEpisode]:
-    path = folder / entry.path
-    file = DatasetFile.look(path)  # what is exported follows the file itself, which may have changed since it was published
-    if (hands := file.hands_known) is None:
-        return []
-    wanted, out = [hands[SIDES.index(side)] for side in export.spec.hands], []
-    for episode in export.episodes(file):
-        # Cut where hands appear or are lost: a number for a hand that was not seen would be made up.
-        for start, stop in steady_ranges(wanted, episode):
-            if stop - start >= export.min_frames:
-                out.append(ExportEpisode(entry.video, path, entry.split, episode.text or NO_TEXT, start, stop - 1))
-    return out
 
 
 def state_action_rows(

@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +45,15 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
             raise ConfigError(f"the sample is not rendered yet ({table} is missing): run `snakemake sample`")
         videos = read_table(table, is_sample=True) if sample_rows is None else list(sample_rows)
     elif source.is_dir():
-        videos = _from_folder(source, skip=output)
+        walked = list(_walk(os.fspath(source), "", skip=os.fspath(output), depth=0))
+        # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
+        counts = Counter(os.path.splitext(relative)[0] for relative, _ in walked)
+        shared = {stem for stem, files in counts.items() if files > 1}
+        videos = []
+        for relative, (path, size, mtime_ns, missing) in walked:
+            name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
+            videos.append(Video(name, Path(path), size, mtime_ns, missing=missing))
+        videos.sort(key=lambda video: video.id)
     elif source.is_file() and source.suffix.lower() == ".csv":
         videos = read_table(source)
     elif source.exists():
@@ -93,20 +102,6 @@ def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:
             raise ConfigError(f"no video has the id {pattern!r}: {hint}")
         wanted |= found
     return [video for video in videos if video.id in wanted]
-
-
-def _from_folder(folder: Path, skip: Path) -> list[Video]:
-    found = list(_walk(os.fspath(folder), "", skip=os.fspath(skip), depth=0))
-    # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
-    seen, shared = set[str](), set[str]()
-    for relative, _ in found:
-        stem = os.path.splitext(relative)[0]
-        (shared if stem in seen else seen).add(stem)
-    videos = []
-    for relative, (path, size, mtime_ns, missing) in found:
-        name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
-        videos.append(Video(name, Path(path), size, mtime_ns, missing=missing))
-    return sorted(videos, key=lambda video: video.id)
 
 
 _FoundFile = tuple[str, int, int, bool]

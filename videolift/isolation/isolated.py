@@ -151,11 +151,27 @@ class Isolated:
 
     def _start(self) -> None:
         self.kill()
+        if self._log_path is None:
+            self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  lives as long as the child
+        else:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self._log_path.open("a+b")
+        # The log may be of a whole batch: what a crash quotes begins here.
+        self._log_start = self._log.seek(0, os.SEEK_END)
         child_reads, we_write = os.pipe()
         we_read, child_writes = os.pipe()
         self._to_child, self._from_child = os.fdopen(we_write, "wb"), os.fdopen(we_read, "rb")
         try:
-            self._process = self._spawn(child_reads, child_writes)
+            self._process = subprocess.Popen(
+                # -I: neither PYTHONPATH nor the current folder may put our packages, or the user's, in front of the model's.
+                [str(self.python), "-I", str(CHILD), str(self.script.resolve())]
+                + [str(child_reads), str(child_writes), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                env={**child_environment(self._env), _MARK: self._nonce},
+                pass_fds=(child_reads, child_writes),
+            )
             self._started = True
         except OSError as error:
             self._close_streams()
@@ -177,25 +193,6 @@ class Isolated:
         if self.hello.get("protocol") != wire.PROTOCOL:
             self.kill()
             raise BackendUnavailable(f"{self.python} speaks protocol {self.hello.get('protocol')}, expected {wire.PROTOCOL}")
-
-    def _spawn(self, child_reads: int, child_writes: int) -> subprocess.Popen[bytes]:
-        if self._log_path is None:
-            self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  lives as long as the child
-        else:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log = self._log_path.open("a+b")
-        # The log may be of a whole batch: what a crash quotes begins here.
-        self._log_start = self._log.seek(0, os.SEEK_END)
-        # -I: neither PYTHONPATH nor the current folder may put our packages, or the user's, in front of the model's.
-        child = [str(self.python), "-I", str(CHILD), str(self.script.resolve())]
-        return subprocess.Popen(
-            [*child, str(child_reads), str(child_writes), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env={**child_environment(self._env), _MARK: self._nonce},
-            pass_fds=(child_reads, child_writes),
-        )
 
     def _exchange(
         self, op: str, meta: dict[str, Any], arrays: wire.Arrays, on_progress: Callable[[int, int], None] | None

@@ -44,8 +44,16 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
     if selection.camera:
         sample |= _camera(file, frames)
     for name, (stored, key, shape) in _PER_HAND.items():
-        if getattr(selection, name):
-            sample |= _per_hand(file, frames, stored, key, shape)
+        if not getattr(selection, name):
+            continue
+        if not file.has(stored):
+            sample |= {key: np.zeros((count, *shape), np.float32), f"{key}_valid": np.zeros((count, 2), bool)}
+            continue
+        values = _rows(file, stored, frames)
+        per_hand = np.isfinite(values).all(tuple(range(2, values.ndim)))
+        if stored != "hands/keypoints_px":  # keypoints are detections; what is in 3D counts only where the hand is valid
+            per_hand &= _rows(file, "hands/valid", frames)
+        sample |= {key: zero_unknown(values, per_hand), f"{key}_valid": per_hand}
     if selection.keypoints or selection.joints or selection.hand_poses:
         known = file.has("hands/interpolated")
         sample["hand_interpolated"] = _rows(file, "hands/interpolated", frames) if known else np.zeros((count, 2), bool)
@@ -86,13 +94,3 @@ def _camera(file: PackagedFile, frames: NDArray[np.integer[Any]]) -> Sample:
         "T_camera_world": zero_unknown(T, valid),
         "camera_valid": valid,
     }
-
-
-def _per_hand(file: PackagedFile, frames: NDArray[np.integer[Any]], stored: str, key: str, shape: tuple[int, ...]) -> Sample:
-    if not file.has(stored):
-        return {key: np.zeros((len(frames), *shape), np.float32), f"{key}_valid": np.zeros((len(frames), 2), bool)}
-    values = _rows(file, stored, frames)
-    known = np.isfinite(values).all(tuple(range(2, values.ndim)))
-    if stored != "hands/keypoints_px":  # keypoints are detections; what is in 3D counts only where the hand is valid
-        known &= _rows(file, "hands/valid", frames)
-    return {key: zero_unknown(values, known), f"{key}_valid": known}

@@ -117,7 +117,21 @@ class WindowDataset:
         index = range(len(self))[index]
         whole = self._cache.get(index)
         if whole is None:
-            whole = self._load(index)
+            path, window = self.locate(index)
+            file, selection = self.handles.get(path), self.selection
+            first, length = int(file.window_start[window]), file.window_length
+            frames = np.arange(first - selection.past_frames + 1, first + (length if selection.window_frames else 1))
+            whole = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.scale, "frame": first}
+            if selection.text:
+                whole["text"] = file.attribute("text", "")
+            # Past frames do not reach back across a cut: the shot's first frame is repeated instead.
+            begins = int(file.shot_begins[first])
+            whole["frame_valid"] = frames >= begins
+            whole |= read_frames(file, np.maximum(frames, begins), selection)
+            if selection.tracks:
+                whole |= _tracks(file, window, length)
+            if selection.hand_windows:
+                whole |= _hand_windows(file, window, first, length)
             self._cache.put(index, whole)
         wanted = self.selection.points
         if not self.selection.tracks or wanted is None:
@@ -134,24 +148,6 @@ class WindowDataset:
                 for key, axis in POINT_AXIS.items()
             }
         return {**whole, **drawn}
-
-    def _load(self, index: int) -> Sample:
-        path, window = self.locate(index)
-        file, selection = self.handles.get(path), self.selection
-        first, length = int(file.window_start[window]), file.window_length
-        frames = np.arange(first - selection.past_frames + 1, first + (length if selection.window_frames else 1))
-        sample: Sample = {"video": path.stem, "tier": file.attribute("tier"), "scale": file.scale, "frame": first}
-        if selection.text:
-            sample["text"] = file.attribute("text", "")
-        # Past frames do not reach back across a cut: the shot's first frame is repeated instead.
-        begins = int(file.shot_begins[first])
-        sample["frame_valid"] = frames >= begins
-        sample |= read_frames(file, np.maximum(frames, begins), selection)
-        if selection.tracks:
-            sample |= _tracks(file, window, length)
-        if selection.hand_windows:
-            sample |= _hand_windows(file, window, first, length)
-        return sample
 
 
 def _windows_that_count(known: DatasetFile, selection: Selection) -> NDArray[np.int64]:

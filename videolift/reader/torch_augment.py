@@ -158,34 +158,31 @@ class CropRotate:
         centre = 0.5 + self.shift * (1 - share)[:, None] / 2 * _uniform((count, 2), generator, device)
         cos, sin = torch.cos(angle) / share, torch.sin(angle) / share
         linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-        return _warped(batch, torch.cat([linear, (0.5 - linear @ centre[..., None])], -1), size)
-
-
-def _warped(batch: Batch, uv_map: torch.Tensor, size: int) -> Batch:
-    """Images and coordinates moved by ``uv_map`` (B, 2, 3), which takes old (u, v) to new."""
-    out = dict(batch)
-    for key, mode in _PLANES.items():
-        if key in batch and batch[key].ndim > 2:
-            out[key] = _resampled(batch[key], uv_map, mode)
-    for key in ("query", "hand_query_uvd"):
-        if key in batch:
-            moved = _moved(batch[key][..., :2], uv_map)
-            out[key] = torch.cat([moved, batch[key][..., 2:]], -1) * _known_rows(batch[key])
-    for key in ("displacement", "hand_displacement_uvd"):
-        if key in batch:
-            out[key] = torch.cat([_turned(batch[key][..., :2], uv_map), batch[key][..., 2:]], -1)
-    if "keypoints_px" in batch:
-        uv = (batch["keypoints_px"] + 0.5) / size
-        out["keypoints_px"] = (_moved(uv, uv_map) * size - 0.5) * _known_rows(batch["keypoints_px"])
-    if "intrinsics" in batch:
-        A = torch.eye(3, device=uv_map.device).repeat(len(uv_map), 1, 1)  # the same map, of homogeneous pixels
-        A[:, :2, :2] = uv_map[:, :, :2]
-        A[:, :2, 2] = size * (uv_map[:, :, 2] + 0.5 / size * uv_map[:, :, :2].sum(-1)) - 0.5
-        out["intrinsics"] = A.to(batch["intrinsics"]) @ batch["intrinsics"]
-    if "visible" in batch and "query" in batch and "displacement" in batch:
-        at = out["query"][:, None, :, :2] + out["displacement"][..., :2]
-        out["visible"] = batch["visible"] & ((at >= 0) & (at < 1)).all(-1)
-    return out
+        uv_map = torch.cat([linear, (0.5 - linear @ centre[..., None])], -1)  # (B, 2, 3), takes old (u, v) to new
+        out = dict(batch)
+        for key, mode in _PLANES.items():
+            if key in batch and batch[key].ndim > 2:
+                out[key] = _resampled(batch[key], uv_map, mode)
+        for key in ("query", "hand_query_uvd"):
+            if key in batch:
+                moved = _moved(batch[key][..., :2], uv_map)
+                out[key] = torch.cat([moved, batch[key][..., 2:]], -1) * _known_rows(batch[key])
+        for key in ("displacement", "hand_displacement_uvd"):
+            if key in batch:
+                # A difference of two points: it turns and shrinks with them, and does not move.
+                out[key] = torch.cat([_turned(batch[key][..., :2], uv_map), batch[key][..., 2:]], -1)
+        if "keypoints_px" in batch:
+            uv = (batch["keypoints_px"] + 0.5) / size
+            out["keypoints_px"] = (_moved(uv, uv_map) * size - 0.5) * _known_rows(batch["keypoints_px"])
+        if "intrinsics" in batch:
+            A = torch.eye(3, device=uv_map.device).repeat(len(uv_map), 1, 1)  # the same map, of homogeneous pixels
+            A[:, :2, :2] = uv_map[:, :, :2]
+            A[:, :2, 2] = size * (uv_map[:, :, 2] + 0.5 / size * uv_map[:, :, :2].sum(-1)) - 0.5
+            out["intrinsics"] = A.to(batch["intrinsics"]) @ batch["intrinsics"]
+        if "visible" in batch and "query" in batch and "displacement" in batch:
+            at = out["query"][:, None, :, :2] + out["displacement"][..., :2]
+            out["visible"] = batch["visible"] & ((at >= 0) & (at < 1)).all(-1)
+        return out
 
 
 def _moved(uv: torch.Tensor, uv_map: torch.Tensor) -> torch.Tensor:

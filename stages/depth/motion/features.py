@@ -81,17 +81,24 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
     born = 0
     for k in range(len(grey)):
         if k and len(live):
-            live, kept = _follow(grey[k - 1], grey[k], live)
-            live_ids = live_ids[kept]
+            there, found = _lucas_kanade(grey[k - 1], grey[k], live[:, None])
+            # A corner that something hides slides onto the edge of what hides it, and going back it ends elsewhere.
+            back, returned = _lucas_kanade(grey[k], grey[k - 1], there)
+            there, missed = there[:, 0], np.linalg.norm(back[:, 0] - live, axis=1)
+            height, width = grey[k].shape
+            # Within the border the window of the search leaves the image, and OpenCV repeats pixels there.
+            inside = (there > _BORDER_PX).all(1) & (there < (width - 1 - _BORDER_PX, height - 1 - _BORDER_PX)).all(1)
+            stays = (found[:, 0] > 0) & (returned[:, 0] > 0) & (missed < _BACK_PX) & inside
+            live, live_ids = there[stays], live_ids[stays]
         new = np.zeros((0, 2), np.float32)
         if features > len(live):
             # corners on top of those that live would be the same ones under a second id
             free = np.full(grey[k].shape, 255, np.uint8)
             for x, y in live.round().astype(int):
                 cv2.circle(free, (int(x), int(y)), _SPACING_PX, 0, -1)
-            found = cv2.goodFeaturesToTrack(grey[k], features - len(live), _QUALITY, _SPACING_PX, mask=free)
-            if found is not None:
-                new = found.reshape(-1, 2).astype(np.float32)
+            corners = cv2.goodFeaturesToTrack(grey[k], features - len(live), _QUALITY, _SPACING_PX, mask=free)
+            if corners is not None:
+                new = corners.reshape(-1, 2).astype(np.float32)
         # Ids only grow, so ids within a frame ascend, which `shared_rows` counts on.
         live_ids = np.concatenate([live_ids, np.arange(born, born + len(new), dtype=np.int32)])
         live, born = np.concatenate([live, new]), born + len(new)
@@ -100,18 +107,6 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
         progress(k)
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
     return FeatureTracks(np.concatenate(ids), np.concatenate(points), offsets)
-
-
-def _follow(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    there, found = _lucas_kanade(before, after, points[:, None])
-    # A corner that something hides slides onto the edge of what hides it, and going back it ends elsewhere.
-    back, returned = _lucas_kanade(after, before, there)
-    there, missed = there[:, 0], np.linalg.norm(back[:, 0] - points, axis=1)
-    height, width = after.shape
-    # Within the border the window of the search leaves the image, and OpenCV repeats pixels there.
-    inside = (there > _BORDER_PX).all(1) & (there < (width - 1 - _BORDER_PX, height - 1 - _BORDER_PX)).all(1)
-    kept = (found[:, 0] > 0) & (returned[:, 0] > 0) & (missed < _BACK_PX) & inside
-    return there[kept], kept
 
 
 def _lucas_kanade(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

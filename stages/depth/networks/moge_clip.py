@@ -66,7 +66,20 @@ class MogeClip:
         self.infer, self.clip, self.out, self.settings, self.use, self.report = infer, clip, out, settings, use, progress
         self.frames, self.size_px = len(clip), (clip.width, clip.height)
         self.seen = seen_frames(self.frames, use.every)
-        self.K, self.intrinsics = self._camera()
+        # One K for the video: known, fixed by the settings, or from the median of the model's estimates.
+        known = clip.known_camera()
+        if known is None:
+            hfov_deg = use.hfov_deg
+            how: Intrinsics = "given"
+            if hfov_deg is None:
+                # Spread over the clip, since an estimate rests on what one frame happens to show.
+                chosen = np.unique(np.linspace(0, self.frames - 1, min(use.fov_frames, self.frames)).round().astype(int))
+                estimates = self.infer(np.stack([clip[int(k)] for k in chosen]), None)["hfov_deg"]
+                hfov_deg, how = float(np.median(estimates)), "estimated"
+            # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
+            self.K, self.intrinsics = pinhole(focal_of_field_of_view(hfov_deg, clip.width), *self.size_px), how
+        else:
+            self.K, self.intrinsics = known
         self.hfov_deg = field_of_view_deg(self.K[0, 0], clip.width)
 
     def run(self) -> Quality:
@@ -112,20 +125,6 @@ class MogeClip:
             figures=figures,
             method=self.use.method,
         )
-
-    def _camera(self) -> tuple[Float, Intrinsics]:
-        """One K for the video: known, fixed by the settings, or from the median of the model's estimates."""
-        if (known := self.clip.known_camera()) is not None:
-            return known
-        hfov_deg = self.use.hfov_deg
-        intrinsics: Intrinsics = "given"
-        if hfov_deg is None:
-            # Spread over the clip, since an estimate rests on what one frame happens to show.
-            chosen = np.unique(np.linspace(0, self.frames - 1, min(self.use.fov_frames, self.frames)).round().astype(int))
-            estimates = self.infer(np.stack([self.clip[int(k)] for k in chosen]), None)["hfov_deg"]
-            hfov_deg, intrinsics = float(np.median(estimates)), "estimated"
-        # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
-        return pinhole(focal_of_field_of_view(hfov_deg, self.size_px[0]), *self.size_px), intrinsics
 
     def depth_segments(self) -> Iterator[NDArray[np.float16]]:
         """The model's own depth (n, H, W) of the frames it sees, segment by segment; computed once, then read from disk."""

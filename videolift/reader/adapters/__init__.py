@@ -43,7 +43,19 @@ def open_samples(path: Path | str, **options: Any) -> Source:
     """
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path, options)
+        if (path / "dataset.json").is_file():
+            return open_dataset(path, **options)
+        files = sorted(path.glob("*.hdf5"))
+        if files and h5py.is_hdf5(files[0]):
+            with h5py.File(files[0], "r", locking=False) as file:
+                if "root/video" in file:
+                    return Y2rWindows(files, **options)
+        folders = [item for item in path.iterdir() if item.is_dir()]
+        # By suffix, not by content: of a million images none is opened to know what the folder is.
+        if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in folders for image in folder.iterdir()):
+            return ImageFolder(path, **options)
+        listed = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
+        raise ConfigError(f"{path} holds {listed}, which is nothing known. Understood are: {UNDERSTOOD}")
     if not path.is_file():
         raise ConfigError(f"{path} is not there")
     if not h5py.is_hdf5(path):
@@ -65,17 +77,3 @@ def open_samples(path: Path | str, **options: Any) -> Source:
     if {"images", "metadata"} <= names or "keys" in options:
         return ImageSequences(path, **options)
     raise ConfigError(f"{path} holds {inside}, which is nothing known. Understood are: {UNDERSTOOD}")
-
-
-def _open_folder(path: Path, options: dict[str, Any]) -> Source:
-    if (path / "dataset.json").is_file():
-        return open_dataset(path, **options)
-    files = sorted(path.glob("*.hdf5"))
-    if files and h5py.is_hdf5(files[0]):
-        with h5py.File(files[0], "r", locking=False) as file:
-            if "root/video" in file:
-                return Y2rWindows(files, **options)
-    if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in path.iterdir() if folder.is_dir() for image in folder.iterdir()):
-        return ImageFolder(path, **options)
-    found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
-    raise ConfigError(f"{path} holds {found}, which is nothing known. Understood are: {UNDERSTOOD}")
