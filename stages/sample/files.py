@@ -71,9 +71,8 @@ def write_sample(folder: Path) -> None:
             _save(folder / f"{name}.npz", _depth_arrays(truth))
         # Tracks of a grid over the first, a middle and the last window.
         starts = np.linspace(0, len(truth.rgb) - _WINDOW, 3).astype(int)
-        xyz, uv, visible = zip(
-            *(truth.tracks(int(s), grid(size_px[0], size_px[1], _GRID_PX), _WINDOW) for s in starts), strict=True
-        )
+        points = grid(size_px[0], size_px[1], _GRID_PX)
+        xyz, uv, visible = zip(*(truth.tracks(int(start), points, _WINDOW) for start in starts), strict=True)
         arrays = _depth_arrays(truth) | {
             "pts_seconds": truth.pts_seconds,
             "instance": truth.instance,
