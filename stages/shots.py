@@ -151,7 +151,12 @@ class _ShotByShot:
                     about["refused"] = "" if part.refused is None else part.refused.text
                 else:
                     with self.reader(part.path) as artifact:
-                        self._copy(artifact, part.shot.first)
+                        if isinstance(artifact, Tracks):
+                            assert isinstance(self.out, TracksWriter)
+                            for window in (artifact[w] for w in range(len(artifact))):
+                                self.out.append_window(replace(window, start=window.start + part.shot.first))
+                        else:
+                            _copy_rows(artifact, self.out, 0, len(artifact))  # type: ignore[arg-type]
                         about |= self._attributes(artifact)
                 stated.append(about)
                 at = part.shot.end
@@ -167,15 +172,6 @@ class _ShotByShot:
         if self.K_found is not None and attributes.get("intrinsics") == "given":
             attributes["intrinsics"] = "estimated"  # given by another shot of the same video, not by the user
         return attributes
-
-    def _copy(self, artifact: Artifact, first: int) -> None:
-        if isinstance(artifact, Tracks):
-            assert isinstance(self.out, TracksWriter)
-            for w in range(len(artifact)):
-                window = artifact[w]
-                self.out.append_window(replace(window, start=window.start + first))
-            return
-        _copy_rows(artifact, self.out, 0, len(artifact))  # type: ignore[arg-type]
 
     def _fill(self, pattern: Artifact, rows: int) -> None:
         """Rows of frames that are not known; windows there are none."""

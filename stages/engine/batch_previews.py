@@ -31,20 +31,22 @@ def draw_previews(layout: Layout, which: str, videos: Sequence[str]) -> None:
     """
     if which == "none" or not videos:
         return
-    for video in videos if which == "all" else [max(videos, key=lambda video: (_badness(layout, video), video))]:
+    chosen = list(videos)
+    if which == "worst":
+        worst = []
+        for video in videos:
+            try:
+                with PackagedFile(layout.artifact(PACKAGING, video)) as file:
+                    values = {name: score["value"] for name, score in file.attribute("quality", {}).items()}
+            except VideoliftError:
+                values = {}
+            # Scores have units of their own; how far beyond its limit one lies can be compared.
+            beyond = (beyond_limit(name, value) for name, value in values.items() if value is not None)
+            worst.append((max(beyond, default=0.0), video))
+        chosen = [max(worst)[1]]
+    for video in chosen:
         try:
             if not is_preview_fresh(layout, video):
                 write_preview(layout.output, video, most_seconds=MAX_SECONDS)
         except VideoliftError as error:
             log.warning("no preview of %s: %s", video, error)
-
-
-def _badness(layout: Layout, video: str) -> float:
-    """How far the worst score of a packaged video lies beyond its limit; 0 where nothing was measured or it cannot be read."""
-    try:
-        with PackagedFile(layout.artifact(PACKAGING, video)) as file:
-            values = {name: score["value"] for name, score in file.attribute("quality", {}).items()}
-    except VideoliftError:
-        return 0.0
-    # Scores have units of their own; how far beyond its limit one lies can be compared.
-    return max((beyond_limit(name, value) for name, value in values.items() if value is not None), default=0.0)

@@ -61,7 +61,17 @@ def palm_depth(
     the median, which a held object or the table can take.
     """
     uv, camera = np.asarray(keypoints_px, np.float64), np.asarray(K, np.float64)
-    at_px, z = _pixels_within(depth_m, uv[list(PALM_JOINTS)])
+    height, width = depth_m.shape
+    outline_px = uv[list(PALM_JOINTS)]
+    low = np.clip(np.floor(outline_px.min(0)), 0, [width, height]).astype(int)
+    high = np.clip(np.ceil(outline_px.max(0)) + 1, 0, [width, height]).astype(int)
+    inside = np.zeros((max(high[1] - low[1], 0), max(high[0] - low[0], 0)), np.uint8)
+    # An outline wholly outside of the image leaves no pixel.
+    if inside.size:
+        cv2.fillConvexPoly(inside, cv2.convexHull(np.rint(outline_px - low).astype(np.int32)), 1)
+    rows, columns = np.nonzero(inside)
+    pixels = np.stack([columns + low[0], rows + low[1]], -1)
+    at_px, z = pixels.astype(np.float64), depth_m[pixels[:, 1], pixels[:, 0]].astype(np.float64)
     measured = np.isfinite(z) & (z > 0)
     if measured.sum() < _MIN_PIXELS:
         return None
@@ -133,17 +143,3 @@ def _valid_around(depth_m: NDArray[np.floating], uv_px: Float, radius: int) -> F
     column, row = int(np.rint(u)), int(np.rint(v))
     patch = depth_m[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1]
     return np.asarray(patch[np.isfinite(patch) & (patch > 0)], np.float64)
-
-
-def _pixels_within(depth_m: NDArray[np.floating], outline_px: Float) -> tuple[Float, Float]:
-    """Pixels (n, 2) inside the convex outline of points, and their depth (n)."""
-    height, width = depth_m.shape
-    low = np.clip(np.floor(outline_px.min(0)), 0, [width, height]).astype(int)
-    high = np.clip(np.ceil(outline_px.max(0)) + 1, 0, [width, height]).astype(int)
-    inside = np.zeros((max(high[1] - low[1], 0), max(high[0] - low[0], 0)), np.uint8)
-    # An outline wholly outside of the image leaves no pixel.
-    if inside.size:
-        cv2.fillConvexPoly(inside, cv2.convexHull(np.rint(outline_px - low).astype(np.int32)), 1)
-    rows, columns = np.nonzero(inside)
-    pixels = np.stack([columns + low[0], rows + low[1]], -1)
-    return pixels.astype(np.float64), depth_m[pixels[:, 1], pixels[:, 0]].astype(np.float64)

@@ -91,7 +91,32 @@ def open_video_source(path: Path, progress: Callable[[], None]) -> Iterator[Vide
             progress()
         with _open_container(file, demuxer, path.name) as container:
             stream = _checked_stream(container, file, demuxer, path.name)
-            yield _describe(container, stream, demuxer, digest.hexdigest(), size)
+            first_s = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
+            start_s = container.start_time / av.time_base if container.start_time is not None else first_s
+            # A file cut off is told by this; without a length nothing is.
+            duration_s, exact = _duration(container, stream, demuxer, start_s, first_s)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            # As QuickTime, Android and plain tags have them; what a stranger wrote is cut to harmless letters.
+            tags, camera = container.metadata, []
+            for what, android in (("make", "manufacturer"), ("model", "model")):
+                keys = (f"com.apple.quicktime.{what}", f"com.android.{android}", what)
+                stated = next((tags[key] for key in keys if tags.get(key)), "")
+                camera.append(_NOT_IN_NAMES.sub(" ", stated)[:_LONGEST_NAME].strip())
+            yield VideoSource(
+                container=container,
+                stream=stream,
+                demuxer=demuxer,
+                sha256=digest.hexdigest(),
+                bytes=size,
+                duration_s=duration_s,
+                exact=exact,
+                start_s=start_s,
+                first_pts_s=first_s,
+                fps_header=float(stream.average_rate) if stream.average_rate else None,
+                # a factor beyond 4 is taken for a damaged header, not for anamorphic video
+                pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
+                camera=" ".join(camera).strip() or None,
+            )
 
 
 def probe(path: Path) -> None:
@@ -194,35 +219,6 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise BadInput("too_small", f"{shape}; at least {MIN_SIDE_PX} px per side are needed", _REPLACE)
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadInput("too_large", f"{shape}; sides may differ by a factor of {MAX_ASPECT} at most", "Crop or pad it.")
-
-
-def _describe(container: InputContainer, stream: VideoStream, demuxer: str, digest: str, size: int) -> VideoSource:
-    first = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
-    start = container.start_time / av.time_base if container.start_time is not None else first
-    # A file cut off is told by this; without a length nothing is.
-    duration, exact = _duration(container, stream, demuxer, start, first)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    # As QuickTime, Android and plain tags have them; what a stranger wrote is cut to harmless letters.
-    tags, camera = container.metadata, []
-    for what, android in (("make", "manufacturer"), ("model", "model")):
-        keys = (f"com.apple.quicktime.{what}", f"com.android.{android}", what)
-        stated = next((tags[key] for key in keys if tags.get(key)), "")
-        camera.append(_NOT_IN_NAMES.sub(" ", stated)[:_LONGEST_NAME].strip())
-    return VideoSource(
-        container=container,
-        stream=stream,
-        demuxer=demuxer,
-        sha256=digest,
-        bytes=size,
-        duration_s=duration,
-        exact=exact,
-        start_s=start,
-        first_pts_s=first,
-        fps_header=float(stream.average_rate) if stream.average_rate else None,
-        # a factor beyond 4 is taken for a damaged header, not for anamorphic video
-        pixel_aspect=aspect if Fraction(1, 4) <= aspect <= 4 else Fraction(1),
-        camera=" ".join(camera).strip() or None,
-    )
 
 
 def _duration(

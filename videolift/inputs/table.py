@@ -79,7 +79,19 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[_Row]:
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header(path, cells)
+                header = [cell.strip() for cell in cells]
+                if len(header) > MAX_COLUMNS:
+                    text = f"{len(header)} columns, at most {MAX_COLUMNS}; is there a line break after the names?"
+                    raise ConfigError(f"{path}, line 1: {text}")
+                counts = Counter(header)
+                twice = sorted(name for name, count in counts.items() if count > 1)
+                if twice:
+                    raise ConfigError(f"{path}, line 1: the column {twice[0]!r} is there {counts[twice[0]]} times")
+                if "path" not in header:
+                    near = difflib.get_close_matches("path", header, 1, 0.6)
+                    hint = f"; rename {near[0]!r}?" if near else ""
+                    text = f"no column `path` among {', '.join(map(repr, header))}{hint} (columns are separated by commas)"
+                    raise ConfigError(f"{path}, line 1: {text}")
                 continue
             if len(cells) > len(header):
                 raise ConfigError(
@@ -88,23 +100,6 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[_Row]:
             yield _Row(path, line, {name: cell.strip() for name, cell in zip(header, cells, strict=False)})
     except csv.Error as error:
         raise ConfigError(f"{path}, line {line + 1}: {error}") from error
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if len(names) > MAX_COLUMNS:
-        raise ConfigError(f"{path}, line 1: {len(names)} columns, at most {MAX_COLUMNS}; is there a line break after the names?")
-    counts = Counter(names)
-    twice = sorted(name for name, count in counts.items() if count > 1)
-    if twice:
-        raise ConfigError(f"{path}, line 1: the column {twice[0]!r} is there {counts[twice[0]]} times")
-    if "path" not in names:
-        near = difflib.get_close_matches("path", names, 1, 0.6)
-        hint = f"; rename {near[0]!r}?" if near else ""
-        raise ConfigError(
-            f"{path}, line 1: no column `path` among {', '.join(map(repr, names))}{hint} (columns are separated by commas)"
-        )
-    return names
 
 
 class _Row:

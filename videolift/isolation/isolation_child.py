@@ -92,7 +92,17 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     if not isinstance(header, dict):
         raise FrameError(f"header is a {type(header).__name__}, not an object")
     described = check_arrays(header.pop("arrays", None))
-    return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in described}
+    arrays: dict[str, np.ndarray] = {}
+    for name, dtype, shape in described:
+        array = arrays[name] = np.empty(shape, dtype)
+        # A pipe gives what it holds, which may be less than was asked for.
+        view, done = array.data.cast("B") if array.size else memoryview(b""), 0
+        while done < len(view):
+            got = stream.readinto(view[done:])  # type: ignore[attr-defined]
+            if not got:
+                raise FrameError(f"stream ended after {done} of {len(view)} bytes of an array")
+            done += got
+    return header, arrays
 
 
 def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -120,18 +130,6 @@ def check_arrays(described: Any) -> list[tuple[str, str, tuple[int, ...]]]:
     return out
 
 
-def _read_array(stream: BinaryIO, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.empty(shape, dtype)
-    if array.size:
-        view, done = array.data.cast("B"), 0
-        while done < len(view):
-            got = stream.readinto(view[done:])  # type: ignore[attr-defined]
-            if not got:
-                raise FrameError(f"stream ended after {done} of {len(view)} bytes of an array")
-            done += got
-    return array
-
-
 class _Service:
     """Answers the parent's frames with one worker module."""
 
@@ -146,32 +144,30 @@ class _Service:
             if frame is None:
                 return
             header, arrays = frame
-            number = header.get("id")
+            number, op, meta = header.get("id"), str(header.get("op")), header.get("meta") or {}
+            out_meta: dict[str, Any] = {}
+            out_arrays: Arrays = {}
             try:
-                out_meta, out_arrays = self._do(str(header.get("op")), number, header.get("meta") or {}, arrays)
-                self._reply(number, "ok", out_meta, out_arrays)
+                if op == "hello":
+                    out_meta = {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}
+                elif op == "load":
+                    # By its file, as a worker must not find our package: its own modules may have the same names.
+                    here = os.path.dirname(os.path.abspath(__file__))
+                    _import_file(os.path.join(here, "checkpoints.py"), "videolift_checkpoints")
+                    self._worker = _import_file(self._path, "videolift_worker")
+                    out_meta = self._worker.load(meta) or {}
+                elif op == "call":
+                    out_meta, out_arrays = self._worker.call(meta, arrays, self._progress(number))
+                elif op != "close":
+                    raise FrameError(f"op is {op!r}: hello, load, call or close")
+                self._reply(number, "ok", out_meta or {}, out_arrays or {})
             # Asked to end: the parent sees the end of the stream and says so.
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  the border of a foreign program: whatever it raises becomes a reply
                 self._reply(number, "error", describe_error(error), {})
-            if header.get("op") == "close":
+            if op == "close":
                 return
-
-    def _do(self, op: str, number: Any, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Arrays]:
-        if op == "hello":
-            return {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}, {}
-        if op == "load":
-            # By its file, as a worker must not find our package: its own modules may have the same names.
-            _import_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoints.py"), "videolift_checkpoints")
-            self._worker = _import_file(self._path, "videolift_worker")
-            return self._worker.load(meta) or {}, {}
-        if op == "call":
-            out_meta, out_arrays = self._worker.call(meta, arrays, self._progress(number))
-            return out_meta or {}, out_arrays or {}
-        if op == "close":
-            return {}, {}
-        raise FrameError(f"op is {op!r}: hello, load, call or close")
 
     def _progress(self, number: Any) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:

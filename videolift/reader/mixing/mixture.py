@@ -80,7 +80,19 @@ class Mixture:
         sample = self._read(ingredient, index - int(self._offsets[number]), epoch)
         # Not before the first sample: looking opens a file of every dataset.
         if self._missing is None:
-            self._missing = self._find_missing()
+            # For each ingredient, values for the fields that only others have, and which of such fields it has.
+            first = {one.name: self._read(one, 0, 0) for one in self.ingredients}
+            everywhere = set.intersection(*(set(fields) for fields in first.values()))
+            partial = {key: value for fields in reversed(first.values()) for key, value in fields.items() if key not in everywhere}
+            missing: dict[str, Sample] = {}
+            for name, fields in first.items():
+                blanks = {
+                    key: np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)()
+                    for key, value in partial.items()
+                    if key not in fields
+                }
+                missing[name] = blanks | {f"{key}_present": np.array(key in fields) for key in partial}
+            self._missing = missing
         return {**self._missing[ingredient.name], **sample, "dataset": ingredient.name}
 
     def draws(self, start: int, stop: int, step: int = 1) -> list[Draw]:
@@ -153,21 +165,6 @@ class Mixture:
     def _read(self, ingredient: Ingredient, index: int, epoch: int) -> Sample:
         sample = ingredient.source.open(index, epoch=epoch)
         return sample if ingredient.normalization is None else ingredient.normalization.apply(sample)
-
-    def _find_missing(self) -> dict[str, Sample]:
-        """For each ingredient, values for the fields that only others have, and which of such fields it has."""
-        first = {ingredient.name: self._read(ingredient, 0, 0) for ingredient in self.ingredients}
-        everywhere = set.intersection(*(set(sample) for sample in first.values()))
-        partial = {key: value for sample in reversed(first.values()) for key, value in sample.items() if key not in everywhere}
-        missing: dict[str, Sample] = {}
-        for name, sample in first.items():
-            blanks = {
-                key: np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)()
-                for key, value in partial.items()
-                if key not in sample
-            }
-            missing[name] = blanks | {f"{key}_present": np.array(key in sample) for key in partial}
-        return missing
 
     def __getstate__(self) -> dict[str, Any]:
         # Not sent to workers: it holds blanks as large as samples, and each worker soon has its own.
