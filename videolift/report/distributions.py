@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from videolift.dataset.index import Index
-from videolift.dataset.statistics.accumulators import Accumulator, Accumulators
+from videolift.dataset.statistics.accumulators import Accumulators
 from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.dataset.statistics.plots import CHANNEL_NAMES
 from videolift.report.rows import round_to_4_digits
@@ -56,34 +56,32 @@ def distributions(index: Index) -> dict[str, list[dict[str, object]]]:
         groups.setdefault(group, Accumulators()).merge(statistics)
     found: dict[str, list[dict[str, object]]] = {}
     for group, statistics in sorted(groups.items()):
-        channels = [(name, part, k) for name, part in sorted(statistics.parts.items()) for k in range(part.channels)]
-        found[group] = [asdict(one) for one in (_distribution(*channel) for channel in channels) if one is not None]
+        found[group] = []
+        for name, part, channel in ((n, one, k) for n, one in sorted(statistics.parts.items()) for k in range(one.channels)):
+            summary = part.summary(channel)
+            if summary.mean is None or summary.std is None or summary.quantiles is None:
+                continue
+            # From the 1st to the 99th percentile: a few far values would press all others into one bar.
+            low, high = summary.quantiles[0], summary.quantiles[-1]
+            counts, below, above = list[int](), 0, 0
+            # A constant has no width to cut into bars.
+            if name in SHOWN and high > low:
+                values, times = part.distribution(channel)
+                counts = np.histogram(values, BARS, (low, high), weights=times.astype(np.float64))[0].astype(int).tolist()
+                below, above = int(times[values < low].sum()), int(times[values > high].sum())
+            drawn = Distribution(
+                name,
+                CHANNEL_NAMES[name][channel],
+                summary.samples,
+                mean=round_to_4_digits(summary.mean),
+                std=round_to_4_digits(summary.std),
+                minimum=round_to_4_digits(summary.minimum or 0.0),
+                maximum=round_to_4_digits(summary.maximum or 0.0),
+                low=round_to_4_digits(low),
+                high=round_to_4_digits(high),
+                counts=counts,
+                below=below,
+                above=above,
+            )
+            found[group].append(asdict(drawn))
     return found
-
-
-def _distribution(name: str, part: Accumulator, channel: int) -> Distribution | None:
-    summary = part.summary(channel)
-    if summary.mean is None or summary.std is None or summary.quantiles is None:
-        return None
-    # From the 1st to the 99th percentile: a few far values would press all others into one bar.
-    low, high = summary.quantiles[0], summary.quantiles[-1]
-    counts, below, above = list[int](), 0, 0
-    # A constant has no width to cut into bars.
-    if name in SHOWN and high > low:
-        values, times = part.distribution(channel)
-        counts = np.histogram(values, BARS, (low, high), weights=times.astype(np.float64))[0].astype(int).tolist()
-        below, above = int(times[values < low].sum()), int(times[values > high].sum())
-    return Distribution(
-        name,
-        CHANNEL_NAMES[name][channel],
-        summary.samples,
-        mean=round_to_4_digits(summary.mean),
-        std=round_to_4_digits(summary.std),
-        minimum=round_to_4_digits(summary.minimum or 0.0),
-        maximum=round_to_4_digits(summary.maximum or 0.0),
-        low=round_to_4_digits(low),
-        high=round_to_4_digits(high),
-        counts=counts,
-        below=below,
-        above=above,
-    )

@@ -57,24 +57,21 @@ def draw_trails(picture: Picture, uv_px: Float, visible: NDArray[np.bool_], heat
         for number in np.unique(shade[(heat >= STILL) == moving]):
             some = np.flatnonzero((shade == number) & ((heat >= STILL) == moving))
             colour = colour_map(np.array(0.3 + 0.55 * number / _SHADES)).tolist() if moving else PALE
-            _draw_group(target, points[:, some], known[:, some], colour, moving=moving)
+            # All of one colour in one call of OpenCV, which takes a tenth of a call per segment; a step is drawn where both its
+            # ends are known.
+            trail, there = points[:, some], known[:, some]
+            both = np.argwhere((there[:-1] & there[1:]).T)
+            if len(both):
+                segments = np.stack([trail[both[:, 1], both[:, 0]], trail[both[:, 1] + 1, both[:, 0]]], 1)
+                cv2.polylines(target, list(segments[:, :, None]), False, colour, 2 if moving else 1, cv2.LINE_AA, _SHIFT)
+            for point, seen in zip(trail[-1].tolist(), there[-1].tolist(), strict=True):
+                if seen:
+                    # Radii count in sixteenths of a pixel, as positions do.
+                    cv2.circle(target, point, 36 if moving else 20, colour, -1, cv2.LINE_AA, _SHIFT)
+                elif moving:  # hidden, or out of the picture: a ring where the tracker believes it is
+                    cv2.circle(target, point, 36, colour, 1, cv2.LINE_AA, _SHIFT)
         if target is layer:
             cv2.addWeighted(layer, 0.5, picture, 0.5, 0, dst=picture)
-
-
-def _draw_group(picture: Picture, points: NDArray[np.int32], known: NDArray[np.bool_], colour: Rgb, *, moving: bool) -> None:
-    """Trails (K, n, 2) of one colour in one call of OpenCV: a call per segment takes ten times as long."""
-    # A step is drawn where both its ends are known.
-    both = np.argwhere((known[:-1] & known[1:]).T)
-    if len(both):
-        segments = np.stack([points[both[:, 1], both[:, 0]], points[both[:, 1] + 1, both[:, 0]]], 1)
-        cv2.polylines(picture, list(segments[:, :, None]), False, colour, 2 if moving else 1, cv2.LINE_AA, _SHIFT)
-    for point, seen in zip(points[-1].tolist(), known[-1].tolist(), strict=True):
-        if seen:
-            # Radii count in sixteenths of a pixel, as positions do.
-            cv2.circle(picture, point, 36 if moving else 20, colour, -1, cv2.LINE_AA, _SHIFT)
-        elif moving:  # hidden, or out of the picture: a ring where the tracker believes it is
-            cv2.circle(picture, point, 36, colour, 1, cv2.LINE_AA, _SHIFT)
 
 
 def draw_skeleton(picture: Picture, keypoints_px: Float, colour: Rgb, *, faint: bool = False) -> None:
@@ -107,7 +104,7 @@ def hatching(height: int, width: int, step_px: int = 8) -> Picture:
     """Diagonal grey lines, what "not known" looks like; kept, so read-only."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % step_px
     picture = np.where((diagonal < 2)[..., None], HATCH, PAPER).astype(np.uint8)
-    picture.flags.writeable = False
+    picture.flags.writeable = False  # one picture for every caller
     return picture
 
 

@@ -73,9 +73,14 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
     listed = worst_videos(status.videos, index, MAX_ROWS)
     by_video = index.descriptions({video.video for video in listed}) if index else {}
     rows = video_rows(layout, listed, by_video, records)
-    _draw_missing(layout, rows, draw)
-    _add_media(layout, rows)
+    _add_media(layout, rows, draw)
     timeline = read_timeline(layout.output / "logs")
+    # Variants of a run share most of their backends: each is shown once.
+    identities: dict[str, list[Mapping[str, object]]] = {stage: [] for stage in STAGES}
+    for variant in run.variants:
+        for stage, identity in variant.identities.items():
+            if identity is not None and identity not in identities.setdefault(stage, []):
+                identities[stage].append(identity)
     return {
         "run": run.folder.name,
         "output": layout.output.name,
@@ -99,7 +104,7 @@ def report_content(run: Run, *, draw: int = 0) -> dict[str, object]:
         "statistics_group": index.statistics_group if index else None,
         "left_out": index.left_out if index else {},
         "licences": index.summary.get("licences", []) if index else [],
-        "identities": _identities(run),
+        "identities": identities,
         "settings": run.plan.get("changed", {}),
     }
 
@@ -109,32 +114,21 @@ def report_html(content: Mapping[str, object]) -> str:
     return fill_page("report", content)
 
 
-def _identities(run: Run) -> dict[str, list[Mapping[str, object]]]:
-    """Stage to the distinct backends of the run, with version and settings."""
-    out: dict[str, list[Mapping[str, object]]] = {stage: [] for stage in STAGES}
-    for variant in run.variants:
-        for stage, identity in variant.identities.items():
-            if identity is not None and identity not in out.setdefault(stage, []):
-                out[stage].append(identity)
-    return out
+def _add_media(layout: Layout, rows: Rows, draw: int) -> None:
+    """Names each video's preview and 3D page where there is one; pictures of the first `MAX_POSTERS` go into the page.
 
-
-def _draw_missing(layout: Layout, rows: Rows, most: int) -> None:
-    """Draws up to ``most`` previews, of the worst videos without one that is newer than what it shows."""
-    drawn = 0
+    Up to ``draw`` previews are drawn first, of the worst videos without one that is newer than what it shows.
+    """
     for video in (str(row["id"]) for row in rows.videos if row["state"] != "excluded"):
         # Rows are worst first, so that what is drawn is what people look at.
-        if drawn == most:
-            return
+        if draw <= 0:
+            break
         sources = [layout.artifact("create_h5", video), layout.artifact("ingest", video)]
-        if not any(path.exists() for path in sources) or is_preview_fresh(layout, video):
-            continue
-        write_preview(layout.output, video)
-        drawn += 1
+        if any(path.exists() for path in sources) and not is_preview_fresh(layout, video):
+            write_preview(layout.output, video)
+            draw -= 1
 
-
-def _add_media(layout: Layout, rows: Rows) -> None:
-    """Names each video's preview and 3D page where there is one; pictures of the first `MAX_POSTERS` go into the page."""
+    # One listing of a folder instead of a look for each of ten thousand videos.
     there = {path.name for path in layout.previews.iterdir()} if layout.previews.is_dir() else set()
     scenes, posters = layout.scene_page("x").parent, 0
     in_3d = {path.stem for path in scenes.iterdir()} if scenes.is_dir() else set()

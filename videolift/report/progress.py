@@ -201,28 +201,25 @@ class ProgressTracker:
             known.running.pop(item, None)
             here.running.discard(item)
         if kind == "done":
-            self._on_done(stage, item, float(event.get("seconds") or 0.0), moment)
+            if item in known.todo:
+                known.todo.discard(item)
+                known.done += 1
+            backend = self._backend(stage, item)
+            known.seconds[backend] += float(event.get("seconds") or 0.0)
+            known.frames[backend] += self._weight(item)
+            # The rate counts videos that have reached the last stage.
+            if stage == PACKAGING:
+                self._finished.append(moment)
         elif kind == "quarantined" and item in known.todo:
             self._lose(stage, item, moment)
         elif kind == "finished":
+            # A pool that was stopped ends with items in work: they are to do again, and nobody is at them.
             for left in here.running:
                 known.running.pop(left, None)
             here.workers, here.memory, here.running, here.ended = {}, {}, set(), True
             self._jobs.count(-1, moment)
         if kind in _TOLD:
             self._last.append(f"{datetime.fromtimestamp(moment):%H:%M:%S} {pool}: {event_sentence(event)}")
-
-    def _on_done(self, stage: str, video: str, seconds: float, moment: float) -> None:
-        known = self._stages[stage]
-        if video in known.todo:
-            known.todo.discard(video)
-            known.done += 1
-        backend = self._backend(stage, video)
-        known.seconds[backend] += seconds
-        known.frames[backend] += self._weight(video)
-        # The rate counts videos that have reached the last stage.
-        if stage == PACKAGING:
-            self._finished.append(moment)
 
     def _lose(self, stage: str, video: str, moment: float) -> None:
         """What needs the lost part of a video is lost with it, unless the part may be missing."""

@@ -143,8 +143,8 @@ class _Logger:
         log(f"{self.root}/camera/rgb", rerun.Image(scene.rgb(frame)).compress(jpeg_quality=90))
         for side, name in enumerate(SIDES if scene.hands is not None else ()):
             assert scene.hands is not None
-            points = scene.hands.keypoints_px[frame, side] + 0.5
-            known = points[np.isfinite(points).all(1)]
+            keypoints = scene.hands.keypoints_px[frame, side] + 0.5
+            known = keypoints[np.isfinite(keypoints).all(1)]
             log(f"{self.root}/camera/keypoints/{name}", rerun.Points2D(known, colors=_HAND_COLOURS[name], radii=2.0))
         for name, values in scene.quality.items():
             if np.isfinite(values[frame]):
@@ -153,25 +153,23 @@ class _Logger:
             return
         log(f"{self.root}/camera/depth", rerun.DepthImage(scene.depth(frame), meter=1.0))
         T_world_camera = self.T_world_camera[frame]
+        # Without a pose there is no place for either, and the viewer would go on showing those of the frame before.
         if not np.isfinite(T_world_camera).all():
             for entity in ("tracks", "hands"):
                 log(f"{self.root}/{entity}", rerun.Clear(recursive=True))
             return
         log(f"{self.root}/camera", rerun.Transform3D(translation=T_world_camera[:3, 3], mat3x3=T_world_camera[:3, :3]))
-        self._log_tracks(frame)
+        number = scene.window_of(frame)
+        if number is None:
+            log(f"{self.root}/tracks", rerun.Clear(recursive=True))
+        else:
+            window = self.trails.window(number)
+            points, colours, paths = world_tracks(window, frame - window.start, self.T_world_camera[window.start])
+            log(f"{self.root}/tracks/points", rerun.Points3D(points, colors=colours))
+            log(f"{self.root}/tracks/paths", rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
         # Hands are in metres, the scene is not: side by side they would lie about both.
         if scene.worth["scale"] != "arbitrary":
             self._log_hands(frame, T_world_camera)
-
-    def _log_tracks(self, frame: int) -> None:
-        number = self.scene.window_of(frame)
-        if number is None or self.T_world_camera is None:
-            self.stream.log(f"{self.root}/tracks", self.rerun.Clear(recursive=True))
-            return
-        window = self.trails.window(number)
-        points, colours, paths = world_tracks(window, frame - window.start, self.T_world_camera[window.start])
-        self.stream.log(f"{self.root}/tracks/points", self.rerun.Points3D(points, colors=colours))
-        self.stream.log(f"{self.root}/tracks/paths", self.rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
 
     def _log_hands(self, frame: int, T_world_camera: Float) -> None:
         rerun, hands = self.rerun, self.scene.hands

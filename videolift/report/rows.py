@@ -102,7 +102,12 @@ def video_rows(layout: Layout, videos: Iterable[VideoStatus], index: Mapping[str
         # Numbers grow while rows are read, so that rows are of different length; the page fills them up.
         row["figures"] = [values.get(number) for number in range(max(values, default=-1) + 1)]
         out.videos.append(row)
-    out.videos.sort(key=_worst_first)
+
+    def order(row: Mapping[str, object]) -> tuple[int, float, str]:
+        beyond = row.get("excess", 0.0)
+        return _STATE_ORDER.index(str(row["state"])), -beyond if isinstance(beyond, float) else 0.0, str(row["id"])
+
+    out.videos.sort(key=order)
     out.losses = [{"stage": x.stage, "code": x.code, "text": x.text, "remedy": x.remedy} for x in loss_numbers]
     out.figures = list(figure_numbers)
     out.backends = [dict(names) for names in backend_numbers]
@@ -127,8 +132,3 @@ def _worth(entry: Mapping[str, Any] | None) -> dict[str, object]:
     if worst_score >= 0:
         row |= {"worst": worst_score, "excess": round_to_4_digits(worst_excess)}
     return row
-
-
-def _worst_first(row: Mapping[str, object]) -> tuple[int, float, str]:
-    beyond = row.get("excess", 0.0)
-    return _STATE_ORDER.index(str(row["state"])), -beyond if isinstance(beyond, float) else 0.0, str(row["id"])

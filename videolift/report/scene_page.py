@@ -70,6 +70,27 @@ class _Tile:
     cloud_rgb: NDArray[np.uint8]
     image: bytes
 
+    @classmethod
+    def of(cls, scene: VideoScene, number: int, T_view_camera: Float) -> _Tile:
+        assert scene.K is not None
+        window: Window = scene.window(number)
+        # Evenly: points lie in rows of the first image, so the first so many would show its top alone.
+        some = np.unique(np.linspace(0, max(0, window.xyz_cam0.shape[1] - 1), MAX_POINTS).astype(int))[: window.xyz_cam0.shape[1]]
+        T_view_cam0 = T_view_camera[window.start]
+        xyz_view = transform(T_view_cam0, window.xyz_cam0[:, some].astype(np.float64))
+        visible = (window.visible & window.valid3d)[:, some] & np.isfinite(xyz_view).all(-1)
+        rgb, depth = scene.rgb(window.start), scene.depth(window.start)
+        stride = max(1, -(-depth.shape[0] // CLOUD_SIDE))
+        row, column = np.nonzero(depth[::stride, ::stride] > 0)
+        row, column = row * stride, column * stride
+        z = depth[row, column].astype(np.float64)
+        cloud = transform(T_view_cam0, unproject(np.stack([column, row], -1), z, scene.K))
+        known = np.isfinite(cloud).all(-1)
+        small = cv2.resize(rgb, (256, round(256 * rgb.shape[0] / rgb.shape[1])), interpolation=cv2.INTER_AREA)
+        image = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+        heat = motion_heat(window)[some]
+        return cls(window.start, xyz_view, visible, heat, cloud[known], rgb[row, column][known], image)
+
 
 def scene_content(scene: VideoScene) -> dict[str, object]:
     """What the page shows, as JSON can hold it.
@@ -85,7 +106,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
     if not np.isfinite(T_view_camera).any():
         raise ConfigError(f"{scene.video} has no camera pose in any frame, so nothing has a place in 3D")
     starts, note = _chosen_windows(scene)
-    tiles = [_tile(scene, number, T_view_camera) for number in starts]
+    tiles = [_Tile.of(scene, number, T_view_camera) for number in starts]
     centers = T_view_camera[np.isfinite(T_view_camera).all((1, 2)), :3, 3]
     everything = np.concatenate([centers, *(tile.cloud_view for tile in tiles)])
     # A few points far away would shrink the rest to a dot.
@@ -95,9 +116,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
     unit_per_step = 4 * extent / _STEPS
     distance = float(np.median(tiles[0].cloud_view[:, 2])) if tiles and len(tiles[0].cloud_view) else extent
     packer = _Packer()
-    listed = _pack_tiles(packer, tiles, center, unit_per_step)
-    packer.add("poses", T_view_camera.astype(np.float32))
-    _pack_hands(packer, scene, T_view_camera)
+    listed = _pack(packer, scene, tiles, T_view_camera, center, unit_per_step)
     return {
         "video": scene.video,
         "worth": dict(scene.worth),
@@ -152,28 +171,11 @@ def _chosen_windows(scene: VideoScene) -> tuple[list[int], str]:
     return [chosen[k] for k in some], f"{MAX_WINDOWS} of {len(chosen)} windows, evenly over the video"
 
 
-def _tile(scene: VideoScene, number: int, T_view_camera: Float) -> _Tile:
-    assert scene.K is not None
-    window: Window = scene.window(number)
-    # Evenly: points lie in rows of the first image, so the first so many would show its top alone.
-    some = np.unique(np.linspace(0, max(0, window.xyz_cam0.shape[1] - 1), MAX_POINTS).astype(int))[: window.xyz_cam0.shape[1]]
-    T_view_cam0 = T_view_camera[window.start]
-    xyz_view = transform(T_view_cam0, window.xyz_cam0[:, some].astype(np.float64))
-    visible = (window.visible & window.valid3d)[:, some] & np.isfinite(xyz_view).all(-1)
-    rgb, depth = scene.rgb(window.start), scene.depth(window.start)
-    stride = max(1, -(-depth.shape[0] // CLOUD_SIDE))
-    row, column = np.nonzero(depth[::stride, ::stride] > 0)
-    row, column = row * stride, column * stride
-    z = depth[row, column].astype(np.float64)
-    cloud = transform(T_view_cam0, unproject(np.stack([column, row], -1), z, scene.K))
-    known = np.isfinite(cloud).all(-1)
-    small = cv2.resize(rgb, (256, round(256 * rgb.shape[0] / rgb.shape[1])), interpolation=cv2.INTER_AREA)
-    image = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
-    heat = motion_heat(window)[some]
-    return _Tile(window.start, xyz_view, visible, heat, cloud[known], rgb[row, column][known], image)
+def _pack(
+    packer: _Packer, scene: VideoScene, tiles: list[_Tile], T_view_camera: Float, center: Float, unit_per_step: float
+) -> list[Mapping[str, object]]:
+    """Packs windows, poses and hands; returns where each window's arrays begin."""
 
-
-def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_step: float) -> list[Mapping[str, object]]:
     def steps(view: Float) -> NDArray[np.int16]:
         scaled = np.nan_to_num((view - center) / unit_per_step)
         return np.rint(np.clip(scaled, -32767, 32767)).astype(np.int16)
@@ -194,15 +196,12 @@ def _pack_tiles(packer: _Packer, tiles: list[_Tile], center: Float, unit_per_ste
     packer.add("heat", np.concatenate([*(np.rint(255 * tile.heat) for tile in tiles), np.empty(0)]).astype(np.uint8))
     packer.add("cloud_xyz", steps(np.concatenate([none, *(tile.cloud_view for tile in tiles)])))
     packer.add("cloud_rgb", np.concatenate([no_colour, *(tile.cloud_rgb for tile in tiles)]))
+    packer.add("poses", T_view_camera.astype(np.float32))
+    # Hands are in metres: beside depth in another unit they would lie about both.
+    if scene.hands is not None and scene.worth["scale"] != "arbitrary":
+        joints = np.stack([transform(T, xyz) for T, xyz in zip(T_view_camera, scene.hands.joints_camera, strict=True)])
+        wrists = T_view_camera[:, None] @ scene.hands.T_camera_wrist.astype(np.float64)
+        packer.add("joints", joints.astype(np.float32))
+        packer.add("wrists", wrists.astype(np.float32))
+        packer.add("interpolated", scene.hands.interpolated.astype(np.uint8))
     return listed
-
-
-def _pack_hands(packer: _Packer, scene: VideoScene, T_view_camera: Float) -> None:
-    """Joints and wrists in the view; none where lengths of hands and depth differ in unit."""
-    if scene.hands is None or scene.worth["scale"] == "arbitrary":
-        return
-    joints = np.stack([transform(T, xyz) for T, xyz in zip(T_view_camera, scene.hands.joints_camera, strict=True)])
-    wrists = T_view_camera[:, None] @ scene.hands.T_camera_wrist.astype(np.float64)
-    packer.add("joints", joints.astype(np.float32))
-    packer.add("wrists", wrists.astype(np.float32))
-    packer.add("interpolated", scene.hands.interpolated.astype(np.uint8))
