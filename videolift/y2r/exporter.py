@@ -96,6 +96,7 @@ def export_y2r(
         progress(done, len(entries))
     members = [Member(e.video, folder / e.path, e.sha256, e.split) for e in entries if e.video not in left_out]
     statistics = merge_members(folder, members).of_group(chosen)
+    # Ours count visible steps and poses the other way round; the rest is the same in both layouts.
     for name in ("pose", "displacement"):
         statistics.parts.pop(name, None)
     statistics.merge(counted)
@@ -121,30 +122,24 @@ def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str |
         K[:2, 2] += 0.5
         target["root/intrinsics"] = K.astype(np.float32)
         for window, start in enumerate(file.window_start):
-            _write_window(file, target.create_group(f"root/tracks/frame_{start:04d}"), window, counted)
+            group = target.create_group(f"root/tracks/frame_{start:04d}")
+            query, displacement, _ = file.tracks(window)
+            group["query_coords"], group["displacements"] = query, displacement
+            E = file.array("camera/T_camera_world", slice(int(start), int(start) + file.window_length))
+            pose9d = pose_9d(invert_pose(window_poses(E)[0])).astype(np.float32)
+            group["poses"] = pose9d
+            # Statistics of what its readers find: inverse poses, and every step, since its layout does not say which are visible.
+            counted.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
+            counted.add("displacement", displacement)
+            # Its readers take a hand that is there as valid at every step.
+            for side, name in enumerate(SIDES if file.has("hands/window_query_uvd") else ()):
+                arrays = {theirs: file.array(f"hands/{ours}", (window, side)) for theirs, ours in HAND_NAMES.items()}
+                if file.hands_whole[window, side] and all(np.isfinite(array).all() for array in arrays.values()):
+                    for theirs, array in arrays.items():
+                        group[f"{name}_wrist_{theirs}"] = array
         target["root/num_frames"], target["root/num_track_ts"], target["root/track_type"] = frames, file.window_length, "3d"
         if text:
             target.create_dataset("root/text", data=text, dtype=h5py.string_dtype())
-
-
-def _write_window(file: PackagedFile, group: h5py.Group, window: int, counted: Accumulators) -> None:
-    query, displacement, _ = file.tracks(window)
-    group["query_coords"], group["displacements"] = query, displacement
-    start = int(file.window_start[window])
-    E = file.array("camera/T_camera_world", slice(start, start + file.window_length))
-    pose9d = pose_9d(invert_pose(window_poses(E)[0])).astype(np.float32)
-    group["poses"] = pose9d
-    # Statistics of what its readers find: inverse poses, and every step, since its layout does not say which are visible.
-    counted.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
-    counted.add("displacement", displacement)
-    if not file.has("hands/window_query_uvd"):
-        return
-    # Its readers take a hand that is there as valid at every step.
-    for side, name in enumerate(SIDES):
-        arrays = {theirs: file.array(f"hands/{ours}", (window, side)) for theirs, ours in HAND_NAMES.items()}
-        if file.hands_whole[window, side] and all(np.isfinite(array).all() for array in arrays.values()):
-            for theirs, array in arrays.items():
-                group[f"{name}_wrist_{theirs}"] = array
 
 
 def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.float32]:

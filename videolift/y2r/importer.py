@@ -189,7 +189,11 @@ def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Sc
     if tracks.exists():
         found = load_pt(tracks)
         taken.changed(window_length=int(found["window_length"]), stride=int(found["stride"]))
-        _write_tracks(taken, found, E, K, unit)
+        if taken.packaging.window_length >= MIN_TRACKED:
+            _write_tracks(taken, found, E, K, unit)
+        else:
+            why = f"windows of {taken.packaging.window_length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"
+            taken.notes.append(f"tracks: left out, {why}")
     hands = source / "hand_poses" / f"{name}.pt"
     if hands.exists():
         _write_hands(taken, repair_hands(load_pt(hands), K, metric=scale == "metric"))
@@ -242,6 +246,7 @@ def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) 
 
 def _unit(depths: NDArray[Any], scale: _Scale) -> float:
     """What depth, poses and tracks are divided by: where lengths are not in metres, the median valid depth of the clip."""
+    # Some frames stand for all: a median over every pixel of a video would take more memory than the video.
     some = depths[:: max(1, len(depths) // _FRAMES)].astype(np.float32)
     known = some[np.isfinite(some) & (some > 0)]
     return float(np.median(known)) if scale == "arbitrary" and len(known) else 1.0
@@ -272,13 +277,10 @@ def _tracks_writer(taken: _Taken) -> TracksWriter:
 
 def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any], unit: float) -> None:
     length, stride = taken.packaging.window_length, taken.packaging.stride
-    if length < MIN_TRACKED:
-        why = f"windows of {length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"
-        taken.notes.append(f"tracks: left out, {why}")
-        return
     by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
     writer, moved, missing = _tracks_writer(taken), 0.0, 0
     for start in range(0, taken.frames - length + 1, stride):
+        # A window that it left out becomes an empty one: ours are every `stride` frames, without gaps.
         i = by_start.get(start)
         xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
         poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)

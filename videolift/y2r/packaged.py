@@ -55,7 +55,7 @@ def unpack(path: Path, *, metric: bool) -> Unpacked:
         CorruptFile: unreadable, 2D tracks, or without windows.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(path, "r", locking=False) as file:  # it may lie on a file system without locks, and is only read
             return _unpack(file["root"], metric)
     except (OSError, KeyError) as error:
         raise CorruptFile(f"{path.name} is none of the predecessor's files: {error}") from error
@@ -88,9 +88,17 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
     else:
         notes.append("camera: poses chained from the windows, the first camera being the world's origin; depth agrees")
         notes.append("tracks: taken out of wrongly composed window poses; points whose depth was clipped are gone")
-        windows = {
-            start: _window(root["tracks"][_KEY.format(start)], E[start : start + length], K, size, start) for start in starts
-        }
+        windows = {}
+        for start in starts:
+            group, E_window = root["tracks"][_KEY.format(start)], E[start : start + length]
+            query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
+            low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
+            # A depth that several points share to the last bit is a limit they were cut off at, not a measurement.
+            clipped = np.isin(query[:, 2], [value for value in (low, high) if (query[:, 2] == value).sum() > 1])
+            uvd = (query[None] + displacement)[:, ~clipped]
+            xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
+            wrong = np.linalg.inv(E_window[0]) @ E_window
+            windows[start] = repair_window(xyz, wrong, E_window, K, start)[0]
     hands = _hands(root, starts, len(rgb), K, size, metric)
     text = root["text"][()] if "text" in root else b""
     plain = text.decode() if isinstance(text, bytes) else str(text)
@@ -103,24 +111,13 @@ def _chained(root: h5py.Group, starts: list[int], frames: int, length: int) -> F
     E = np.full((frames, 4, 4), np.nan)
     E[starts[0]] = np.eye(4)
     for start in starts:
-        if not np.isfinite(E[start]).all():
+        if not np.isfinite(E[start]).all():  # no earlier window reaches it, so its world is not theirs
             return None
         P = np.tile(np.eye(4), (length, 1, 1))
         nine = root["tracks"][_KEY.format(start)]["poses"][...].astype(np.float64)
         P[:, :3, :3], P[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
         E[start : start + length] = E[start] @ P
     return E
-
-
-def _window(group: h5py.Group, E: Float, K: Float, size: int, start: int) -> Window:
-    query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
-    low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
-    # A depth that several points share to the last bit is a limit they were cut off at, not a measurement.
-    clipped = np.isin(query[:, 2], [value for value in (low, high) if (query[:, 2] == value).sum() > 1])
-    uvd = (query[None] + displacement)[:, ~clipped]
-    xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
-    wrong = np.linalg.inv(E[0]) @ E
-    return repair_window(xyz, wrong, E, K, start)[0]
 
 
 def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int, metric: bool) -> Imported | None:

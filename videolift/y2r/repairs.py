@@ -89,7 +89,16 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
         fingers: Float = np.asarray(found[f"{name}_hand_pose"], np.float64)
         # It interpolated matrices number by number, which leaves what is not a rotation: that tells those frames apart.
         filled = valid & ~is_rotation(fingers, _ROTATION_TOLERANCE).all(-1)
-        wrist, joints = _wrist_and_joints(found, name, K, filled)
+        wrist = np.asarray(found[f"{name}_wrist_pose"], np.float64).copy()
+        stored = np.asarray(found[f"{name}_joints_3d"], np.float64)
+        R, t = wrist[:, :3, :3], wrist[:, :3, 3]
+        local = (stored - t[:, None]) @ R  # R^T (x - t), row by row: R was in the joints already
+        # Half a pixel further: wrists were lifted from a pixel's corner.
+        wrist[:, 0, 3] += 0.5 * t[:, 2] / K[0, 0]
+        wrist[:, 1, 3] += 0.5 * t[:, 2] / K[1, 1]
+        joints = local + wrist[:, None, :3, 3]
+        # Where R is not a rotation, its transpose does not undo it.
+        joints[filled] = np.nan
         fingers = _slerped(fingers, valid & ~filled, filled)
         if name == "left":  # its model is a right hand's, seen in a mirror
             wrist[:, :3, :3], fingers = mirror_rotation(wrist[:, :3, :3]), mirror_rotation(fingers)
@@ -109,20 +118,6 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
     if not metric:
         notes.append("hands: translations and joints given up, they mixed metres with the depth's unknown unit")
     return Imported(arrays, betas, tuple(notes))
-
-
-def _wrist_and_joints(found: Mapping[str, Any], name: str, K: NDArray[Any], filled: NDArray[np.bool_]) -> tuple[Float, Float]:
-    """Wrists as stored but half a pixel further (they were lifted from a pixel's corner), and joints rotated once."""
-    wrist = np.asarray(found[f"{name}_wrist_pose"], np.float64).copy()
-    stored = np.asarray(found[f"{name}_joints_3d"], np.float64)
-    R, t = wrist[:, :3, :3], wrist[:, :3, 3]
-    local = (stored - t[:, None]) @ R  # R^T (x - t), row by row: R was in the joints already
-    wrist[:, 0, 3] += 0.5 * t[:, 2] / K[0, 0]
-    wrist[:, 1, 3] += 0.5 * t[:, 2] / K[1, 1]
-    joints = local + wrist[:, None, :3, 3]
-    # Where R is not a rotation, its transpose does not undo it.
-    joints[filled] = np.nan
-    return wrist, joints
 
 
 def _slerped(fingers: Float, measured: NDArray[np.bool_], filled: NDArray[np.bool_]) -> Float:
