@@ -9,9 +9,7 @@ that are not installed (zarr, pyarrow, torch for the loader) are left out and sa
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ import h5py
 import numpy as np
 
 from benchmarks.dataset_stores import Arrays, Mp4Parquet, Npy, Ours, Store, Y2r, Zarr
+from benchmarks.timing import Taken, cpu_ms, in_turns, parser, ratio
 from stages.sample import render
 from stages.sample.artifacts import write_truth_artifacts
 from videolift.artifacts import Clip, Depth, Hands, Tracks
@@ -34,7 +33,7 @@ from videolift.dataset.profiles import PROFILES
 from videolift.dataset.windows import to_uvd
 from videolift.dataset.writer import DatasetWriter
 
-REPEATS, SAMPLES, LENGTH = 7, 40, 10
+SAMPLES, LENGTH = 40, 10
 
 
 def make_artifacts(folder: Path, frames: int, video: Path | None) -> None:
@@ -137,25 +136,11 @@ def pack_as_y2r(png: PngClip, depth: NpzDepth, tracks: Tracks, path: Path, size:
         values.mean(axis=0), values.std(axis=0)
 
 
-def interleaved(tasks: dict[str, Callable[[], object]], per: int, repeats: int = REPEATS) -> dict[str, np.ndarray]:
-    """CPU milliseconds per unit, (repeats) for each task."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats + 1):
-        for name in random.sample(list(tasks), len(tasks)):
-            start = time.process_time()
-            tasks[name]()
-            times[name].append(1000 * (time.process_time() - start) / per)
-    return {name: np.array(values[1:]) for name, values in times.items()}
-
-
-def table(title: str, unit: str, times: dict[str, np.ndarray], base: str, *, speed: bool = True) -> None:
+def table(title: str, unit: str, times: dict[str, Taken], base: str, *, speed: bool = True) -> None:
     print(f"\n{title}\n\n| | {unit} | {'speed' if speed else 'time'} against {base} (90 %) |\n|---|---|---|")
-    draws = np.random.default_rng(0).integers(0, REPEATS, (2, 4000, REPEATS))
     for name, values in times.items():
-        top, bottom = (times[base], values) if speed else (values, times[base])
-        ratios = np.median(top[draws[0] % len(top)], 1) / np.median(bottom[draws[1] % len(bottom)], 1)
-        low, high = np.quantile(ratios, [0.05, 0.95])
-        print(f"| {name} | {np.median(values):.3f} | {np.median(top) / np.median(bottom):.2f} [{low:.2f}, {high:.2f}] |")
+        low, value, high = ratio(times[base], values) if speed else ratio(values, times[base])
+        print(f"| {name} | {np.median(values):.3f} | {value:.2f} [{low:.2f}, {high:.2f}] |")
 
 
 def packaging(folder: Path, frames: int) -> None:
@@ -178,7 +163,7 @@ def packaging(folder: Path, frames: int) -> None:
         "videolift from PNG + npz": from_theirs,
         "videolift from its artifacts, with hands": lambda: pack(parts, folder / "timed.hdf5"),
     }
-    table("Packaging", "CPU ms per frame", interleaved(tasks, frames, 7), "y2r from PNG + npz")
+    table("Packaging", "CPU ms per frame", cpu_ms(tasks, frames), "y2r from PNG + npz")
 
 
 def arrays_of(path: Path) -> Arrays:
@@ -218,7 +203,7 @@ def layouts(folder: Path) -> None:
     for name in paths:
         print(f"| {name} | {size[name] / 1e6:.2f} | {size[name] / size[base]:.3f} | {shared[name] / shared[base]:.3f} |")
     index: dict[str, Callable[[], object]] = {name: partial(store.index, path) for name, (store, path) in paths.items()}
-    table("Index of a video", "CPU ms", interleaved(index, 1), base)
+    table("Index of a video", "CPU ms", cpu_ms(index, 1), base)
     handles = {name: store.open(path) for name, (store, path) in paths.items()}
     for points, title in ((None, "Random sample, every point of the window"), (64, "Random sample, 64 points")):
         rng = np.random.default_rng(0)
@@ -229,7 +214,7 @@ def layouts(folder: Path) -> None:
                 store.sample(handle, window, points)
 
         tasks: dict[str, Callable[[], object]] = {name: partial(draw, store, handles[name]) for name, (store, _) in paths.items()}
-        table(title, "CPU ms per sample", interleaved(tasks, SAMPLES), base)
+        table(title, "CPU ms per sample", cpu_ms(tasks, SAMPLES), base)
     if importlib.util.find_spec("torch"):
         loaders(
             {name: paths[name] for name in ("videolift default", "videolift fast", "videolift tiny", base)},
@@ -264,27 +249,29 @@ def loaders(paths: dict[str, tuple[Store | Ours, Path]], windows: int) -> None:
             return self.store.sample(self.handle, index % windows, 64)
 
     for workers in (0, 2):
-        tasks = {}
+        ways: dict[str, Callable[[], float]] = {}
         for name, (store, path) in paths.items():
             loader = DataLoader(Samples(store, path), batch_size=32, shuffle=True, num_workers=workers)
-            tasks[name] = lambda loader=loader: [None for _ in loader]
-        times: dict[str, list[float]] = {name: [] for name in tasks}
-        for _ in range(REPEATS):
-            for name in random.sample(list(tasks), len(tasks)):
-                start = time.monotonic()
-                tasks[name]()
-                times[name].append(1000 * (time.monotonic() - start) / (2 * windows))
-        measured = {name: np.array(values) for name, values in times.items()}
+
+            def read_all(loader: Any = loader) -> float:
+                # Wall time: the workers' CPU time is not this process's.
+                began = time.monotonic()
+                for _ in loader:
+                    pass
+                return 1000 * (time.monotonic() - began) / (2 * windows)
+
+            ways[name] = read_all
+        measured = in_turns(ways)
         table(f"DataLoader, {workers} workers, 64 points", "wall ms per sample", measured, Y2r.name)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--video", type=Path)
-    parser.add_argument("--only-layouts", action="store_true", help="leave packaging out")
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--frames", type=int, default=60)
+    command.add_argument("--video", type=Path)
+    command.add_argument("--only-layouts", action="store_true", help="leave packaging out")
+    options = command.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,13 +10,13 @@ second; a held object at rest is rightly measured. CPU seconds are those of this
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import parser
 from stages.backend import Inputs
 from stages.depth import DepthSettings
 from stages.depth.rgbd import RgbdDepth
@@ -92,11 +92,11 @@ def of_video(path: Path, folder: Path) -> None:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", choices=("orbit", "handheld", "tripod"), action="append", help="camera; default all three")
-    parser.add_argument("--seed", type=int, default=0, help="of the scene and the camera's shake")
-    parser.add_argument("--video", type=Path, action="append", default=[], help="a video file instead")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--clip", choices=("orbit", "handheld", "tripod"), action="append", help="camera; default all three")
+    command.add_argument("--seed", type=int, default=0, help="of the scene and the camera's shake")
+    command.add_argument("--video", type=Path, action="append", default=[], help="a video file instead")
+    arguments = command.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for path in arguments.video:
             of_video(path, Path(folder))

@@ -8,13 +8,13 @@ valid. MediaPipe never saw rendered hands; for real ones see benchmarks/hands_re
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import parser
 from stages.backend import Inputs
 from stages.hands.mediapipe import BACKEND
 from stages.models.environments import build
@@ -56,13 +56,13 @@ def with_mediapipe(backend: BACKEND, truth: Truth, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="*", default=[name for name, spec in CLIPS.items() if spec.rgbd])
+    command = parser(__doc__)
+    command.add_argument("clips", nargs="*", default=[name for name, spec in CLIPS.items() if spec.rgbd])
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
     backend = BACKEND(settings_for(parse_config({}), Video("clip", Path()))["hands"], root=ROOT)
     backend.load(Device("cpu", "cpu", "CPU", 8 << 30))
     try:
-        for name in parser.parse_args().clips:
+        for name in command.parse_args().clips:
             truth = render(name)
             print(f"{name}, {truth.side} hand, {len(truth.rgb)} frames")
             with tempfile.TemporaryDirectory() as folder:

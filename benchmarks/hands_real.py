@@ -19,7 +19,6 @@ Clips are taken whole (``ingest.fit: pad``) and at 10 frames per second; with tr
 
 from __future__ import annotations
 
-import argparse
 import csv
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks.timing import parser
 from stages.backend import Inputs
 from stages.hands.mediapipe import BACKEND
 from stages.hands.wrist import hand_size_px
@@ -217,10 +217,10 @@ def rows_of(clip: Clip, rows: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--fit", default="pad", help="of ingest, for clips with tracked truth")
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("folder", type=Path)
+    command.add_argument("--fit", default="pad", help="of ingest, for clips with tracked truth")
+    options = command.parse_args()
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
     backend = BACKEND(settings_for(parse_config({}), Video("clip", Path()))["hands"], root=ROOT)
     backend.load(CPU)

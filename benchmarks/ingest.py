@@ -9,16 +9,13 @@ interval over the repeats. PNG is OpenCV's default level, decoded from memory; t
 
 from __future__ import annotations
 
-import argparse
-import random
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.timing import cpu_ms, parser, ratio
 from stages.backend import Inputs
 from stages.ingest import IngestSettings
 from stages.ingest.pyav import BACKEND
@@ -28,7 +25,7 @@ from videolift.h264 import H264Writer
 from videolift.inputs.video import Video
 from videolift.pool import Device
 
-REPEATS, FRAMES = 7, 30
+FRAMES = 30
 
 
 def ingest(path: Path, final: Path) -> None:
@@ -49,39 +46,24 @@ def storage(path: Path, folder: Path) -> None:
         pngs = {row: cv2.imencode(".png", frame[..., ::-1])[1] for row, frame in frames.items()}
         raw = len(clip) * clip.height * clip.width * 3
         stored = clip.array("rgb_residual").id.get_storage_size()
-        times = interleaved(
-            {"clip": lambda row: clip[row], "png": lambda row: cv2.imdecode(pngs[row], cv2.IMREAD_COLOR)}, list(frames)
+        times = cpu_ms(
+            {
+                "clip": lambda: [clip[row] for row in frames],
+                "png": lambda: [cv2.imdecode(png, cv2.IMREAD_COLOR) for png in pngs.values()],
+            },
+            per=len(frames),
         )
     png_share = sum(map(len, pngs.values())) / sum(frame.nbytes for frame in frames.values())
-    low, high = interval(times["png"], times["clip"])
+    low, value, high = ratio(times["png"], times["clip"])
     print(f"{path.name}: {len(rows)} random frames of {frame_size(frames)}")
     print(f"  size of raw     clip {stored / raw:.3f}   png {png_share:.3f}")
     print(f"  read ms/frame   clip {np.median(times['clip']):.2f}    png {np.median(times['png']):.2f}")
-    print(f"  png / clip      {np.median(times['png']) / np.median(times['clip']):.2f} [{low:.2f}, {high:.2f}]")
+    print(f"  png / clip      {value:.2f} [{low:.2f}, {high:.2f}]")
 
 
 def frame_size(frames: dict[int, np.ndarray]) -> str:
     height, width = next(iter(frames.values())).shape[:2]
     return f"{width}x{height} px"
-
-
-def interleaved(readers: dict[str, Callable[[int], object]], rows: list[int]) -> dict[str, np.ndarray]:
-    """CPU milliseconds per row, (REPEATS) for each reader."""
-    times: dict[str, list[float]] = {name: [] for name in readers}
-    for _ in range(REPEATS):
-        for name in random.sample(list(readers), len(readers)):
-            start = time.process_time()
-            for row in rows:
-                readers[name](row)
-            times[name].append(1000 * (time.process_time() - start) / len(rows))
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float]:
-    """90 % bootstrap interval of the ratio of medians."""
-    draws = np.random.default_rng(0).integers(0, REPEATS, (2, 2000, REPEATS))
-    ratios = np.median(numerator[draws[0]], 1) / np.median(denominator[draws[1]], 1)
-    return float(np.quantile(ratios, 0.05)), float(np.quantile(ratios, 0.95))
 
 
 def write_sample(path: Path, rgb: np.ndarray) -> None:
@@ -92,9 +74,9 @@ def write_sample(path: Path, rgb: np.ndarray) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", type=Path)
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("videos", nargs="*", type=Path)
+    options = command.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

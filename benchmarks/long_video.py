@@ -10,7 +10,6 @@ the cpu preset; the processes of each job are looked at four times a second. PSS
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import psutil
 import yaml
 
+from benchmarks.timing import parser
 from stages.sample import render
 from videolift.stage_table import STAGES
 
@@ -112,10 +112,10 @@ def run(folder: Path, minutes: float) -> None:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--folder", type=Path, help="keeps everything; else a temporary folder")
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--minutes", type=float, default=10.0)
+    command.add_argument("--folder", type=Path, help="keeps everything; else a temporary folder")
+    options = command.parse_args()
     with contextlib.ExitStack() as stack:
         run(options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory())), options.minutes)
 

@@ -8,7 +8,6 @@ in the page cache. Each figure is a process of its own; memory is its peak above
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.dataset import make_artifacts, pack, sources
+from benchmarks.timing import parser
 from videolift.dataset import PackagedVideo, publish_dataset
 from videolift.dataset.index import INDEX_FILE
 from videolift.dataset.publish import merge_datasets
@@ -78,9 +78,9 @@ def report(what: str, work: Callable[[], str]) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, default=10_000)
-    videos = parser.parse_args().videos
+    command = parser(__doc__)
+    command.add_argument("--videos", type=int, default=10_000)
+    videos = command.parse_args().videos
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         make_artifacts(top, FRAMES, None)

@@ -8,7 +8,6 @@ all samples in memory.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from benchmarks.timing import parser
 from videolift.reader import Normalization, Selection, open_dataset
 from videolift.reader.torch_dataset import TorchSamples, collate
 
@@ -68,10 +68,10 @@ def measure(dataset: Path, exported: Path, cached: bool, reads: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("exported", type=Path)
-    given = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("dataset", type=Path)
+    command.add_argument("exported", type=Path)
+    given = command.parse_args()
     torch.set_num_threads(1)
     measure(given.dataset, given.exported, cached=False, reads=16)
     measure(given.dataset, given.exported, cached=True, reads=96)

@@ -12,12 +12,10 @@ interleaved; medians, and ratios with their 90 % bootstrap interval over the rep
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import json
 import os
-import random
 import resource
 import statistics
 import subprocess
@@ -28,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import parser, times_faster
 from videolift.config import PoolSettings
 from videolift.pool import EventSink, Item, Ledger, Outcome, cpu_device, read_events, run_pool
 
@@ -252,19 +251,12 @@ def compare(name: str, systems: list[str]) -> None:
         ended = "yes" if all(row["ended"] for row in rows) else f"no, stopped after {FAULT_LIMIT_S:.0f} s"
         lost = statistics.median(row["lost"] for row in rows)
         start = statistics.median(row["start_s"] for row in rows)
-        against = ratio([row["seconds"] for row in found["multiprocessing"]], seconds) if "multiprocessing" in found else "-"
+        theirs = [row["seconds"] for row in found.get("multiprocessing", ())]
+        against = times_faster(theirs, seconds) if theirs and all(seconds) else "-"
         print(f"| {system} | {statistics.median(seconds):.2f}{share} | {against} | {start:.2f} | {lost:.0f} | {ended} |")
     if name == "faults":
         recovery_s = statistics.median(row["recovery_s"] for row in found["videolift"])
         print(f"\nFrom a worker's death to the next ready one: {recovery_s:.2f} s.")
-
-
-def ratio(theirs: list[float], own: list[float], draws: int = 2000) -> str:
-    """Median ratio of paired repeats with its 90 % bootstrap interval."""
-    pairs = [a / b for a, b in zip(theirs, own, strict=True) if b > 0] or [float("nan")]
-    rng = random.Random(0)
-    medians = sorted(statistics.median(rng.choices(pairs, k=len(pairs))) for _ in range(draws))
-    return f"{statistics.median(pairs):.3f} [{medians[draws // 20]:.3f}, {medians[-draws // 20]:.3f}]"
 
 
 def costs() -> None:
@@ -284,11 +276,11 @@ def costs() -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["sleep", "cpu", "cost", "faults"])
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--repeats", type=int, help="instead of the default of each load")
-    chosen = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("what", nargs="*", default=["sleep", "cpu", "cost", "faults"])
+    command.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    command.add_argument("--repeats", type=int, help="instead of the default of each load")
+    chosen = command.parse_args()
     if chosen.repeats:
         REPEATS.update(dict.fromkeys(REPEATS, chosen.repeats))
     systems = list(chosen.systems)

@@ -7,7 +7,6 @@ video datasets are, read by PyAV; LeRobot's own loader adds its own cost to that
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 
 from benchmarks.dataset import arrays_of, make_artifacts, pack, sources
 from benchmarks.dataset_stores import Mp4Parquet, Npy, Y2r
+from benchmarks.timing import parser
 from videolift.dataset.index import read_index
 from videolift.dataset.index.index_reader import read_index_rows
 from videolift.dataset.index.index_writer import draft_index
@@ -124,12 +124,12 @@ def copies(first: Path, count: int) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--files", type=int, default=40)
-    parser.add_argument("--reads", type=int, default=400)
-    parser.add_argument("--open-files", type=int, default=16)
-    given = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("dataset", type=Path)
+    command.add_argument("--files", type=int, default=40)
+    command.add_argument("--reads", type=int, default=400)
+    command.add_argument("--open-files", type=int, default=16)
+    given = command.parse_args()
     with tempfile.TemporaryDirectory() as work:
         opening(given.dataset, Path(work))
         samples(given.dataset, Path(work), given.files, given.reads, given.open_files)

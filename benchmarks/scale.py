@@ -8,7 +8,6 @@ stages write them, so that every decision is taken on real files. No stage runs.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.timing import parser
 from stages.engine.plan import ALL, Plan, make_plan
 from stages.settings import load_config
 from videolift.records import manifests
@@ -149,12 +149,12 @@ def measurements(folder: Path, *, done: bool) -> dict[str, tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
-    parser.add_argument("--done-up-to", type=int, default=10_000, help="largest project in which everything is done")
-    parser.add_argument("--only-done", action="store_true", help="leave out projects in which nothing is done")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "videolift-scale")
-    options = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
+    command.add_argument("--done-up-to", type=int, default=10_000, help="largest project in which everything is done")
+    command.add_argument("--only-done", action="store_true", help="leave out projects in which nothing is done")
+    command.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "videolift-scale")
+    options = command.parse_args()
     print(f"{'videos':>7}  {'state':<5} {'what':<26} {'wall s':>8} {'CPU s':>8} {'peak MB':>8}")
     for count in options.sizes:
         states = [done for done in (False, True) if (done or not options.only_done) and (not done or count <= options.done_up_to)]
@@ -164,13 +164,13 @@ def main() -> None:
                 make_videos(folder, count)
                 if done:
                     finish(folder)
-            for what, command in measurements(folder, done=done).items():
-                found = measure(folder, *command)
+            for what, words in measurements(folder, done=done).items():
+                found = measure(folder, *words)
                 note = f"   of which {found['printed']:.2f} CPU s ours" if "printed" in found else ""
                 note += f"   exit code {found['code']:.0f}" if found["code"] else ""
                 figures = f"{found['wall_s']:>8.1f} {found['cpu_s']:>8.1f} {found['peak_mb']:>8.0f}"
                 print(f"{count:>7}  {'done' if done else 'new':<5} {what:<26} {figures}{note}", flush=True)
-    if options.folder == parser.get_default("folder"):
+    if options.folder == command.get_default("folder"):
         shutil.rmtree(options.folder, ignore_errors=True)
 
 

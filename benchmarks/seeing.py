@@ -7,7 +7,6 @@ python -m benchmarks.seeing page OUTPUT VIDEO        scripting per frame of the 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -17,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import cpu_seconds, parser
 from stages.registry import ROOT
 from stages.sample.clips import CLIPS, FPS, render
 from videolift.h264 import H264Writer
@@ -123,14 +124,8 @@ def measure_cost(folder: Path) -> None:
     line_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     output = folder / "output"
     videos = sorted(path.stem for path in Layout(output).dataset.glob("*.hdf5"))
-    costs = []
-    for video in videos:
-        began = time.process_time()
-        write_preview(output, video)
-        costs.append(time.process_time() - began)
-    began = time.process_time()
-    write_report(output)
-    report_s = time.process_time() - began
+    costs = [cpu_seconds(partial(write_preview, output, video)) for video in videos]
+    report_s = cpu_seconds(partial(write_report, output))
     print(
         f"{len(videos)} videos: {line_s:.0f} CPU s; previews {sum(costs):.1f}, one at most {max(costs):.1f}, report {report_s:.1f}"
     )
@@ -169,8 +164,8 @@ def measure_page(output: Path, video: str) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = parser.add_subparsers(dest="kind", required=True)
+    command = parser(__doc__)
+    kinds = command.add_subparsers(dest="kind", required=True)
     eta = kinds.add_parser("eta")
     eta.add_argument("folder", type=Path)
     eta.add_argument("--runs", type=int, default=10)
@@ -178,7 +173,7 @@ def main() -> None:
     page = kinds.add_parser("page")
     page.add_argument("output", type=Path)
     page.add_argument("video")
-    options = parser.parse_args()
+    options = command.parse_args()
     if options.kind == "eta":
         measure_eta(options.folder.resolve(), options.runs)
     elif options.kind == "cost":

@@ -13,8 +13,6 @@ points that are truly visible, in every frame of a window after the first.
 
 from __future__ import annotations
 
-import argparse
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import cpu_ms, parser, ratio
 from benchmarks.unseen import CAMERAS, render_unseen
 from stages.sample import CLIPS, Truth, render
 from stages.tracks import TracksSettings
@@ -34,7 +33,7 @@ from stages.tracks.windowed import LiftingScene, tracked_starts
 from videolift.artifacts.tracks import Window
 from videolift.geometry import T_cam0_camk, transform
 
-LENGTH, REPEATS, SUBSET = 10, 7, 4
+LENGTH, SUBSET = 10, 4
 RIGHT_M = 0.01
 FIGURES = ("anywhere", "where_seen", "where_flagged", "flag_right")
 OURS, DIRECT, CHAINED = "flow", "per window, direct", "per window, chained"
@@ -158,16 +157,13 @@ def unseen(seeds: list[int], speed: float) -> None:
             bench = Bench(truth)
             began = time.process_time()
             windows = bench.ours()
-            cpu_ms = 1000 * (time.process_time() - began) / len(windows)
+            ms_per_window = 1000 * (time.process_time() - began) / len(windows)
             clips.append(path_shares(truth, windows[::3]))
-            print(f"{truth.name:28} {'   '.join(_row(shares) for shares in clips[-1])} {cpu_ms:9.0f}", flush=True)
+            columns = (" / ".join(f"{getattr(shares, figure):.3f}" for figure in FIGURES) for shares in clips[-1])
+            print(f"{truth.name:28} {'   '.join(columns)} {ms_per_window:9.0f}", flush=True)
     for name, pick in (("mean", np.mean), ("worst clip", np.min)):
-        columns = [[getattr(clip[group], figure) for clip in clips] for group in (0, 1) for figure in FIGURES]
-        print(f"{name:28} " + " / ".join(f"{pick(column):.3f}" for column in columns))
-
-
-def _row(shares: PathShares) -> str:
-    return " / ".join(f"{getattr(shares, figure):.3f}" for figure in FIGURES)
+        of_clips = [[getattr(clip[group], figure) for clip in clips] for group in (0, 1) for figure in FIGURES]
+        print(f"{name:28} " + " / ".join(f"{pick(values):.3f}" for values in of_clips))
 
 
 def at_pixels(image: NDArray[np.uint8], uv_px: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -176,32 +172,12 @@ def at_pixels(image: NDArray[np.uint8], uv_px: NDArray[np.float32]) -> NDArray[n
     return np.asarray(image[v.clip(0, image.shape[0] - 1), u.clip(0, image.shape[1] - 1)])
 
 
-def interleaved(ways: dict[str, Callable[[], list[Window]]]) -> tuple[dict[str, list[float]], dict[str, list[Window]]]:
-    """CPU seconds per window of every repeat, and the windows of the last one."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, list[Window]] = {}
-    order = random.Random(0)
-    for _ in range(REPEATS):
-        for name in order.sample(list(ways), len(ways)):
-            began = time.process_time()
-            found[name] = ways[name]()
-            seconds[name].append((time.process_time() - began) / len(found[name]))
-    return seconds, found
-
-
-def ratio(slow: list[float], fast: list[float]) -> NDArray[np.float64]:
-    """Ratio of medians: 5th percentile, value, 95th percentile."""
-    pick = np.random.default_rng(0).integers(0, REPEATS, (2000, REPEATS))
-    spread = np.median(np.array(slow)[pick], 1) / np.median(np.array(fast)[pick], 1)
-    return np.array([np.percentile(spread, 5), np.median(slow) / np.median(fast), np.percentile(spread, 95)])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", choices=list(CLIPS), default="orbit_rgbd")
-    parser.add_argument("--unseen", type=int, nargs="+", metavar="SEED", help="the table of whole paths on other renderings")
-    parser.add_argument("--speed", type=float, default=1.5, help="of the motion in those, over the sample's")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--clip", choices=list(CLIPS), default="orbit_rgbd")
+    command.add_argument("--unseen", type=int, nargs="+", metavar="SEED", help="the table of whole paths on other renderings")
+    command.add_argument("--speed", type=float, default=1.5, help="of the motion in those, over the sample's")
+    arguments = command.parse_args()
     clip = arguments.clip
     cv2.setNumThreads(1)
     if arguments.unseen:
@@ -213,9 +189,8 @@ def main() -> None:
         DIRECT: lambda: bench.per_window(chained=False),
         CHAINED: lambda: bench.per_window(chained=True),
     }
-    for way in ways.values():
-        way()  # first calls allocate
-    seconds, found = interleaved(ways)
+    found = {name: way() for name, way in ways.items()}
+    per_window = {name: taken / len(found[name]) for name, taken in cpu_ms(ways, 1).items()}
     points = len(bench.queries(0))
     print(
         f"{clip}: {len(bench.truth.rgb)} frames of {bench.size_px}, {len(bench.starts)} windows of {LENGTH}, {points} points each"
@@ -223,9 +198,9 @@ def main() -> None:
     for name in ways:
         errors = point_errors(bench.truth, [window for window in found[name] if window.start in bench.subset])
         figures = ", ".join(f"{key} {value:.3f}" for key, value in errors.items())
-        print(f"{name:20} {1000 * np.median(seconds[name]):7.1f} CPU ms per window; {figures}")
+        print(f"{name:20} {np.median(per_window[name]):7.1f} CPU ms per window; {figures}")
     for name in (DIRECT, CHAINED):
-        low, value, high = ratio(seconds[name], seconds[OURS])
+        low, value, high = ratio(per_window[name], per_window[OURS])
         print(f"{OURS} costs {value:.1f}x less than {name} (90 % interval {low:.1f} to {high:.1f})")
 
 

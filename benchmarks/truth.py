@@ -8,13 +8,13 @@ bound. Between truth and figure lies all that a user's video meets: H.264, inges
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import parser
 from benchmarks.tracks import point_errors
 from stages.models.trial import Figure, hand_figures
 from stages.sample import CLIPS, Truth, render
@@ -56,9 +56,9 @@ def figures_of(output: Path, clip: str) -> Iterator[Figure]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="of a run over the sample")
-    output = parser.parse_args().output
+    command = parser(__doc__)
+    command.add_argument("output", type=Path, help="of a run over the sample")
+    output = command.parse_args().output
     passed = True
     for clip in CLIPS:
         print(clip)

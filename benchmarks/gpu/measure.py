@@ -1,9 +1,8 @@
-"""Interleaved repeats, medians, ratios with their 90 % interval; arguments that the benchmarks of this folder share."""
+"""What the benchmarks of this folder share: their arguments, the models' processes, ours beside upstream's alone."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.timing import in_turns, times_faster
 from videolift.isolation import Isolated
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,12 @@ def arguments(text: str, model: str | None) -> argparse.ArgumentParser:
 
 def child(options: argparse.Namespace, env: str | None, worker: Path) -> Isolated:
     """A process of a model's interpreter, not started."""
-    python = options.python or _built(env)
+    python = options.python
+    if python is None:
+        from stages.models.environments import interpreter  # a bundle's machine has no uv, and names its interpreter
+
+        assert env is not None
+        python = interpreter(env, envs_dir=ROOT / "thirdparty" / "envs")
     card = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if options.device == "cpu" else {}
     return Isolated(python, worker, env={"HF_HUB_OFFLINE": "1", "YOLO_OFFLINE": "true", **card})
 
@@ -38,13 +43,6 @@ def child(options: argparse.Namespace, env: str | None, worker: Path) -> Isolate
 def paths(options: argparse.Namespace, *names: str) -> list[str]:
     """What goes on the interpreter's path: checkouts, then more packages."""
     return [str(options.checkouts / name) for name in names] + ([str(options.site)] if options.site is not None else [])
-
-
-def _built(env: str | None) -> Path:
-    from stages.models.environments import interpreter  # a bundle's machine has no uv, and names its interpreter
-
-    assert env is not None
-    return interpreter(env, envs_dir=ROOT / "thirdparty" / "envs")
 
 
 def seconds_of(process: Isolated, device: str, work: Callable[[], object]) -> float:
@@ -56,19 +54,25 @@ def seconds_of(process: Isolated, device: str, work: Callable[[], object]) -> fl
     return sum(after[:2]) - sum(before[:2]) if device == "cpu" else time.perf_counter() - began
 
 
-def interleaved(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way, measured in turns, after one turn to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            seconds = way()
-            if turn:
-                taken[name].append(seconds)
-    return taken
+def beside_upstream(
+    frames: int,
+    processes: tuple[Isolated, Isolated],
+    ways: tuple[Callable[[], float], Callable[[], float]],
+    repeats: int,
+    *,
+    per_frame: int = 1,
+) -> None:
+    """Prints how many things a second upstream's model does alone and by way of ours, and what either took of the card.
 
-
-def compare(slow: list[float], fast: list[float]) -> str:
-    """How many times faster, with the 90 % interval over the pairs of one turn."""
-    ratios = np.array(slow) / np.array(fast)
-    low, high = np.quantile(ratios, [0.05, 0.95])
-    return f"{statistics.median(ratios):.2f}x [{low:.2f}, {high:.2f}]"
+    Args:
+        frames: that each way works on.
+        processes: upstream's alone, ours.
+        ways: seconds of one call of each, in the same order.
+        repeats: see `in_turns`.
+        per_frame: things in a frame, such as hands.
+    """
+    taken = in_turns(dict(zip(("bare", "ours"), ways, strict=True)), repeats)
+    speed = {name: per_frame * frames / np.median(seconds) for name, seconds in taken.items()}
+    gib = " and ".join(f"{(process.peak_bytes or 0) / 2**30:.2f} GiB" for process in processes)
+    faster = times_faster(taken["bare"], taken["ours"])
+    print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {faster}; peak {gib}")

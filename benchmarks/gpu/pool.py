@@ -10,7 +10,6 @@ ctypes. Memory is sampled by NVML every 0.1 s beside the pool.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -23,22 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.cuda_load import GIB, CardWorker, hold
+from benchmarks.pool import Forgetful
+from benchmarks.timing import parser
 from videolift.config import PoolSettings
-from videolift.pool import Device, EventSink, Item, Ledger, Outcome, PoolReport, Worker, find_devices, read_events, run_pool
+from videolift.pool import Device, EventSink, Item, PoolReport, Worker, find_devices, read_events, run_pool
 from videolift.pool.devices import Cards, Nvml
 from videolift.pool.memory import SystemGauge
 
 LOADED_GIB = 1.0
-
-
-class Forgetful(Ledger):
-    """Keeps nothing."""
-
-    def claimed(self, item: Item, *, attempt: int, pid: int, start_time: float) -> None:
-        """Keeps nothing."""
-
-    def finished(self, item: Item, outcome: Outcome) -> None:
-        """Keeps nothing."""
 
 
 class DryWorker(CardWorker):
@@ -229,11 +220,11 @@ SCENARIOS = {f.__name__: f for f in (numbers, oom, foreign, sticky, orphan, mask
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=list(SCENARIOS))
-    parser.add_argument("--dry", action="store_true")
-    parser.add_argument("--out", type=Path, help="keeps events and logs here")
-    chosen = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("what", nargs="*", default=list(SCENARIOS))
+    command.add_argument("--dry", action="store_true")
+    command.add_argument("--out", type=Path, help="keeps events and logs here")
+    chosen = command.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths
+from benchmarks.gpu.measure import BARE, ROOT, arguments, beside_upstream, child, paths
 
 WORKER = ROOT / "stages" / "masks" / "sam2_worker.py"
 CALL_CHUNK_FRAMES = 32
@@ -52,11 +52,7 @@ def main() -> None:
                     memory.pop("instance")
                 return time.perf_counter() - began
 
-            taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
-            speed = {name: frames / np.median(seconds) for name, seconds in taken.items()}
-            ratio = compare(taken["bare"], taken["ours"])
-            gib = " and ".join(f"{(process.peak_bytes or 0) / 2**30:.2f} GiB" for process in (bare, ours))
-            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {gib}")
+            beside_upstream(frames, (bare, ours), (alone, piped), options.repeats)
 
 
 if __name__ == "__main__":

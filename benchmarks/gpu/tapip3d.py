@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths, seconds_of
+from benchmarks.gpu.measure import BARE, ROOT, arguments, child, paths, seconds_of
+from benchmarks.timing import in_turns, times_faster
 from videolift.geometry import T_camk_cam0
 from videolift.isolation import Isolated
 
@@ -78,12 +79,12 @@ def _measure(bare: Isolated, ours: Isolated, windows: int, options: argparse.Nam
 
         return seconds_of(ours, options.device, work)
 
-    taken = interleaved({"window by window": sequential, "encoded once": once}, options.repeats)
+    taken = in_turns({"window by window": sequential, "encoded once": once}, options.repeats)
     peaks = {"window by window": bare.peak_bytes, "encoded once": ours.peak_bytes}
     print(f"{windows} windows:")
     for name, seconds in taken.items():
         print(f"  {name:18} {windows / np.median(seconds):8.2f} windows/s, peak {(peaks[name] or 0) / 2**30:.2f} GiB")
-    print("  ratio", compare(taken["window by window"], taken["encoded once"]))
+    print("  ratio", times_faster(taken["window by window"], taken["encoded once"]))
     off = np.abs(last["once"] - last["sequential"]).max() / np.median(inputs["depth"])
     print(f"  max difference {off:.1e} of the median depth")
     whole = last["sequential"]

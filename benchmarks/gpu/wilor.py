@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.measure import BARE, ROOT, arguments, child, compare, interleaved, paths
+from benchmarks.gpu.measure import BARE, ROOT, arguments, beside_upstream, child, paths
 
 WORKER = ROOT / "stages" / "hands" / "wilor_worker.py"
 CALL_FRAMES = 16
@@ -47,11 +47,7 @@ def main() -> None:
                     ours.call(meta, {"rgb": inputs["rgb"][start : start + CALL_FRAMES], **part})
                 return time.perf_counter() - began
 
-            taken = interleaved({"bare": alone, "ours": piped}, options.repeats)
-            speed = {name: 2 * frames / np.median(seconds) for name, seconds in taken.items()}
-            ratio = compare(taken["bare"], taken["ours"])
-            gib = " and ".join(f"{(process.peak_bytes or 0) / 2**30:.2f} GiB" for process in (bare, ours))
-            print(f"{frames} frames: bare {speed['bare']:.1f}/s, ours {speed['ours']:.1f}/s, {ratio}; peak {gib}")
+            beside_upstream(frames, (bare, ours), (alone, piped), options.repeats, per_frame=2)
 
 
 def one_block(checkout: Path, folder: Path) -> Path:
