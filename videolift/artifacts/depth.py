@@ -38,6 +38,7 @@ class DepthWriter(ArtifactWriter):
         Depth that is not finite, not positive or beyond float16 becomes 0, invalid; a pose that is not valid becomes NaN.
         """
         z = np.asarray(depth, np.float32)
+        # Beyond float16 it would be stored as infinite, and sums over the image with it.
         z = np.where(np.isfinite(z) & (z > 0) & (z <= FLOAT16_MAX), z, 0.0)
         valid = np.asarray(pose_valid, bool)
         poses = np.where(valid[:, None, None], np.asarray(T_camera_world, np.float32), np.nan)

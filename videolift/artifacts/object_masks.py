@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from videolift.artifacts.base import Artifact, ArtifactWriter
 from videolift.artifacts.fields import ZSTD, Field
 
+# A chunk per frame: masks are read one by one, in any order.
 _FIELDS = (Field("instance", "u1", (-1, None, None), chunk=1, codec=ZSTD),)
 
 

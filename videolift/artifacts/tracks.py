@@ -101,6 +101,7 @@ class Tracks(Artifact):
         points = self.read("points")
         self.offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(points)]).astype(np.int64)
         """(W + 1) window w holds points offsets[w]:offsets[w + 1]."""
+        # On opening: a window cut out by wrong offsets would hold the points of another one.
         total = int(self.offsets[-1])
         names = ["xyz_cam0", "uv_px", "visible", "valid3d"] + (["visibility_logit"] if self.has_logits else [])
         for name in names:

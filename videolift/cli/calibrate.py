@@ -40,6 +40,7 @@ def calibrate(
 
     run = latest_run(layout_of(output).output)
     table = user_path(run.config.videos)
+    # Where a table's cameras are looked for; the current folder where a folder of videos was lifted.
     path = to or (table.parent if table.suffix == ".csv" else Path.cwd()) / CAMERAS_FILE
     solved = solved_cameras(run)
     if not solved:
@@ -55,4 +56,5 @@ def calibrate(
             rows[camera.name] = camera.row()
     write_text(path, yaml.safe_dump(rows, sort_keys=True, allow_unicode=True))
     typer.echo(f"{path}: read for every table beside it; run again, and rows that name these cameras take their focal length")
+    # After the file is written: what is known of the other cameras is kept.
     raise typer.Exit(int(not all(camera.shared.known for camera in solved)))

@@ -44,6 +44,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
+    # Here and in the commands below, not above: `videolift --help` waits for no numpy and no h5py.
     from videolift.dataset.verify import as_json as rows
     from videolift.dataset.verify import check_public, verify_path
 
@@ -120,6 +121,7 @@ def shapes(
     if unknown:
         raise ConfigError(f"--select names {', '.join(sorted(unknown))}; there are {', '.join(Selection.__dataclass_fields__)}")
     selection: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    # Layouts of others take no selection, so none is passed that was not asked for.
     samples = open_samples(source, selection=Selection(**selection)) if selection else open_samples(source)
     if not len(samples):
         raise ConfigError(f"{source} has no sample of that selection")

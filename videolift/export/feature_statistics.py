@@ -50,6 +50,7 @@ class FeatureStatistics:
 
     def add_images(self, name: str, images: NDArray[np.uint8]) -> dict[str, Any]:
         """Takes one episode's images u8 (n, 3, S, S); returns its statistics."""
+        # Neighbours look alike: a hundred images spread over an episode say as much of its colours as all of them.
         chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
         histogram = np.stack([np.bincount(chosen[:, c].ravel(), minlength=256) for c in range(3)])
         before, count = self._images.get(name, (np.zeros((3, 256), np.int64), 0))

@@ -69,6 +69,7 @@ def export_lerobot_v2(
             states, actions = state_action_rows(file, episode, export)
             video = out / _VIDEO.format(episode_chunk=number // _CHUNK, video_key=VIDEO_KEY, episode_index=number)
             with atomic_file(video) as path, H264Writer(path, file.size_px, plan.fps, crf=CRF, key_every=KEY_EVERY) as movie:
+                # One frame at a time: an hour of images would not fit into memory.
                 for frame in range(episode.start, episode.stop):
                     movie.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
         columns = _columns(plan, episode, number, index)
@@ -104,6 +105,7 @@ def modality_table(export: PolicyExport) -> dict[str, Any]:
     state = {name: {"start": a, "end": b} | (rotation if "rot6d" in name else {}) for name, (a, b) in fields.items()}
     absolute = spec.action == "absolute"
     action = {name: {**bounds, "absolute": absolute} for name, bounds in state.items()}
+    # Whether a hand is known stands behind the state, and is no action.
     flags = export.state_names[len(spec.names) :]
     state |= {
         name.replace(".", "_"): {"start": len(spec.names) + i, "end": len(spec.names) + i + 1} for i, name in enumerate(flags)
@@ -165,6 +167,7 @@ def _write_meta(
             "total_videos": len(episodes),
             "total_chunks": -(-len(episodes) // _CHUNK),
             "chunks_size": _CHUNK,
+            # Loaders take it for an int; a rate that is none is better told as it is than rounded.
             "fps": round(plan.fps) if abs(plan.fps - round(plan.fps)) < 1e-6 else plan.fps,
             "splits": plan.splits,
             "data_path": _DATA,

@@ -95,6 +95,7 @@ class SharedFocalLength:
 def shared_focal_length(curves: Sequence[FocalCurve]) -> SharedFocalLength:
     """The focal length at which the clips' errors rise least in sum; ``curves`` are of one camera and not empty."""
     logs = [np.log(curve.focal_px / curve.size_px[0]) for curve in curves]
+    # All of it, not a descent: a sum of curves has several dips.
     grid = np.arange(min(logs) + np.log(FOCAL_FACTORS[0]), max(logs) + np.log(FOCAL_FACTORS[-1]), _STEP)
 
     def total(log_focal: Float) -> Float:

@@ -55,10 +55,12 @@ class Framing:
             pixel_aspect: width / height of one pixel of the upright image.
         """
         shown_w, shown_h = source_px[0] * pixel_aspect, Fraction(source_px[1])
+        # One of the two stands and the other lies.
         if fit in ("auto", "pad") and (shown_w - shown_h) * (clip_px[0] - clip_px[1]) < 0:
             clip_px = (clip_px[1], clip_px[0])
         if fit == "stretch":
             return cls(source_px, clip_px, (0, 0), clip_px)
+        # The larger of the two covers the clip; the smaller one would leave bars.
         scale = max(clip_px[0] / shown_w, clip_px[1] / shown_h)
         if fit == "pad":
             whole_px = (round(shown_w * scale), round(shown_h * scale))

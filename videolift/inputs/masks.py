@@ -75,6 +75,7 @@ def image_of_frame(file: MaskFile, pts_seconds: NDArray[np.float64], attrs: Mapp
     source = attrs["source"]
     since_start = pts_seconds - float(source.get("first_pts_s", 0.0))
     if file.seconds is not None:
+        # The nearer in time of the two masks around each frame.
         after = np.clip(np.searchsorted(file.seconds, since_start), 1, file.frames - 1)
         earlier = since_start - file.seconds[after - 1] < file.seconds[after] - since_start
         return after - earlier

@@ -123,6 +123,7 @@ class _Row:
         return Video(
             id=name or video_id(relative, shared_stem=shared_stem),
             path=Path(os.path.realpath(path or "")),
+            # The run renders the sample itself: its version stands for size and time, which no two renderings share.
             bytes=0 if is_sample or found is None else found.st_size,
             mtime_ns=0 if is_sample or found is None else found.st_mtime_ns,
             depth=self._existing("depth"),

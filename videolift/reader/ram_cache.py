@@ -35,6 +35,7 @@ class RamCache:
         return len(self._samples)
 
     def __getstate__(self) -> dict[str, Any]:
+        # The limit alone: a worker would be sent gigabytes, and soon holds the samples that it reads itself.
         return {"limit_bytes": self.limit_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

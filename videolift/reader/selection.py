@@ -97,4 +97,5 @@ class Selection:
     @property
     def looks_inside(self) -> bool:
         """True if only the files themselves can tell which windows count; else the index can."""
+        # The index knows how many windows a file has and its tier; to know what is in a window its file must be opened.
         return self.min_points > 0 or self.require_hands is not None or bool(self.limits)

@@ -130,6 +130,7 @@ def read_rows(file: LazyHdf5, keys: SequenceKeys) -> dict[tuple[str, str, int], 
             f"{file.path}: {keys.metadata} has no column {', '.join(set(wanted) - names)}; it has {', '.join(sorted(names))}"
         )
     stored = [np.asarray(table[name][...] if isinstance(table, h5py.Group) else table[...][name]) for name in wanted]
+    # h5py gives texts as bytes and numbers as they are; as texts, sequences named by either are found.
     columns = [[value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()] for column in stored]
     if len(columns[0]) != len(opened[keys.images]):
         raise ConfigError(f"{file.path}: {len(columns[0])} rows of {keys.metadata} for {len(opened[keys.images])} {keys.images}")

@@ -29,8 +29,10 @@ def decode_image(content: bytes, what: str, size_px: tuple[int, int] | None = No
         raise ConfigError(f"{what} is an encoded image, which needs Pillow: pip install pillow") from error
     try:
         with Image.open(io.BytesIO(content)) as image:
+            # Grey, palettes and transparency too become three channels: a batch needs one shape.
             rgb: Any = image.convert("RGB")
             rgb = rgb if size_px is None else rgb.resize(size_px, Image.Resampling.BILINEAR)
             return np.ascontiguousarray(np.asarray(rgb, np.uint8).transpose(2, 0, 1))
+    # Pillow raises a SyntaxError for a broken PNG.
     except (OSError, SyntaxError, ValueError) as error:
         raise CorruptFile(f"{what} is not a whole image: {error}") from error

@@ -62,6 +62,7 @@ class SaliencyStimuli:
         """
         index = range(len(self))[index]
         points = self._fixations[self._fixations[:, 0] == index][:, 1:]
+        # As many rows in every sample, with a mask: a batch needs one shape.
         kept = points[: self.max_fixations]
         padded = np.zeros((self.max_fixations, 2), np.float32)
         padded[: len(kept)] = kept
@@ -78,4 +79,5 @@ def density_map(points_px: NDArray[np.float64], size_hw: tuple[int, int], sigma_
     along_x = np.exp(-((np.arange(width) - points_px[:, :1]) ** 2) / (2 * sigma_px**2))
     along_y = np.exp(-((np.arange(height) - points_px[:, 1:]) ** 2) / (2 * sigma_px**2))
     density = along_y.T @ along_x
+    # Not 0 / 0 where there is no point.
     return np.asarray(density / max(density.sum(), np.finfo(float).tiny), np.float32)

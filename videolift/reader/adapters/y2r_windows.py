@@ -52,6 +52,7 @@ class Y2rWindows:
         query, displacement = file.read(f"{group}/query_coords"), file.read(f"{group}/displacements")
         present = len(query)
         wanted = present if self.points is None else self.points
+        # A generator per sample, as for our own files: no worker and no order may change what is drawn.
         rng = np.random.default_rng([self.seed, epoch, index])
         chosen = rng.choice(present, wanted, replace=False) if wanted < present else np.arange(present)
         pad = wanted - len(chosen)
@@ -59,6 +60,7 @@ class Y2rWindows:
         T_camk_cam0 = np.zeros((len(nine), 4, 4))
         T_camk_cam0[:, :3, :3], T_camk_cam0[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
         T_camk_cam0[:, 3, 3] = 1.0
+        # Theirs leads from camera 0 to camera k, ours back.
         pose9d = pose_9d(invert_pose(T_camk_cam0))
         known = np.asarray(np.isfinite(pose9d).all(-1))
         depth = file.read("root/depth", slice(frame, frame + 1)).astype(np.float32)

@@ -110,6 +110,7 @@ class HandTrack:
         """States (T, D) in a frame of reference, 0 where not known, and what is known (T, hands)."""
         values = self._values(spec, np.asarray(T_ref_world, np.float64))
         known: Bools = np.asarray(np.isfinite(values).all(-1))
+        # Not NaN: one in a batch makes the loss of all of it NaN, whatever the mask says.
         values[~known] = 0.0
         return values.reshape(len(self), -1), known
 
@@ -228,6 +229,7 @@ def action_chunk(ahead: HandTrack, spec: StateSpec, horizon: int, T_start_world:
     """
     states, known = ahead.states(spec, reference_pose(spec, ahead.T_camera_world[0], T_start_world))
     states, known = states[: horizon + 1], known[: horizon + 1]
+    # A hand that appears or is lost ends the chunk: a number for it would be made up.
     steady = (known == known[0]).all(1) & known[0].any()
     steps = max((len(steady) if steady.all() else int(np.argmin(steady))) - 1, 0)
     actions = np.zeros((horizon, states.shape[1]), np.float32)
