@@ -51,6 +51,7 @@ class HandsWriter(ArtifactWriter):
     def append_frames(self, **arrays: ArrayLike) -> None:
         """Adds frames; every field except ``betas`` (which `put` takes), named as in `Hands`."""
         expected = {field.name for field in _FIELDS if field.axis is not None}
+        # A field that is forgotten once leaves its array shorter than the others, and the artifact unreadable.
         if not expected - _OPTIONAL <= set(arrays) <= expected:
             raise ValueError(f"append_frames takes {sorted(expected)}, got {sorted(arrays)}")
         self.append(**arrays)

@@ -44,7 +44,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Checks that packaged files are whole, true to their checksums and consistent; exit code 1 on any finding."""
-    # Here and in the commands below, not above: `videolift --help` waits for no numpy and no h5py.
     from videolift.dataset.verify import as_json as rows
     from videolift.dataset.verify import check_public, verify_path
 

@@ -62,6 +62,7 @@ def retry(
     output: Output = None,
 ) -> None:
     """Lifts quarantines, so that the next run tries again."""
+    # Nothing named is no answer: whoever forgets an id must not lift all quarantines.
     if bool(videos) == everything:
         raise ConfigError("name videos, or give --all")
     lifted = maintenance.lift_quarantines(layout_of(output), videos or None, (_checked(stage),) if stage else STAGES)
@@ -93,6 +94,7 @@ def remove(videos: Annotated[list[str], typer.Argument(help="Ids of videos.")], 
 def clean(stage: StageOption = None, output: Output = None, yes: Yes = False) -> None:
     """Deletes what unfinished work left behind; with --stage all work of that stage. Asks, and lists bytes."""
     layout = layout_of(output)
+    # As for `remove`: what looks like a leftover may be what a run is writing.
     with maintenance.batches_held(layout, maintenance.all_batches(layout)):
         _delete(maintenance.work_of(layout, _checked(stage)) if stage else maintenance.leftovers(layout), yes)
 

@@ -96,6 +96,7 @@ def live_view(now: RunProgress) -> Group:
         devices.add_column(name, justify="left" if name in ("at work", "device") else "right")
     for device in now.devices:
         devices.add_row(device.pool, device.device, str(device.workers), f"{device.own_gib:.1f} GiB", f"{device.free_gib:.1f} GiB")
+    # An empty table would look like a run without workers.
     if not now.devices:
         devices.add_row("no pool has written anything in the last minutes", "", "", "", "")
     return Group(head, stages, devices, *(Text(line, overflow="ellipsis") for line in now.last_events))
@@ -115,6 +116,7 @@ def prometheus_text(now: RunProgress) -> str:
     lines.append(f"videolift_run_videos_total {now.total}")
     lines.append(f"videolift_run_videos_per_minute {now.videos_per_minute:.3f}")
     lines.append(f"videolift_run_elapsed_seconds {now.elapsed_seconds:.0f}")
+    # A gauge that is left out is a gap in the graph; a 0 would say that the run is over.
     if now.eta_seconds is not None:
         lines.append(f"videolift_run_eta_seconds {now.eta_seconds:.0f}")
     return "\n".join(lines) + "\n"

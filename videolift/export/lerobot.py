@@ -166,6 +166,7 @@ class _Writer:
             "index": np.arange(first, first + rows),
             "task_index": np.full(rows, self.plan.tasks[episode.task]),
         }
+        # Of the episode too: LeRobot makes those of a chosen part of a dataset from its episodes.
         statistics = {name: self.statistics.add_vectors(name, values.reshape(rows, -1)) for name, values in columns.items()}
         rgb = file.rgb(slice(episode.start, episode.stop))
         statistics[RGB] = self.statistics.add_images(RGB, rgb)
@@ -258,6 +259,7 @@ def _extras(file: PackagedFile, frames: slice, features: dict[str, Feature], poi
         elif name in _PER_FRAME:
             columns[name] = file.array(_PER_FRAME[name], frames).reshape(count, *feature["shape"])
         elif name.startswith(("tracks.", "hands.displacement")):
+            # An int has no NaN; a count of 0 points says the same.
             missing = 0 if feature["dtype"] == "int64" else np.nan
             columns[name] = np.full((count, *feature["shape"]), missing, feature["dtype"])
     # Only frames at which a window starts have its values.

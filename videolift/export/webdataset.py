@@ -72,9 +72,11 @@ class _Shards:
             # Counted per split, so that what one split holds does not rename the shards of another.
             before = sum(shard["split"] == episode.split for shard in self.shards)
             self.shards.append({"url": f"{episode.split}-{before:06d}.tar", "nsamples": 0, "split": episode.split})
+            # Not compressed: PNGs are already, and a shard is read from any place.
             self._tar = tarfile.TarFile(self.out / self.shards[-1]["url"], "w")
         for row, frame in enumerate(range(episode.start, episode.stop)):
             key = f"{episode.video.replace('.', '-')}_{frame:06d}"  # a key ends at its first dot
+            # OpenCV takes blue first.
             image = np.ascontiguousarray(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0)[..., ::-1])
             about = {"video": episode.video, "frame": frame, "episode": number, "frame_index": row, "task": episode.task}
             about["seconds"] = float(file.array("timestamps", frame))

@@ -69,6 +69,7 @@ class Handles:
         return len(self._open)
 
     def __getstate__(self) -> dict[str, Any]:
+        # HDF5's handles and descriptors mean nothing in another process.
         return {"limit": self.limit, "resting_bytes": self.resting_bytes, "checked": self.checked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

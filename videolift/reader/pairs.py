@@ -132,5 +132,6 @@ class PairDataset:
         gap = int(np.random.default_rng([self.selection.seed, epoch, index]).integers(least, greatest + 1))
         path = self.files[number]
         sample = read_frames(self.handles.get(path), first + offset + gap * np.arange(steps + 1), self.selection)
+        # By the times in the file, not by its rate: a phone does not keep to one.
         seconds = float(sample["seconds"][1] - sample["seconds"][0])
         return {"video": path.stem, "frame": first + offset, "gap_frames": gap, "gap_seconds": seconds} | sample

@@ -35,6 +35,7 @@ class Hdf5Arrays:
             if not isinstance(dataset, h5py.Dataset):
                 raise ConfigError(f"{path} has no array {key}; it has {', '.join(array_names(opened)) or 'none'}")
             lengths[key] = dataset.shape[0]
+            # Now and not in a worker, where an array of another shape would fail after hours, or train something else.
             wanted = (shapes or {}).get(name)
             row = dataset.shape[1:]
             if wanted is not None and (
