@@ -1,7 +1,11 @@
 """``python -m benchmarks.gpu``: the first card must not be spent on a mistake that a CPU would have shown."""
 
+import importlib
 import json
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +16,15 @@ from benchmarks.gpu.rows import ROWS, Options, Row, lacking, run_rows
 from benchmarks.gpu.sam2 import CALL_CHUNK_FRAMES
 from benchmarks.gpu.tapip3d import BATCH
 from benchmarks.gpu.wilor import CALL_FRAMES
+from stages.depth import moge
+from stages.hands import wilor
 from stages.masks.sam2 import CHUNK_FRAMES
 from stages.segments import CALL_FRAMES as HANDS_CALL_FRAMES
+from stages.tracks import tapip3d
 from stages.tracks.tapip3d import BATCH_FRAMES
+
+NOISE = Path(__file__).with_name("noise_worker.py")
+BACKEND_WORKERS = ((moge, "MOGE_WORKER"), (tapip3d, "TAPIP3D_WORKER"), (wilor, "WORKER"))
 
 
 @pytest.fixture
@@ -62,6 +72,38 @@ def test_every_row_has_its_module_and_a_card_row_says_what_it_needs(options):
         assert (rows.ROOT / "benchmarks" / "gpu" / f"{row.module}.py").exists()
         if row.checkouts:
             assert "no checkout" in lacking(row, Options(False, sys.executable, None, None, options.out))
+
+
+def stand_in(monkeypatch, module, name, folder):
+    """Noise in place of the process that ``module`` starts from the file ``name``."""
+    true = getattr(module, name)
+    copy = folder / f"{module.__name__}-{name}"
+    copy.mkdir(parents=True)
+    shutil.copy(true, copy / "true.py")
+    monkeypatch.setattr(module, name, Path(shutil.copy(NOISE, copy)))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.checkouts and row.dry_arguments is not None], ids=lambda row: row.name)
+def test_a_models_row_runs_to_its_end_with_noise_in_place_of_both_networks(row, options, tmp_path, monkeypatch, capsys):
+    """Upstream's code and torch are not here: what a dry run of CI leaves out of each row is what its two processes compute."""
+    module = importlib.import_module(f"benchmarks.gpu.{row.module}")
+    for one, name in ((module, "BARE"), (module, "WORKER"), *(BACKEND_WORKERS if row.module == "line" else ())):
+        if hasattr(one, name):
+            stand_in(monkeypatch, one, name, tmp_path)
+    for checkout in row.checkouts:
+        (tmp_path / "checkouts" / checkout).mkdir(parents=True)
+    network = tmp_path / "checkouts" / "WiLoR" / "wilor" / "models" / "backbones" / "vit.py"
+    if "WiLoR" in row.checkouts:
+        network.parent.mkdir(parents=True)
+        network.write_text("depth=32")
+    given = Options(True, sys.executable, tmp_path / "checkouts", None, options.out)
+    monkeypatch.setattr(sys, "argv", rows.command_of(row, given)[2:])
+    module.main()
+    said = capsys.readouterr().out
+    if row.module == "line":
+        assert [line.partition(":")[0] for line in said.splitlines()] == ["depth", "tracks", "hands", "create_h5"]
+    else:
+        assert re.search(r"[0-9]x \[", said), said
 
 
 def test_frames_are_sent_as_the_backends_send_them():
