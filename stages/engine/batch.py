@@ -169,8 +169,25 @@ class _HeldBatch:
             identity = variant.identities[stage]
             if state.kind not in ("todo", "stale") or not state.fingerprint or identity is None:
                 continue
-            if any(why.startswith(UNREADABLE) for why in state.inputs.values()):
-                self.journal.write(_unreadable(stage, entry, state, identity))
+            files = {name: why.removeprefix(UNREADABLE) for name, why in state.inputs.items() if why.startswith(UNREADABLE)}
+            if files:
+                # Quarantined at once: the backend would fail on the same file, and its content is part of the fingerprint.
+                text = "; ".join(f"{getattr(entry.video, name)} cannot be read ({why})" for name, why in files.items())
+                remedy = f"Make it readable, or copy it again; then: videolift retry {video}"
+                self.journal.write(
+                    Receipt(
+                        video=video,
+                        stage=stage,
+                        state="quarantined",
+                        fingerprint=state.fingerprint,
+                        backend=identity,
+                        inputs=state.inputs,
+                        files=state.files,
+                        # The same code as ingest's own for a file that may not be opened.
+                        reason=Reason("bad_input", "unreadable", text, remedy),
+                        source=str(entry.video.path),
+                    )
+                )
             else:
                 stale.append(StaleVideo(entry, states, identity))
         log.info("%s %s: %d videos, %d to do", stage, self.target.batch, len(entries), len(stale))
@@ -248,25 +265,6 @@ class _HeldBatch:
                 history=layout.pool_history,
                 label=f"{stage} {settings['backend']} {sha256_of(chain)[:12]}",
             )
-
-
-def _unreadable(stage: str, entry: Entry, state: StageState, identity: Mapping[str, Any]) -> Receipt:
-    """A quarantine: the backend would fail on the same file, and its content is part of the fingerprint."""
-    files = {name: why.removeprefix(UNREADABLE) for name, why in state.inputs.items() if why.startswith(UNREADABLE)}
-    text = "; ".join(f"{getattr(entry.video, name)} cannot be read ({why})" for name, why in files.items())
-    remedy = f"Make it readable, or copy it again; then: videolift retry {entry.video.id}"
-    return Receipt(
-        video=entry.video.id,
-        stage=stage,
-        state="quarantined",
-        fingerprint=state.fingerprint,
-        backend=identity,
-        inputs=state.inputs,
-        files=state.files,
-        # The same code as ingest's own for a file that may not be opened.
-        reason=Reason("bad_input", "unreadable", text, remedy),
-        source=str(entry.video.path),
-    )
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,40 @@ log = logging.getLogger("videolift")
 def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     """Merges the accumulators of every packaged video and writes what describes the dataset.
 
+    Videos are found by the manifests of the jobs that packaged them, and by receipts where a manifest does not stand or a video is
+    not done.
+
     Raises:
         LeaseHeld: another run does the same.
         Transient: disk full.
     """
     layout = run.layout
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
-        videos = _collect(run)
-        settings, card = run.config.statistics, licences_for_card(videos.backends.values())
+        packaged: list[PackagedVideo] = []
+        made_by: dict[str, tuple[str, Mapping[str, Any]]] = {}  # stage and identity of what made some artifact
+        left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
+        read, targets = RecordReader(layout), recorded_targets(run, STAGES)
+        # By batch, as manifests are: one is read for all videos of a batch.
+        for _, grouped in groupby(run.entries(), key=lambda entry: entry.batch):
+            members = list(grouped)
+            settled = settled_batch(layout, targets, members)
+            made_by |= {f"{stage} {backend}": (stage, backend) for stage, backend in settled.backends}
+            for entry in members:
+                recorded = settled.rows.get(entry.video.id)
+                if recorded is not None and PACKAGING in recorded and recorded[PACKAGING]["artifact"]:
+                    packaged.append(_packaged(layout, entry.video, ArtifactRecord(**recorded[PACKAGING]["artifact"])))
+                    continue
+                states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
+                state = states[PACKAGING]
+                if state.kind == "done" and state.receipt and state.receipt.artifact:
+                    packaged.append(_packaged(layout, entry.video, state.receipt.artifact))
+                    done = {stage: s.receipt.backend for stage, s in states.items() if s.kind == "done" and s.receipt}
+                    made_by |= {f"{stage} {backend}": (stage, backend) for stage, backend in done.items()}
+                elif state.kind in ("quarantined", "blocked"):
+                    left_out[entry.video.id] = f"{state.kind}: {state.why}"
+        settings, card = run.config.statistics, licences_for_card(made_by.values())
         rule = SplitRule(settings.splits.seed, tuple((name, getattr(settings.splits, name)) for name in ("train", "val", "test")))
-        summary = publish_dataset(
-            layout.dataset, videos.packaged, left_out=videos.left_out, group=settings.group, splits=rule, card=card
-        )
+        summary = publish_dataset(layout.dataset, packaged, left_out=left_out, group=settings.group, splits=rule, card=card)
         log.info("statistics of group %s over %s; not in it: %d videos", summary.group, dict(summary.groups), summary.left_out)
         rows = {}
         for path in summary.files:
@@ -52,44 +73,6 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
         remove_older(manifest.parent, target)
     return ExitCode.OK
-
-
-@dataclass
-class _Videos:
-    """What is to be published: packaged files, reasons of those that have none, (stage, identity) of what made them."""
-
-    packaged: list[PackagedVideo] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    backends: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
-
-    def made_by(self, backends: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Takes in what made some artifacts."""
-        self.backends |= {f"{stage} {backend}": (stage, backend) for stage, backend in backends}
-
-
-def _collect(run: Run) -> _Videos:
-    """By the manifests of the jobs that packaged them, and by receipts where a manifest does not stand or a video is not done."""
-    layout, read, found = run.layout, RecordReader(run.layout), _Videos()
-    targets = recorded_targets(run, STAGES)
-    found.left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
-    # By batch, as manifests are: one is read for all videos of a batch.
-    for _, grouped in groupby(run.entries(), key=lambda entry: entry.batch):
-        members = list(grouped)
-        settled = settled_batch(layout, targets, members)
-        found.made_by(settled.backends)
-        for entry in members:
-            rows = settled.rows.get(entry.video.id)
-            if rows is not None and PACKAGING in rows and rows[PACKAGING]["artifact"]:
-                found.packaged.append(_packaged(layout, entry.video, ArtifactRecord(**rows[PACKAGING]["artifact"])))
-                continue
-            states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
-            state = states[PACKAGING]
-            if state.kind == "done" and state.receipt and state.receipt.artifact:
-                found.packaged.append(_packaged(layout, entry.video, state.receipt.artifact))
-                found.made_by((stage, s.receipt.backend) for stage, s in states.items() if s.kind == "done" and s.receipt)
-            elif state.kind in ("quarantined", "blocked"):
-                found.left_out[entry.video.id] = f"{state.kind}: {state.why}"
-    return found
 
 
 def _packaged(layout: Layout, video: Video, artifact: ArtifactRecord) -> PackagedVideo:

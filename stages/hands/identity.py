@@ -150,7 +150,23 @@ def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track,
     one_hand = _groups(len(ordered), [pair for pair, bond in bonds.items() if bond >= 1.0 and labels[pair[0]] == labels[pair[1]]])
     frames = {group: sum(len(t) for t, g in zip(ordered, one_hand, strict=True) if g == group) for group in set(one_hand)}
     labels = [label if frames[group] >= min_frames else _NEITHER for label, group in zip(labels, one_hand, strict=True)]
-    known = _known(ordered, votes, bonds, labels)
+    # A side is known where the votes say so, for groups that hang together as a whole, and for each track by what ties it to them.
+    strong = [pair for pair, bond in bonds.items() if abs(bond) >= 1.0 and _NEITHER not in (labels[pair[0]], labels[pair[1]])]
+    group_of = _groups(len(ordered), strong)
+    # What speaks for the side that was chosen.
+    signed = [vote if label == _RIGHT else -vote for vote, label in zip(votes, labels, strict=True)]
+    belief_in: dict[int, float] = {}
+    size: dict[int, int] = {}
+    for i, track in enumerate(ordered):
+        belief_in[group_of[i]] = belief_in.get(group_of[i], 0.0) + signed[i]
+        size[group_of[i]] = size.get(group_of[i], 0) + len(track)
+    # A track without votes of its own takes them from those it is tied to.
+    tied = list(signed)
+    for (i, j), bond in bonds.items():
+        agrees = (labels[i] == labels[j]) == (bond > 0)
+        for k in (i, j):
+            tied[k] += abs(bond) if agrees else -abs(bond)
+    known = [belief_in[group_of[i]] >= _MIN_CERTAINTY * size[group_of[i]] and tied[i] > 0 for i in range(len(ordered))]
     sides: tuple[dict[int, Detection], dict[int, Detection]] = ({}, {})
     for i in sorted(range(len(ordered)), key=lambda i: -abs(votes[i])):
         if labels[i] != _NEITHER:
@@ -205,28 +221,6 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
         # Bounded, or a long video with a crowd would take exponential time.
         histories = sorted(best.values(), key=lambda history: history[0])[:_BEAM]
     return histories[0][1]
-
-
-def _known(
-    tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tuple[int, int], float], labels: Sequence[int]
-) -> list[bool]:
-    """Whether a track's side is known: groups that hang together stand or fall by their votes, and each by what ties it to them."""
-    strong = [pair for pair, bond in bonds.items() if abs(bond) >= 1.0 and _NEITHER not in (labels[pair[0]], labels[pair[1]])]
-    group = _groups(len(tracks), strong)
-    # What speaks for the side that was chosen.
-    signed = [vote if label == _RIGHT else -vote for vote, label in zip(votes, labels, strict=True)]
-    belief: dict[int, float] = {}
-    size: dict[int, int] = {}
-    for i, track in enumerate(tracks):
-        belief[group[i]] = belief.get(group[i], 0.0) + signed[i]
-        size[group[i]] = size.get(group[i], 0) + len(track)
-    # A track without votes of its own takes them from those it is tied to.
-    tied = list(signed)
-    for (i, j), bond in bonds.items():
-        agrees = (labels[i] == labels[j]) == (bond > 0)
-        for k in (i, j):
-            tied[k] += abs(bond) if agrees else -abs(bond)
-    return [belief[group[i]] >= _MIN_CERTAINTY * size[group[i]] and tied[i] > 0 for i in range(len(tracks))]
 
 
 def _groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:

@@ -152,32 +152,29 @@ class MediapipeHands(ModelBackend):
 
         def look(start: int, end: int) -> Arrays:
             hands = [detections[i] for i in np.flatnonzero((frame >= start) & (frame < end))]
+            # NaN where a hand is not found again.
+            uv, right = np.full((len(hands), len(GROWN), 21, 2), np.nan), np.full((len(hands), len(GROWN)), np.nan)
             # One size at a time: pictures of one call must have one shape.
-            views = [self._looks(clip, hands, K, grown, call_frames) for grown in GROWN]
+            for size, grown in enumerate(GROWN):
+                for first in range(0, len(hands), call_frames):
+                    some = hands[first : first + call_frames]
+                    views = [HandView.of(hand.keypoints_px, K, grown) for hand in some]
+                    pictures = np.stack([view.picture(clip[hand.frame]) for view, hand in zip(views, some, strict=True)])
+                    side = views[0].side_px
+                    reply = self._call({"regions": [[0, 0, side, side]], "min_side_px": side}, {"rgb": pictures})
+                    for i, (hand, view) in enumerate(zip(some, views, strict=True)):
+                        rows = np.flatnonzero(reply["frame"] == i)
+                        found = [view.to_clip(reply["keypoints_px"][row].astype(np.float64)) for row in rows]
+                        best = the_hand(hand, found)
+                        if best is not None:
+                            uv[first + i, size], right[first + i, size] = found[best], reply["right"][rows[best]]
             progress(len(clip) + end, 2 * len(clip))
-            return {name: np.stack([view[name] for view in views], axis=1) for name in ("keypoints_px", "right")}
+            return {"keypoints_px": uv, "right": right}
 
         segments = even_segments(len(clip), max(call_frames, self._settings.segment_s * clip.fps))
         parts = list(resumable(out, "looks", segments, look))
         uv, right = (np.concatenate([part[name] for part in parts]) for name in ("keypoints_px", "right"))
         return [agreed(hand, uv[i], right[i]) for i, hand in enumerate(detections)]
-
-    def _looks(self, clip: Clip, hands: list[Detection], K: Float, grown: float, call_frames: int) -> Arrays:
-        """Keypoints f8 (n, 21, 2) and belief in a right hand f8 (n) by one look at each hand; NaN where it is not found again."""
-        uv, right = np.full((len(hands), 21, 2), np.nan), np.full(len(hands), np.nan)
-        for first in range(0, len(hands), call_frames):
-            some = hands[first : first + call_frames]
-            views = [HandView.of(hand.keypoints_px, K, grown) for hand in some]
-            pictures = np.stack([view.picture(clip[hand.frame]) for view, hand in zip(views, some, strict=True)])
-            side = views[0].side_px
-            reply = self._call({"regions": [[0, 0, side, side]], "min_side_px": side}, {"rgb": pictures})
-            for i, (hand, view) in enumerate(zip(some, views, strict=True)):
-                rows = np.flatnonzero(reply["frame"] == i)
-                found = [view.to_clip(reply["keypoints_px"][row].astype(np.float64)) for row in rows]
-                best = the_hand(hand, found)
-                if best is not None:
-                    uv[first + i], right[first + i] = found[best], reply["right"][rows[best]]
-        return {"keypoints_px": uv, "right": right}
 
 
 def regions(width: int, height: int, *, tiles: bool) -> list[list[int]]:

@@ -18,7 +18,6 @@ from typing import Literal
 
 import psutil
 
-from stages.backend import Backend
 from stages.models.options import add_config_options, config_of
 from stages.models.preflight import machine_problems, no_card, of_backend
 from stages.models.weights import WeightStore
@@ -27,7 +26,7 @@ from stages.settings import settings_for
 from videolift.config import Config, StageBlock, user_path
 from videolift.errors import BackendUnavailable, ExitCode, OutOfMemory, VideoliftError
 from videolift.inputs.video import Video
-from videolift.pool import Device, devices_for, find_devices
+from videolift.pool import devices_for, find_devices
 from videolift.stage_table import STAGES
 
 
@@ -113,19 +112,19 @@ def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[
     for line in unbuilt:
         yield MachineCheck(part, "note", f"{line} (or let the first run do it)")
     if not lacking and not unbuilt and device is not None:
-        yield _loads(part, backend, device) if load else MachineCheck(part, "ok", "complete; not started")
-
-
-def _loads(part: str, backend: Backend, device: Device) -> MachineCheck:
-    try:
-        backend.load(device)
-        about = {k: v for k, v in backend.about.items() if k != "protocol" and isinstance(v, (str, int, float))}
-        said = "".join(f", {name} {value}" for name, value in about.items())
-        return MachineCheck(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
-    except (BackendUnavailable, OutOfMemory) as error:
-        return MachineCheck(part, "missing", str(error))
-    finally:
-        backend.close()
+        check = MachineCheck(part, "ok", "complete; not started")
+        if load:
+            try:
+                backend.load(device)
+                about = {k: v for k, v in backend.about.items() if k != "protocol" and isinstance(v, (str, int, float))}
+                said = "".join(f", {name} {value}" for name, value in about.items())
+                check = MachineCheck(part, "ok", f"starts on {device.name}, version {backend.version} of the backend{said}")
+            except (BackendUnavailable, OutOfMemory) as error:
+                check = MachineCheck(part, "missing", str(error))
+            finally:
+                # Before the next one is loaded: two models may not fit on one card.
+                backend.close()
+        yield check
 
 
 def doctor_parser() -> argparse.ArgumentParser:

@@ -44,7 +44,24 @@ def write_truth_artifacts(
     for start in range(0, len(truth.rgb) - window_length + 1, stride):
         tracks.append_window(true_window(truth, start, window_length, grid(width, height, grid_px)))
     tracks.publish()
-    _write_hands(output / "hand_poses" / f"{video}.h5", truth)
+    frames, side = len(truth.rgb), SIDES.index(truth.side)
+    # Both sides have a place in every frame; the hand that is not there is NaN.
+    arrays = {
+        "score": np.full((frames, 2), np.nan),
+        "keypoints_px": np.full((frames, 2, 21, 2), np.nan),
+        "T_camera_wrist": np.full((frames, 2, 4, 4), np.nan),
+        "joints_camera": np.full((frames, 2, 21, 3), np.nan),
+    }
+    arrays["score"][:, side], arrays["keypoints_px"][:, side] = 1.0, truth.keypoints_px
+    arrays["T_camera_wrist"][:, side], arrays["joints_camera"][:, side] = truth.T_camera_wrist, truth.joints_camera
+    valid = np.zeros((frames, 2), bool)
+    valid[:, side] = True
+    hands = HandsWriter(output / "hand_poses" / f"{video}.h5")
+    mano_pose = np.full((frames, 2, 15, 3, 3), np.nan)
+    hands.append_frames(valid=valid, interpolated=np.zeros_like(valid), mano_pose=mano_pose, **arrays)
+    hands.put(betas=np.full((2, 10), np.nan))
+    hands.describe(backend=TRUTH_BACKEND, wrist_method="truth", joint_order="OpenPose 21", has_mano=False, has_joints=True)
+    hands.publish()
 
 
 def grid(width: int, height: int, step_px: int) -> Float:
@@ -88,25 +105,4 @@ def _write_clip(path: Path, truth: Truth) -> None:
         "end_s": float(truth.pts_seconds[-1]),
     }
     writer.describe(fps=rate, source=source)
-    writer.publish()
-
-
-def _write_hands(path: Path, truth: Truth) -> None:
-    frames, side = len(truth.rgb), SIDES.index(truth.side)
-    # Both sides have a place in every frame; the hand that is not there is NaN.
-    arrays = {
-        "score": np.full((frames, 2), np.nan),
-        "keypoints_px": np.full((frames, 2, 21, 2), np.nan),
-        "T_camera_wrist": np.full((frames, 2, 4, 4), np.nan),
-        "joints_camera": np.full((frames, 2, 21, 3), np.nan),
-    }
-    arrays["score"][:, side], arrays["keypoints_px"][:, side] = 1.0, truth.keypoints_px
-    arrays["T_camera_wrist"][:, side], arrays["joints_camera"][:, side] = truth.T_camera_wrist, truth.joints_camera
-    valid = np.zeros((frames, 2), bool)
-    valid[:, side] = True
-    writer = HandsWriter(path)
-    mano_pose = np.full((frames, 2, 15, 3, 3), np.nan)
-    writer.append_frames(valid=valid, interpolated=np.zeros_like(valid), mano_pose=mano_pose, **arrays)
-    writer.put(betas=np.full((2, 10), np.nan))
-    writer.describe(backend=TRUTH_BACKEND, wrist_method="truth", joint_order="OpenPose 21", has_mano=False, has_joints=True)
     writer.publish()

@@ -42,7 +42,11 @@ def read_frames(file: PackagedFile, frames: NDArray[np.integer[Any]], selection:
         depth = file.depth(rows) if file.has("depth") else np.zeros((count, *image), np.float32)
         sample |= {"depth": depth, "depth_valid": depth > 0}
     if selection.camera:
-        sample |= _camera(file, frames)
+        known = file.has("camera/intrinsics")
+        T = _rows(file, "camera/T_camera_world", frames) if known else np.zeros((count, 4, 4), np.float32)
+        valid = _rows(file, "camera/pose_valid", frames) if known else np.zeros(count, bool)
+        sample["intrinsics"] = np.array(file.array("camera/intrinsics")) if known else np.zeros((3, 3), np.float32)
+        sample |= {"T_camera_world": zero_unknown(T, valid), "camera_valid": valid}
     for name, (stored, key, shape) in _PER_HAND.items():
         if not getattr(selection, name):
             continue
@@ -81,16 +85,3 @@ def zero_unknown(array: NDArray[Any], known: Bools) -> NDArray[Any]:
 def _rows(file: PackagedFile, name: str, frames: NDArray[np.integer[Any]]) -> NDArray[Any]:
     first, last = int(frames.min()), int(frames.max())
     return np.ascontiguousarray(file.array(name, slice(first, last + 1))[frames - first])
-
-
-def _camera(file: PackagedFile, frames: NDArray[np.integer[Any]]) -> Sample:
-    count = len(frames)
-    if not file.has("camera/intrinsics"):
-        nothing = {"intrinsics": np.zeros((3, 3), np.float32), "T_camera_world": np.zeros((count, 4, 4), np.float32)}
-        return {**nothing, "camera_valid": np.zeros(count, bool)}
-    T, valid = _rows(file, "camera/T_camera_world", frames), _rows(file, "camera/pose_valid", frames)
-    return {
-        "intrinsics": np.array(file.array("camera/intrinsics")),
-        "T_camera_world": zero_unknown(T, valid),
-        "camera_valid": valid,
-    }

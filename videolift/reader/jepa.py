@@ -91,36 +91,29 @@ def draw_masks(grid: PatchGrid, rule: MaskRule, *, seed: int, epoch: int, index:
         )
     # The last number ("je" here, "vi" for views) keeps masks, views and points from sharing one stream of random numbers.
     rng = np.random.default_rng([seed, epoch, index, 0x6A65])
+    mask = np.zeros(grid.shape, bool)
+    target = mask.ravel()  # the same patches, numbered
     if rule.kind == "random":
-        target = np.zeros(grid.count, bool)
         target[rng.choice(grid.count, targets, replace=False)] = True
-    else:
-        target = _blocks(grid, rule, targets, rng)
+    # Rectangles until enough patches are covered.
+    rows, columns = grid.shape[-2:]
+    for _ in range(_ATTEMPTS * rule.blocks if rule.kind == "multi_block" else 0):
+        area = rule.target * rows * columns / rule.blocks
+        # Evenly in the logarithm: a block is as likely to be tall as to be wide.
+        block = math.exp(rng.uniform(*np.log(rule.aspect)))
+        height = min(rows, max(1, round(math.sqrt(area * block))))
+        width = min(columns, max(1, round(math.sqrt(area / block))))
+        top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
+        before = target.copy()
+        mask[..., top : top + height, left : left + width] = True
+        surplus = int(target.sum()) - targets
+        if surplus >= 0:
+            # Exact shares let batches be stacked; only the last block is cut, so that the others stay rectangles.
+            target[rng.choice(np.flatnonzero(target & ~before), surplus, replace=False)] = False
+            break
     context = np.zeros(grid.count, bool)
     context[rng.choice(np.flatnonzero(~target), contexts, replace=False)] = True
     return context, target
-
-
-def _blocks(grid: PatchGrid, rule: MaskRule, targets: int, rng: np.random.Generator) -> Bools:
-    """Rectangles until enough patches are covered; what the last one covers too much is uncovered at random."""
-    rows, columns = grid.shape[-2:]
-    mask = np.zeros(grid.shape, bool)
-    for _ in range(_ATTEMPTS * rule.blocks):
-        area = rule.target * rows * columns / rule.blocks
-        # Evenly in the logarithm: a block is as likely to be tall as to be wide.
-        ratio = math.exp(rng.uniform(*np.log(rule.aspect)))
-        height = min(rows, max(1, round(math.sqrt(area * ratio))))
-        width = min(columns, max(1, round(math.sqrt(area / ratio))))
-        top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
-        before = mask.copy()
-        mask[..., top : top + height, left : left + width] = True
-        surplus = int(mask.sum()) - targets
-        if surplus >= 0:
-            # Exact shares let batches be stacked; only the last block is cut, so that the others stay rectangles.
-            added = np.flatnonzero((mask & ~before).ravel())
-            mask.ravel()[rng.choice(added, surplus, replace=False)] = False
-            break
-    return mask.ravel()
 
 
 @dataclass(frozen=True)
