@@ -56,17 +56,15 @@ def snakemake_command(arguments: Sequence[str]) -> list[str]:
     if options.config_file != Path("config.yaml"):
         command += ["--configfile", str(options.config_file)]
     folders = {"videos": options.videos} | ({"output": options.output} if options.output is not None else {})
-    settings = [f"{name}={_as_text(path)}" for name, path in folders.items()]
+    settings = []
+    for name, path in folders.items():
+        # In a form that Snakemake keeps as text: it would take a folder 2024 for a number, and `a: b` for a mapping.
+        try:
+            is_plain = isinstance(yaml.safe_load(path), str)
+        except yaml.YAMLError:
+            is_plain = False
+        settings.append(f"{name}={path if is_plain else json.dumps(os.path.join('.', path), ensure_ascii=False)}")
     return [*command, *others, "--config", *settings, *options.config]
-
-
-def _as_text(path: str) -> str:
-    """A path in a form that Snakemake keeps as text: it would take a folder 2024 for a number, and `a: b` for a mapping."""
-    try:
-        is_plain = isinstance(yaml.safe_load(path), str)
-    except yaml.YAMLError:
-        is_plain = False
-    return path if is_plain else json.dumps(os.path.join(".", path), ensure_ascii=False)
 
 
 def run_command(arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,10 @@ class AskedOfCluster:
         return None if value is None else str(value).strip("'\"")
 
 
-def time_limits() -> dict[str | None, int]:
+@cache
+def time_limits() -> Mapping[str | None, int]:
     """Longest job in minutes by partition, that of the default one under None too; partitions without a limit are not named."""
+    # Asked once: Snakemake wants the minutes of every job, and a controller has others to answer.
     limits: dict[str | None, int] = {}
     for line in _ask("sinfo", "-h", "-o", "%P|%l").splitlines():
         name, _, text = line.strip().partition("|")

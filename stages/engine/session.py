@@ -65,8 +65,13 @@ class Session:
         """The session of this process; a clear error and no traceback where the configuration is wrong."""
         with _plain_errors():
             if workflow.is_main_process or RUN not in os.environ:
+
+                def stop(signum: int, frame: object) -> NoReturn:
+                    print("interrupted before anything was started; run the same command again", file=sys.stderr)
+                    raise SystemExit(ExitCode.INTERRUPTED)
+
                 # Until `begin` nothing runs: an interruption ends in one sentence, not in a traceback.
-                signal.signal(signal.SIGINT, _stop_before_the_start)
+                signal.signal(signal.SIGINT, stop)
                 return cls._head(settings, workflow)
             from stages.engine.cluster import FIRST_MINUTES
 
@@ -246,7 +251,7 @@ class Session:
 
     def resources(self, stage: str) -> dict[str, Any]:
         """What a job asks for: cards, and on a cluster memory, minutes, an early warning and its turn."""
-        from stages.engine.cluster import EXTRA, memory_mb, turn
+        from stages.engine.cluster import EXTRA, memory_mb, time_limits, turn
 
         cards = 1 if stage in self.gpu else 0
         if self.works_here:
@@ -257,7 +262,7 @@ class Session:
             if self.cluster is None:
                 return minutes
             # A job that asks for more than its partition allows never starts; one that runs out of time goes on later.
-            limit = self._time_limits.get(self.cluster.partition(stage if stage == STATISTICS else f"{stage}_batch"))
+            limit = time_limits().get(self.cluster.partition(stage if stage == STATISTICS else f"{stage}_batch"))
             return minutes if limit is None else min(minutes, limit)
 
         return {
@@ -267,12 +272,6 @@ class Session:
             "runtime": runtime,
             "slurm_extra": lambda wildcards: EXTRA + (turn(self.layout.lease(stage, wildcards.batch)) if self.plan else ""),
         }
-
-    @cached_property
-    def _time_limits(self) -> Mapping[str | None, int]:
-        from stages.engine.cluster import time_limits
-
-        return time_limits()
 
     def prerequisites(self, stage: str) -> list[str]:
         """Files besides manifests that a stage's jobs wait for: the rendered sample, environments that the workflow builds."""
@@ -313,11 +312,6 @@ def _plain_errors() -> Iterator[None]:
     except VideoliftError as error:
         print(f"videolift: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def _stop_before_the_start(signum: int, frame: object) -> NoReturn:
-    print("interrupted before anything was started; run the same command again", file=sys.stderr)
-    raise SystemExit(ExitCode.INTERRUPTED)
 
 
 def _take_the_head(layout: Layout) -> Lease:

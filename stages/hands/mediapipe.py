@@ -89,7 +89,16 @@ class MediapipeHands(ModelBackend):
         clip, settings = inputs.clip, self._settings
         camera = clip_camera(clip, inputs.depth)
         call_frames = max(1, round(CALL_FRAMES * shrink))
-        detections = self._detections(clip, out, call_frames, progress)
+        tiles = settings.of(MediapipeSettings).tiles
+        meta = {"regions": regions(clip.width, clip.height, tiles=tiles), "min_side_px": ENLARGE_PX}
+
+        def look(first: int, last: int) -> Arrays:
+            return self._call(meta, {"rgb": clip[first:last]}, lambda done, total: progress(first + done, 2 * len(clip)))
+
+        # Segments that a killed attempt had finished are not looked at again.
+        segments = even_segments(len(clip), max(call_frames, settings.segment_s * clip.fps))
+        parts = resumable(out, "detections", segments, lambda start, end: in_calls(start, end, call_frames, look))
+        detections = [hand for part in parts for hand in detections_of(part)]
         # On the 2D detections alone: which hand is which rests on better keypoints then.
         detections = self._second_looks(clip, out, detections, camera.K, call_frames, progress)
         sides = assign_sides(link(detections), MIN_SEEN_S * clip.fps)
@@ -129,20 +138,6 @@ class MediapipeHands(ModelBackend):
         # Kept: the source is decoded once, also after a kill.
         share = float(kept(out, "whole", compute)["share"])
         return share if np.isfinite(share) else None
-
-    def _detections(self, clip: Clip, out: HandsWriter, call_frames: int, progress: Progress) -> list[Detection]:
-        """All detections in order of frames; segments that a killed attempt had finished are not looked at again."""
-        meta = {
-            "regions": regions(clip.width, clip.height, tiles=self._settings.of(MediapipeSettings).tiles),
-            "min_side_px": ENLARGE_PX,
-        }
-
-        def look(first: int, last: int) -> Arrays:
-            return self._call(meta, {"rgb": clip[first:last]}, lambda done, total: progress(first + done, 2 * len(clip)))
-
-        segments = even_segments(len(clip), max(call_frames, self._settings.segment_s * clip.fps))
-        parts = resumable(out, "detections", segments, lambda start, end: in_calls(start, end, call_frames, look))
-        return [hand for part in parts for hand in detections_of(part)]
 
     def _second_looks(
         self, clip: Clip, out: HandsWriter, detections: list[Detection], K: Float, call_frames: int, progress: Progress

@@ -99,7 +99,12 @@ def consistent(
     while True:
         step = np.linalg.norm(np.diff(P[kept], axis=0), axis=1)
         pieces = np.split(kept, np.flatnonzero(step > max_speed * np.diff(t[kept])) + 1)
-        doomed = _shortest_burst(pieces, frames, max(max_burst, 1))
+        sizes = [len(piece) for piece in pieces]
+        spans = [int(frames[piece[-1]] - frames[piece[0]]) + 1 if len(piece) else 0 for piece in pieces]
+        # Beyond either end lies nothing, which is longer than no piece.
+        beside = [max(before, after) for before, after in zip([0, *sizes[:-1]], [*sizes[1:], 0], strict=True)]
+        bursts = [i for i, n in enumerate(sizes) if n and spans[i] <= max(max_burst, 1) and beside[i] > n]
+        doomed = min(bursts, key=sizes.__getitem__, default=None)
         if doomed is None:
             return np.isin(np.arange(len(P)), kept)
         kept = np.setdiff1d(kept, pieces[doomed])
@@ -166,17 +171,6 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
         if np.isnan(out.keypoints_px[frame, side]).any():
             out.keypoints_px[frame, side] = (1 - share) * out.keypoints_px[first, side] + share * out.keypoints_px[last, side]
     out.valid[inside, side] = out.interpolated[inside, side] = True
-
-
-def _shortest_burst(pieces: list[NDArray[np.intp]], frames: NDArray[np.integer], max_burst: int) -> int | None:
-    def span(i: int) -> int:
-        return int(frames[pieces[i][-1]] - frames[pieces[i][0]]) + 1
-
-    def longest_neighbour(i: int) -> int:
-        return max((len(pieces[j]) for j in (i - 1, i + 1) if 0 <= j < len(pieces)), default=0)
-
-    bursts = [i for i in range(len(pieces)) if len(pieces[i]) and span(i) <= max_burst and longest_neighbour(i) > len(pieces[i])]
-    return min(bursts, key=lambda i: len(pieces[i]), default=None)
 
 
 def _turn(a: Float, b: Float, share: float) -> Float:

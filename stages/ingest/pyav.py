@@ -59,6 +59,31 @@ class View:
     framing: Framing
     K_given: Float | None
 
+    @classmethod
+    def of(cls, frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens: Lens | None) -> View:
+        """From a video's first frame.
+
+        Raises:
+            BadInput: ``calibration``; it is of pictures of another shape.
+        """
+        stored = (frame.width, frame.height)
+        turned = frame_orientation(frame)
+        aspect = 1 / source.pixel_aspect if turned.transpose else source.pixel_aspect
+        upright = turned.size(stored)
+        framing = Framing.fit(upright, (settings.width, settings.height), settings.fit, aspect)
+        K_given = None
+        if lens is not None:
+            if lens.size_px is not None:
+                shape = lens.size_px[0] / lens.size_px[1]
+                # of an anamorphic video the calibration's pictures may be as stored or as shown
+                if all(abs(shape / (upright[0] / upright[1] * pixels) - 1) > 0.01 for pixels in (1.0, float(aspect))):
+                    text = "the calibration is for {}x{} px, the video is {}x{} px upright".format(*lens.size_px, *upright)
+                    remedy = "Calibrate with pictures of the whole frame, upright, of any size but the same shape."
+                    raise BadInput("calibration", text, remedy)
+            framing = framing.corrected(lens) if lens.distorts else framing
+            K_given = framing.map_intrinsics(lens.K, lens.size_px)
+        return cls(stored, turned, frame_colour(frame), framing, K_given)
+
 
 class PyavIngest(Backend):
     """The ingest backend; see the module."""
@@ -190,7 +215,7 @@ class _Ingest:
         times: list[float] = []
         for seconds, frame in chosen:
             if maker is None or view is None:
-                view = _view(frame, self.source, self.settings, self.lens)
+                view = View.of(frame, self.source, self.settings, self.lens)
                 maker = PictureMaker(view.framing, view.orientation, view.colour)
             pictures.append(maker.picture(frame))
             times.append(seconds)
@@ -245,26 +270,6 @@ class _Ingest:
             self.out.describe(K_given=view.K_given.tolist())
             if self.video.camera is not None:
                 self.out.describe(K_source=self.video.camera["how"])
-
-
-def _view(frame: VideoFrame, source: VideoSource, settings: IngestSettings, lens: Lens | None) -> View:
-    stored = (frame.width, frame.height)
-    turned = frame_orientation(frame)
-    aspect = 1 / source.pixel_aspect if turned.transpose else source.pixel_aspect
-    upright = turned.size(stored)
-    framing = Framing.fit(upright, (settings.width, settings.height), settings.fit, aspect)
-    K_given = None
-    if lens is not None:
-        if lens.size_px is not None:
-            shape = lens.size_px[0] / lens.size_px[1]
-            # of an anamorphic video the calibration's pictures may be as stored or as shown
-            if all(abs(shape / (upright[0] / upright[1] * pixels) - 1) > 0.01 for pixels in (1.0, float(aspect))):
-                text = "the calibration is for {}x{} px, the video is {}x{} px upright".format(*lens.size_px, *upright)
-                remedy = "Calibrate with pictures of the whole frame, upright, of any size but the same shape."
-                raise BadInput("calibration", text, remedy)
-        framing = framing.corrected(lens) if lens.distorts else framing
-        K_given = framing.map_intrinsics(lens.K, lens.size_px)
-    return View(stored, turned, frame_colour(frame), framing, K_given)
 
 
 BACKEND = PyavIngest

@@ -75,9 +75,25 @@ class ArtifactWriter:
         self._growing: dict[str, GrowingDataset] = {}
         self._scratch: Path | None = None
         self._facts: Mapping[str, Any] | None = None
-        self._done = self._valid_segments()
-        self.committed: int = sum(rows for _, rows in self._done)
+        self.committed = 0
         """Rows (frames or windows) that a previous, killed attempt already committed; start there."""
+        self._done: list[tuple[Path, int]] = []
+        """Committed segments from row 0 to the first gap or damage; the others are deleted, and their rows made again."""
+        found = sorted(segments.glob("[0-9]*.h5")) if segments else []
+        for path in found:
+            start, rows = (int(part) for part in path.stem.split("-"))
+            try:
+                # Opened, not only listed: a kill cannot leave half a segment under its name, but a disk can lose
+                # some of it.
+                open_hdf5(path, self.FORMAT, self.VERSION).close()
+            except CorruptFile:
+                break
+            if start != self.committed:
+                break
+            self._done.append((path, rows))
+            self.committed += rows
+        for path in found[len(self._done) :]:
+            path.unlink()
 
     def append(self, **arrays: ArrayLike) -> None:
         """Adds rows. Each array's shape is that of its field, with any length along the growing axis."""
@@ -226,25 +242,6 @@ class ArtifactWriter:
         for key, value in sorted(self.attributes.items()):  # equal work gives equal bytes, in whatever order it was described
             write_attribute(file, key, value)
         complete_hdf5(file)
-
-    def _valid_segments(self) -> list[tuple[Path, int]]:
-        """Committed segments from row 0 to the first gap or damage; the others are deleted, and their rows made again."""
-        found: list[tuple[Path, int]] = []
-        for path in sorted(self.segments.glob("[0-9]*.h5")) if self.segments else []:
-            start, rows = (int(part) for part in path.stem.split("-"))
-            try:
-                # Opened, not only listed: a kill cannot leave half a segment under its name, but a disk can lose
-                # some of it.
-                open_hdf5(path, self.FORMAT, self.VERSION).close()
-            except CorruptFile:
-                break
-            if start != sum(n for _, n in found):
-                break
-            found.append((path, rows))
-        for path in sorted(self.segments.glob("[0-9]*.h5")) if self.segments else []:
-            if path not in [p for p, _ in found]:
-                path.unlink()
-        return found
 
     def _merge(self) -> None:
         tail = self._temporary if self._file is not None else None

@@ -119,6 +119,11 @@ class _Row:
         name = cells.get("video", "")
         if name and not ID.fullmatch(name):
             self._refuse("video", "is not an id: letters, digits and . _ - only, at most 100, not starting with . or -")
+        depth, mask = self._existing("depth"), self._existing("mask", folder=True)
+        try:
+            parse_objects(cells.get("objects", ""))
+        except ValueError as error:
+            self._refuse("objects", str(error))
         known = _NO_METADATA | ({"version"} if is_sample else set())
         return Video(
             id=name or video_id(relative, shared_stem=shared_stem),
@@ -126,9 +131,9 @@ class _Row:
             # The run renders the sample itself: its version stands for size and time, which no two renderings share.
             bytes=0 if is_sample or found is None else found.st_size,
             mtime_ns=0 if is_sample or found is None else found.st_mtime_ns,
-            depth=self._existing("depth"),
-            mask=self._existing("mask", folder=True),
-            objects=self._objects(),
+            depth=depth,
+            mask=mask,
+            objects=cells.get("objects") or None,
             calib=calib,
             camera=cameras[camera].to_row() if (camera := cells.get("camera", "")) in cameras and calib is None else None,
             start_s=start or None,  # from 0 is from the beginning
@@ -181,14 +186,6 @@ class _Row:
         if path is not None and self._stat(column, path, folder=folder) is None:
             self._refuse(column, f"does not exist (looked at {path})")
         return None if path is None else Path(os.path.realpath(path))
-
-    def _objects(self) -> str | None:
-        text = self.cells.get("objects") or None
-        try:
-            parse_objects(text or "")
-        except ValueError as error:
-            self._refuse("objects", str(error))
-        return text
 
     def _seconds(self, column: str) -> float | None:
         text = self.cells.get(column)

@@ -73,7 +73,7 @@ def triangulate_depth(
         max_relative_sigma: a share.
     """
     T_world_frame = invert_pose(T_camera_world[frame])
-    views = [_equations(match, T_camera_world[partner] @ T_world_frame, K) for partner, match in matches]
+    views = [_Equations.of(match, T_camera_world[partner] @ T_world_frame, K) for partner, match in matches]
     if len(views) < _MIN_VIEWS:
         return None
     weights = [view.trusted for view in views]
@@ -121,27 +121,28 @@ class _Equations:
     inside: DepthImage
     trusted: DepthImage
 
+    @classmethod
+    def of(cls, match: FlowMatch, T_partner_frame: Float, K: Float) -> _Equations:
+        """What a match says, given where the partner's camera is from the frame's."""
+        height, width = match.trusted.shape
+        x = ((np.arange(width) - K[0, 2]) / K[0, 0]).astype(np.float32)
+        y = ((np.arange(height) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None]
+        R, t = T_partner_frame[:3, :3].astype(np.float32), T_partner_frame[:3, 3].astype(np.float32)
+        along = [R[axis, 0] * x + (R[axis, 1] * y + R[axis, 2]) for axis in range(3)]
+        bb, bc, cc = (np.zeros((height, width), np.float32) for _ in range(3))
+        for axis in (0, 1):
+            seen = (match.uv_px[..., axis] - np.float32(K[axis, 2])) / np.float32(K[axis, axis])
+            b, c = seen * t[2] - t[axis], seen * along[2] - along[axis]
+            bb += b * b
+            bc += b * c
+            cc += c * c
+        inside, trusted = match.inside.astype(np.float32), match.trusted.astype(np.float32)
+        return cls(bb=bb, bc=bc, cc=cc, z=along[2], z_per_w=float(t[2]), inside=inside, trusted=trusted)
+
     def squared_residual(self, w: DepthImage) -> DepthImage:
         """Squared distance in the partner's normalised image between where ``w`` projects and where flow leads."""
         z = np.maximum(self.z + w * self.z_per_w, 1e-3)
         return np.asarray(np.maximum((self.bb * w + 2 * self.bc) * w + self.cc, 0) / (z * z))
-
-
-def _equations(match: FlowMatch, T_partner_frame: Float, K: Float) -> _Equations:
-    height, width = match.trusted.shape
-    x = ((np.arange(width) - K[0, 2]) / K[0, 0]).astype(np.float32)
-    y = ((np.arange(height) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None]
-    R, t = T_partner_frame[:3, :3].astype(np.float32), T_partner_frame[:3, 3].astype(np.float32)
-    along = [R[axis, 0] * x + (R[axis, 1] * y + R[axis, 2]) for axis in range(3)]
-    bb, bc, cc = (np.zeros((height, width), np.float32) for _ in range(3))
-    for axis in (0, 1):
-        seen = (match.uv_px[..., axis] - np.float32(K[axis, 2])) / np.float32(K[axis, axis])
-        b, c = seen * t[2] - t[axis], seen * along[2] - along[axis]
-        bb += b * b
-        bc += b * c
-        cc += c * c
-    inside, trusted = match.inside.astype(np.float32), match.trusted.astype(np.float32)
-    return _Equations(bb=bb, bc=bc, cc=cc, z=along[2], z_per_w=float(t[2]), inside=inside, trusted=trusted)
 
 
 def _total(images: Iterable[DepthImage]) -> DepthImage:
