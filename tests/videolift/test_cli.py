@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from tests.videolift.dataset.conftest import write_packaged
@@ -58,3 +60,19 @@ def test_a_second_merge_into_one_folder_stops_and_takes_over_from_a_dead_one(tmp
     assert merged.returncode == 0, merged.stderr
     assert (tmp_path / "whole" / "v01.hdf5").samefile(tmp_path / "shard" / "v01.hdf5")
     assert not list(tmp_path.glob(".whole*"))
+
+
+def test_shapes_of_another_projects_file_are_printed_by_its_own_options(tmp_path):
+    with h5py.File(tmp_path / "robot.h5", "w") as file:
+        file["obs/top"], file["obs/qpos"] = np.zeros((5, 3, 4, 6), np.uint8), np.zeros((5, 7), np.float32)
+    done = videolift(tmp_path, "shapes", "robot.h5", "--select", "keys={rgb: obs/top, state: obs/qpos}")
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["video", "str"],
+        ["rgb", "(3,", "4,", "6)", "uint8"],
+        ["state", "(7,)", "float32"],
+        ["5", "samples"],
+    ]
+    refused = videolift(tmp_path, "shapes", "robot.h5", "--select", "keys={rgb: obs/top}", "--select", "point=64")
+    assert refused.returncode == 2
+    assert "no option point; it has keys, shapes, channels_last. A selection has camera, depth" in " ".join(refused.stderr.split())

@@ -104,7 +104,7 @@ def shapes(
     ],
     select: Annotated[
         list[str] | None,
-        typer.Option("--select", help="A field of the selection, e.g. points=64 or window_frames=true; repeatable."),
+        typer.Option("--select", help="A field of the selection, e.g. points=64, or for other files an option, gap=4; repeatable."),
     ] = None,
 ) -> None:
     """Prints key, shape and type of everything that a sample of a selection holds."""
@@ -116,12 +116,18 @@ def shapes(
 
     # Values are YAML, as in the configuration: true, 64, [a, b].
     fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
-    unknown = set(fields) - set(Selection.__dataclass_fields__)
-    if unknown:
-        raise ConfigError(f"--select names {', '.join(sorted(unknown))}; there are {', '.join(Selection.__dataclass_fields__)}")
-    selection: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    known = set(Selection.__dataclass_fields__)
+    selection: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items() if name in known}
+    options = {name: value for name, value in fields.items() if name not in known}
     # Layouts of others take no selection, so none is passed that was not asked for.
-    samples = open_samples(source, selection=Selection(**selection)) if selection else open_samples(source)
+    if selection:
+        options["selection"] = Selection(**selection)
+    try:
+        samples = open_samples(source, **options)
+    except ConfigError as error:
+        if set(options) <= {"selection"}:
+            raise
+        raise ConfigError(f"{error}. A selection has {', '.join(sorted(known))}") from error
     if not len(samples):
         raise ConfigError(f"{source} has no sample of that selection")
     for key, value in samples.open(0).items():

@@ -200,6 +200,8 @@ class JepaSource:
             IndexError, CorruptFile: see `Source`.
         """
         sample = self.source.open(index, epoch=epoch)
+        if self.key not in sample:
+            raise ConfigError(f"a sample has no {self.key!r}; it holds {', '.join(sorted(sample))}: name the images in key=...")
         images = sample[self.key]
         if images.dtype != np.uint8:
             view = images.astype(np.float32)

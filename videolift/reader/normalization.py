@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from videolift.errors import ConfigError
+from videolift.reader.draws import Source
 from videolift.reader.frames import Sample, zero_unknown
 from videolift.reader.samples import WindowDataset
 
@@ -71,9 +73,44 @@ class Normalization:
         Raises:
             ConfigError: windows of several groups, or of no published dataset; there are no such statistics.
         """
+        if not isinstance(windows, WindowDataset):
+            raise ConfigError(f"{type(windows).__name__} has no statistics beside it: use Normalization.measure(source, keys)")
         if windows.folder is None or windows.group is None:
             raise ConfigError("only windows of one group of a published dataset have statistics: open each group apart, then mix")
         return cls.load(windows.folder, group=windows.group)
+
+    @classmethod
+    def measure(cls, source: Source, keys: Sequence[str], *, samples: int = 1000) -> Normalization:
+        """The statistics of any source, over samples spread evenly: of vectors per number, of images per channel.
+
+        Args:
+            source: an adapter, or whatever else gives samples.
+            keys: arrays of the sample: (D), or (C, ...) whose first axis counts channels.
+            samples: at most so many are read.
+
+        Raises:
+            ConfigError: no such array, or one that is not of numbers.
+            CorruptFile: a sample cannot be read.
+        """
+        chosen = np.unique(np.linspace(0, len(source) - 1, samples).round().astype(int))
+        totals: dict[str, tuple[Any, Any, int]] = {}
+        for index in chosen:
+            sample = source.open(int(index))
+            for key in keys:
+                value = np.asarray(sample.get(key))
+                if not np.issubdtype(value.dtype, np.number):
+                    raise ConfigError(f"{key} is no array of numbers in a sample; it holds {', '.join(sorted(sample))}")
+                rows = value.astype(np.float64).reshape(len(value) if value.ndim else 1, -1)
+                total, squares, count = totals.get(key, (0.0, 0.0, 0))
+                totals[key] = total + rows.sum(1), squares + (rows**2).sum(1), count + rows.shape[1]
+        table = {}
+        for key, (total, squares, count) in totals.items():
+            # `apply` takes rgb on a scale of 0..1, as ImageNet's figures are.
+            scale = 255 if key == "rgb" else 1
+            mean, shape = total / count, (-1,) + (1,) * (np.ndim(sample[key]) - 1)
+            std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            table[key] = _pair((mean / scale).reshape(shape), (std / scale).reshape(shape))
+        return cls(table)
 
     def apply(self, sample: Sample) -> Sample:
         """A copy with numbers normalized: rgb f32 by ImageNet's figures, the rest by the dataset's own; unknown values stay 0."""

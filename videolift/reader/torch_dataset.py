@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from videolift.errors import ConfigError
 from videolift.reader.draws import Draw, Source
 from videolift.reader.frames import Sample
 from videolift.reader.mixing.mixture import Ingredient, Mixture, MixtureSampler
@@ -51,6 +52,9 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     """One batch: arrays as tensors (B, ...), texts as lists; windows of different numbers of points are padded to the most.
 
     ``skipped`` lists what could not be read; where nothing could, it is the only key.
+
+    Raises:
+        ConfigError: samples of different shapes or keys; the text names them.
     """
     read = [sample for sample in samples if not isinstance(sample, Skipped)]
     skipped = [sample for sample in samples if isinstance(sample, Skipped)]
@@ -61,15 +65,21 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
         for key, value in sample.items():
             if not isinstance(value, np.ndarray):
                 continue
-            axis, array = POINT_AXIS.get(key), value
+            axis, array = POINT_AXIS.get(key) if "query" in sample else None, value
             if axis is not None and array.shape[axis] < most:
                 # With zeros, and so `point_valid` too, which says which points are real.
                 array = np.pad(array, [(0, most - n if a == axis else 0) for a, n in enumerate(array.shape)])
             # Arrays kept by an open file or a cache are shared: torch gets its own, writable.
             shared = not array.flags.writeable or array.base is not None
-            tensors[key] = torch.from_numpy(np.array(array) if shared else np.ascontiguousarray(array))
+            # Not `ascontiguousarray`, which makes a vector of a scalar.
+            tensors[key] = torch.from_numpy(np.array(array) if shared else np.asarray(array, order="C"))
         padded.append(tensors)
-    batch: Batch = default_collate(padded) if padded else {}
+    try:
+        batch: Batch = default_collate(padded) if padded else {}
+    except (RuntimeError, KeyError, TypeError) as error:
+        shapes = {key: sorted({str(np.shape(s[key])) if key in s else "missing" for s in read}) for s in read for key in s}
+        named = "; ".join(f"{key} is {' and '.join(found)}" for key, found in shapes.items() if len(found) > 1)
+        raise ConfigError(f"samples cannot be one batch: {named or error}. Read images at one size, e.g. size_px=(W, H)") from error
     return {**batch, "skipped": skipped}
 
 

@@ -30,6 +30,12 @@ def test_shares_are_exact_and_no_patch_is_both(grid, kind, target, blocks, index
     assert not (context & targets).any()
 
 
+def test_images_of_another_name_are_asked_for(profiles):
+    windows = WindowDataset([profiles["default"]], Selection(points=4))
+    with pytest.raises(ConfigError, match=r"a sample has no 'image'; it holds .*rgb.*: name the images in key="):
+        JepaSource(windows, (8, 8), key="image")
+
+
 def test_masks_follow_from_seed_epoch_and_index():
     grid, rule = GRIDS[1], MaskRule()
     first = draw_masks(grid, rule, seed=0, epoch=0, index=5)

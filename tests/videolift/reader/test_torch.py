@@ -8,10 +8,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from videolift.errors import CorruptFile  # noqa: E402
-from videolift.reader import Normalization, Selection, WindowDataset, open_dataset  # noqa: E402
+from videolift.errors import ConfigError, CorruptFile  # noqa: E402
+from videolift.reader import Ingredient, Mixture, Normalization, Selection, WindowDataset, open_dataset  # noqa: E402
+from videolift.reader.adapters import open_samples  # noqa: E402
 from videolift.reader.jepa import JepaBatch, JepaSource  # noqa: E402
 from videolift.reader.torch_dataset import TorchSamples, collate, training_loader  # noqa: E402
 
@@ -94,3 +96,29 @@ def test_masks_are_equal_for_no_worker_and_for_four(profiles):
         assert torch.equal(a["context_mask"], b["context_mask"])
         assert torch.equal(a["context_view"], b["context_view"])
         assert JepaBatch.of(a, (8, 8)).target.shape == (4, 64)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_an_image_folder_is_read_alone_and_beside_windows(dataset_folder, tmp_path, method):
+    for number, name in enumerate(("cup", "pan")):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.fromarray(np.full((9 + i, 8, 3), 40 * number, np.uint8)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "cup/3.png").write_bytes(b"no image")
+    images = open_samples(tmp_path, classes=["pan", "cup"], size_px=(16, 16))
+    seen = batches(images, 2, method, on_error="skip")
+    assert sorted(torch.cat([batch["class_index"] for batch in seen]).tolist()) == [0] * 4 + [1] * 3
+    assert ["cup/3.png" in skip.reason for batch in seen for skip in batch["skipped"]] == [True]
+    windows = open_dataset(dataset_folder, selection=Selection(points=16))
+    parts = [Ingredient("ours", windows, 1.0), Ingredient("pans", open_samples(tmp_path, classes=["pan"], size_px=(16, 16)), 1.0)]
+    batch = batches(Mixture(parts, mode="balanced"), 2, method)[0]
+    assert batch["label"].shape == (4, 16)
+    assert batch["class_index_present"].tolist() == [name == "pans" for name in batch["dataset"]]
+    with pytest.raises(ConfigError, match=r"image is \(3, 10, 8\) and .*Read images at one size"):
+        batches(open_samples(tmp_path, classes=["pan"]), 0, None)
+
+
+def test_images_of_different_sizes_are_named():
+    samples = [{"image": np.zeros((3, 8, width), np.uint8), "label": np.array(0)} for width in (8, 9)]
+    with pytest.raises(ConfigError, match=r"cannot be one batch: image is \(3, 8, 8\) and \(3, 8, 9\). Read images at one size"):
+        collate(samples)

@@ -5,6 +5,9 @@ An adapter is a class with ``__len__`` and ``open(index, epoch=...)``: see `vide
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import hdf5plugin  # noqa: F401  registers the filters
 
 from videolift.dataset.layout import DATASET_FORMAT
 from videolift.errors import ConfigError
-from videolift.reader.adapters.hdf5_arrays import Hdf5Arrays, array_names
+from videolift.reader.adapters.hdf5_arrays import Hdf5Arrays, listed_arrays
 from videolift.reader.adapters.image_folder import IMAGE_SUFFIXES, ImageFolder
 from videolift.reader.adapters.image_sequences import ImageSequences, SequenceKeys
 from videolift.reader.adapters.saliency import SaliencyStimuli
@@ -26,8 +29,10 @@ __all__ = ["Hdf5Arrays", "ImageFolder", "ImageSequences", "SaliencyStimuli", "Se
 UNDERSTOOD = (
     "a folder with dataset.json or a packaged file of videolift; the predecessor's .hdf5 files (root/video, root/tracks); "
     "an HDF5 file of images and metadata (sequence, frame); one of stimuli and fixations; a folder with one folder of images per "
-    "class; any other HDF5 file with keys={name: array}"
+    "class; any other HDF5 file, or folder of them, with keys={name: array}"
 )
+_SEQUENCE_KEYS = {field.name for field in fields(SequenceKeys)}
+_HDF5 = (".hdf5", ".h5")
 
 
 def open_samples(path: Path | str, **options: Any) -> Source:
@@ -35,45 +40,64 @@ def open_samples(path: Path | str, **options: Any) -> Source:
 
     Args:
         path: see `UNDERSTOOD`.
-        options: of the adapter, or of `open_dataset`; ``keys`` as a mapping reads any HDF5 file of arrays of one length.
+        options: of the adapter, or of `open_dataset`; ``keys`` as a mapping reads any HDF5 files of arrays of one length. One with
+            ``images`` and ``metadata`` names the parts of an image sequence, as `SequenceKeys` does.
 
     Raises:
-        ConfigError: no adapter fits; the text says what was found.
+        ConfigError: no adapter fits, and the text says what was found; or the adapter has no such option.
         CorruptFile: it cannot be read.
     """
-    path = Path(path)
+    path, keys = Path(path), options.get("keys")
+    if isinstance(keys, dict) and {"images", "metadata"} <= set(keys) <= _SEQUENCE_KEYS:  # a mixture's YAML knows no classes
+        keys = options["keys"] = SequenceKeys(**keys)
     if path.is_dir():
-        if (path / "dataset.json").is_file():
-            return open_dataset(path, **options)
-        files = sorted(path.glob("*.hdf5"))
-        if files and h5py.is_hdf5(files[0]):
-            with h5py.File(files[0], "r", locking=False) as file:
-                if "root/video" in file:
-                    return Y2rWindows(files, **options)
-        folders = [item for item in path.iterdir() if item.is_dir()]
-        # By suffix, not by content: of a million images none is opened to know what the folder is.
-        if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in folders for image in folder.iterdir()):
-            return ImageFolder(path, **options)
-        listed = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
-        raise ConfigError(f"{path} holds {listed}, which is nothing known. Understood are: {UNDERSTOOD}")
+        return _open_folder(path, options)
     if not path.is_file():
         raise ConfigError(f"{path} is not there")
     if not h5py.is_hdf5(path):
         raise ConfigError(f"{path} is not an HDF5 file. Understood are: {UNDERSTOOD}")
-    if isinstance(options.get("keys"), dict):
-        return Hdf5Arrays(path, **options)
+    if isinstance(keys, dict):
+        return _made(Hdf5Arrays, path, options)
     with h5py.File(path, "r", locking=False) as file:
         stored = file.attrs.get("format")
         ours = (stored.decode() if isinstance(stored, bytes) else stored) == DATASET_FORMAT
-        names, inside = set(file), ", ".join(array_names(file)[:8]) or "no array"
+        names, inside = set(file), listed_arrays(file)
         y2r = "root/video" in file and "root/tracks" in file
     if ours:
-        return WindowDataset([path], **options)
+        return _made(WindowDataset, [path], options)
     if y2r:
-        return Y2rWindows([path], **options)
+        return _made(Y2rWindows, [path], options)
     if {"stimuli", "fixations"} <= names:
-        return SaliencyStimuli(path, **options)
+        return _made(SaliencyStimuli, path, options)
     # Keys that are not a mapping are `SequenceKeys`: whoever gives them has said what the file is.
-    if {"images", "metadata"} <= names or "keys" in options:
-        return ImageSequences(path, **options)
+    if {"images", "metadata"} <= names or keys is not None:
+        return _made(ImageSequences, path, options)
     raise ConfigError(f"{path} holds {inside}, which is nothing known. Understood are: {UNDERSTOOD}")
+
+
+def _open_folder(path: Path, options: dict[str, Any]) -> Source:
+    if (path / "dataset.json").is_file():
+        return _made(open_dataset, path, options)
+    files = [file for file in sorted(path.iterdir()) if file.suffix in _HDF5]
+    if files and isinstance(options.get("keys"), dict):
+        return _made(Hdf5Arrays, files, options)
+    if files and h5py.is_hdf5(files[0]):
+        with h5py.File(files[0], "r", locking=False) as file:
+            if "root/video" in file:
+                return _made(Y2rWindows, files, options)
+    # By suffix, not by content: of a million images none is opened to know what the folder is.
+    if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in path.iterdir() if folder.is_dir() for image in folder.iterdir()):
+        return _made(ImageFolder, path, options)
+    found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
+    raise ConfigError(f"{path} holds {found}, which is nothing known. Understood are: {UNDERSTOOD}")
+
+
+def _made(adapter: Callable[..., Source], path: Path | list[Path], options: dict[str, Any]) -> Source:
+    allowed = list(inspect.signature(adapter).parameters)[1:]
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        where = path[0].parent if isinstance(path, list) else path
+        raise ConfigError(
+            f"{where} is read by {adapter.__name__}, which has no option {', '.join(unknown)}; it has {', '.join(allowed)}"
+        )
+    return adapter(path, **options)

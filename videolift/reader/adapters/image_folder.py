@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class ImageFolder:
-    """A sample is an image: ``image`` u8 (3, H, W), ``label`` (its class's number among those chosen), ``class`` and ``video``.
+    """A sample is an image: ``image`` u8 (3, H, W), ``class_index`` (among those chosen), ``class`` and ``video``.
 
     Args:
         folder: holds one folder per class.
@@ -61,4 +61,5 @@ class ImageFolder:
         except OSError as error:
             raise CorruptFile(f"{path}: {error}") from error
         image = decode_image(content, str(path), self.size_px)
-        return {"image": image, "label": np.array(label), "class": self.classes[label], "video": path.stem}
+        # Not ``label``: windows of ours have that of every point.
+        return {"image": image, "class_index": np.array(label), "class": self.classes[label], "video": path.stem}

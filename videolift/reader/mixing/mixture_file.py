@@ -13,7 +13,7 @@ from videolift.reader.normalization import Normalization
 from videolift.reader.samples import WindowDataset
 from videolift.reader.selection import Selection
 
-_KEYS = {"name", "path", "weight", "split", "group", "options"}
+_KEYS = {"name", "path", "weight", "split", "group", "options", "measure"}
 
 
 def read_mixture(
@@ -22,7 +22,8 @@ def read_mixture(
     """The mixture that a YAML list of ``{name, path, weight}`` describes; paths are relative to the file.
 
     Args:
-        path: of the file. Entries may also have ``split`` and ``group`` (of our datasets) and ``options`` (of an adapter).
+        path: of the file. Entries may also have ``split`` and ``group`` (of our datasets), ``options`` (of an adapter) and
+            ``measure``: arrays to normalize by statistics that are measured now (`Normalization.measure`).
         selection: for our datasets.
         mode: see `Mixture`.
         normalize: by each dataset's own statistics, where it has any.
@@ -47,7 +48,10 @@ def read_mixture(
             options |= {name: entry[name] for name in ("split", "group") if name in entry}
             options["selection"] = selection
         source = open_samples(location, **options)
-        own = isinstance(source, WindowDataset) and source.folder is not None
-        normalization = Normalization.fit(source) if normalize and own and isinstance(source, WindowDataset) else None
+        normalization = None
+        if normalize and "measure" in entry:
+            normalization = Normalization.measure(source, entry["measure"])
+        elif normalize and isinstance(source, WindowDataset) and source.folder is not None:
+            normalization = Normalization.fit(source)
         ingredients.append(Ingredient(entry["name"], source, float(entry.get("weight", 1.0)), normalization))
     return Mixture(ingredients, mode=mode, seed=seed)
