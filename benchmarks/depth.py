@@ -73,7 +73,7 @@ def of_truth(camera: str, seed: int, folder: Path) -> None:
     np.savez(given, depths=truth.depth_m, intrinsics=truth.K)
     print(f"{camera}, seed {seed}")
     for backend in (SfmDepth, RgbdDepth):
-        depth = run(backend, Video("clip", given, depth=given), clip, folder)
+        depth = run(backend, Video("clip", str(given), depth=given), clip, folder)
         if depth.tier in "AC" and depth.attrs["pose"] == "sfm":
             compare(depth, truth)
 
@@ -82,7 +82,7 @@ def of_video(path: Path, folder: Path) -> None:
     """sfm on a video file."""
     ingest, out = PyavIngest(IngestSettings(), root=Path()), ClipWriter(folder / "clip.h5")
     ingest.load(CPU)
-    video = Video("clip", path)
+    video = Video("clip", str(path))
     ingest.process(Inputs(video), out, shrink=1.0, progress=lambda done, total: None)
     print(path.name)
     depth = run(SfmDepth, video, Clip(out.publish().path), folder)

@@ -47,7 +47,7 @@ def with_mediapipe(backend: BACKEND, truth: Truth, folder: Path) -> None:
     for use_depth, name in ((True, "MediaPipe, metric depth"), (False, "MediaPipe, no depth")):
         with Clip(folder / "frames/clip.h5") as clip, Depth(folder / "depth/clip.h5") as depth:
             writer, began = backend.writer(folder / f"{use_depth}.h5"), time.monotonic()
-            given = Inputs(Video("clip", Path("clip.mp4")), clip=clip, depth=depth if use_depth else None)
+            given = Inputs(Video("clip", "clip.mp4"), clip=clip, depth=depth if use_depth else None)
             backend.process(given, writer, shrink=1.0, progress=lambda done, total: None)
             writer.publish()
         with Hands(folder / f"{use_depth}.h5") as hands:
@@ -59,7 +59,7 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("clips", nargs="*", default=[name for name, spec in CLIPS.items() if spec.rgbd])
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
-    backend = BACKEND(settings_for(parse_config({}), Video("clip", Path()))["hands"], root=ROOT)
+    backend = BACKEND(settings_for(parse_config({}), Video("clip", ""))["hands"], root=ROOT)
     backend.load(Device("cpu", "cpu", "CPU", 8 << 30))
     try:
         for name in command.parse_args().clips:

@@ -65,7 +65,7 @@ class SideErrors:
 def ingest(video: Path, folder: Path, K: np.ndarray | None, fit: str) -> Clip:
     """The clip of a video, with the camera of its whole picture where it is known."""
     writer = ClipWriter(folder / f"{video.stem}.h5")
-    row = Video(video.stem, video)
+    row = Video(video.stem, str(video))
     PyavIngest(IngestSettings(fit=fit), root=ROOT).process(Inputs(row), writer, shrink=1.0, progress=lambda done, total: None)
     if K is not None:
         framing = Framing.from_attrs(writer.attributes)
@@ -75,7 +75,7 @@ def ingest(video: Path, folder: Path, K: np.ndarray | None, fit: str) -> Clip:
 
 def hands_of(backend: BACKEND, clip: Clip, depth: Depth | None, folder: Path) -> tuple[Hands, tuple[str, ...]]:
     writer = backend.writer(folder / f"{clip.path.stem}.hands.h5")
-    given = Inputs(Video(clip.path.stem, clip.path), clip=clip, depth=depth)
+    given = Inputs(Video(clip.path.stem, str(clip.path)), clip=clip, depth=depth)
     quality = backend.process(given, writer, shrink=1.0, progress=lambda done, total: None)
     return Hands(writer.publish().path), quality.checks
 
@@ -222,7 +222,7 @@ def main() -> None:
     command.add_argument("--fit", default="pad", help="of ingest, for clips with tracked truth")
     options = command.parse_args()
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
-    backend = BACKEND(settings_for(parse_config({}), Video("clip", Path()))["hands"], root=ROOT)
+    backend = BACKEND(settings_for(parse_config({}), Video("clip", ""))["hands"], root=ROOT)
     backend.load(CPU)
     errors: list[SideErrors] = []
     try:

@@ -33,7 +33,7 @@ def ingest(path: Path, final: Path) -> None:
     backend = BACKEND(IngestSettings(), root=Path())
     backend.load(Device("cpu", "cpu", "a processor", 1 << 30, 2))
     writer = ClipWriter(final)
-    backend.process(Inputs(Video("video", path)), writer, shrink=1, progress=lambda done, total: None)
+    backend.process(Inputs(Video("video", str(path))), writer, shrink=1, progress=lambda done, total: None)
     writer.publish()
 
 

@@ -24,7 +24,7 @@ from stages.settings import load_config
 from videolift.records import manifests
 from videolift.records.freshness import Variant
 from videolift.records.journal import Journal
-from videolift.records.manifests import Manifest, Row
+from videolift.records.manifests import Manifest, ManifestRows, Row
 from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
 from videolift.records.runs import Entry
 from videolift.stage_table import SPECS, STAGES, STATISTICS
@@ -76,12 +76,20 @@ def finish(folder: Path) -> None:
         target = plan.targets[stage][batch]
         found = {receipt.video: Row("done", receipt.artifact, receipt.seconds) for receipt in receipts}
         manifest = Manifest(
-            stage, batch, target.token, target.generation, found, manifests.stamp(path, plan.layout.output), (receipts[0].backend,)
+            stage,
+            batch,
+            target.token,
+            target.generation,
+            ManifestRows.of(found),
+            manifests.stamp(path, plan.layout.output),
+            (receipts[0].backend,),
         )
         manifests.write_manifest(plan.manifest(stage, batch), manifest)
     target = plan.targets[STATISTICS][ALL]
     plan.layout.manifests(STATISTICS).mkdir(parents=True)
-    manifests.write_manifest(plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, {}))
+    manifests.write_manifest(
+        plan.manifest(STATISTICS, ALL), Manifest(STATISTICS, ALL, target.token, target.generation, ManifestRows.of({}))
+    )
     # A finished run has left a page that is newer than its last job.
     plan.layout.report.parent.mkdir(parents=True)
     plan.layout.report.touch()
@@ -115,7 +123,7 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
             artifact=record,
             seconds=30.0,
             frames=600,
-            source=str(video.path),
+            source=video.path,
         )
         receipts.append(receipt)
     return receipts

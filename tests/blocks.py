@@ -9,4 +9,4 @@ from videolift.inputs.video import Video
 
 def blocks_of(video: str = "v", *, depth_file: Path | None = None, **tree: object) -> dict[str, StageBlock]:
     """Stage to its settings for a video, of a configuration ``tree``."""
-    return settings_for(parse_config(tree), Video(video, Path(video), depth=depth_file))
+    return settings_for(parse_config(tree), Video(video, video, depth=depth_file))

@@ -125,7 +125,7 @@ block = stage_block("depth", backend="brightness", brightness={"python": sys.exe
 backend = make_backend("depth", block)
 backend.load(cpu_device(1))
 with Clip(frames.publish().path) as clip:
-    backend.process(Inputs(Video("v", Path("v.mp4")), clip=clip), out, shrink=1.0, progress=lambda done, total: None)
+    backend.process(Inputs(Video("v", "v.mp4"), clip=clip), out, shrink=1.0, progress=lambda done, total: None)
 backend.close()
 with Depth(out.publish().path) as depth:
     print(depth[:].shape, round(float(depth[0].max()), 2), backend.about["model"])

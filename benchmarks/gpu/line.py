@@ -89,7 +89,7 @@ def timed(stage: str, settings: dict[str, Any], device: Device, given: dict[str,
         parts = {name: part for name, part in given.items() if stage != "depth" or name == "clip"}
         missing = {} if stage != "create_h5" else {name: "not made" for name in KINDS if name not in given}
         quality = backend.process(
-            Inputs(Video("clip", Path("clip.mp4")), **parts, missing=missing), out, shrink=1.0, progress=lambda done, total: None
+            Inputs(Video("clip", "clip.mp4"), **parts, missing=missing), out, shrink=1.0, progress=lambda done, total: None
         )
         seconds = time.perf_counter() - loaded
         print(f"{stage}: loaded in {loaded - began:.1f} s, {frames / seconds:.1f} frames/s; {'; '.join(quality.checks)}")

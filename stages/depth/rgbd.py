@@ -88,7 +88,7 @@ class RgbdDepth(Backend):
             raise BadInput("no_depth_file", f"{inputs.video.id} has no depth file, which depth.backend rgbd reads", remedy)
         clip = inputs.clip
         with DepthFile(inputs.video.depth) as file:
-            sensor = SensorDepth(file, clip, inputs.video.path, lambda: progress(0, _PASSES * len(clip)))
+            sensor = SensorDepth(file, clip, Path(inputs.video.path), lambda: progress(0, _PASSES * len(clip)))
             return _RgbdClip(clip, sensor, out, self._settings, progress).run()
 
 

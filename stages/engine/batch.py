@@ -26,7 +26,7 @@ from videolift.pool import EventSink, Item, PoolReport, devices_for, run_pool
 from videolift.records.freshness import UNREADABLE, StageState, judge, reopened
 from videolift.records.journal import Journal
 from videolift.records.leases import Lease, patience_s
-from videolift.records.manifests import Manifest, Row, Target, remove_older, stamp, write_manifest
+from videolift.records.manifests import Manifest, ManifestRows, Row, Target, remove_older, stamp, write_manifest
 from videolift.records.receipts import Reason, Receipt, carried_facts
 from videolift.records.record_reader import RecordReader, hold_journal
 from videolift.records.recovery import packaging_inputs, read_back, read_back_released
@@ -77,7 +77,15 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
         read_from = stamp(journal.path, layout.output)  # only now: it was closed, and does not change any more
         write_manifest(
             manifest,
-            Manifest(target.stage, target.batch, target.token, target.generation, rows, read_from, (*backends.values(),)),
+            Manifest(
+                target.stage,
+                target.batch,
+                target.token,
+                target.generation,
+                ManifestRows.of(rows),
+                read_from,
+                (*backends.values(),),
+            ),
         )
         remove_older(manifest.parent, target)
     return ExitCode.OK
@@ -185,7 +193,7 @@ class _HeldBatch:
                         files=state.files,
                         # The same code as ingest's own for a file that may not be opened.
                         reason=Reason("bad_input", "unreadable", text, remedy),
-                        source=str(entry.video.path),
+                        source=entry.video.path,
                     )
                 )
             else:

@@ -54,7 +54,7 @@ class JournalLedger:
             return None
         # What an artifact does not carry: the files it was made from, with size and time, and where the source lay.
         job = self._jobs[item.key]
-        receipt = replace(receipt, files=job.files, versions=versions(), source=str(job.video.path))
+        receipt = replace(receipt, files=job.files, versions=versions(), source=job.video.path)
         return Outcome("done", value=Done(receipt), code="recorded", shrink=receipt.shrink)
 
     def finished(self, item: Item, outcome: Outcome) -> None:
@@ -83,7 +83,7 @@ class JournalLedger:
                     reason=Reason(outcome.kind, outcome.code or outcome.kind, outcome.text, outcome.remedy),
                     attempts=outcome.attempts,
                     versions=versions(),
-                    source=str(job.video.path),
+                    source=job.video.path,
                 )
             )
         elif isinstance(outcome.value, Done):

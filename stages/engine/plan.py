@@ -26,7 +26,7 @@ from videolift.paths import Layout
 from videolift.records.batches import Assignment
 from videolift.records.exclusions import read_exclusions, refuse_unknown
 from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
-from videolift.records.manifests import Target, choose_target, generations, read_states
+from videolift.records.manifests import Target, choose_target, generations, read_manifest
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
 from videolift.stage_table import NONE, PACKAGING, SOURCE, SPECS, STAGES, STATISTICS, StageSpec
@@ -197,7 +197,7 @@ def _vanished(config: Config, layout: Layout, known: Assignment, listed: set[str
     missing = [video for video in known.batches if video not in listed]
     read = RecordReader(layout)
     rows = [
-        Video(id=video, path=Path(receipt.source))
+        Video(id=video, path=receipt.source)
         for video in missing
         if (receipt := read(SOURCE, video)) is not None and receipt.state != "quarantined"
     ]
@@ -284,7 +284,8 @@ def _targets(
                 source = targets[name].get(batch)
                 if source is None or source.name not in present_names[name]:
                     continue
-                if "released" in read_states(source.path(layout.manifests(name))).values():
+                manifest = read_manifest(source.path(layout.manifests(name)))
+                if manifest is not None and "released" in manifest.videos.states:
                     targets[name][batch] = replace(source, generation=source.generation + 1)
     last = list(tokens[PACKAGING].values())
     videos = [e.video.id for e in entries]

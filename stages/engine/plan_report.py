@@ -240,7 +240,7 @@ def plan_command(arguments: list[str] | None = None) -> int:
     # Every n-th, so that all folders of a large source are looked into.
     for video in new[:: -(-len(new) // HEADERS) or 1]:
         try:
-            probe(video.path)
+            probe(Path(video.path))
         except BadInput as error:
             refused[video.id] = str(error)
         except OSError as error:

@@ -56,6 +56,7 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
             continue
         # The manifest vouched for the files. Its time stays, or Snakemake would run what follows it.
         stat = path.stat()
-        rows = {video: replace(row, state="released") if video in videos else row for video, row in manifest.videos.items()}
-        write_manifest(path, replace(manifest, videos=rows), times_ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        rows, released = manifest.videos, set(videos)
+        states = ["released" if name in released else state for name, state in zip(rows.names, rows.states, strict=True)]
+        write_manifest(path, replace(manifest, videos=replace(rows, states=states)), times_ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return freed

@@ -16,7 +16,7 @@ from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.records.freshness import judge
 from videolift.records.leases import Lease
-from videolift.records.manifests import Manifest, Row, Target, remove_older, write_manifest
+from videolift.records.manifests import Manifest, ManifestRows, Row, Target, remove_older, write_manifest
 from videolift.records.receipts import ArtifactRecord
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
@@ -49,9 +49,9 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             settled = settled_batch(layout, targets, members)
             made_by |= {f"{stage} {backend}": (stage, backend) for stage, backend in settled.backends}
             for entry in members:
-                recorded = settled.rows.get(entry.video.id)
-                if recorded is not None and PACKAGING in recorded and recorded[PACKAGING]["artifact"]:
-                    packaged.append(_packaged(layout, entry.video, ArtifactRecord(**recorded[PACKAGING]["artifact"])))
+                index, recorded = settled.indices.get(entry.video.id), settled.rows.get(PACKAGING)
+                if index is not None and recorded is not None and (artifact := recorded.artifact(index)) is not None:
+                    packaged.append(_packaged(layout, entry.video, artifact))
                     continue
                 states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
                 state = states[PACKAGING]
@@ -70,7 +70,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             stat = path.stat()
             place = path.relative_to(layout.output).as_posix()
             rows[path.name] = Row("done", ArtifactRecord(place, stat.st_size, stat.st_mtime_ns, sha256_file(path)))
-        write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, rows))
+        write_manifest(manifest, Manifest(target.stage, target.batch, target.token, target.generation, ManifestRows.of(rows)))
         remove_older(manifest.parent, target)
     return ExitCode.OK
 

@@ -180,7 +180,7 @@ class StageWorker:
             checks=quality.checks,
             figures=quality.figures,
             versions=versions(),
-            source=str(job.video.path),
+            source=job.video.path,
         )
 
 

@@ -116,7 +116,7 @@ class PyavIngest(Backend):
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Decodes one video into ``out``, a `ClipWriter`; see `stages.backend.Backend.process` for errors."""
         assert isinstance(out, ClipWriter)
-        video = inputs.video
+        video, path = inputs.video, Path(inputs.video.path)
         # a calibration of this very camera goes before the camera that the row names
         lens = read_lens(video.calib) if video.calib is not None else None
         if lens is None and video.camera is not None:
@@ -124,8 +124,8 @@ class PyavIngest(Backend):
         # several threads make other pictures of a damaged stream on every run, so damage begins again with one
         for threads in (self._threads, 1):
             with (
-                storage_errors_are_transient(f"reading {video.path.name}"),
-                open_video_source(video.path, lambda: progress(0, 1)) as source,
+                storage_errors_are_transient(f"reading {path.name}"),
+                open_video_source(path, lambda: progress(0, 1)) as source,
                 suppress(DamageFound),
             ):
                 return _Ingest(self._settings, video, source, lens, out, progress).run(threads)

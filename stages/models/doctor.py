@@ -72,7 +72,7 @@ def check_machine(config: Config, root: Path = MODELS_ROOT, *, load: bool = True
     for card in find_devices("cuda") if why is None else ():
         checks.append(MachineCheck("card", "ok", f"{card.name}, {card.memory_bytes / 2**30:.0f} GB, {card.id}"))
     # An empty row: what presets and settings alone decide, without files of a video's own.
-    blocks = settings_for(config, Video("", Path()))
+    blocks = settings_for(config, Video("", ""))
     for stage in STAGES:
         block = blocks[stage]
         if block.backend == "none":

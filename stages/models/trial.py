@@ -63,7 +63,7 @@ def try_out(config: Config) -> int:
 def figures_of(config: Config, truth: Truth, folder: Path) -> Iterator[Figure]:
     """Errors of each stage on ``truth``; tracks and hands read the depth that was just made, as in a run."""
     write_truth_artifacts(folder, "clip", truth)
-    blocks = settings_for(config, Video("clip", folder / "clip.mp4"))
+    blocks = settings_for(config, Video("clip", f"{folder}/clip.mp4"))
     found: dict[str, Any] = {"clip": Clip(folder / "frames" / "clip.h5")}
     for stage in ("depth", "tracks", "hands"):
         if blocks[stage].backend != "none":
@@ -88,7 +88,7 @@ def _work(stage: str, block: Any, folder: Path, inputs: dict[str, Any]) -> Any:
     try:
         backend.load(devices_for(backend.device)[0])
         given = {name: part for name, part in inputs.items() if part is not None}
-        backend.process(Inputs(Video("clip", folder / "clip.mp4"), **given), out, shrink=1.0, progress=lambda done, total: None)
+        backend.process(Inputs(Video("clip", f"{folder}/clip.mp4"), **given), out, shrink=1.0, progress=lambda done, total: None)
         return artifact_class(stage)(out.publish().path)
     finally:
         backend.close()

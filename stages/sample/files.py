@@ -35,7 +35,7 @@ def sample_rows(folder: Path) -> list[Video]:
     return [
         Video(
             id=name,
-            path=home / f"{name}.mp4",
+            path=f"{home / name}.mp4",
             depth=home / f"{name}.npz" if spec.rgbd else None,
             text=spec.text,
             version=str(VERSION),
@@ -94,8 +94,9 @@ def is_complete(folder: Path) -> bool:
     """True where every file of this version of the sample is in ``folder``."""
     if not (folder / TABLE).is_file():
         return False
-    wanted = [path for row in sample_rows(folder) for path in (row.path, row.depth, folder / "truth" / f"{row.id}.npz") if path]
-    return all(path.is_file() for path in wanted) and read_table(folder / TABLE, is_sample=True) == sample_rows(folder)
+    rows = sample_rows(folder)
+    wanted = [path for row in rows for path in (Path(row.path), row.depth, folder / "truth" / f"{row.id}.npz") if path]
+    return all(path.is_file() for path in wanted) and read_table(folder / TABLE, is_sample=True) == rows
 
 
 def _depth_arrays(truth: Truth) -> dict[str, np.ndarray]:

@@ -61,7 +61,7 @@ def read(folder):
 
 
 def inputs(folder, **changes):
-    return Inputs(Video("clip", Path("/nowhere/clip.mp4")), **(read(folder) | changes))
+    return Inputs(Video("clip", "/nowhere/clip.mp4"), **(read(folder) | changes))
 
 
 def put_standin(module, monkeypatch):

@@ -22,7 +22,7 @@ from videolift.inputs.video import Video
 
 SHOT = np.array([0] * 12 + [-1] * 2 + [1] * 8 + [2] * 2, np.int32)
 T = len(SHOT)
-ROW = Video("cut", Path("/nowhere/cut.mp4"))
+ROW = Video("cut", "/nowhere/cut.mp4")
 
 
 @pytest.fixture(scope="module")

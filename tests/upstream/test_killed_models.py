@@ -123,7 +123,7 @@ def test_a_killed_model_goes_on_in_another_process_and_ends_with_the_same_bytes(
     stage, block = settings_of(model, small, upstream, python)
     if model == "mapanything":
         block = block.model_copy(update={"mapanything": block.mapanything.model_copy(update={"stretch_frames": 9})})
-    given = Inputs(Video("clip", Path("/nowhere/clip.mp4"), objects="64 48"), clip=truth["clip"])
+    given = Inputs(Video("clip", "/nowhere/clip.mp4", objects="64 48"), clip=truth["clip"])
     if stage in ("tracks", "hands"):
         given = Inputs(given.video, clip=truth["clip"], depth=truth["depth"])
     whole, told = attempt(model, stage, block, given, tmp_path, "whole")

@@ -52,7 +52,7 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
         videos = []
         for relative, (path, size, mtime_ns, missing) in walked:
             name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
-            videos.append(Video(name, Path(path), size, mtime_ns, missing=missing))
+            videos.append(Video(name, path, size, mtime_ns, missing=missing))
         videos.sort(key=lambda video: video.id)
     elif source.is_file() and source.suffix.lower() == ".csv":
         videos = read_table(source)

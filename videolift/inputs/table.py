@@ -127,7 +127,7 @@ class _Row:
         known = _NO_METADATA | ({"version"} if is_sample else set())
         return Video(
             id=name or video_id(relative, shared_stem=shared_stem),
-            path=Path(os.path.realpath(path or "")),
+            path=os.path.realpath(path or ""),
             # The run renders the sample itself: its version stands for size and time, which no two renderings share.
             bytes=0 if is_sample or found is None else found.st_size,
             mtime_ns=0 if is_sample or found is None else found.st_mtime_ns,

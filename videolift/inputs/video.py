@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ _SLUG, _HASH = 91, 8
 _MAX_LENGTH = 100
 """What `videolift.paths.ID` allows; 91, a dash and 8 in the other case."""
 _ORDINARY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.[A-Za-z0-9]+")
-_PATHS = ("path", "depth", "mask", "calib")
+_PATHS = ("depth", "mask", "calib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Video:
 
     Attributes:
         id: file-system safe name, unique under casefold; see `video_id`.
-        path: the source, absolute; a link's target, not the link.
+        path: the source, absolute; a link's target, not the link. Text, since path objects of 100,000 videos are 50 MB.
         bytes, mtime_ns: of the source; 0 for the rendered sample, whose content is fixed by ``version``, and where ``missing``.
         depth: npz with depth for `rgbd`, or None.
         mask: the user's instance masks (npz, video or a folder of images), or None.
@@ -43,7 +44,7 @@ class Video:
     """
 
     id: str
-    path: Path
+    path: str
     bytes: int = 0
     mtime_ns: int = 0
     depth: Path | None = None
@@ -62,22 +63,19 @@ class Video:
 
     def to_row(self) -> dict[str, Any]:
         """A JSON-able mapping, ``id`` first, without what is not set. Names that are not UTF-8 need ``ensure_ascii``."""
-        row: dict[str, Any] = {}
-        for name in _FIELDS:
-            value = getattr(self, name)
-            if value:
-                row[name] = os.fspath(value) if name in _PATHS else value
-        return row
+        row = {name: value for name, value in zip(_FIELDS, _values(self), strict=True) if value}
+        return row | {name: os.fspath(row[name]) for name in _PATHS if name in row}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Video:
-        """Inverse of `to_row`."""
-        known = {name: row[name] for name in _FIELDS if name in row}
-        values: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in known.items()}
+        """Inverse of `to_row`; leaves out what older versions kept besides."""
+        known = ((name, value) for name, value in row.items() if name in _FIELDS)
+        values: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in known}
         return cls(**values)
 
 
 _FIELDS = tuple(spec.name for spec in fields(Video))
+_values = attrgetter(*_FIELDS)
 
 
 def video_id(relative: str, *, shared_stem: bool = False) -> str:

@@ -212,9 +212,9 @@ def _file_inputs(
         names = {*spec.files, *spec.cells, _ROW}
         return {k: v for k, v in receipt.inputs.items() if k in names}, dict(receipt.files)
     for name in spec.files:
-        path = getattr(video, name)
-        if path is None:
+        if (given := getattr(video, name)) is None:
             continue
+        path = Path(given)
         files[name] = (video.bytes, video.mtime_ns) if name == "path" and video.mtime_ns else file_stat(path)
         before = receipt.files.get(name) if receipt else None
         if receipt and before == files[name] and name in receipt.inputs:

@@ -10,16 +10,18 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
 from videolift.store import atomic_file, read_file
 
-MANIFEST_FORMAT = "videolift.manifest/2"
+MANIFEST_FORMAT = "videolift.manifest/3"
 SETTLED = frozenset({"done", "none", "released"})
 """States of rows of which nothing is left to do in a stage."""
 _HEAD = b'{"crc32":"%08x","manifest":'
@@ -45,6 +47,48 @@ class Row:
 
 
 @dataclass(frozen=True)
+class ManifestRows:
+    """All rows of a manifest, column by column: half a million objects of 100,000 videos took seconds.
+
+    Attributes:
+        names: videos, in the order of the run's catalog.
+        states, seconds, checks: as in `Row`.
+        paths, bytes, mtimes_ns, sha256: of the artifacts; an empty path where there is none.
+    """
+
+    names: Sequence[str]
+    states: Sequence[str]
+    seconds: Sequence[float]
+    checks: Sequence[Sequence[str]]
+    paths: Sequence[str]
+    bytes: Sequence[int]
+    mtimes_ns: Sequence[int]
+    sha256: Sequence[str]
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Row]) -> ManifestRows:
+        """The rows of some videos."""
+        none = ArtifactRecord("", 0, 0, "")
+        artifacts = [row.artifact or none for row in rows.values()]
+        return cls(
+            names=list(rows),
+            states=[row.state for row in rows.values()],
+            seconds=[row.seconds for row in rows.values()],
+            checks=[row.checks for row in rows.values()],
+            paths=[artifact.path for artifact in artifacts],
+            bytes=[artifact.bytes for artifact in artifacts],
+            mtimes_ns=[artifact.mtime_ns for artifact in artifacts],
+            sha256=[artifact.sha256 for artifact in artifacts],
+        )
+
+    def artifact(self, index: int) -> ArtifactRecord | None:
+        """What the row at ``index`` rests on."""
+        if not self.paths[index]:
+            return None
+        return ArtifactRecord(self.paths[index], self.bytes[index], self.mtimes_ns[index], self.sha256[index])
+
+
+@dataclass(frozen=True)
 class FileStamp:
     """A file as it was: path relative to the output folder, size, time."""
 
@@ -67,7 +111,7 @@ class Manifest:
     batch: str
     token: str
     generation: int
-    videos: Mapping[str, Row]
+    videos: ManifestRows
     journal: FileStamp | None = None
     """The journal that all this was read from; None for what follows the last stage and has none."""
     backends: tuple[Mapping[str, Any], ...] = ()
@@ -105,53 +149,6 @@ def write_manifest(path: Path, manifest: Manifest, *, times_ns: tuple[int, int] 
 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest at ``path``; None where it is missing, torn or of another version."""
-    value = _read(path)
-    if value is None:
-        return None
-    journal = FileStamp(**value["journal"]) if value.get("journal") else None
-    rows = {}
-    for video, row in value["videos"].items():
-        artifact = ArtifactRecord(**row["artifact"]) if row["artifact"] else None
-        rows[video] = Row(row["state"], artifact, row["seconds"], tuple(row["checks"]))
-    return Manifest(**(value | {"videos": rows, "journal": journal, "backends": tuple(value["backends"])}))
-
-
-def read_states(path: Path) -> dict[str, str]:
-    """State by video in the manifest at ``path``; empty where `read_manifest` gives None."""
-    value = _read(path)
-    return {video: row["state"] for video, row in value["videos"].items()} if value else {}
-
-
-def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False) -> dict[str, Any] | None:
-    """The manifest at ``path`` as JSON holds it, if its journal and every artifact it vouches for have the same size and time.
-
-    The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
-
-    Args:
-        artifacts_seen: the caller knows that artifacts are there, and does not ask for each again.
-    """
-    value = _read(path)
-    if value is None:
-        return None
-    folder = f"{output}{os.sep}"
-    if value["stage"] in STAGES and not (value.get("journal") and _is_as_it_was(value["journal"], folder)):
-        return None
-    if artifacts_seen:
-        return value
-    vouched = (row["artifact"] for row in value["videos"].values() if row["artifact"] and row["state"] != "released")
-    return value if all(_is_as_it_was(artifact, folder) for artifact in vouched) else None
-
-
-def _is_as_it_was(recorded: Mapping[str, Any], folder: str) -> bool:
-    try:
-        stat = os.stat(folder + recorded["path"])  # joining paths would cost more than the call, half a million times
-    except OSError:
-        return False
-    return (stat.st_size, stat.st_mtime_ns) == (recorded["bytes"], recorded["mtime_ns"])
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """What a manifest says, None where it is missing, damaged or of another version: its job then looks again."""
     data = read_file(path)
     if data is None:
         return None
@@ -159,8 +156,48 @@ def _read(path: Path) -> dict[str, Any] | None:
     # Of the bytes and not of the values: a flipped digit would still be JSON.
     if data[: len(_HEAD % 0)] != _HEAD % zlib.crc32(body):
         return None
-    value: dict[str, Any] = json.loads(body)
-    return value if value.pop("format", None) == MANIFEST_FORMAT else None
+    value: dict[str, Any] = from_json(body)  # half the time of json's
+    if value.pop("format", None) != MANIFEST_FORMAT:
+        return None
+    journal = FileStamp(**value["journal"]) if value["journal"] else None
+    rows = ManifestRows(**value["videos"])
+    return Manifest(**(value | {"videos": rows, "journal": journal, "backends": tuple(value["backends"])}))
+
+
+def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False) -> Manifest | None:
+    """The manifest at ``path``, if its journal and every artifact it vouches for have the same size and time.
+
+    The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
+
+    Args:
+        artifacts_seen: the caller knows that artifacts are there, and does not ask for each again.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        return None
+    folder = f"{output}{os.sep}"  # joining paths would cost more than the calls, half a million times
+    journal, rows = manifest.journal, manifest.videos
+    if manifest.stage in STAGES and not (journal and _are_as_they_were(folder, [(journal.path, journal.bytes, journal.mtime_ns)])):
+        return None
+    vouched = (
+        (place, size, mtime_ns)
+        for place, size, mtime_ns, state in zip(rows.paths, rows.bytes, rows.mtimes_ns, rows.states, strict=True)
+        if place and state != "released"
+    )
+    return manifest if artifacts_seen or _are_as_they_were(folder, vouched) else None
+
+
+def _are_as_they_were(folder: str, files: Iterable[tuple[str, int, int]]) -> bool:
+    """Of each file: path, size and time as recorded."""
+    stat = os.stat
+    try:
+        for path, size, mtime_ns in files:
+            found = stat(folder + path)
+            if found.st_size != size or found.st_mtime_ns != mtime_ns:
+                return False
+    except OSError:
+        return False
+    return True
 
 
 def generations(folder: Path) -> dict[tuple[str, str], int]:

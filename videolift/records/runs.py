@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from videolift.config import Config
 from videolift.errors import ConfigError, CorruptFile
 from videolift.inputs.catalog import Video
@@ -65,7 +67,7 @@ class Run:
             for line in lines:
                 if batch is None or marker in line:
                     try:
-                        row = json.loads(line)
+                        row = from_json(line)
                         video = Video.from_row(row["video"])
                         entry = Entry(video, row["batch"], row["variant"], row["vanished"], row["chosen"])
                     except (AttributeError, KeyError, TypeError, ValueError) as error:

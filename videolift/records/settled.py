@@ -7,18 +7,19 @@ deleted artifact or a lost manifest sends the question back to the journals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from videolift.paths import Layout
-from videolift.records.manifests import SETTLED, Target, standing_manifest
+from videolift.records.manifests import SETTLED, ManifestRows, Target, standing_manifest
 from videolift.records.runs import Entry, Run
 from videolift.stage_table import SPECS
 
 Targets = Mapping[str, Mapping[str, Target]]
 """Stage to batch to the manifest it should have; a stage without one in a batch does nothing there."""
-_FILES = tuple(sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
-"""Columns of the table that name files beside the source."""
+_files = attrgetter(*sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
+"""What a video's row names beside its source."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class SettledBatch:
     """What the manifests of one batch say.
 
     Attributes:
-        rows: video to stage to its row (`videolift.records.manifests.Row`, as JSON holds it: half a million objects take seconds),
-            of those videos that are done in all stages asked about.
+        rows: stage to the rows of its manifest, the same videos in the same order; empty where a manifest does not stand.
+        indices: video to its index in these rows, of those videos that are done in all stages asked about.
         backends: (stage, identity) of what made their artifacts.
     """
 
-    rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    rows: Mapping[str, ManifestRows] = field(default_factory=dict)
+    indices: Mapping[str, int] = field(default_factory=dict)
     backends: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
@@ -51,19 +53,21 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *,
     A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
     """
     batch = entries[0].batch
-    alone = (entry.video for entry in entries if all(getattr(entry.video, name) is None for name in _FILES))
-    found: dict[str, dict[str, Any]] = {video.id: {} for video in alone}
+    names = [entry.video.id for entry in entries if entry.chosen]
+    rows: dict[str, ManifestRows] = {}
     backends: list[tuple[str, Mapping[str, Any]]] = []
     for stage, by_batch in targets.items():
         if batch not in by_batch:
             continue
-        path = by_batch[batch].path(layout.manifests(stage))
-        manifest = standing_manifest(path, layout.output, artifacts_seen=artifacts_seen)
-        rows = manifest["videos"] if manifest is not None else {}
-        for video in [video for video in found if video not in rows or rows[video]["state"] not in SETTLED]:
-            del found[video]
-        for video, of_video in found.items():
-            of_video[stage] = rows[video]
-        backends += [(stage, backend) for backend in manifest["backends"]] if manifest is not None else []
+        manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output, artifacts_seen=artifacts_seen)
+        if manifest is None or manifest.videos.names != names:
+            return SettledBatch()
+        rows[stage] = manifest.videos
+        backends += [(stage, backend) for backend in manifest.backends]
+    alone = {entry.video.id for entry in entries if all(given is None for given in _files(entry.video))}
     # Without targets nothing was asked, so nothing is settled.
-    return SettledBatch(found if targets else {}, backends)
+    states = zip(*(of_stage.states for of_stage in rows.values()), strict=True) if rows else ()
+    indices = {
+        name: i for i, (name, found) in enumerate(zip(names, states, strict=False)) if SETTLED.issuperset(found) and name in alone
+    }
+    return SettledBatch(rows, indices, backends)

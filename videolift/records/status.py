@@ -187,17 +187,20 @@ def assess_all(
     kinds_seen: dict[tuple[str, ...], dict[str, str]] = {}
     for _, grouped in groupby(entries, key=lambda entry: entry.batch):
         members = list(grouped)
-        settled = settled_batch(layout, targets, members, artifacts_seen=artifacts_seen).rows
+        settled = settled_batch(layout, targets, members, artifacts_seen=artifacts_seen)
+        rows = settled.rows
         for entry in members:
-            rows = settled.get(entry.video.id)
-            if rows is None:
+            index = settled.indices.get(entry.video.id)
+            if index is None:
                 states = judge(entry.video, variants[entry.variant], read, layout.output, stages=stages, vanished=entry.vanished)
                 yield assess(entry.video.id, states, target, vanished=entry.vanished)
                 continue
-            kinds = tuple("done" if stage in rows and rows[stage]["state"] != NONE else NONE for stage in stages)
-            shared = kinds_seen.setdefault(kinds, dict(zip(stages, kinds, strict=True)))  # one for all: there may be millions
-            notes = (*(["source missing"] if entry.vanished else []), *(note for row in rows.values() for note in row["checks"]))
-            seconds = {stage: row["seconds"] for stage, row in rows.items()}
+            kinds = tuple(["done" if stage in rows and rows[stage].states[index] != NONE else NONE for stage in stages])
+            if (shared := kinds_seen.get(kinds)) is None:  # one for all: there may be millions
+                shared = kinds_seen[kinds] = dict(zip(stages, kinds, strict=True))
+            checks = [note for of_stage in rows.values() for note in of_stage.checks[index]]
+            notes = ("source missing", *checks) if entry.vanished else tuple(checks)
+            seconds = {stage: of_stage.seconds[index] for stage, of_stage in rows.items()}
             yield VideoStatus(entry.video.id, "done", stages=shared, notes=notes, seconds=seconds)
 
 

@@ -9,6 +9,7 @@ those that are measured.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
@@ -151,7 +152,7 @@ class ProgressTracker:
         self._sizes: dict[str, float] = {}
         for entry in run.entries():
             with suppress(OSError):  # a source that is gone is judged by the other videos' lengths
-                self._sizes[entry.video.id] = float(entry.video.path.stat().st_size)
+                self._sizes[entry.video.id] = float(os.path.getsize(entry.video.path))
         self._tails: dict[Path, _Tail] = {}
         self._pools: dict[str, _Pool] = {}
         self._begun: set[str] = set()

@@ -33,7 +33,7 @@ def inputs(truth_folder):
         files = {"clip": Clip, "depth": Depth, "tracks": Tracks, "hands": Hands}
         folders = {"clip": "frames", "depth": "depth", "tracks": "tracks_3d", "hands": "hand_poses"}
         parts = {name: kind(folder / folders[name] / "clip.h5") for name, kind in files.items()}
-        video = Video("clip", Path("/nowhere/clip.mp4"), text="lift the box")
+        video = Video("clip", "/nowhere/clip.mp4", text="lift the box")
         return Inputs(**({"video": video} | parts | changes))
 
     return make

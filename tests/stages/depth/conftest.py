@@ -51,7 +51,7 @@ def run(tmp_path):
     def process(backend, clip, *, depth=None, source=Path("video.mp4"), segments=None, progress=None, **settings):
         writer = DepthWriter(tmp_path / f"depth-{len(opened)}.h5", segments=segments)
         worker = backend(stage_block("depth", seed=0, **settings), root=Path())
-        inputs = Inputs(Video("clip", source, depth=depth), clip=clip)
+        inputs = Inputs(Video("clip", str(source), depth=depth), clip=clip)
         try:
             quality = worker.process(inputs, writer, shrink=1.0, progress=progress or (lambda done, total: None))
             writer.publish()

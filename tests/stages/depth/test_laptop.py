@@ -42,7 +42,7 @@ def run_laptop(clip, truth, folder, monkeypatch, *, segments=None, progress=lamb
     backend.load(Device("cpu", "cpu", "a processor", 1 << 33))
     writer = DepthWriter(folder / "depth.h5", segments=segments)
     try:
-        quality = backend.process(Inputs(Video("clip", Path("clip.mp4")), clip=clip), writer, shrink=1.0, progress=progress)
+        quality = backend.process(Inputs(Video("clip", "clip.mp4"), clip=clip), writer, shrink=1.0, progress=progress)
         writer.publish()
     finally:
         writer.discard()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def batch(*sizes: int) -> list[Entry]:
-    return [Entry(Video(f"v{i}", Path(f"v{i}.mp4"), bytes=size), "0000") for i, size in enumerate(sizes)]
+    return [Entry(Video(f"v{i}", f"v{i}.mp4", bytes=size), "0000") for i, size in enumerate(sizes)]
 
 
 def receipt(video: str, seconds: float, state="done") -> Receipt:

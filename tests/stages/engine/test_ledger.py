@@ -39,7 +39,7 @@ def journal(layout):
 
 @pytest.fixture
 def ledger(layout, journal):
-    job = Job(Video("clip", layout.output / "clip.mp4"), FINGERPRINT, {"ingest": "a" * 64}, {}, {})
+    job = Job(Video("clip", f"{layout.output}/clip.mp4"), FINGERPRINT, {"ingest": "a" * 64}, {}, {})
     return JournalLedger(layout, "depth", journal, {"clip": job}, {"name": "toy"}, Budget(layout, None))
 
 

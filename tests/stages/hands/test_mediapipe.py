@@ -79,7 +79,7 @@ def run(tmp_path, files, monkeypatch):
         backend._process = model
         writer = backend.writer(tmp_path / f"{name}.h5", segments=segments)
         with Clip(folder / "frames/clip.h5") as clip, Depth(folder / "depth/clip.h5") as depth:
-            row = Video("clip", Path("clip.mp4"))
+            row = Video("clip", "clip.mp4")
             try:
                 given = Inputs(row, **({"clip": clip, "depth": depth} | inputs))
                 quality = backend.process(given, writer, shrink=1.0, progress=progress)

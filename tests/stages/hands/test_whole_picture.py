@@ -22,7 +22,7 @@ def wide(tmp_path):
     """A video of 320 x 120 pixels, and a clip that keeps the middle 160 of its columns."""
     path = tmp_path / "wide.mp4"
     write_video(path, moving_pattern(60, 320, 120), fps=15)
-    video = Video("wide", path)
+    video = Video("wide", str(path))
     writer = ClipWriter(tmp_path / "clip.h5")
     settings = IngestSettings(width=160, height=120, fit="crop")
     PyavIngest(settings, root=ROOT).process(Inputs(video), writer, shrink=1.0, progress=lambda done, total: None)

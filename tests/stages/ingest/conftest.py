@@ -28,7 +28,7 @@ def run_ingest(
     backend.load(Device("cpu", "cpu", "a processor", 1 << 30, threads))
     writer = ClipWriter(final)
     try:
-        quality = backend.process(Inputs(Video("video", path, **row)), writer, shrink=1, progress=progress)
+        quality = backend.process(Inputs(Video("video", str(path), **row)), writer, shrink=1, progress=progress)
         writer.publish()
     finally:
         writer.discard()

@@ -66,7 +66,7 @@ def made(clip, tmp_path, monkeypatch):
         out = backend.writer(tmp_path / f"{name}.h5", segments=tmp_path / f"{name}-segments")
         backend.load(CPU)
         try:
-            video = Video("v", Path("v.mp4"), **row)
+            video = Video("v", "v.mp4", **row)
             quality = backend.process(Inputs(video, clip=clip), out, shrink=1.0, progress=lambda done, total: None)
             return ObjectMasks(out.publish().path), quality
         finally:
@@ -145,19 +145,19 @@ def test_a_row_that_names_nothing_has_masks_without_objects_which_count_as_none(
     masks, quality = made()
     assert quality.checks == ("the row names no object: set its cell objects or mask",)
     assert not masks[:].any()
-    with Inputs(Video("v", Path("v.mp4")), clip=clip, masks=masks).open_masks() as found:
+    with Inputs(Video("v", "v.mp4"), clip=clip, masks=masks).open_masks() as found:
         assert found is None
 
 
 def test_followed_objects_go_before_the_rows_file(made, clip, tmp_path):
     masks, _ = made(objects=cell())
-    with Inputs(Video("v", Path("v.mp4"), mask=tmp_path / "none.npz"), clip=clip, masks=masks).open_masks() as found:
+    with Inputs(Video("v", "v.mp4", mask=tmp_path / "none.npz"), clip=clip, masks=masks).open_masks() as found:
         assert (found[7] == scene()[1][7]).all()
 
 
 def test_where_following_failed_an_image_of_the_first_frame_does_not_stand_for_all(clip, tmp_path):
     np.savez(tmp_path / "first.npz", mask=whole_view(scene()[1][0]))
-    video = Video("v", Path("v.mp4"), mask=tmp_path / "first.npz")
+    video = Video("v", "v.mp4", mask=tmp_path / "first.npz")
     with Inputs(video, clip=clip).open_masks() as found:
         assert (found[40] == scene()[1][0]).all()
     with Inputs(video, clip=clip, missing={"masks": "quarantined"}).open_masks() as found:
@@ -170,7 +170,7 @@ def test_the_packaged_file_holds_what_was_followed(made, clip, tmp_path):
     backend = PACKAGING(block, root=Path())
     out = backend.writer(tmp_path / "packaged.hdf5")
     missing = dict.fromkeys(("depth", "tracks", "hands"), "left out")
-    given = Inputs(Video("v", Path("v.mp4")), clip=clip, masks=masks, missing=missing)
+    given = Inputs(Video("v", "v.mp4"), clip=clip, masks=masks, missing=missing)
     backend.process(given, out, shrink=1.0, progress=lambda done, total: None)
     import h5py
 

@@ -73,7 +73,7 @@ def run(folder, out, block, *, segments=None, progress=quiet, **inputs):
     with Clip(folder / "frames/clip.h5") as clip, Depth(folder / "depth/clip.h5") as depth:
         backend = BACKEND(block, root=Path())
         writer = backend.writer(out, segments=segments)
-        row = Video("clip", Path("clip.mp4"))
+        row = Video("clip", "clip.mp4")
         try:
             quality = backend.process(
                 Inputs(row, **({"clip": clip, "depth": depth} | inputs)), writer, shrink=1.0, progress=progress
@@ -333,7 +333,7 @@ def test_points_start_in_the_users_masks(tmp_path, files, small_truth, monkeypat
         monkeypatch.setattr(clip, "attrs", {**clip.attrs, "framing": framing, "source": source})
         backend = BACKEND(settings(query="mask", mask_erode_px=1), root=Path())
         writer = backend.writer(tmp_path / "tracks.h5")
-        row = Video("clip", Path("clip.mp4"), mask=tmp_path / "masks.npz")
+        row = Video("clip", "clip.mp4", mask=tmp_path / "masks.npz")
         backend.process(Inputs(row, clip=clip, depth=depth), writer, shrink=1.0, progress=quiet)
         writer.publish()
     with Tracks(tmp_path / "tracks.h5") as tracks:

@@ -25,7 +25,7 @@ def ids(folder: Path, *names: str) -> dict[str, str]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    return {str(video.path.relative_to(folder)): video.id for video in listed(folder)}
+    return {os.path.relpath(video.path, folder): video.id for video in listed(folder)}
 
 
 def test_shards_share_the_videos_and_a_new_one_moves_none(tmp_path):
@@ -83,7 +83,7 @@ def test_file_name_that_is_not_utf8_is_listed(tmp_path):
     with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.mp4"), "wb"):
         (video,) = listed(tmp_path)
     assert ID.fullmatch(video.id)
-    assert video.path.exists()
+    assert os.path.exists(video.path)
     assert Video.from_row(video.to_row()) == video
 
 
@@ -125,7 +125,7 @@ def test_links_are_followed_to_files_only_and_their_target_recorded(tmp_path):
     (videos / "folder.mp4").symlink_to(elsewhere)
     (videos / "loop").symlink_to(videos)
     (video,) = listed(videos)
-    assert (video.id, video.path, video.bytes) == ("linked", elsewhere / "object-77", 5)
+    assert (video.id, video.path, video.bytes) == ("linked", str(elsewhere / "object-77"), 5)
 
 
 def test_dangling_and_circular_links_are_listed_as_missing(tmp_path):
@@ -184,14 +184,15 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
 
 
 def test_sample_is_listed_before_it_is_rendered_and_alike_afterwards(tmp_path):
-    row = Video("orbit", tmp_path / "output/sample/orbit.mp4", version="3")
+    row = Video("orbit", f"{tmp_path}/output/sample/orbit.mp4", version="3")
     config = Config(videos="sample")
     assert list_videos(config, root=tmp_path, sample_rows=[row]) == [row]
     with pytest.raises(ConfigError, match="not rendered yet"):
         list_videos(config, root=tmp_path)
-    row.path.parent.mkdir(parents=True)
-    row.path.write_bytes(b"video")
-    (row.path.parent / "videos.csv").write_text("video,path,version\norbit,orbit.mp4,3\n")
+    folder = Path(row.path).parent
+    folder.mkdir(parents=True)
+    (folder / "orbit.mp4").write_bytes(b"video")
+    (folder / "videos.csv").write_text("video,path,version\norbit,orbit.mp4,3\n")
     assert list_videos(config, root=tmp_path) == [row]
 
 
@@ -208,22 +209,22 @@ def test_hashed_and_plain_ids_of_one_path_differ(relative):
     assert video_id("v" + relative + ".mp4") != video_id("v" + relative + ".mp4", shared_stem=True)
 
 
-def test_select_takes_ids_and_patterns_in_the_order_of_the_list(tmp_path):
-    videos = [Video(name, tmp_path) for name in ("kitchen__b", "hall__a", "kitchen__a")]
+def test_select_takes_ids_and_patterns_in_the_order_of_the_list():
+    videos = [Video(name, "") for name in ("kitchen__b", "hall__a", "kitchen__a")]
     assert [v.id for v in select(videos, ["kitchen__*", "hall__a"])] == ["kitchen__b", "hall__a", "kitchen__a"]
     assert [v.id for v in select(videos, ["hall__a"])] == ["hall__a"]
     assert select(videos, []) == videos
 
 
-def test_select_names_the_nearest_id(tmp_path):
+def test_select_names_the_nearest_id():
     with pytest.raises(ConfigError, match="did you mean kitchen__a"):
-        select([Video("kitchen__a", tmp_path), Video("hall", tmp_path)], ["kitchen_a"])
+        select([Video("kitchen__a", ""), Video("hall", "")], ["kitchen_a"])
 
 
 def test_a_row_survives_json_with_everything_set(tmp_path):
     full = Video(
         "a",
-        tmp_path / "a",
+        f"{tmp_path}/a",
         1,
         2,
         tmp_path / "d",
@@ -240,4 +241,4 @@ def test_a_row_survives_json_with_everything_set(tmp_path):
     )
     assert Video.from_row(full.to_row()) == full
     assert list(full.to_row())[0] == "id"
-    assert Video("b", tmp_path).to_row() == {"id": "b", "path": str(tmp_path)}
+    assert Video("b", "/b").to_row() == {"id": "b", "path": "/b"}

@@ -13,7 +13,7 @@ from stages.models.weights import Weight, WeightStore
 from videolift.errors import ConfigError, CorruptFile, VideoliftError
 from videolift.pool.decisions.figures import FIGURES_FORMAT, WorkerFigures, load_figures
 from videolift.records.leases import FREE_AFTER_S, Lease, slurm_job
-from videolift.records.manifests import MANIFEST_FORMAT, read_manifest, read_states, standing_manifest
+from videolift.records.manifests import MANIFEST_FORMAT, read_manifest, standing_manifest
 from videolift.records.receipts import RECEIPT_FORMAT, read_receipt
 from videolift.records.runs import latest_run, read_run
 from videolift.store import read_json
@@ -49,7 +49,6 @@ def test_a_manifest_of_another_shape_vouches_for_nothing(tmp_path):
     rows = {"a": {"state": "done", "artifact": {"path": "x", "bytes": 1, "mtime_ns": 1, "sha256": "s"}}}
     for path in damaged(tmp_path, format=MANIFEST_FORMAT, **good, videos=rows, journal={"path": "j", "bytes": 1, "mtime_ns": 1}):
         assert standing_manifest(path, tmp_path) is None
-        assert read_states(path) == {}
         assert read_manifest(path) is None
 
 

@@ -1,12 +1,10 @@
 """Freshness: a stage that was added later and is switched off leaves finished work finished."""
 
-from pathlib import Path
-
 from videolift.inputs.video import Video
 from videolift.records.freshness import Variant, judge
 from videolift.stage_table import SPECS, STAGES
 
-VIDEO = Video("v", Path("/nowhere/v.mp4"), missing=True)
+VIDEO = Video("v", "/nowhere/v.mp4", missing=True)
 ADDITIONS = {stage for stage in STAGES if SPECS[stage].addition}
 
 

@@ -67,7 +67,7 @@ def test_a_deleted_artifact_is_noticed_unless_artifacts_have_just_been_seen(layo
 def test_a_damaged_manifest_is_not_believed(layout, damage):
     path = some_manifest(layout, "create_h5")
     data = bytearray(path.read_bytes())
-    at = data.index(b'"sha256":"') + 12
+    at = data.index(b'"sha256":["') + 13
     if damage == "flipped":
         data[at] = ord("0") if data[at] != ord("0") else ord("1")
     path.write_bytes(data if damage == "flipped" else data[:at] if damage == "torn" else b"")

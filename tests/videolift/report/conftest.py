@@ -45,7 +45,7 @@ def package_pick(output):
     kinds = {"clip": ("ingest", Clip), "depth": ("depth", Depth), "tracks": ("tracks", Tracks), "hands": ("hands", Hands)}
     parts = {name: kind(layout.artifact(stage, "pick")) for name, (stage, kind) in kinds.items()}
     out = backend.writer(layout.artifact("create_h5", "pick"))
-    backend.process(Inputs(video=Video("pick", output / "pick.mp4"), **parts), out, shrink=1.0, progress=lambda done, of: None)
+    backend.process(Inputs(video=Video("pick", f"{output}/pick.mp4"), **parts), out, shrink=1.0, progress=lambda done, of: None)
     return out.publish()
 
 
@@ -57,7 +57,7 @@ def run_output(output, tmp_path_factory):
     for name in ("pick", "broken", "waiting"):
         source = mine / f"{name}.mp4"
         source.write_bytes(name.encode())
-        videos[name] = Video(name, source, source.stat().st_size, source.stat().st_mtime_ns)
+        videos[name] = Video(name, str(source), source.stat().st_size, source.stat().st_mtime_ns)
     finish(mine, videos["pick"], "ingest")
     finish(mine, videos["pick"], "depth", figures={"valid_share": 0.9876543}, checks=("depth given in <metres>",))
     finish(mine, videos["pick"], "tracks")

@@ -31,7 +31,7 @@ def make_run(output: Path, frames: dict[str, int]):
     for number, (name, count) in enumerate(frames.items()):
         source = output / f"{name}.mp4"
         source.write_bytes(b"x" * count)
-        entries.append(Entry(Video(name, source, count, 0), f"{number // BATCH:04d}"))
+        entries.append(Entry(Video(name, str(source), count, 0), f"{number // BATCH:04d}"))
         identity = {"name": "pyav", "version": 1}
         write_receipt(layout.receipt("ingest", name), Receipt(name, "ingest", "done", "f", identity, {}, frames=count))
     variant = Variant({stage: {"name": name, "version": 1} for stage, name in NAMES.items()})
