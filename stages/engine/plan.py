@@ -8,9 +8,10 @@ here is written except by `Plan.write`, which the head process calls before the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -263,14 +264,14 @@ def _targets(
     targets: dict[str, dict[str, Target]] = {}
     tokens: dict[str, dict[str, str]] = {}
     for stage, spec in SPECS.items():
-        folder = layout.manifests(stage)
+        folder, row = layout.manifests(stage), _RowReader(spec)
         # One listing per stage: a look at each file would be a round trip to a shared file system.
         present = generations(folder)
         targets[stage], tokens[stage] = {}, {}
         for batch, members in batches.items():
             names, ways = who[batch]
             how = [digests[variant][stage] for variant in ways]
-            what = [[e.video.id, *stats] for e in members if (stats := _stats(spec, e))] if stage in _READS_ROWS else []
+            what = [[e.video.id, *found] for e in members if (found := row.of(e))]
             above = [tokens[name][batch] for name in spec.reads if not SPECS[name].addition or batch in targets[name]]
             token = tokens[stage][batch] = sha256_of([stage, names, how, what, above])[:12]
             if any(variants[variant].identities[stage] is not None for variant in ways):
@@ -302,20 +303,33 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-_READS_ROWS = {stage for stage, spec in SPECS.items() if spec.files or spec.cells or spec.row}
+class _RowReader:
+    """What of a video's row the token of a stage covers: of files size and time, not content, which would have to be read."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self._has_source = "path" in spec.files
+        self._files = _getter([name for name in spec.files if name != "path"])
+        self._row, self._cells = _getter(spec.row), _getter(spec.cells)
+
+    def of(self, entry: Entry) -> list[Any]:
+        """JSON-able; empty where the row says nothing to the stage."""
+        video = entry.video
+        if video.version:
+            return []
+        found: list[Any] = [file_stat(path) for path in self._files(video) if path] if self._files else []
+        if self._row:
+            found.append(self._row(video))
+        if not entry.vanished:
+            if self._has_source:
+                found.append((video.bytes, video.mtime_ns))
+            if self._cells:
+                found.append(self._cells(video))
+        return found
 
 
-def _stats(spec: StageSpec, entry: Entry) -> list[Any]:
-    """What of a video's row a token covers: sizes and times of files, not their content, which would have to be read."""
-    video = entry.video
-    if video.version:
-        return []
-    given = [name for name in spec.files if name != "path"]
-    stats: list[Any] = [list(file_stat(path)) for name in given if (path := getattr(video, name))]
-    if spec.row:
-        stats.append([getattr(video, cell) for cell in spec.row])
-    if "path" in spec.files and not entry.vanished:
-        stats.append([video.bytes, video.mtime_ns])
-    if spec.cells and not entry.vanished:
-        stats.append([getattr(video, cell) for cell in spec.cells])
-    return stats
+def _getter(names: Sequence[str]) -> Callable[[Video], tuple[Any, ...]] | None:
+    """What gives the fields ``names`` of a video; None without any. Attribute by attribute took a second over 100,000 videos."""
+    if len(names) == 1:
+        get = attrgetter(names[0])
+        return lambda video: (get(video),)
+    return attrgetter(*names) if names else None

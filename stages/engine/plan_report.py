@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stages.engine.costs.run_cost import SECONDS_PER_HOUR, PastWork, RunCost, run_cost, stage_cost
+from stages.engine.costs.run_cost import SECONDS_PER_HOUR, RunCost, run_cost, stage_cost
 from stages.engine.costs.scale import ScaleForecast
 from stages.engine.plan import Plan, judge_all, make_plan
 from stages.ingest.source import probe
@@ -76,7 +76,7 @@ class PlanReport:
         read = RecordReader(plan.layout)
         busy = {target.batch for stage in STAGES for target in plan.open_targets(stage)}
         chosen = [entry for entry in plan.entries if entry.chosen]
-        tallies = {stage: _Tally() for stage in STAGES}
+        tallies = {stage: _Tally(stage) for stage in STAGES}
         videos: list[VideoStatus] = []
         before: dict[str, StageState] | None = None
         for entry, states in judge_all(plan, [entry for entry in chosen if entry.batch in busy], read):
@@ -85,7 +85,7 @@ class PlanReport:
             for stage, state in states.items():
                 tallies[stage].add(entry.video.id, state)
             before = states
-        stages = {stage: tally.forecast(plan.measured[stage]) for stage, tally in tallies.items()}
+        stages = {stage: tally.forecast(plan) for stage, tally in tallies.items()}
         return cls(plan, stages, tuple(videos), frozenset(busy))
 
     @cached_property
@@ -171,6 +171,7 @@ class PlanReport:
 class _Tally:
     """Of one stage, while videos go by."""
 
+    stage: str
     todo: int = 0
     maybe: int = 0
     redo: dict[str, str] = field(default_factory=dict)
@@ -185,9 +186,11 @@ class _Tally:
             self.redo[video] = state.why
             self.redo_seconds += state.receipt.seconds if state.receipt else 0.0
 
-    def forecast(self, measured: PastWork | None) -> StageOutlook:
+    def forecast(self, plan: Plan) -> StageOutlook:
         work = self.todo + len(self.redo)
-        seconds, size = (measured.mean_s * work, measured.bytes * work) if measured and work else (None, None)
+        # Past work is looked up where there is work alone: it is read from journals.
+        measured = plan.measured[self.stage] if work else None
+        seconds, size = (measured.mean_s * work, measured.bytes * work) if measured else (None, None)
         return StageOutlook(self.todo, self.redo, self.maybe, self.redo_seconds, seconds, size)
 
 

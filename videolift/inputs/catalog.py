@@ -12,6 +12,8 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from videolift.config import Config, user_path
@@ -45,15 +47,7 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
             raise ConfigError(f"the sample is not rendered yet ({table} is missing): run `snakemake sample`")
         videos = read_table(table, is_sample=True) if sample_rows is None else list(sample_rows)
     elif source.is_dir():
-        walked = list(_walk(os.fspath(source), "", skip=os.fspath(output), depth=0))
-        # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
-        counts = Counter(os.path.splitext(relative)[0] for relative, _ in walked)
-        shared = {stem for stem, files in counts.items() if files > 1}
-        videos = []
-        for relative, (path, size, mtime_ns, missing) in walked:
-            name = video_id(relative, shared_stem=bool(shared) and os.path.splitext(relative)[0] in shared)
-            videos.append(Video(name, path, size, mtime_ns, missing=missing))
-        videos.sort(key=lambda video: video.id)
+        videos = _from_folder(source, skip=output)
     elif source.is_file() and source.suffix.lower() == ".csv":
         videos = read_table(source)
     elif source.exists():
@@ -62,16 +56,17 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
         raise ConfigError(f"videos is {config.videos!r}: there is no folder or CSV at {source}")
     if not videos:
         raise ConfigError(f"no videos in {source}: looked for {', '.join(SUFFIXES)} in any case, in it and its folders")
-    seen: dict[str, Video] = {}
-    for video in videos:
-        # Without regard to case: on a disk that ignores it, two such ids would be one folder.
-        other = seen.setdefault(video.id.casefold(), video)
-        if other is not video:
-            raise ConfigError(
-                f"{other.path} and {video.path} both get the id {video.id!r} (letters' case does not count):"
-                " rename one, or list them in a CSV with a column `video`"
-            )
-    mine = [video for video in videos if shard_of(video.id, config.shards) == config.shard]
+    # Without regard to case: on a disk that ignores it, two such ids would be one folder.
+    if len({video.id.casefold() for video in videos}) < len(videos):
+        seen: dict[str, Video] = {}
+        other, video = next(
+            (other, video) for video in videos if (other := seen.setdefault(video.id.casefold(), video)) is not video
+        )
+        raise ConfigError(
+            f"{other.path} and {video.path} both get the id {video.id!r} (letters' case does not count):"
+            " rename one, or list them in a CSV with a column `video`"
+        )
+    mine = [video for video in videos if shard_of(video.id, config.shards) == config.shard] if config.shards > 1 else videos
     if not mine:
         which = f"shard {config.shard} of {config.shards}"
         raise ConfigError(f"{which} gets none of the {len(videos)} videos in {source}: name fewer shards")
@@ -104,11 +99,26 @@ def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:
     return [video for video in videos if video.id in wanted]
 
 
-_FoundFile = tuple[str, int, int, bool]
-"""Path, bytes, mtime_ns, missing."""
+def _from_folder(folder: Path, skip: Path) -> list[Video]:
+    relatives, videos = list[str](), list[Video]()
+    for relative, path, size, mtime_ns, is_missing in _walk(os.fspath(folder), "", skip=os.fspath(skip), depth=0):
+        relatives.append(relative)
+        videos.append(Video(video_id(relative), path, size, mtime_ns, missing=is_missing))
+    if len({video.id for video in videos}) < len(videos):
+        # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
+        stems = [os.path.splitext(relative)[0] for relative in relatives]
+        count = Counter(stems)
+        for i, (relative, stem) in enumerate(zip(relatives, stems, strict=True)):
+            if count[stem] > 1:
+                videos[i] = replace(videos[i], id=video_id(relative, shared_stem=True))
+    return sorted(videos, key=attrgetter("id"))
 
 
-def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[str, _FoundFile]]:
+_FoundFile = tuple[str, str, int, int, bool]
+"""Path relative to the listed folder, path, bytes, mtime_ns, missing."""
+
+
+def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[_FoundFile]:
     if depth > MAX_DEPTH:
         raise ConfigError(f"{folder} lies more than {MAX_DEPTH} folders deep: is a mount looping back on itself?")
     try:
@@ -134,6 +144,6 @@ def _walk(folder: str, prefix: str, *, skip: str, depth: int) -> Iterator[tuple[
             try:
                 found = entry.stat()
             except OSError:  # also a file that was removed since the folder was read
-                yield prefix + entry.name, (path, 0, 0, True)
+                yield prefix + entry.name, path, 0, 0, True
             else:
-                yield prefix + entry.name, (path, found.st_size, found.st_mtime_ns, False)
+                yield prefix + entry.name, path, found.st_size, found.st_mtime_ns, False

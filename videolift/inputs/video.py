@@ -20,6 +20,8 @@ _SLUG, _HASH = 91, 8
 _MAX_LENGTH = 100
 """What `videolift.paths.ID` allows; 91, a dash and 8 in the other case."""
 _ORDINARY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.[A-Za-z0-9]+")
+_NO_METADATA: dict[str, str] = {}
+"""One for all videos without any; nobody writes into it."""
 _PATHS = ("depth", "mask", "calib")
 
 
@@ -57,7 +59,7 @@ class Video:
     text: str | None = None
     subject: str | None = None
     split: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=lambda: _NO_METADATA)
     version: str = ""
     missing: bool = False
 

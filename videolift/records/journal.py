@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from videolift.errors import CorruptFile, storage_errors_are_transient
+from videolift.fast_json import parse_json
 from videolift.processes import ProcessName, this_process
 from videolift.records.receipts import Receipt, receipt_from_json, receipt_to_json
 from videolift.store import atomic_file
@@ -356,7 +357,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     checksum, _, text = line.partition(b" ")
     if len(checksum) != _CHECKSUM_DIGITS or b"%08x" % zlib.crc32(text) != checksum:
         raise ValueError("checksum does not match")
-    value = json.loads(text)
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError("not a mapping")
     return value

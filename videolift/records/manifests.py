@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
+from videolift.fast_json import parse_json
 from videolift.records.receipts import ArtifactRecord
 from videolift.stage_table import STAGES
 from videolift.store import atomic_file, read_file
@@ -156,7 +155,7 @@ def read_manifest(path: Path) -> Manifest | None:
     # Of the bytes and not of the values: a flipped digit would still be JSON.
     if data[: len(_HEAD % 0)] != _HEAD % zlib.crc32(body):
         return None
-    value: dict[str, Any] = from_json(body)  # half the time of json's
+    value: dict[str, Any] = parse_json(body)
     if value.pop("format", None) != MANIFEST_FORMAT:
         return None
     journal = FileStamp(**value["journal"]) if value["journal"] else None

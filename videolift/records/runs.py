@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from videolift.config import Config
 from videolift.errors import ConfigError, CorruptFile
+from videolift.fast_json import parse_json
 from videolift.inputs.catalog import Video
 from videolift.paths import Layout
 from videolift.records.freshness import Variant
@@ -67,7 +66,7 @@ class Run:
             for line in lines:
                 if batch is None or marker in line:
                     try:
-                        row = from_json(line)
+                        row = parse_json(line)
                         video = Video.from_row(row["video"])
                         entry = Entry(video, row["batch"], row["variant"], row["vanished"], row["chosen"])
                     except (AttributeError, KeyError, TypeError, ValueError) as error:
