@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -27,7 +28,7 @@ from videolift.records.journal import Journal
 from videolift.records.manifests import Manifest, ManifestRows, Row
 from videolift.records.receipts import ArtifactRecord, Receipt, fingerprint
 from videolift.records.runs import Entry
-from videolift.stage_table import SPECS, STAGES, STATISTICS
+from videolift.stage_table import PACKAGING, SPECS, STAGES, STATISTICS
 from videolift.store import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,27 +49,31 @@ print(time.process_time() - began, file=sys.stderr)
 """
 
 
-def make_videos(folder: Path, count: int) -> None:
-    """Listed videos in 100 folders, of different lengths."""
+def make_videos(folder: Path, count: int, **more: object) -> None:
+    """Listed videos in 100 folders, of different lengths; ``more`` settings."""
     for i in range(count):
         path = folder / "videos" / f"{i % 100:02d}" / f"take{i:06d}.mp4"
         if i < 100:
             path.parent.mkdir(parents=True)
         with path.open("wb") as file:
             file.truncate(BYTES + i)
-    settings = {"videos": "videos", "output": "output", "max_quarantined": count}
+    settings = {"videos": "videos", "output": "output", "max_quarantined": count, **more}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
-def finish(folder: Path) -> None:
-    """Makes everything done, as if all stages had run."""
+def finish(folder: Path, packaged: Sequence[Path] = ()) -> None:
+    """Makes everything done, as if all stages had run.
+
+    Args:
+        packaged: real files to link the packaged ones to; nothing is then said to be published yet.
+    """
     plan = make_plan(load_config(folder / "config.yaml"), folder)
     plan.write(cores=2, with_minutes=False)
     done: dict[tuple[str, str], list[Receipt]] = {}
     for stage in STAGES:
         plan.layout.manifests(stage).mkdir(parents=True)
     for entry in plan.entries:
-        for receipt in finish_video(plan, entry, plan.variants[entry.variant]):
+        for receipt in finish_video(plan, entry, plan.variants[entry.variant], packaged):
             done.setdefault((receipt.stage, entry.batch), []).append(receipt)
     for (stage, batch), receipts in done.items():
         with Journal.take_over(plan.layout.journals(stage), batch, handed_over=receipts) as journal:
@@ -85,6 +90,8 @@ def finish(folder: Path) -> None:
             (receipts[0].backend,),
         )
         manifests.write_manifest(plan.manifest(stage, batch), manifest)
+    if packaged:
+        return
     target = plan.targets[STATISTICS][ALL]
     plan.layout.manifests(STATISTICS).mkdir(parents=True)
     manifests.write_manifest(
@@ -95,7 +102,7 @@ def finish(folder: Path) -> None:
     plan.layout.report.touch()
 
 
-def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
+def finish_video(plan: Plan, entry: Entry, variant: Variant, packaged: Sequence[Path]) -> list[Receipt]:
     video, receipts = entry.video, []
     hashes: dict[str, str] = {}
     for stage in (stage for stage in STAGES if variant.identities[stage] is not None):
@@ -107,10 +114,13 @@ def finish_video(plan: Plan, entry: Entry, variant: Variant) -> list[Receipt]:
             inputs["row"] = sha256_of([video.text, video.subject, video.split, video.metadata])
         path = plan.layout.artifact(stage, video.id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if stage == PACKAGING and packaged:
+            os.link(packaged[video.bytes % len(packaged)], path)
+        else:
+            path.touch()
         hashes[stage] = sha256_of([stage, video.id])
         stat = path.stat()
-        record = ArtifactRecord(path.relative_to(plan.layout.output).as_posix(), 0, stat.st_mtime_ns, hashes[stage])
+        record = ArtifactRecord(path.relative_to(plan.layout.output).as_posix(), stat.st_size, stat.st_mtime_ns, hashes[stage])
         identity = variant.identities[stage] or {}
         receipt = Receipt(
             video=video.id,
@@ -133,6 +143,7 @@ def measure(folder: Path, *command: str) -> dict[str, float]:
     """Wall seconds, CPU seconds and peak memory in MB of one process, its children included."""
     began, before = time.monotonic(), os.times()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a second start finds compiled modules
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, stdout=said, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
