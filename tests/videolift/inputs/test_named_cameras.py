@@ -5,7 +5,7 @@ import pytest
 
 from videolift.errors import ConfigError
 from videolift.geometry import field_of_view_deg
-from videolift.inputs.named_cameras import NamedCamera, common_cameras
+from videolift.inputs.named_cameras import NamedCamera, cameras_beside, common_cameras
 from videolift.inputs.table import read_table
 
 
@@ -44,6 +44,15 @@ def test_the_users_own_file_comes_first_and_a_calibration_before_any_name(tmp_pa
     assert named.camera["how"] == "given"
     assert np.array(named.camera["K"])[1, 1] == 501
     assert calibrated.camera is None
+
+
+@pytest.mark.parametrize(
+    ("focal", "fx"),
+    [("hfov_deg: 90", 480), ("dfov_deg: 90", 600), ("focal_35mm: 36", 960), ("focal_35mm_diagonal: 43.27", 1200)],
+)
+def test_a_focal_length_is_read_in_each_way_that_makers_state_it(tmp_path, focal, fx):
+    (tmp_path / "cameras.yaml").write_text(f"a: {{size: [960, 720], {focal}}}\n")
+    assert cameras_beside(tmp_path / "list.csv")["a"].lens.K[0, 0] == pytest.approx(fx)
 
 
 @pytest.mark.parametrize(
