@@ -103,7 +103,7 @@ class FlowTracks(Backend):
     name: ClassVar[str] = "flow"
     settings_model: ClassVar[type[FlowSettings]] = FlowSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "permissive")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

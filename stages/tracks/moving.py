@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.tracks.chain import inside_image
-from stages.tracks.point_paths import PointPaths, WindowFrames
+from stages.tracks.point_paths import PointPaths, WindowFrames, near_points
 from videolift.geometry import Float, project, transform, unproject
 
-_NEIGHBOURS, _RADIUS = 16, 0.055
-"""Most neighbours of a point, and how far they are at most."""
 _MIN_HEARD = 3
 """Neighbours with trusted flow; fewer are not asked."""
 _MAX_JUMP = 0.07
@@ -80,12 +78,7 @@ class _Neighbours:
     """Which points (N, 3) are near each other at the first step, themselves included, and what they say together."""
 
     def __init__(self, points_cam0: Float) -> None:
-        from scipy.spatial import cKDTree  # half a second to import, and whoever plans tracks nothing
-
-        count = min(_NEIGHBOURS, len(points_cam0))
-        distance, index = cKDTree(points_cam0).query(points_cam0, count)
-        self._index: NDArray[np.intp] = index.reshape(len(points_cam0), count)
-        self._near: NDArray[np.bool_] = distance.reshape(self._index.shape) < _RADIUS * points_cam0[:, 2:]
+        self._index, self._near = near_points(points_cam0, points_cam0)
         self._distance = self._distances(points_cam0)
 
     def median_of(self, vectors: Float, told: NDArray[np.bool_]) -> tuple[Float, NDArray[np.intp]]:

@@ -60,6 +60,18 @@ class WindowFrames:
 
 _AROUND = ((0, 0), *((dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1) if dv or du))
 _CENTRE_BONUS = 0.003
+_NEIGHBOURS, _RADIUS = 16, 0.055
+"""Most neighbours of a point, and how far they are at most, as a share of its depth."""
+
+
+def near_points(points_cam0: Float, asked_cam0: Float) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Which of the points (N, 3) lie nearest to each of ``asked_cam0`` (n, 3), and which of them near it: (n, at most 16)."""
+    from scipy.spatial import cKDTree  # half a second to import, and whoever plans tracks nothing
+
+    count = min(_NEIGHBOURS, len(points_cam0))
+    distance, index = cKDTree(points_cam0).query(asked_cam0, count)
+    shape = (len(asked_cam0), count)  # of a single neighbour the tree gives no second axis
+    return index.reshape(shape), distance.reshape(shape) < _RADIUS * asked_cam0[:, 2:]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Points that stand still, predicted by the camera alone: no drift, right while something hides them, right again afterwards.
 
 A point is taken to stand unless something speaks against it in any step of its window: deciding step by step would let slow motion
-pass for standing.
+pass for standing. Of points that are hardly seen where they would stand nothing speaks at all; they do what their neighbours do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.tracks.chain import inside_image
-from stages.tracks.point_paths import PointPaths, WindowFrames
+from stages.tracks.point_paths import PointPaths, WindowFrames, near_points
 from videolift.geometry import Float, project, transform
 
 AGREES = 0.0155
@@ -19,6 +19,11 @@ _AWAY_PX, _AWAY_PX_PER_STEP = 1.5, 0.05
 """A point that flow carries farther than this from where it would stand has moved, if the image says so too."""
 _PATCH_FAVOUR = 2.5
 """The image shows a point where it would stand unless it differs there by this much more than where flow has carried it."""
+_DOUBTFUL = 0.8
+"""A point that is seen in a smaller share of its steps if it stands, and not in the last, may also have moved: a hand that moves on
+covers with its other parts the places where its points were, and flow too fast to be trusted says nothing."""
+_MIN_MOVED, _MOVED_PER_STANDING = 3, 2.0
+"""Neighbours that must have moved, in all and for each that is seen to stand."""
 
 
 def stand_still(
@@ -58,7 +63,19 @@ def stand_still(
             standing, flowing = (frames.flow.patches(frames.grey[k], at[k, asked]) for at in (uv, uv_flow))
             favoured = ((standing - first) ** 2).sum(1) < _PATCH_FAVOUR * ((flowing - first) ** 2).sum(1)
             stands[asked] = favoured & visible[k, asked]
-    size_px = frames.flow.clip_size_px
-    visible &= np.stack([inside_image(at, size_px) for at in uv])
+    inside = np.stack([inside_image(at, frames.flow.clip_size_px) for at in uv])
+    visible &= inside
+    doubtful = stands & ~visible[-1] & (visible[1:].sum(0) < _DOUBTFUL * inside[1:].sum(0))
+    stands = stands & ~_moved_with_neighbours(points_cam0, stands, doubtful)
     xyz = np.broadcast_to(points_cam0, (steps, points, 3)).copy()
     return PointPaths(uv, visible, xyz, np.ones((steps, points), bool)), stands
+
+
+def _moved_with_neighbours(points_cam0: Float, stands: NDArray[np.bool_], doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the doubtful points (N) lie among points that have moved; those that ``stands`` without doubt speak against it."""
+    asked, moved_too = np.flatnonzero(doubtful), np.zeros(len(stands), bool)
+    if len(asked) and not stands.all():
+        index, near = near_points(points_cam0, points_cam0[asked])
+        moved, stood = ((near & kind[index]).sum(1) for kind in (~stands, stands & ~doubtful))
+        moved_too[asked] = (moved >= _MIN_MOVED) & (moved > _MOVED_PER_STANDING * stood)
+    return moved_too
