@@ -8,7 +8,7 @@ def start() -> None:
     try:
         from videolift.cli import main as command
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("videolift"):
+        if (error.name or "").startswith("videolift"):  # a fault of ours, and no extra would mend it
             raise
         sys.exit(f"videolift: {error.name} is missing, this is the reader alone. Type: pip install 'videolift[run]'")
     command()

@@ -19,12 +19,13 @@ from typing import Any, BinaryIO
 _MAGIC = b"videolift-facts1"
 _FOOT = struct.Struct("<QI16s")
 """Bytes of the JSON text, its CRC-32, and what tells that there are facts at all."""
-_STEP_BYTES = 4 << 20
+_STEP_BYTES = 4 << 20  # artifacts are gigabytes, and several stages hash at once
 
 
 def append_facts(path: Path, facts: Mapping[str, Any]) -> None:
     """Adds ``facts`` to a closed file that has none yet. Equal facts give equal bytes."""
     text = json.dumps(facts, sort_keys=True, allow_nan=False, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    # The length comes last, so that the facts are found from the end of a file of any kind.
     with path.open("ab") as file:
         file.write(text + _FOOT.pack(len(text), zlib.crc32(text), _MAGIC))
 
@@ -40,7 +41,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         text = file.read(end - content_bytes - _FOOT.size)
         file.seek(-_FOOT.size, os.SEEK_END)
         _, checksum, _ = _FOOT.unpack(file.read(_FOOT.size))
-    if zlib.crc32(text) != checksum:
+    if zlib.crc32(text) != checksum:  # facts that lie are worse than none: without any the work is done again
         return None
     value = json.loads(text)
     return value if isinstance(value, dict) else None

@@ -17,6 +17,7 @@ from videolift.stage_table import PARTS, releasable
 from videolift.store import sha256_of
 
 RELEASABLE = releasable()
+# mypy takes no Literal that is computed, and pydantic needs one to refuse other names.
 if TYPE_CHECKING:
     Part = str
     Kept = str
@@ -32,6 +33,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Block(BaseModel):
     """A node of the tree: immutable, unknown keys refused."""
 
+    # Infinity and NaN pass for numbers in YAML, and for limits that nothing exceeds.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
@@ -79,7 +81,7 @@ class StageBlock(Block):
 
     def in_folders(self, models_dir: str, envs_dir: str) -> StageBlock:
         """The same with the run's folders on it."""
-        copy = self.model_copy()
+        copy = self.model_copy()  # frozen as to its settings; a private attribute of the copy is nobody else's yet
         copy._folders = (models_dir, envs_dir)
         return copy
 
@@ -104,7 +106,7 @@ class SplitSettings(Block):
 
     @model_validator(mode="after")
     def _whole(self) -> SplitSettings:
-        if abs(self.train + self.val + self.test - 1) > 1e-9:
+        if abs(self.train + self.val + self.test - 1) > 1e-9:  # in floats 0.7 + 0.2 + 0.1 is not 1
             raise ValueError(f"train, val and test are {self.train}, {self.val} and {self.test}: they must sum to 1")
         return self
 

@@ -101,6 +101,7 @@ def depth_errors(depth: ArrayLike, depth_true: ArrayLike, *, align: bool) -> Dep
     known = (z > 0) & (truth > 0)
     if not known.any():
         raise ValueError("no pixel has both an estimated and a true depth")
+    # The median of ratios: at edges single pixels are off by metres, and would draw a mean along.
     scale = float(np.median(truth[known] / z[known])) if align else 1.0
     ratio = scale * z[known] / truth[known]
     off = np.abs(ratio - 1)
@@ -116,6 +117,7 @@ def depth_errors(depth: ArrayLike, depth_true: ArrayLike, *, align: bool) -> Dep
 def focal_error(K: ArrayLike, K_true: ArrayLike) -> float:
     """Largest relative error of the focal lengths of ``K`` (3, 3), signed: positive where too long."""
     ratio = np.diag(np.asarray(K, np.float64))[:2] / np.diag(np.asarray(K_true, np.float64))[:2] - 1
+    # The worse axis, with its sign: one too long and one too short must not cancel.
     return float(ratio[np.abs(ratio).argmax()])
 
 

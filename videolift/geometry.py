@@ -23,6 +23,7 @@ def invert_pose(T: ArrayLike) -> Float:
     R_inverse = np.swapaxes(T[..., :3, :3], -1, -2)
     out = np.zeros_like(T)
     out[..., :3, :3] = R_inverse
+    # By the transpose: exact for rotations, which a general inverse is only nearly.
     out[..., :3, 3] = -(R_inverse @ T[..., :3, 3:])[..., 0]
     out[..., 3, 3] = 1.0
     return out
@@ -173,6 +174,7 @@ def kabsch(points_from: ArrayLike, points_to: ArrayLike, weights: ArrayLike | No
     w = w / w.sum()
     p, q = w @ P, w @ Q
     U, _, Vt = np.linalg.svd((Q - q).T @ ((P - p) * w[:, None]))
+    # Without the sign the best fit to noisy points in a plane may be a reflection.
     R = U @ np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))]) @ Vt
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, q - R @ p
@@ -193,6 +195,7 @@ def umeyama(points_from: ArrayLike, points_to: ArrayLike, weights: ArrayLike | N
     w = w / w.sum()
     R = kabsch(P, Q, w)[0][:3, :3]
     p, q = w @ P, w @ Q
+    # Against the spread of the points it is applied to: noise in them makes it too small, as in every regression.
     scale = float(w @ ((Q - q) * ((P - p) @ R.T)).sum(1)) / float(w @ ((P - p) ** 2).sum(1))
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, q - scale * R @ p

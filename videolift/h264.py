@@ -60,6 +60,7 @@ class H264Writer:
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Adds a frame, u8 (H, W, 3)."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+        # Converted as it is tagged: libswscale would take BT.601, and players show other colours than were written.
         target = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
         frame = frame.reformat(format="yuv420p", interpolation=_EXACT, **target)
         self._container.mux(self._stream.encode(frame))

@@ -36,7 +36,7 @@ def checked_id(video: str) -> str:
     return video
 
 
-SUBFOLDERS = 256
+SUBFOLDERS = 256  # two hex digits: of a million videos each holds some 4,000
 
 
 def subfolder_of(video: str) -> str:
@@ -69,6 +69,7 @@ class Layout:
     def _spread(self, folder: Path, name: str, video: str) -> Path:
         """Flat or in a sub-folder. Only of a file that is in neither place the mark decides, so losing it loses no file."""
         flat, below = folder / name, folder / subfolder_of(video) / name
+        # The flat place first: what was made before the folder grew stays there, and is never made a second time.
         if os.path.exists(flat):
             return flat
         return below if os.path.exists(self._spread_mark) or os.path.exists(below) else flat
@@ -85,6 +86,7 @@ class Layout:
 
     def segments(self, stage: str, video: str, fingerprint: str) -> Path:
         """Folder of committed segments of one piece of work."""
+        # 48 bits of it tell apart the few settings that one video is ever worked on with.
         return self.all_segments(stage) / f"{checked_id(video)}-{fingerprint[:12]}"
 
     def all_segments(self, stage: str) -> Path:

@@ -26,6 +26,7 @@ class PlainLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(
                 None, None, f"more than {MAX_NESTING} levels of brackets or indentation", self.get_mark()
             )
+        # Refused while composing, before any value is made: it is the nesting that takes the time.
         try:
             return super().compose_node(parent, index)
         finally:
@@ -36,7 +37,7 @@ class PlainLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
+                if (key.tag, key.value) in seen:  # with the tag: the text "1" and the number 1 are two keys
                     text = f"the key {key.value!r} stands twice in one mapping"
                     raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
                 seen.add((key.tag, key.value))

@@ -89,6 +89,7 @@ def is_alive(pid: int, start_time: float) -> bool:
 def still_runs(process: psutil.Process) -> bool:
     """True while this very process runs; a zombie holds no memory and counts as ended."""
     try:
+        # `is_running` compares start times: the pid alone may be a later process's.
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
@@ -158,6 +159,6 @@ def log_tail(descriptor: int, start: int = 0) -> str:
     """The last lines of an open log, none from before byte ``start``."""
     # pread leaves alone the file offset, which the writing process may share
     end = os.fstat(descriptor).st_size
-    begin = max(min(start, end), end - _TAIL_BYTES)
+    begin = max(min(start, end), end - _TAIL_BYTES)  # a log that was emptied since is shorter than `start`
     text = os.pread(descriptor, end - begin, begin).decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])
+    return "\n".join(text.splitlines()[-_TAIL_LINES:])  # bytes bound what is read, lines what a person has to

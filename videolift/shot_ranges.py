@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 NO_SHOT = -1
 """Frames within a fade or a dissolve; they show two scenes, or none."""
-_GAP_FRAMES = 1.5
+_GAP_FRAMES = 1.5  # between one frame, which jitters a little, and two, of which one is missing
 """Frames of the clip's rate; a longer step in time is a gap."""
 FrameRange = tuple[int, int]
 """First frame and end."""
@@ -47,5 +47,6 @@ def unbroken_ranges(seconds: NDArray[np.float64], fps: float, shot: NDArray[np.i
 
 def true_ranges(flags: NDArray[np.bool_]) -> list[FrameRange]:
     """Every stretch of True in ``flags`` (T)."""
+    # A 0 at either end: a run that touches it has both its edges all the same.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -47,6 +47,7 @@ class StageSpec:
     addition: bool = False
 
 
+# Each after those it reads: whoever goes through them in this order meets nothing before its inputs.
 _ROWS = (
     StageSpec(
         name="ingest",
@@ -151,6 +152,7 @@ def judged(target: str) -> tuple[str, ...]:
 
 def releasable() -> tuple[str, ...]:
     """Stages all of whose readers are done once a video is packaged; no other artifact may be let go then."""
+    # What nobody reads is somebody's result, and what a stage beside packaging reads may still be waited for.
     packaged = with_upstream(PACKAGING)
     readers = {stage: {spec.name for spec in _ROWS if stage in spec.reads} for stage in STAGES}
     return tuple(stage for stage in STAGES if stage != PACKAGING and readers[stage] and readers[stage] <= {*packaged})

@@ -29,7 +29,7 @@ from videolift.hdf5_output import HDF5Output
 OWN_ATTRIBUTES = frozenset({"format", "version", "complete"})
 """What this module adds to a file's own attributes."""
 _JSON = "json:"
-_MAX_ATTRIBUTE_BYTES = 16 << 20
+_MAX_ATTRIBUTE_BYTES = 16 << 20  # the largest of ours, a video's lineage and scores, are some kilobytes
 _SURROGATES = re.compile("[\ud800-\udfff]")
 LIBVER = ("v110", "v110")
 """HDF5 1.10 and later can read our files; ``latest`` may be unreadable for a collaborator's library."""
@@ -42,6 +42,7 @@ def temporary_beside(final: Path) -> Path:
 
 def remove_leftovers(final: Path) -> None:
     """Removes what processes that were killed left of ``final`` under names of `temporary_beside`; nobody may be writing it."""
+    # The whole name: of `clip` and `clip.2` each may have a writer of its own.
     mine = re.compile(rf"\.{re.escape(final.stem)}\.({re.escape(final.suffix[1:])}|scratch)\.\d+-[0-9a-f]{{8}}\.tmp")
     for path in final.parent.iterdir() if final.parent.is_dir() else ():
         if mine.fullmatch(path.name) and path.is_dir():
@@ -156,6 +157,7 @@ def create_hdf5(temporary: Path, file_format: str, version: int) -> HDF5Output:
 def complete_hdf5(file: HDF5Output) -> None:
     """Marks ``file`` complete, closes it, reopens it and checks it."""
     path, attributes = Path(file.filename), read_attributes(file)
+    # What the mark vouches for is handed to the system before the mark.
     file.flush()
     write_attribute(file, "complete", 1)
     file.close()

@@ -202,7 +202,14 @@ def decode_jpeg(code: NDArray[np.uint8], size_px: tuple[int, ...]) -> NDArray[np
     Raises:
         CorruptFile: not a JPEG, or not of that size.
     """
-    if _jpeg_shape(code.tobytes()) != size_px[::-1]:
+    # The size that it states first, without decoding: a header may claim more pixels than there is memory.
+    octets, at, stated = code.tobytes(), 2, (0, 0)
+    while octets[:2] == b"\xff\xd8" and at + 9 <= len(octets) and octets[at] == 0xFF and stated == (0, 0):
+        marker, length = octets[at + 1], int.from_bytes(octets[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame, of whatever kind
+            stated = int.from_bytes(octets[at + 5 : at + 7], "big"), int.from_bytes(octets[at + 7 : at + 9], "big")
+        at += 2 + max(length, 2)
+    if stated != size_px[::-1]:
         raise CorruptFile(f"it is not a JPEG of {size_px[0]} x {size_px[1]} pixels")
     import cv2
 
@@ -210,17 +217,6 @@ def decode_jpeg(code: NDArray[np.uint8], size_px: tuple[int, ...]) -> NDArray[np
     if bgr is None or bgr.shape != (*size_px[::-1], 3):
         raise CorruptFile("its JPEG cannot be decoded")
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
-
-
-def _jpeg_shape(code: bytes) -> tuple[int, int] | None:
-    """(height, width) that a JPEG states, without decoding it: a header may claim more pixels than there is memory."""
-    at = 2
-    while code[:2] == b"\xff\xd8" and at + 9 <= len(code) and code[at] == 0xFF:
-        marker, length = code[at + 1], int.from_bytes(code[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame, of whatever kind
-            return int.from_bytes(code[at + 5 : at + 7], "big"), int.from_bytes(code[at + 7 : at + 9], "big")
-        at += 2 + max(length, 2)
-    return None
 
 
 def _store_in_16_bits(dataset: h5py.Dataset, target: h5py.File, field: Field, statistics: Accumulators) -> dict[str, Any]:

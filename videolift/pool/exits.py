@@ -91,37 +91,33 @@ def _settle_item(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, t
         return
     seen, now = circumstances(state, worker, group, worker.peak_bytes), state.machine.now()
     worker.taken_back |= group.lost is not None  # the card has vanished under it
-    death = _cause(state, worker, how)
+    killed, tail = worker.process.exit_status == -signal.SIGKILL, worker.process.tail()
+    # The kernel's counter is the machine's, not ours: somebody else's process may have been meant. Such a death is then
+    # retried alone instead of charged, which errs on the item's side.
+    kills_before, state.deaths.oom_kills = state.deaths.oom_kills, state.gauge.oom_kills()
+    if worker.taken_back:
+        death = WorkerDeath("taken_back", how)
+    elif worker.hung:
+        death = WorkerDeath("hang", worker.hung, tail)
+    elif worker.stray:  # not simply taken back: an item whose code does this each time would be tried for ever
+        death = WorkerDeath("excused", worker.stray, tail)
+    elif worker.faulty:
+        death = WorkerDeath("crash", worker.faulty, tail)
+    else:
+        death = WorkerDeath("oom_kill" if killed and state.deaths.oom_kills > kills_before else "crash", how, tail)
     if not worker.taken_back:
         state.events.emit(
             "died", worker=worker.serial, device=group.device.id, item=task.item.key, text=death.text, cause=death.cause
         )
     if death.cause == "crash":
         state.deaths.in_a_row += task.crashes == 0  # a second death on one item says more of the item than of the workers
-        if worker.process.exit_status == -signal.SIGKILL and not worker.faulty:
+        if killed and not worker.faulty:
             state.deaths.kill_times.append(now)
             state.deaths.unjudged.append(UnjudgedExit(task, death, seen, now))
             return
     if death.cause == "oom_kill" and not seen.alone:
         group.cap_workers(len(group.living))
     state.items.judge(task, death, seen)
-
-
-def _cause(state: PoolState, worker: WorkerHandle, how: str) -> WorkerDeath:
-    # The kernel's counter is the machine's, not ours: somebody else's process may have been meant. Such a death is then
-    # retried alone instead of charged, which errs on the item's side.
-    kills_before, state.deaths.oom_kills = state.deaths.oom_kills, state.gauge.oom_kills()
-    if worker.taken_back:
-        return WorkerDeath("taken_back", how)
-    if worker.hung:
-        return WorkerDeath("hang", worker.hung, worker.process.tail())
-    # Not simply taken back: an item whose code does this each time would be tried for ever.
-    if worker.stray:
-        return WorkerDeath("excused", worker.stray, worker.process.tail())
-    if worker.faulty:
-        return WorkerDeath("crash", worker.faulty, worker.process.tail())
-    killed = worker.process.exit_status == -signal.SIGKILL
-    return WorkerDeath("oom_kill" if killed and state.deaths.oom_kills > kills_before else "crash", how, worker.process.tail())
 
 
 def judge_exits(state: PoolState) -> None:

@@ -122,8 +122,23 @@ def _feed(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, De
 
 
 def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dict[str, Decision]) -> None:
+    def wants_worker(group: DeviceWorkers) -> bool:
+        decision, queue = decisions[group.device.id], state.items.queue
+        if group.fenced is not None or state.machine.now() < group.spawn_not_before:
+            return False
+        if any(w.state == "killed" for w in group.workers):
+            return False  # its memory is not yet proven free
+        loading = sum(w.state == "loading" for w in group.living)
+        if len(group.living) >= decision.start or loading >= decision.loads_at_once:
+            return False
+        if not queue.shared:
+            return bool(queue.alone) and not group.workers
+        # Hands that are free or about to be, on any device, for as many items: one more would find nothing to do.
+        unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
+        return unused < queue.shared
+
     while state.stopping.stop is None:
-        wanting = [group for group in groups if _wants_worker(state, group, decisions[group.device.id])]
+        wanting = [group for group in groups if wants_worker(group)]
         if not wanting:
             return
         group = soonest_done(wanting, {g.device.id: len(g.living) for g in wanting})
@@ -143,22 +158,6 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
         except OSError as error:  # no process, no descriptor, no memory: as if it had not loaded
             note_load_failure(state, group, f"no process can be started: {error}")
             return
-
-
-def _wants_worker(state: PoolState, group: DeviceWorkers, decision: Decision) -> bool:
-    if group.fenced is not None or state.machine.now() < group.spawn_not_before:
-        return False
-    if any(w.state == "killed" for w in group.workers):
-        return False  # its memory is not yet proven free
-    living, queue = group.living, state.items.queue
-    loading = sum(w.state == "loading" for w in living)
-    if len(living) >= decision.start or loading >= decision.loads_at_once:
-        return False
-    if not queue.shared:
-        return bool(queue.alone) and not group.workers
-    # Hands that are free or about to be, on any device, for as many items: one more would find nothing to do.
-    unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
-    return unused < queue.shared
 
 
 def note_load_failure(

@@ -72,7 +72,18 @@ class Assignment:
             return known
         with storage_errors_are_transient(f"writing {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _append(path, "".join(lines).encode("ascii"))
+            data = "".join(lines).encode("ascii")
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    data = b"\n" + data  # the last writer was killed in the middle of a line
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            fsync_path(path.parent)
         # Read once more: another run may have appended meanwhile, and of two lines for a video the first counts.
         return Assignment.load(path)
 
@@ -80,17 +91,3 @@ class Assignment:
 def usual_size(new: int) -> int:
     """Videos per batch for so many ``new`` ones, where nobody says otherwise."""
     return max(_USUAL, -(-new // _MAX_NEW_BATCHES))
-
-
-def _append(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data  # the last writer was killed in the middle of a line
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fsync_path(path.parent)

@@ -67,7 +67,7 @@ def solved_cameras(run: Run) -> list[SolvedCamera]:
     cameras = []
     for name, clips in sorted(found.items(), key=lambda camera: camera[0]):
         shapes = Counter(curve.size_px for _, curve in clips)
-        size_px = max(shapes, key=lambda size: (shapes[size], size))
+        size_px = max(shapes, key=lambda size: (shapes[size], size))  # of equal numbers the larger, whatever the order of clips
         # A video of another shape was filmed in another mode of the camera, with another focal length in pixels.
         alike = [(video, c) for video, c in clips if abs(c.size_px[0] / c.size_px[1] * size_px[1] / size_px[0] - 1) < _SAME_SHAPE]
         shared = shared_focal_length([curve for _, curve in alike])
@@ -77,7 +77,7 @@ def solved_cameras(run: Run) -> list[SolvedCamera]:
 
 def camera_name(video: Video, layout: Layout) -> str | None:
     """Which camera took a video: the table's column, else what the container says; None where neither does."""
-    if named := video.metadata.get("camera"):
+    if named := video.metadata.get("camera"):  # a person knows better than a container that an editor has written
         return named
     try:
         with Clip(layout.artifact(SOURCE, video.id)) as clip:

@@ -6,6 +6,7 @@ Nothing else says so, so a file that cannot be read is never taken for "none": i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,8 +29,11 @@ def read_exclusions(layout: Layout) -> dict[str, str]:
     try:
         return _EXCLUSIONS.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
+        before: list[str] = []
+        with suppress(ConfigError):  # no run before this one, or none that can be read
+            before = sorted(latest_run(layout.output).plan.get("excluded") or {})
         # Taken for "none", a lost file would bring back every video that it took out.
-        if before := _left_out_before(layout):
+        if before:
             raise ConfigError(
                 f"{path} is gone, and the last run left out {', '.join(before)}: put it back, "
                 "or write {} into it if no video is to be excluded."
@@ -43,19 +47,13 @@ def read_exclusions(layout: Layout) -> dict[str, str]:
         ) from error
 
 
-def _left_out_before(layout: Layout) -> list[str]:
-    try:
-        return sorted(latest_run(layout.output).plan.get("excluded") or {})
-    except ConfigError:  # no run before this one, or none that can be read
-        return []
-
-
 def refuse_unknown(path: Path, reasons: Mapping[str, str], known: Collection[str]) -> None:
     """Only what a run has listed can be taken out, so another name is damage, and the video that was meant would come back.
 
     Raises:
         ConfigError: a name that is not ``known``.
     """
+    # All of them at once: a file whose names were all changed is mended in one go.
     if unknown := sorted(set(reasons) - set(known)):
         raise ConfigError(f"{path} leaves out {', '.join(unknown)}, which no run has listed: correct the name, or delete that line")
 

@@ -189,7 +189,10 @@ def _judge_stage(
     if receipt is None:
         return StageState("todo", "never done", wanted, inputs, files)
     if receipt.fingerprint != wanted:
-        return StageState("stale", _difference(receipt, identity, inputs), wanted, inputs, files, receipt)
+        changes = [f"{name} changed" for name in sorted({*receipt.inputs, *inputs}) if receipt.inputs.get(name) != inputs.get(name)]
+        changes += [f"{key} {old} -> {new}" for key, old, new in _changes(receipt.backend, identity)]
+        why = "; ".join(changes) or "its record was written by another version"
+        return StageState("stale", why, wanted, inputs, files, receipt)
     if receipt.state == "quarantined":
         text = receipt.reason.text if receipt.reason else ""
         return StageState("quarantined", text, wanted, inputs, files, receipt)
@@ -228,12 +231,6 @@ def _file_inputs(
         inputs[_ROW] = sha256_of([getattr(video, cell) for cell in spec.row])
     inputs |= {cell: repr(getattr(video, cell)) for cell in spec.cells if getattr(video, cell) is not None}
     return inputs, files
-
-
-def _difference(receipt: Receipt, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    changes = [f"{name} changed" for name in sorted({*receipt.inputs, *inputs}) if receipt.inputs.get(name) != inputs.get(name)]
-    changes += [f"{key} {old} -> {new}" for key, old, new in _changes(receipt.backend, identity)]
-    return "; ".join(changes) or "its record was written by another version"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,19 @@ def read_journal(folder: Path, batch: str) -> JournalContent | None:
         return None
     path = _path(folder, batch, numbers[-1])
     *lines, _ = path.read_bytes().split(b"\n")  # a last line without its end was torn by a kill: what it was to say did not happen
-    holder = _holder(path, lines[0]) if lines else None
+    head: dict[str, Any] = {}
+    with suppress(ValueError):
+        head = _parse(lines[0]) if lines else {}
+    # Refused rather than read in part: what a newer videolift has written would be made anew over it.
+    if head.get("format", JOURNAL_FORMAT) != JOURNAL_FORMAT:
+        raise CorruptFile(
+            f"{path}: its format is {head['format']!r}, this videolift reads {JOURNAL_FORMAT!r}: "
+            "update videolift, or use another output folder"
+        )
+    # Who wrote it stays None where its first line is damaged or lost.
+    holder = None
+    with suppress(KeyError, TypeError):
+        holder = ProcessName(**head["holder"])
     records: dict[str, VideoRecord] = {}
     damaged = [] if holder is not None else [1]
     for line_number, line in enumerate(lines, 1):
@@ -361,17 +374,3 @@ def _parse(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a mapping")
     return value
-
-
-def _holder(path: Path, line: bytes) -> ProcessName | None:
-    """Who wrote the journal, by its first line; None where that line is damaged or lost."""
-    try:
-        head = _parse(line)
-        if head.get("format", JOURNAL_FORMAT) == JOURNAL_FORMAT:
-            return ProcessName(**head["holder"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    raise CorruptFile(
-        f"{path}: its format is {head['format']!r}, this videolift reads {JOURNAL_FORMAT!r}: "
-        "update videolift, or use another output folder"
-    )

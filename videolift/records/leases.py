@@ -62,8 +62,18 @@ class Lease:
     def __init__(self, path: Path, nonce: str) -> None:
         self.path, self.nonce = path, nonce
         self._ended = threading.Event()
+
+        def touch() -> None:
+            while not self._ended.wait(TOUCH_S):
+                try:
+                    if not self.still_ours():
+                        return
+                    os.utime(self.path)
+                except (OSError, Transient):
+                    continue  # a file system in trouble: the work itself will meet it, and say so
+
         # A daemon: a process that ends by an error must not be kept alive by its lease.
-        self._heart = threading.Thread(target=self._touch, name="lease", daemon=True)
+        self._heart = threading.Thread(target=touch, name="lease", daemon=True)
         self._heart.start()
 
     @classmethod
@@ -113,15 +123,6 @@ class Lease:
         # After a pause of more than two minutes another run may hold it by now.
         if self.still_ours():
             self.path.unlink(missing_ok=True)
-
-    def _touch(self) -> None:
-        while not self._ended.wait(TOUCH_S):
-            try:
-                if not self.still_ours():
-                    return
-                os.utime(self.path)
-            except (OSError, Transient):
-                continue  # a file system in trouble: the work itself will meet it, and say so
 
     def __enter__(self) -> Self:
         return self

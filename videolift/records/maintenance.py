@@ -109,6 +109,7 @@ def lift_quarantines(layout: Layout, videos: Sequence[str] | None, stages: Seque
     }
     if videos is not None and (fine := [video for video in videos if video not in lifted]):
         raise ConfigError(f"not quarantined: {', '.join(fine)}")
+    # Leases only now: an error above has kept nobody from working.
     with batches_held(layout, batches_of(layout, lifted)):
         _lift(layout, lifted)
     return lifted
@@ -136,7 +137,7 @@ def exclude_video(layout: Layout, video: str, reason: str) -> None:
     Raises:
         ConfigError: no such video.
     """
-    batches_of(layout, [video])
+    batches_of(layout, [video])  # for its error: a name that no run has listed is a mistake
     write_exclusions(layout.excluded, {**read_exclusions(layout), video: reason})
 
 

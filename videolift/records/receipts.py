@@ -155,6 +155,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 def carried_facts(receipt: Receipt) -> dict[str, Any]:
     """What of a receipt its artifact carries: nothing of when and where it was made, so that equal work gives equal bytes."""
+    # No seconds, peaks, versions or attempts: they differ from machine to machine, and the bytes must not.
     names = ("video", "stage", "fingerprint", "shrink", "frames")
     facts: dict[str, Any] = {name: getattr(receipt, name) for name in names}
     facts |= {"backend": dict(receipt.backend), "inputs": dict(receipt.inputs), "checks": list(receipt.checks)}
@@ -167,5 +168,6 @@ def receipt_from_facts(facts: Mapping[str, Any], artifact: ArtifactRecord, state
     Raises:
         CorruptFile: these are not facts of `carried_facts`.
     """
+    # Without stats of files they are hashed once more, and what is recorded then is true of this machine.
     value = {**facts, "state": state, "files": {}, "artifact": asdict(artifact), "reason": None}
     return receipt_from_json(value)

@@ -85,6 +85,7 @@ def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries
             # `Run.entries` looks for the batch as this very text, and decodes no other line.
             lines.write(json.dumps({"batch": entry.batch, **flags, "video": entry.video.to_row()}) + "\n")
     write_json(folder / "plan.json", {**plan, "variants": [asdict(variant) for variant in variants]})
+    # Last: whoever follows this name finds a run that is whole.
     write_json(Layout(folder.parent.parent).latest_run, {"run": folder.name})
 
 

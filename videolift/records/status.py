@@ -210,6 +210,7 @@ def assess(video: str, states: Mapping[str, StageState], target: str, *, vanishe
     end = states[target].kind
     overall: Overall = "done" if end in ("done", "none") else "quarantined" if end in ("quarantined", "blocked") else "pending"
     losses = []
+    # Blocked stages are no losses of their own: they follow from one that is named here.
     for stage, state in states.items():
         if state.kind == "quarantined":
             reason = state.receipt.reason if state.receipt else None

@@ -15,7 +15,6 @@ import cv2
 import h5py
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from videolift.artifacts import SIDES, Depth
 from videolift.dataset.file import PackagedFile
@@ -117,7 +116,18 @@ def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str |
         for start in range(0, frames, _FRAMES):
             part = slice(start, min(start + _FRAMES, frames))
             video[part] = file.rgb(part)
-            depth[part] = file.depth(part) if floor is None else _floor_depth(file, floor, part)
+            if floor is None:
+                depth[part] = file.depth(part)
+                continue
+            view = PackagedView.from_attribute(file.attribute("view"))
+            with Depth(floor) as artifact:
+                square = view.cut(artifact[part]).astype(np.float32)
+            scale = np.float32((file.attribute("hand_scale") or {}).get("factor") or 1.0)
+            # OpenCV's INTER_NEAREST takes the pixel at floor(x * scale), which is the half pixel off.
+            z = np.stack([cv2.resize(image, view.size_px, interpolation=cv2.INTER_NEAREST) for image in square]) * scale
+            if file.depth_range_m is not None:
+                np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)
+            depth[part] = z
         K = file.array("camera/intrinsics").astype(np.float64)
         K[:2, 2] += 0.5
         target["root/intrinsics"] = K.astype(np.float32)
@@ -140,15 +150,3 @@ def _write_video(file: PackagedFile, path: Path, floor: Path | None, text: str |
         target["root/num_frames"], target["root/num_track_ts"], target["root/track_type"] = frames, file.window_length, "3d"
         if text:
             target.create_dataset("root/text", data=text, dtype=h5py.string_dtype())
-
-
-def _floor_depth(file: PackagedFile, artifact: Path, part: slice) -> NDArray[np.float32]:
-    view = PackagedView.from_attribute(file.attribute("view"))
-    with Depth(artifact) as depth:
-        square = view.cut(depth[part]).astype(np.float32)
-    scale = (file.attribute("hand_scale") or {}).get("factor") or 1.0
-    # OpenCV's INTER_NEAREST takes the pixel at floor(x * scale), which is the half pixel off.
-    z = np.stack([cv2.resize(image, view.size_px, interpolation=cv2.INTER_NEAREST) for image in square]) * np.float32(scale)
-    if file.depth_range_m is not None:
-        np.copyto(z, np.clip(z, *file.depth_range_m), where=z > 0)
-    return z

@@ -123,7 +123,14 @@ class Accumulator:
                 # Below 2^10 their units stay below 2^30: half the memory to go over, and nearly all values are so small.
                 units = scaled.astype(np.int32 if max(-low, high) < 1 << 10 else np.int64)
                 self.sums[channel] += int(units.sum(dtype=np.int64))
-                self.squares[channel] += _sum_of_squares(units)
+                whole = units.astype(np.int64, copy=False)
+                if int(np.abs(whole).max()) < 1 << 23:  # at most _BLOCK_ROWS (2^16) squares below 2^46 fit an int64
+                    self.squares[channel] += int(whole @ whole)
+                else:
+                    # (high 2^20 + low)^2, multiplied out; the sums come together as Python's integers, which have no end.
+                    lower = whole & ((1 << 20) - 1)
+                    upper = (whole - lower) >> 20
+                    self.squares[channel] += (int(upper @ upper) << 40) + (int(upper @ lower) << 21) + int(lower @ lower)
                 self.extrema[channel] = min(self.extrema[channel, 0], low), max(self.extrema[channel, 1], high)
                 self.counts[channel] += _binned(units)
 
@@ -194,16 +201,6 @@ def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, flo
     variance = square / samples - mean * mean
     scaled = variance * (1 << 200)  # the root of an integer is exact to 2^-100, far below a float's last place
     return float(mean), float(Fraction(math.isqrt(scaled.numerator // scaled.denominator), 1 << 100))
-
-
-def _sum_of_squares(units: NDArray[Any]) -> int:
-    units = units.astype(np.int64, copy=False)
-    if int(np.abs(units).max()) < 1 << 23:  # at most _BLOCK_ROWS (2^16) squares below 2^46 fit an int64
-        return int(units @ units)
-    # (high 2^20 + low)^2, multiplied out; the three sums come together as Python's integers, which have no end.
-    low = units & ((1 << 20) - 1)
-    high = (units - low) >> 20
-    return (int(high @ high) << 40) + (int(high @ low) << 21) + int(low @ low)
 
 
 def _binned(units: NDArray[Any]) -> NDArray[np.int64]:

@@ -52,12 +52,8 @@ def check_images(file: FileUnderCheck) -> Iterator[Finding]:
             faults += track_faults(evidence)
     if file.has("hands/valid"):
         faults += hand_faults(evidence, measured=has_camera and file.scale in MEASURED_SCALES)
-    for kind, text in _joined(faults):
-        yield file.finding(f"images: {kind}", text, LOOK)
 
-
-def _joined(faults: list[Fault]) -> list[Fault]:
-    """What several parts say alike is the image's fault and not theirs; what follows from another fault is left out."""
+    # What several parts say alike is the images' fault and not theirs.
     alike = {"mirrored": {"depth mirrored", "poses with x reversed"}, "upside down": {"depth upside down", "poses with y reversed"}}
     for frames in ("one frame", "two frames"):
         for late, early in (("late", "early"), ("early", "late")):
@@ -71,7 +67,8 @@ def _joined(faults: list[Fault]) -> list[Fault]:
         faults = [fault for fault in faults if fault[0] not in _FOLLOWS_FROM_DEPTH | _FOLLOWS_FROM_POSES]
     elif first_words & {"camera", "poses", "rotation", "rotations", "translation", "translations", "focal", "principal"}:
         faults = [fault for fault in faults if fault[0] not in _FOLLOWS_FROM_POSES]
-    return list(dict(faults).items())
+    for kind, text in dict(faults).items():  # both hands may say the same: once
+        yield file.finding(f"images: {kind}", text, LOOK)
 
 
 _FOLLOWS_FROM_POSES = {"points", "hidden points called visible", "visible points called hidden"}

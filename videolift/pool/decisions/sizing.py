@@ -120,10 +120,22 @@ class Decision:
 
 def decide(now: Snapshot, rules: SizingRules) -> Decision:
     """The numbers for one device."""
-    limits = _limits(now, rules)
+    known = _relevant(now)
+    # One sample says little of the next item; with 20 the 95th percentile has a meaning.
+    margin = rules.margin * (1.0 + max(0.0, 1.0 / max(1, now.samples) - 1.0 / _ENOUGH_SAMPLES))
+    peak, host_peak = (_p95([p.device_bytes for p in known]), _p95([p.host_bytes for p in known]))
+    limits = {
+        "memory": _fit(now.free_bytes + now.own_bytes, peak * (1 + margin), rules),
+        "host memory": _fit(now.host_free_bytes + now.host_own_bytes, host_peak * (1 + margin), rules),
+        "cores": now.slots,
+        "max_workers": rules.max_workers or UNBOUNDED,
+        "out of memory before": now.settled or UNBOUNDED,
+        # As many as keep the device busy: one busy for 31 % of its time with one worker takes a third one, hardly a fourth.
+        "device busy": max(1, math.ceil(1.0 / now.busy_share - _SATURATION_TOLERANCE)) if now.busy_share else UNBOUNDED,
+        "throughput": _throughput_limit(now.rates, now.busy_share),
+    }
     reason = min(limits, key=lambda name: limits[name])
     allowed = max(1, limits[reason])
-    known = _relevant(now)
     # Without a measured peak nobody may join the first item: two that do not fit both die, and say nothing of one.
     busy = start = allowed if known else 1
     if not now.samples:
@@ -137,7 +149,6 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
     if now.host_free_bytes < rules.reserve_bytes and start > now.workers:
         start, reason = now.workers if now.pool_workers else 1, "host memory"
     keep = max(start, busy + _resting(now, rules, busy))
-    peak, host_peak = (_p95([p.device_bytes for p in known]), _p95([p.host_bytes for p in known]))
     figures = {
         "free_gib": _gib(now.free_bytes),
         "own_gib": _gib(now.own_bytes),
@@ -151,22 +162,6 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
     critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and max(now.workers, now.pool_workers) > 1
     loads = loads_at_once(now.ready, now.cores, known=now.samples > 0)
     return Decision(busy, start, keep, loads, reason, critical, figures)
-
-
-def _limits(now: Snapshot, rules: SizingRules) -> dict[str, int]:
-    seen = _relevant(now)
-    # One sample says little of the next item; with 20 the 95th percentile has a meaning.
-    margin = rules.margin * (1.0 + max(0.0, 1.0 / max(1, now.samples) - 1.0 / _ENOUGH_SAMPLES))
-    return {
-        "memory": _fit(now.free_bytes + now.own_bytes, _p95([p.device_bytes for p in seen]) * (1 + margin), rules),
-        "host memory": _fit(now.host_free_bytes + now.host_own_bytes, _p95([p.host_bytes for p in seen]) * (1 + margin), rules),
-        "cores": now.slots,
-        "max_workers": rules.max_workers or UNBOUNDED,
-        "out of memory before": now.settled or UNBOUNDED,
-        # As many as keep the device busy: one busy for 31 % of its time with one worker takes a third one, hardly a fourth.
-        "device busy": max(1, math.ceil(1.0 / now.busy_share - _SATURATION_TOLERANCE)) if now.busy_share else UNBOUNDED,
-        "throughput": _throughput_limit(now.rates, now.busy_share),
-    }
 
 
 def _fit(available: int, peak: float, rules: SizingRules) -> int:

@@ -79,6 +79,7 @@ def worker_main() -> None:
 
 def serve(connection: socket.socket) -> None:
     """Answers messages until `EndWorker` or until the supervisor is gone."""
+    global importing_the_users_script
     commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -94,9 +95,18 @@ def serve(connection: socket.socket) -> None:
     threading.Thread(target=listen, daemon=True, name="pool-commands").start()
     start: StartWorker = commands.get()
     outbox = _Outbox(connection, start.progress_every_s)
-    worker = _load(start, outbox)
-    if worker is None:
+    try:
+        importing_the_users_script = True
+        multiprocessing.spawn.prepare(start.preparation)
+        importing_the_users_script = False
+        # Unpickled after `prepare`, which makes the user's modules importable.
+        worker: Worker = pickle.loads(start.factory)()
+        worker.load(start.device)
+        ready = WorkerReady(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())
+    except BaseException as error:  # noqa: BLE001  the border to user code: whatever it raises is reported
+        outbox.send(describe(error))
         return
+    outbox.send(ready)
     while isinstance(command := commands.get(), DoItem):
         outbox.claim = command.claim
         outbox.send(_attempt(worker, command, outbox))
@@ -136,23 +146,6 @@ class _Outbox:
         if now - self._last >= self._every_s and os.getpid() == self._pid:
             self._last = now
             self.send(ItemProgress(self.claim, steps, of))
-
-
-def _load(start: StartWorker, outbox: _Outbox) -> Worker | None:
-    global importing_the_users_script
-    try:
-        importing_the_users_script = True
-        multiprocessing.spawn.prepare(start.preparation)
-        importing_the_users_script = False
-        # Unpickled after `prepare`, which makes the user's modules importable.
-        worker: Worker = pickle.loads(start.factory)()
-        worker.load(start.device)
-        ready = WorkerReady(tuple(float(s) for s in worker.shrinks), peak_rss_bytes())
-    except BaseException as error:  # noqa: BLE001  the border to user code: whatever it raises is reported
-        outbox.send(describe(error))
-        return None
-    outbox.send(ready)
-    return worker
 
 
 def _attempt(worker: Worker, work: DoItem, outbox: _Outbox) -> ItemDone | AttemptFailed:

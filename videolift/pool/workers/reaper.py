@@ -57,37 +57,28 @@ class OrphanReaper:
                 self._process.wait()
 
 
-def _marked(variable: str, mark: str) -> list[int]:
-    """Pids of living processes that were started below a worker of the pool."""
-    name, start = f"{variable}=".encode(), f"{mark}-".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            entries = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        values = [entry[len(name) :] for entry in entries if entry.startswith(name)]
-        if any(part.startswith(start) for value in values for part in value.split(b"/")):
-            found.append(int(folder.name))
-    return found
-
-
 def _wait_and_reap(variable: str, mark: str, folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # what ends the job politely must not end us before the supervisor
     while os.read(0, 1):
         pass
-    began = time.monotonic()
-    while time.monotonic() - began < _WITHIN_S and (left := _marked(variable, mark)):
-        spare = time.monotonic() - began < _CLEAN_UP_S
-        for pid in left:
+    name, start = f"{variable}=".encode(), f"{mark}-".encode()
+    began, found = time.monotonic(), True
+    # Again and again: what is being started while we look is found the next time.
+    while found and time.monotonic() - began < _WITHIN_S:
+        found, spare = False, time.monotonic() - began < _CLEAN_UP_S
+        for process in Path("/proc").glob("[0-9]*"):
             try:
-                if spare and b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                values = [x[len(name) :] for x in (process / "environ").read_bytes().split(b"\0") if x.startswith(name)]
+                if not any(part.startswith(start) for value in values for part in value.split(b"/")):
                     continue
-                os.kill(pid, signal.SIGKILL)
-            except OSError:  # it has ended meanwhile
+                found = True
+                if not (spare and b"resource_tracker" in (process / "cmdline").read_bytes()):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:  # it has ended meanwhile, or is somebody else's
                 continue
-        time.sleep(0.05)
+        if found:
+            time.sleep(0.05)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
