@@ -1,4 +1,4 @@
-"""What the reader costs: opening large datasets, and normalized samples from more files than are kept open.
+"""What the reader costs: opening large datasets, normalized samples from more files than are kept open, and a worker's memory.
 
 ``python -m benchmarks.reader DATASET [--files 40] [--reads 200]``. Each layout holds the same windows, read in one random order,
 interleaved, with the same number of open files; CPU time of this process, medians over rounds. The mp4 layout is what LeRobot's
@@ -7,6 +7,8 @@ video datasets are, read by PyAV; LeRobot's own loader adds its own cost to that
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import shutil
 import tempfile
 import time
@@ -113,6 +115,24 @@ def samples(dataset: Path, work: Path, files: int, reads: int, limit: int) -> No
         print(f"{name:34} {1e3 * np.median(taken):8.2f} ms CPU per sample, {base / np.median(taken):5.2f} x the speed of default")
 
 
+def worker_memory(work: Path, files: int, reads: int) -> None:
+    """What one worker holds after random reads of many files: with few of them open, and with all."""
+    paths = copies(work / "default.hdf5", files)
+    for limit in (8, files):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            before, after = pool.apply(_resident_mb, (paths, limit, reads))
+        print(f"a worker with {limit} of {files} files open: {after:.0f} MB, of which {before:.0f} MB before its first read")
+
+
+def _resident_mb(paths: list[Path], limit: int, reads: int) -> tuple[float, float]:
+    """Resident memory before the reads, and at most until their end."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    windows = WindowDataset([DatasetFile.look(path) for path in paths], SELECTION, Handles(limit=limit))
+    for index in np.random.default_rng(0).integers(0, len(windows), reads):
+        windows.open(int(index))
+    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def copies(first: Path, count: int) -> list[Path]:
     """The first and copies of it: HDF5 would open links to one file only once."""
     paths = [first]
@@ -133,6 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         opening(given.dataset, Path(work))
         samples(given.dataset, Path(work), given.files, given.reads, given.open_files)
+        worker_memory(Path(work), 60, 480)
 
 
 if __name__ == "__main__":
