@@ -34,9 +34,13 @@ def train(root: str, steps: int) -> None:
     import torch
     from lerobot.configs.types import FeatureType
     from lerobot.datasets.lerobot_dataset import LeRobotDataset, LeRobotDatasetMetadata
-    from lerobot.datasets.utils import dataset_to_policy_features
     from lerobot.policies.act.modeling_act import ACTPolicy
     from lerobot.policies.factory import make_policy_config, make_pre_post_processors
+
+    try:
+        from lerobot.utils.feature_utils import dataset_to_policy_features
+    except ImportError:  # LeRobot 0.4
+        from lerobot.datasets.utils import dataset_to_policy_features
 
     meta = LeRobotDatasetMetadata("local/hands", root=root)
     features = dataset_to_policy_features(meta.features)

@@ -224,3 +224,40 @@ def test_equal_datasets_give_equal_shards(clips, tmp_path):
         export_webdataset(clips, tmp_path / name)
     for shard in (tmp_path / "a").glob("*.tar"):
         assert shard.read_bytes() == (tmp_path / "b" / shard.name).read_bytes()
+
+
+LOAD_WEBDATASET = """
+import json, os, sys, numpy as np
+import webdataset, wids
+folder = sys.argv[1]
+index = json.load(open(folder + "/index.json"))
+shards = [os.path.join(folder, shard["url"]) for shard in index["shardlist"] if shard["split"] == "train"]
+stream = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
+random = wids.ShardListDataset(folder + "/index.json", cache_dir=sys.argv[2])
+row = random[26]
+np.savez(
+    sys.argv[3], keys=[sample["__key__"] for sample in stream], images=np.stack([sample["rgb.png"] for sample in stream]),
+    states=np.stack([sample["state.npy"] for sample in stream]), tasks=[sample["json"]["task"] for sample in stream],
+    count=len(random), row_state=row[".state.npy"], row_image=np.asarray(row[".rgb.png"]), row_video=row[".json"]["video"],
+)
+"""
+
+
+@pytest.mark.peers
+def test_webdataset_streams_the_shards_and_wids_reads_any_sample(clips, tmp_path):
+    """VIDEOLIFT_PEERS names a Python with webdataset and wids, which has been a package of its own since webdataset 1.0."""
+    python = os.environ.get("VIDEOLIFT_PEERS")
+    if not python:
+        pytest.skip("VIDEOLIFT_PEERS names no Python with webdataset and wids")
+    export_webdataset(clips, tmp_path / "out", shard_samples=11)
+    arguments = [python, "-c", LOAD_WEBDATASET, tmp_path / "out", tmp_path / "cache", tmp_path / "seen.npz"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(tmp_path / "seen.npz") as seen:
+        assert seen["keys"].tolist() == [f"v{n}_{t:06d}" for n in range(2) for t in range(11)]
+        assert seen["tasks"].tolist() == ["lift"] * 11 + ["drop"] * 11
+        assert seen["states"].shape == (22, 24)
+        assert (int(seen["count"]), str(seen["row_video"]), seen["row_state"].shape) == (33, "v2", (24,))
+        for image, (number, t) in [(seen["images"][15], (1, 4)), (seen["row_image"], (2, 4))]:
+            with PackagedFile(clips / f"v{number}.hdf5") as file:
+                np.testing.assert_array_equal(image.transpose(2, 0, 1), file.rgb(slice(t, t + 1))[0])
