@@ -176,7 +176,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     if tracks is not None and geometry is not None:
         points = _write_tracks(tracks, starts, settings, geometry, out, meter, steps)
     if in_view is not None:
-        _write_hands(in_view, settings, geometry, starts, out)
+        in_view.write(settings, geometry, starts, out)
         meter.hands(in_view.arrays | in_view.origin, view.size_px, sources.known_length_m)
         meter.agreement(sources.hands.attrs if sources.hands is not None else {})
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
@@ -417,26 +417,23 @@ class _HandArrays:
             arrays["T_camera_wrist"][..., :3, 3] = np.nan
         return cls(arrays, {name: getattr(hands, name) for name in HAND_ORIGIN_FIELDS}, hands.betas)
 
-
-def _write_hands(
-    hands: _HandArrays, settings: Packaging, geometry: _Geometry | None, starts: NDArray[np.int64], out: DatasetWriter
-) -> None:
-    arrays = hands.arrays
-    out.append(**{f"hands/{name}": array for name, array in (arrays | hands.origin).items()})
-    out.put(**{"hands/betas": hands.betas})
-    out.statistics.add("hand_frames", arrays["interpolated"][arrays["valid"]].astype(np.uint8)[:, None])
-    if geometry is None:
-        return
-    # Only with depth: without it nobody knows where the camera is, nor what a window sees from its first one.
-    T_world_wrist = world_wrists(arrays["T_camera_wrist"], arrays["valid"], geometry.T_camera_world)
-    known = np.isfinite(T_world_wrist).all((-2, -1))
-    out.append(**{"hands/T_world_wrist": T_world_wrist, "hands/world_valid": known})
-    for part in _slices(len(starts), HAND_WINDOWS_PER_CHUNK):
-        frames = starts[part][None, :] + np.arange(settings.window_length)[:, None]
-        T_cam0_camk, _ = window_poses(geometry.T_camera_world[frames])
-        seen = hand_windows(
-            arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, geometry.K, geometry.view.size_px
-        )
-        out.append(**{f"hands/{name}": getattr(seen, name.removeprefix("window_")) for name in HAND_WINDOW_FIELDS})
-        for name, rows in (("uvd", seen.displacement_uvd), ("rot", seen.displacement_rot6d)):
-            out.statistics.add(f"hand_{name}_displacement", rows[np.isfinite(rows).all((-2, -1))])
+    def write(self, settings: Packaging, geometry: _Geometry | None, starts: NDArray[np.int64], out: DatasetWriter) -> None:
+        arrays = self.arrays
+        out.append(**{f"hands/{name}": array for name, array in (arrays | self.origin).items()})
+        out.put(**{"hands/betas": self.betas})
+        out.statistics.add("hand_frames", arrays["interpolated"][arrays["valid"]].astype(np.uint8)[:, None])
+        if geometry is None:
+            return
+        # Only with depth: without it nobody knows where the camera is, nor what a window sees from its first one.
+        T_world_wrist = world_wrists(arrays["T_camera_wrist"], arrays["valid"], geometry.T_camera_world)
+        known = np.isfinite(T_world_wrist).all((-2, -1))
+        out.append(**{"hands/T_world_wrist": T_world_wrist, "hands/world_valid": known})
+        for part in _slices(len(starts), HAND_WINDOWS_PER_CHUNK):
+            frames = starts[part][None, :] + np.arange(settings.window_length)[:, None]
+            T_cam0_camk, _ = window_poses(geometry.T_camera_world[frames])
+            seen = hand_windows(
+                arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, geometry.K, geometry.view.size_px
+            )
+            out.append(**{f"hands/{name}": getattr(seen, name.removeprefix("window_")) for name in HAND_WINDOW_FIELDS})
+            for name, rows in (("uvd", seen.displacement_uvd), ("rot", seen.displacement_rot6d)):
+                out.statistics.add(f"hand_{name}_displacement", rows[np.isfinite(rows).all((-2, -1))])

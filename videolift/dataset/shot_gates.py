@@ -180,12 +180,33 @@ class ShotDepth:
     worth: ShotWorth
     hand_scale: HandScale | None = None
 
+    @classmethod
+    def of(cls, shot: Shot, depth: Depth | None, hands: Hands | None, gates: Gates, window_length: int, stride: int) -> ShotDepth:
+        """One shot by itself, refused where it is too short, or its depth of a kind that is not good enough."""
+        worth = ShotWorth(shot, len(window_starts(len(shot), window_length, stride)))
+        if not worth.windows:
+            return cls(replace(worth, refused=too_short(len(shot), window_length)))
+        if depth is None:
+            return cls(worth)
+        about = depth_of_shot(depth, shot)
+        if "refused" in about:
+            return cls(replace(worth, refused=_part_failed("depth", str(about["refused"]))))
+        scale, found = str(about["scale"]), None
+        # Only where the unit is unknown: a measured or assumed one is worth more than the size of a hand.
+        if scale == "arbitrary" and hands is not None:
+            found = hand_scale(depth, hands, slice(shot.first, shot.end))
+            scale = scale if found.factor is None else "hand"
+        factor = 1.0 if found is None or found.factor is None else found.factor
+        tier, pose, intrinsics = (str(about[name]) for name in ("tier", "pose", "intrinsics"))
+        worth = replace(worth, scale=scale, factor=factor, tier=tier, pose=pose, intrinsics=intrinsics)
+        return cls(replace(worth, refused=tier_refusal(worth, gates)), found)
+
 
 def shots_by_kind(
     clip: Clip, depth: Depth | None, hands: Hands | None, tracks: Tracks | None, gates: Gates, window_length: int, stride: int
 ) -> list[ShotDepth]:
     """Every shot, refused where its depth is of a kind or in a unit that the file cannot hold."""
-    found = [_shot_depth(shot, depth, hands, gates, window_length, stride) for shot in shots_of(clip.shot)]
+    found = [ShotDepth.of(shot, depth, hands, gates, window_length, stride) for shot in shots_of(clip.shot)]
     stated = [] if tracks is None else tracks.attrs.get("shots", [])
     failed = {int(about["first"]): str(about["refused"]) for about in stated if "refused" in about}
     found = [
@@ -195,26 +216,6 @@ def shots_by_kind(
     # Only now: the unit of the file is that of the shots that are left.
     scale = common_scale([one.worth for one in found if one.worth.refused is None])
     return found if scale is None else [_refused(one, scale_refusal(one.worth, scale)) for one in found]
-
-
-def _shot_depth(shot: Shot, depth: Depth | None, hands: Hands | None, gates: Gates, window_length: int, stride: int) -> ShotDepth:
-    worth = ShotWorth(shot, len(window_starts(len(shot), window_length, stride)))
-    if not worth.windows:
-        return ShotDepth(replace(worth, refused=too_short(len(shot), window_length)))
-    if depth is None:
-        return ShotDepth(worth)
-    about = depth_of_shot(depth, shot)
-    if "refused" in about:
-        return ShotDepth(replace(worth, refused=_part_failed("depth", str(about["refused"]))))
-    scale, found = str(about["scale"]), None
-    # Only where the unit is unknown: a measured or assumed one is worth more than the size of a hand.
-    if scale == "arbitrary" and hands is not None:
-        found = hand_scale(depth, hands, slice(shot.first, shot.end))
-        scale = scale if found.factor is None else "hand"
-    factor = 1.0 if found is None or found.factor is None else found.factor
-    tier, pose, intrinsics = (str(about[name]) for name in ("tier", "pose", "intrinsics"))
-    worth = replace(worth, scale=scale, factor=factor, tier=tier, pose=pose, intrinsics=intrinsics)
-    return ShotDepth(replace(worth, refused=tier_refusal(worth, gates)), found)
 
 
 def depth_of_shot(depth: Depth, shot: Shot) -> Mapping[str, Any]:

@@ -266,23 +266,6 @@ class ProgressTracker:
             left[stage] = tuple(_Left(sum(seconds), max(seconds)) for seconds in batches.values())
         return left
 
-    def _eta_seconds(self, left: Mapping[str, tuple[_Left, ...]], now: float) -> float | None:
-        """Time until nothing is left; None while no job has begun.
-
-        Jobs are taken as they have worked so far: so many at once, so many seconds lost with each.
-        """
-        if self._jobs.first is None:
-            return None
-        most = max(known.most_running for known in self._stages.values())
-        work = 0.0
-        for stage, known in self._stages.items():
-            # A pool begins with one worker and adds more, so the most seen is what it will have.
-            workers = known.most_running or max(most, self._most_workers)
-            # No pool ends before its longest video, however many workers it has
-            work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
-        jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
-        return (work + max(0, jobs) * self._jobs.overhead(now)) / self._jobs.at_once(now)
-
     def progress(self, now: float | None = None) -> RunProgress:
         """The run at ``now``, by default this moment."""
         now = time.time() if now is None else now
@@ -298,6 +281,20 @@ class ProgressTracker:
         while self._finished and self._finished[0] < now - _RECENT_S:
             self._finished.popleft()
         window = min(elapsed, _RECENT_S)
+
+        most = max(known.most_running for known in self._stages.values())
+        work = 0.0
+        for stage, known in self._stages.items():
+            # A pool begins with one worker and adds more, so the most seen is what it will have.
+            workers = known.most_running or max(most, self._most_workers)
+            # No pool ends before its longest video, however many workers it has
+            work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
+        jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
+        # Jobs go on as they have worked so far: so many at once, so many seconds lost with each.
+        eta_seconds = (work + max(0, jobs) * self._jobs.overhead(now)) / self._jobs.at_once(now)
+        if not todo:
+            eta_seconds = 0.0
+
         devices = [
             DeviceProgress(name, device, workers, *pool.memory.get(device, (0.0, 0.0)))
             for name, pool in sorted(self._pools.items())
@@ -306,7 +303,7 @@ class ProgressTracker:
         ]
         return RunProgress(
             elapsed_seconds=elapsed,
-            eta_seconds=self._eta_seconds(left, now) if pace and todo else None if todo else 0.0,
+            eta_seconds=None if todo and (not pace or self._jobs.first is None) else eta_seconds,
             videos_per_minute=60 * len(self._finished) / window,
             done=self._total - len(todo),
             total=self._total,

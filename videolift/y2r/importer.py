@@ -81,6 +81,77 @@ class _Taken:
     def changed(self, **packaging: Any) -> None:
         self.packaging = replace(self.packaging, **packaging)
 
+    def write_clip(self, images: Iterator[NDArray[np.uint8]], fps: float) -> None:
+        writer, digest, size = ClipWriter(self.path("ingest")), hashlib.sha256(), (0, 0)
+        for self.frames, rgb in enumerate(images, 1):
+            # The source itself is gone: its frames stand for it.
+            digest.update(rgb.tobytes())
+            size = rgb.shape[1], rgb.shape[0]
+            writer.append_frames(rgb[None], [(self.frames - 1) / fps])
+        source = {"sha256": digest.hexdigest(), "rotation_deg": 0, "vfr": False, "fps_header": fps, "fps_measured": fps}
+        writer.describe(fps=fps, source={**source, "size_px": list(size), "crop_px": [0, 0, *size]})
+        self.artifacts["ingest"] = writer.publish()
+
+    def write_depth(self, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale, unit: float) -> None:
+        writer = DepthWriter(self.path("depth"))
+        for start in range(0, len(depths), _FRAMES):
+            part = slice(start, start + _FRAMES)
+            z = depths[part] if unit == 1.0 else depths[part].astype(np.float32) / np.float32(unit)
+            writer.append_frames(z, E[part], np.isfinite(E[part]).all((1, 2)))
+        writer.put(K=K)
+        writer.declare(backend=IMPORTED_BY, tier="B", scale=scale, pose="slam", intrinsics="estimated")
+        self.artifacts["depth"] = writer.publish()
+
+    def tracks_writer(self) -> TracksWriter:
+        writer, packaging = TracksWriter(self.path("tracks")), self.packaging
+        writer.describe(
+            backend=IMPORTED_BY, window_length=packaging.window_length, stride=packaging.stride, query="unknown", seed=0
+        )
+        return writer
+
+    def write_tracks(self, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any], unit: float) -> None:
+        length, stride = self.packaging.window_length, self.packaging.stride
+        by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
+        writer, moved, missing = self.tracks_writer(), 0.0, 0
+        for start in range(0, self.frames - length + 1, stride):
+            # A window that it left out becomes an empty one: ours are every `stride` frames, without gaps.
+            i = by_start.get(start)
+            xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
+            poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)
+            missing += i is None
+            window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
+            moved = max(moved, shift)
+            writer.append_window(window)
+        self.artifacts["tracks"] = writer.publish()
+        self.notes.append(f"tracks: taken out of wrongly composed window poses (points moved by up to {moved:.3g})")
+        self.notes.append("tracks: visibility was not stored, every kept point counts as visible")
+        self.notes += [f"tracks: {missing} windows were missing and hold no points"] if missing else []
+
+    def write_hands(self, hands: Imported) -> None:
+        writer = HandsWriter(self.path("hands"))
+        writer.append_frames(**hands.arrays)
+        writer.put(betas=hands.betas)
+        writer.describe(backend=IMPORTED_BY, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
+        self.artifacts["hands"] = writer.publish()
+        self.notes += hands.notes
+
+    def package(self) -> PackagedVideo:
+        kinds: dict[str, type[Any]] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
+        parts = {name: kind(self.path(name)) for name, kind in kinds.items() if name in self.artifacts}
+        lineage = {"import": {"backend": {"name": IMPORTED_BY}, "shrink": 1.0, "checks": self.notes}}
+        writer = DatasetWriter(self.path("create_h5"))
+        try:
+            missing = {name: "the predecessor has none" for name in kinds if name not in parts}
+            with Clip(self.path("ingest")) as clip:
+                sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage, "text": self.text or None})
+                package(sources, self.packaging, writer, lambda done, total: None)
+            published = writer.publish()
+        finally:
+            writer.discard()
+            for part in parts.values():
+                part.close()
+        return PackagedVideo(self.video, published.path, published.sha256, published.bytes)
+
     def for_a_run(self) -> ImportedVideo:
         packaging: dict[str, dict[str, int]] = {"create_h5": {"size": self.packaging.size}}
         if "tracks" in self.artifacts:
@@ -130,7 +201,7 @@ def import_y2r(
             taken.path(stage).unlink(missing_ok=True)
         try:
             take(source, name, taken, fps, scale)
-            rows.append(_package(taken))
+            rows.append(taken.package())
             imported.append(taken.for_a_run())
             write_receipts(layout, imported[-1])
             report.imported[taken.video] = tuple(taken.notes)
@@ -174,7 +245,7 @@ def _plain(value: Any) -> Any:
 
 
 def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Scale) -> None:
-    _write_clip(_images(source / "frames" / name), taken, fps)
+    taken.write_clip(_images(source / "frames" / name), fps)
     with np.load(source / "vipe" / f"{name}.npz", allow_pickle=False) as vipe:
         E, K = vipe["extrinsics"].astype(np.float64), vipe["intrinsics"].astype(np.float64)
         K = (K[0] if K.ndim == 3 else K).copy()
@@ -184,19 +255,19 @@ def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Sc
         raise ValueError(f"{taken.frames} frames, but {len(depths)} depth maps and {len(E)} poses")
     unit = _unit(depths, scale)
     E = _in_units(E, unit)
-    _write_depth(taken, depths, E, K, scale, unit)
+    taken.write_depth(depths, E, K, scale, unit)
     tracks = source / "tracks_3d" / f"{name}.pt"
     if tracks.exists():
         found = load_pt(tracks)
         taken.changed(window_length=int(found["window_length"]), stride=int(found["stride"]))
         if taken.packaging.window_length >= MIN_TRACKED:
-            _write_tracks(taken, found, E, K, unit)
+            taken.write_tracks(found, E, K, unit)
         else:
             why = f"windows of {taken.packaging.window_length} frames came out motionless (TAPIP3D needs at least {MIN_TRACKED})"
             taken.notes.append(f"tracks: left out, {why}")
     hands = source / "hand_poses" / f"{name}.pt"
     if hands.exists():
-        _write_hands(taken, repair_hands(load_pt(hands), K, metric=scale == "metric"))
+        taken.write_hands(repair_hands(load_pt(hands), K, metric=scale == "metric"))
 
 
 def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: _Scale) -> None:
@@ -205,12 +276,12 @@ def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: 
     taken.changed(size=found.rgb.shape[1], window_length=found.window_length, stride=found.stride)
     taken.text = found.text
     taken.notes += found.notes
-    _write_clip(iter(found.rgb), taken, fps)
+    taken.write_clip(iter(found.rgb), fps)
     unit = _unit(found.depth, scale)
     E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else _in_units(found.T_camera_world, unit)
-    _write_depth(taken, found.depth, E, found.K, scale, unit)
+    taken.write_depth(found.depth, E, found.K, scale, unit)
     if found.windows is not None:
-        writer = _tracks_writer(taken)
+        writer = taken.tracks_writer()
         nothing = np.zeros((found.window_length, 0, 3))
         for start in range(0, len(found.rgb) - found.window_length + 1, found.stride):
             E_window = E[start : start + found.window_length]
@@ -218,7 +289,7 @@ def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: 
             writer.append_window(replace(window, xyz_cam0=(window.xyz_cam0 / unit).astype(np.float32)))
         taken.artifacts["tracks"] = writer.publish()
     if found.hands is not None:
-        _write_hands(taken, found.hands)
+        taken.write_hands(found.hands)
 
 
 def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
@@ -230,18 +301,6 @@ def _images(folder: Path) -> Iterator[NDArray[np.uint8]]:
         if image is None:
             raise CorruptFile(f"frames/{folder.name}/{file.name} is not an image")
         yield np.ascontiguousarray(image[..., ::-1], np.uint8)
-
-
-def _write_clip(images: Iterator[NDArray[np.uint8]], taken: _Taken, fps: float) -> None:
-    writer, digest, size = ClipWriter(taken.path("ingest")), hashlib.sha256(), (0, 0)
-    for taken.frames, rgb in enumerate(images, 1):
-        # The source itself is gone: its frames stand for it.
-        digest.update(rgb.tobytes())
-        size = rgb.shape[1], rgb.shape[0]
-        writer.append_frames(rgb[None], [(taken.frames - 1) / fps])
-    source = {"sha256": digest.hexdigest(), "rotation_deg": 0, "vfr": False, "fps_header": fps, "fps_measured": fps}
-    writer.describe(fps=fps, source={**source, "size_px": list(size), "crop_px": [0, 0, *size]})
-    taken.artifacts["ingest"] = writer.publish()
 
 
 def _unit(depths: NDArray[Any], scale: _Scale) -> float:
@@ -256,66 +315,3 @@ def _in_units(T: NDArray[Any], unit: float) -> NDArray[np.float64]:
     out = np.array(T, np.float64)
     out[..., :3, 3] /= unit
     return out
-
-
-def _write_depth(taken: _Taken, depths: NDArray[Any], E: NDArray[Any], K: NDArray[Any], scale: _Scale, unit: float) -> None:
-    writer = DepthWriter(taken.path("depth"))
-    for start in range(0, len(depths), _FRAMES):
-        part = slice(start, start + _FRAMES)
-        z = depths[part] if unit == 1.0 else depths[part].astype(np.float32) / np.float32(unit)
-        writer.append_frames(z, E[part], np.isfinite(E[part]).all((1, 2)))
-    writer.put(K=K)
-    writer.declare(backend=IMPORTED_BY, tier="B", scale=scale, pose="slam", intrinsics="estimated")
-    taken.artifacts["depth"] = writer.publish()
-
-
-def _tracks_writer(taken: _Taken) -> TracksWriter:
-    writer, packaging = TracksWriter(taken.path("tracks")), taken.packaging
-    writer.describe(backend=IMPORTED_BY, window_length=packaging.window_length, stride=packaging.stride, query="unknown", seed=0)
-    return writer
-
-
-def _write_tracks(taken: _Taken, found: Mapping[str, Any], E: NDArray[Any], K: NDArray[Any], unit: float) -> None:
-    length, stride = taken.packaging.window_length, taken.packaging.stride
-    by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
-    writer, moved, missing = _tracks_writer(taken), 0.0, 0
-    for start in range(0, taken.frames - length + 1, stride):
-        # A window that it left out becomes an empty one: ours are every `stride` frames, without gaps.
-        i = by_start.get(start)
-        xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
-        poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)
-        missing += i is None
-        window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
-        moved = max(moved, shift)
-        writer.append_window(window)
-    taken.artifacts["tracks"] = writer.publish()
-    taken.notes.append(f"tracks: taken out of wrongly composed window poses (points moved by up to {moved:.3g})")
-    taken.notes.append("tracks: visibility was not stored, every kept point counts as visible")
-    taken.notes += [f"tracks: {missing} windows were missing and hold no points"] if missing else []
-
-
-def _write_hands(taken: _Taken, hands: Imported) -> None:
-    writer = HandsWriter(taken.path("hands"))
-    writer.append_frames(**hands.arrays)
-    writer.put(betas=hands.betas)
-    writer.describe(backend=IMPORTED_BY, wrist_method="depth at the wrist", has_mano=True, has_joints=True)
-    taken.artifacts["hands"] = writer.publish()
-    taken.notes += hands.notes
-
-
-def _package(taken: _Taken) -> PackagedVideo:
-    kinds: dict[str, type[Any]] = {"depth": Depth, "tracks": Tracks, "hands": Hands}
-    parts = {name: kind(taken.path(name)) for name, kind in kinds.items() if name in taken.artifacts}
-    lineage = {"import": {"backend": {"name": IMPORTED_BY}, "shrink": 1.0, "checks": taken.notes}}
-    writer = DatasetWriter(taken.path("create_h5"))
-    try:
-        missing = {name: "the predecessor has none" for name in kinds if name not in parts}
-        with Clip(taken.path("ingest")) as clip:
-            sources = Sources(clip, **parts, missing=missing, about={"lineage": lineage, "text": taken.text or None})
-            package(sources, taken.packaging, writer, lambda done, total: None)
-        published = writer.publish()
-    finally:
-        writer.discard()
-        for part in parts.values():
-            part.close()
-    return PackagedVideo(taken.video, published.path, published.sha256, published.bytes)
