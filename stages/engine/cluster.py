@@ -23,6 +23,7 @@ CORES = 8
 """Of a job, where nobody said otherwise (``--set-threads tracks_batch=32``)."""
 FIRST_MINUTES = 240
 """Of a stage of which nothing has been measured yet."""
+# On top of the work: a node that starts, imports from a shared disk, a model that loads.
 MIN_MINUTES = 15
 MARGIN = 2.0
 """On the measured work of a batch: nodes differ, and what runs out of time is begun again, at twice the minutes."""

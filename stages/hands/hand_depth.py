@@ -33,6 +33,7 @@ _LAYER_SHARE = 0.25
 """The nearest depths within `_LAYER_M` of each other are a surface if they are this share of a joint's pixels."""
 _PATCH = 0.04
 """Radius around a joint, as a share of the hand's size; at least `PATCH_PX`."""
+# To either side: 5 x 5 pixels.
 PATCH_PX = 2
 _MIN_PIXELS = 20
 

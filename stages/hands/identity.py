@@ -29,6 +29,7 @@ _JOIN_WEIGHT = 6.0
 """Weight of being where a hand was just before, in frames of full belief; falls with distance and time."""
 _MAX_VOTE = 8.0
 """A detector can be wrong about a hand for as long as it is held still: beyond so many frames' worth its votes count no more."""
+# As much as a frame's own label: both end at 1.
 _ARM_WEIGHT = 1.0
 _TWO_HANDS = 0.7
 """Nearer than this, in sizes, two detections of one frame may be one hand seen twice, badly."""
@@ -38,6 +39,7 @@ _LEFT_OUT_COST = 1.0
 """Per detection that is neither of the two hands."""
 _MIN_CERTAINTY = 0.1
 """Of a group of tracks that hang together, the belief per detection below which its sides are not known."""
+# Five tracks that all hang together have 3^5 = 243 histories, of which none is dropped.
 _BEAM = 512
 _LEFT, _RIGHT, _NEITHER = 0, 1, 2
 

@@ -21,6 +21,7 @@ from stages.ingest.source import MAX_FRAME_PIXELS, VideoSource
 from stages.ingest.timing import Timed
 
 _THREAD_BYTES = 256 << 20
+# No decoder of H.264 or HEVC holds more than 16 frames back, so no more can wait for the reference that is shown after them.
 _MAX_WAITING = 16
 
 

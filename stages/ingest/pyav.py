@@ -39,6 +39,7 @@ from videolift.inputs.named_cameras import NamedCamera
 from videolift.pool import Device
 from videolift.shot_ranges import shots_of
 
+# Frames: 4.7 MB at 512 x 384.
 _CHUNK = 8
 _PROGRESS_EVERY = 30
 

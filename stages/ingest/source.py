@@ -33,6 +33,7 @@ MAX_FRAME_PIXELS = 1 << 26
 MIN_SIDE_PX = 16
 MAX_ASPECT = 8
 _BUFFER_BYTES = 1 << 18
+# Progress is told once a block: 16 MB take no slow disk as long as a pool waits for a sign of life.
 _HASH_BYTES = 1 << 24
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
 _NOT_IN_NAMES, _LONGEST_NAME = re.compile(r"[^A-Za-z0-9._+-]+"), 40

@@ -16,6 +16,7 @@ import numpy as np
 from videolift_checkpoints import check_weights
 from videolift_child import require_arguments
 
+# ImageNet's, as upstream's loader has them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 predictor: Any = None

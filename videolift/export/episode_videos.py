@@ -18,6 +18,7 @@ CRF = 16
 """x264's quality; LeRobot's writer takes 30, which blurs fingers a few pixels wide."""
 KEY_EVERY = 2
 """As LeRobot's writer: a trainer reads single frames at random, and decodes from the key frame before."""
+# As LeRobot's own writer, like the number of files per folder.
 MAX_FILE_MB = 200
 MAX_FILE_SECONDS = 600
 """LeRobot compares times within 0.1 ms as 32-bit floats, which are further apart than that beyond 1,024 s."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Those of LeRobot's own statistics.
 _QUANTILES = (0.01, 0.10, 0.50, 0.90, 0.99)
 _QUANTILE_NAMES = tuple(f"q{round(q * 100):02d}" for q in _QUANTILES)
 _MAX_IMAGES = 100

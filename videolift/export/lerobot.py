@@ -30,6 +30,7 @@ from videolift.store import write_json
 from videolift.y2r.exporter import Exported
 
 CODEBASE = "v3.0"
+# As LeRobot's own writer; both stand in info.json.
 FILE_MB, FILES_PER_CHUNK = 100, 1000
 _PATTERN = "chunk-{chunk:03d}/file-{file:03d}.parquet"
 _VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"

@@ -44,6 +44,7 @@ _KEYS = {
     "width": ("width", "image_width"),
     "height": ("height", "image_height"),
 }
+# Some hundred numbers as text are a few kB; a picture or a video given by mistake is larger.
 _MAX_BYTES = 1 << 20
 _ITERATIONS = 200
 _ZOOMS = np.geomspace(2.0, 0.4, 161)

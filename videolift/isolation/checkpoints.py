@@ -24,6 +24,7 @@ MAX_RECORDS = 200_000
 _RECORD = re.compile(r"(data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]+)")
 _FOLDER = re.compile(r"[\x20-\x2e\x30-\x5b\x5d-\x7e]{1,255}")  # printable, no slash of either kind
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+# Fixed parts of the records of a zip file (APPNOTE 4.3); the last is a data descriptor with its signature and 64-bit sizes.
 _END_BYTES, _END_64_BYTES, _LOCATOR_BYTES, _LOCAL_BYTES, _MAX_FOOTER = 22, 56, 20, 30, 24
 _ITEM_BYTES = {
     **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage", "UntypedStorage", "QInt8Storage", "QUInt8Storage"), 1),

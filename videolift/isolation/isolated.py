@@ -39,6 +39,7 @@ ChildReply = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 CHILD = Path(wire.__file__).resolve()
 CLOSE_GRACE_S = 5.0
 _KINDS = ("ok", "progress", "error")
+# The most that Linux gives a user without privileges (fs.pipe-max-size), unless set otherwise.
 _PIPE_BYTES = 1 << 20
 _MARK = "VIDEOLIFT_MODEL_PROCESS"
 """Environment variable that marks a child and all it starts, with a value of its own."""

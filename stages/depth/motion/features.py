@@ -20,11 +20,14 @@ from videolift.artifacts import ArtifactWriter, Clip
 
 # 3 halvings: the 8 px around a corner then reach 64 px of motion.
 _WINDOW_PX, _LEVELS = (17, 17), 3
+# At most 20 steps of the search, fewer where one moves by less than 0.03 px.
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
+# Half of `_WINDOW_PX`: nearer corners would be followed by much the same pixels.
 _SPACING_PX = 10
 _BACK_PX = 0.7
 """A corner followed there and back that misses its start by more is dropped."""
 _BORDER_PX = 3
+# Of the strongest corner's strength; low, since a plain table has to give corners too.
 _QUALITY = 0.003
 
 

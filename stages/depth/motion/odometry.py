@@ -19,6 +19,7 @@ from videolift.geometry import Float, invert_pose, project, transform, unproject
 _FLAT = 0.05
 """Depth around a corner may differ by this share; more is an edge, where the corner's depth is uncertain."""
 _AGREES_PX = 2.0
+# What the user is told of (docs/backends.md); corners themselves are followed to half a pixel or so.
 _WRONG_PX = 3.0
 _MAX_AVERAGED = 20
 _MIN_CORNERS = 20

@@ -10,6 +10,7 @@ from stages.depth.motion.features import FeatureTracks
 from videolift.geometry import Float, project, transform
 
 _INLIER_PX = 2.0
+# RANSAC draws five points: of 200 draws one is right in 87 of 100 cases where 40 % of the points are, in 99.8 where half are.
 _TRIALS = 200
 _TIGHTER_PX = (1.5, 1.0, 0.8)
 MIN_INLIERS, MIN_INLIER_SHARE = 20, 0.4
