@@ -16,22 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ingest import ingest
 from benchmarks.timing import parser
 from stages.backend import Inputs
 from stages.depth import DepthSettings
 from stages.depth.rgbd import RgbdDepth
 from stages.depth.sfm import SfmDepth
-from stages.ingest import IngestSettings
-from stages.ingest.pyav import PyavIngest
 from stages.sample import Truth, render
 from tests.stages.depth.truth import moving_now
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
 from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video
-from videolift.pool import Device
+from videolift.pool import cpu_device
 
-CPU = Device("cpu", "cpu", "CPU", 1 << 33, 2)
+CPU = cpu_device(2, threads=2)
 
 
 def clip_of(truth: Truth, folder: Path) -> Clip:
@@ -80,12 +79,9 @@ def of_truth(camera: str, seed: int, folder: Path) -> None:
 
 def of_video(path: Path, folder: Path) -> None:
     """sfm on a video file."""
-    ingest, out = PyavIngest(IngestSettings(), root=Path()), ClipWriter(folder / "clip.h5")
-    ingest.load(CPU)
-    video = Video("clip", str(path))
-    ingest.process(Inputs(video), out, shrink=1.0, progress=lambda done, total: None)
+    clip = ingest(path, folder / "clip.h5").publish().path
     print(path.name)
-    depth = run(SfmDepth, video, Clip(out.publish().path), folder)
+    depth = run(SfmDepth, Video("clip", str(path)), Clip(clip), folder)
     about = {key: depth.attrs[key] for key in ("tier", "scale", "pose", "intrinsics", "quality")}
     print(f"  {about}")
 

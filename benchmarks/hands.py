@@ -25,7 +25,7 @@ from stages.settings import parse_config, settings_for
 from videolift.artifacts import SIDES, Clip, Depth, Hands
 from videolift.geometry import rotation_angle
 from videolift.inputs.video import Video
-from videolift.pool import Device
+from videolift.pool import cpu_device
 
 
 def figures(name: str, T_camera_wrist: np.ndarray, valid: np.ndarray, truth: Truth) -> str:
@@ -60,7 +60,7 @@ def main() -> None:
     command.add_argument("clips", nargs="*", default=[name for name, spec in CLIPS.items() if spec.rgbd])
     build("mediapipe", envs_dir=ROOT / "thirdparty" / "envs")
     backend = BACKEND(settings_for(parse_config({}), Video("clip", ""))["hands"], root=ROOT)
-    backend.load(Device("cpu", "cpu", "CPU", 8 << 30))
+    backend.load(cpu_device())
     try:
         for name in command.parse_args().clips:
             truth = render(name)

@@ -27,22 +27,22 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks.ingest import ingest
 from benchmarks.timing import parser
 from stages.backend import Inputs
 from stages.hands.mediapipe import BACKEND
 from stages.hands.wrist import hand_size_px
 from stages.ingest import IngestSettings
-from stages.ingest.pyav import PyavIngest
 from stages.models.environments import build
 from stages.registry import ROOT
 from stages.settings import parse_config, settings_for
-from videolift.artifacts import METHODS, SIDES, Clip, ClipWriter, Depth, DepthWriter, Hands
+from videolift.artifacts import METHODS, SIDES, Clip, Depth, DepthWriter, Hands
 from videolift.geometry import invert_pose, project, rotation_angle
 from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video
-from videolift.pool import Device
+from videolift.pool import cpu_device
 
-CPU = Device("cpu", "cpu", "CPU", 8 << 30)
+CPU = cpu_device()
 
 
 @dataclass
@@ -62,11 +62,9 @@ class SideErrors:
     """Of the truth from the detector's, as a share of the hand's size."""
 
 
-def ingest(video: Path, folder: Path, K: np.ndarray | None, fit: str) -> Clip:
+def clip_of(video: Path, folder: Path, K: np.ndarray | None, fit: str) -> Clip:
     """The clip of a video, with the camera of its whole picture where it is known."""
-    writer = ClipWriter(folder / f"{video.stem}.h5")
-    row = Video(video.stem, str(video))
-    PyavIngest(IngestSettings(fit=fit), root=ROOT).process(Inputs(row), writer, shrink=1.0, progress=lambda done, total: None)
+    writer = ingest(video, folder / f"{video.stem}.h5", IngestSettings(fit=fit))
     if K is not None:
         framing = Framing.from_attrs(writer.attributes)
         writer.describe(K_given=framing.map_intrinsics(K).tolist())
@@ -160,7 +158,7 @@ def _two(values: np.ndarray, *percentiles: int) -> str:
 
 
 def with_depth_camera(backend: BACKEND, video: Path, truth: dict[str, np.ndarray], folder: Path) -> None:
-    clip = ingest(video, folder, None, "auto")
+    clip = clip_of(video, folder, None, "auto")
     framing, rows = Framing.from_attrs(clip.attrs), rows_of(clip, len(truth["depths"]))
     K = np.asarray(truth["intrinsics"], np.float64).reshape(-1, 3, 3)[0]
     size = truth["depths"].shape[2], truth["depths"].shape[1]
@@ -231,7 +229,7 @@ def main() -> None:
             labels = video.with_suffix(".sides.csv")
             with tempfile.TemporaryDirectory() as folder:
                 if "world_from_joint" in truth:
-                    clip = ingest(video, Path(folder), truth["K"], options.fit)
+                    clip = clip_of(video, Path(folder), truth["K"], options.fit)
                     hands, _ = hands_of(backend, clip, None, Path(folder))
                     rows = rows_of(clip, len(truth["world_from_camera"]))
                     own = against_truth(clip, hands, tracked_wrists(truth, rows), tracked_knuckles(truth, rows))
@@ -240,7 +238,7 @@ def main() -> None:
                 elif "depths" in truth:
                     with_depth_camera(backend, video, truth, Path(folder))
                 if labels.exists():
-                    clip = ingest(video, Path(folder), None, "auto")
+                    clip = clip_of(video, Path(folder), None, "auto")
                     against_labels(hands_of(backend, clip, None, Path(folder))[0], clip, labels)
     finally:
         backend.close()

@@ -23,23 +23,23 @@ from stages.sample import CLIPS, render
 from videolift.artifacts import Clip, ClipWriter
 from videolift.h264 import H264Writer
 from videolift.inputs.video import Video
-from videolift.pool import Device
+from videolift.pool import cpu_device
 
 FRAMES = 30
 
 
-def ingest(path: Path, final: Path) -> None:
-    """Ingests one video with the default settings."""
-    backend = BACKEND(IngestSettings(), root=Path())
-    backend.load(Device("cpu", "cpu", "a processor", 1 << 30, 2))
+def ingest(path: Path, final: Path, settings: IngestSettings | None = None) -> ClipWriter:
+    """Ingests one video, by default with the default settings; the writer of its clip, not published yet."""
+    backend = BACKEND(settings or IngestSettings(), root=Path())
+    backend.load(cpu_device(2, threads=2))
     writer = ClipWriter(final)
-    backend.process(Inputs(Video("video", str(path))), writer, shrink=1, progress=lambda done, total: None)
-    writer.publish()
+    backend.process(Inputs(Video(path.stem, str(path))), writer, shrink=1, progress=lambda done, total: None)
+    return writer
 
 
 def storage(path: Path, folder: Path) -> None:
     """Prints size and reading time of one video's clip against PNG."""
-    ingest(path, folder / "clip.h5")
+    ingest(path, folder / "clip.h5").publish()
     with Clip(folder / "clip.h5") as clip:
         rows = np.random.default_rng(0).permutation(len(clip))[:FRAMES]
         frames = {int(row): clip[int(row)] for row in rows}
