@@ -93,7 +93,21 @@ def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
         for name, row in rows.items():
             if "K" not in row and "fx" not in row:
                 width, height = row["size"]
-                row["K"] = pinhole(_focal_px(row, width, height), width, height).tolist()
+                # Of what the row names, what says most directly where a pixel looks.
+                if "focal_px" in row:
+                    focal_px = float(row["focal_px"])
+                elif "hfov_deg" in row:
+                    focal_px = focal_of_field_of_view(float(row["hfov_deg"]), width)
+                elif "dfov_deg" in row:
+                    focal_px = focal_of_field_of_view(float(row["dfov_deg"]), math.hypot(width, height))
+                elif "focal_35mm" in row:
+                    focal_px = float(row["focal_35mm"]) / _FULL_FRAME_MM[0] * width
+                elif "focal_35mm_diagonal" in row:
+                    focal_px = float(row["focal_35mm_diagonal"]) / _FULL_FRAME_MM[1] * math.hypot(width, height)
+                else:
+                    wanted = "K, fx fy cx cy, focal_px, hfov_deg, dfov_deg, focal_35mm or focal_35mm_diagonal"
+                    raise ValueError(f"a camera needs {wanted}")
+                row["K"] = pinhole(focal_px, width, height).tolist()
             # `videolift calibrate` writes `how: estimated` into the user's file, among rows that the user wrote.
             own: CameraKnowledge = row.get("how", how)
             if own not in ("given", "named", "estimated"):
@@ -104,18 +118,3 @@ def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
         raise ConfigError(f"{path}: {error}") from error
     except (TypeError, ValueError, KeyError) as error:
         raise ConfigError(f"{path} is not a list of cameras: {error}; docs/calibration.md shows one") from error
-
-
-def _focal_px(row: Mapping[str, Any], width: int, height: int) -> float:
-    diagonal = math.hypot(width, height)
-    if "focal_px" in row:
-        return float(row["focal_px"])
-    if "hfov_deg" in row:
-        return focal_of_field_of_view(float(row["hfov_deg"]), width)
-    if "dfov_deg" in row:
-        return focal_of_field_of_view(float(row["dfov_deg"]), diagonal)
-    if "focal_35mm" in row:
-        return float(row["focal_35mm"]) / _FULL_FRAME_MM[0] * width
-    if "focal_35mm_diagonal" in row:
-        return float(row["focal_35mm_diagonal"]) / _FULL_FRAME_MM[1] * diagonal
-    raise ValueError("a camera needs K, fx fy cx cy, focal_px, hfov_deg, dfov_deg, focal_35mm or focal_35mm_diagonal")

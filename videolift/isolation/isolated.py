@@ -204,7 +204,24 @@ class Isolated:
             wire.write_frame(self._to_child, {"id": self._count, "op": op, "meta": meta}, arrays)
         except BrokenPipeError as error:
             raise self._crashed("it ended") from error
-        header, reply_arrays = self._await_answer(on_progress)
+        assert self._from_child is not None
+        answered = False
+        try:
+            while not answered:
+                frame = wire.read_frame(self._from_child)
+                if frame is None:
+                    raise self._crashed("it ended")
+                header, reply_arrays = frame
+                if header.get("id") != self._count or header.get("kind") not in _KINDS or not isinstance(header.get("meta"), dict):
+                    raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
+                answered = header["kind"] != "progress"
+                if not answered and on_progress is not None:
+                    on_progress(header["meta"]["done"], header["meta"]["total"])
+        except wire.FrameError as error:
+            raise self._crashed(f"it broke the frame format: {error}") from error
+        finally:
+            if not answered:  # the child still works on what nobody waits for; the next call starts another
+                self.kill()
         reply, self.peak_bytes = header["meta"], header.get("peak_bytes")
         if header["kind"] == "ok":
             return reply, reply_arrays
@@ -217,28 +234,6 @@ class Isolated:
         if isinstance(meaning, Crash):
             meaning = Crash(meaning.text, f"{meaning.log}\n{tail}".strip())
         raise meaning
-
-    def _await_answer(self, on_progress: Callable[[int, int], None] | None) -> ChildReply:
-        assert self._from_child is not None
-        answered = False
-        try:
-            while True:
-                frame = wire.read_frame(self._from_child)
-                if frame is None:
-                    raise self._crashed("it ended")
-                header = frame[0]
-                if header.get("id") != self._count or header.get("kind") not in _KINDS or not isinstance(header.get("meta"), dict):
-                    raise self._crashed(f"it answered {str(header)[:200]} to request {self._count}")
-                if header["kind"] != "progress":
-                    answered = True
-                    return frame
-                if on_progress is not None:
-                    on_progress(header["meta"]["done"], header["meta"]["total"])
-        except wire.FrameError as error:
-            raise self._crashed(f"it broke the frame format: {error}") from error
-        finally:
-            if not answered:  # the child still works on what nobody waits for; the next call starts another
-                self.kill()
 
     def _crashed(self, what: str) -> Crash | OutOfMemory:
         """Kills what is left of the child; the next call starts another."""
