@@ -150,7 +150,7 @@ class IndexRow:
                 detail[_DETAIL_PLACES[name]] = value
             else:
                 video[_PLACES[name]] = value
-        if "video" in changes:
+        if "video" in changes:  # the one column that both tables have
             detail[0] = changes["video"]
         return IndexRow(tuple(video), tuple(detail))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -134,14 +134,10 @@ def describe_draft(
         CorruptFile: a packaged file cannot be read.
     """
     contents = BucketContents()
-
-    # One pass: the rows come from the files, and there may be too many to hold.
-    def counted_in() -> Iterator[IndexRow]:
-        for row in rows:
-            contents.add(row.text("video"), row.text("sha256"), row.text("split"))
-            yield row
-
-    draft.add_videos(counted_in())
+    draft.add_videos(rows)
+    # Asked for again instead of held: the rows come from the files one by one, and there may be ten million.
+    for video, sha256, split in draft.select("SELECT video, sha256, split FROM video ORDER BY video"):
+        contents.add(video, sha256, split)
     counts: Counter[str] = Counter()
     for *worth, count in draft.select("SELECT tier, scale, intrinsics, count(*) FROM video GROUP BY tier, scale, intrinsics"):
         counts[group_name(*worth)] += count
