@@ -12,7 +12,10 @@ FOLDER holds videos; an npz beside a video, of the same name, says what is known
 
 Truth is off the picture as well: a tracker's hand may be larger than the one that is seen, or beside it. The last figure of a line
 says how far its knuckles lie from those of the detector, in hands: at 0.1 to 0.15 both are on the hand, from 0.2 on look at the
-video before believing the rest.
+video before believing the rest. Wrists are measured twice more, as paths of cameras are after an alignment: after one shift of a
+clip's truth in the camera, the same for both hands and every frame, and with each hand's distances multiplied by one factor. Both
+take a constant error of ours along, so they say what is left besides a truth beside the picture and a person's unknown size, not
+how right wrists are.
 
 Clips are taken whole (``ingest.fit: pad``) and at 10 frames per second; with tracked truth K is given and depth is not.
 """
@@ -21,8 +24,9 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -42,6 +46,7 @@ from videolift.inputs.framing import Framing
 from videolift.inputs.video import Video
 from videolift.pool import cpu_device
 
+Constant = Literal["none", "side", "hand"]
 CPU = cpu_device()
 
 
@@ -55,11 +60,18 @@ class SideErrors:
     in_crop: int
     found: int
     wrong: int
-    off_m: np.ndarray
-    depth_ratio: np.ndarray
+    found_m: np.ndarray
+    """(n, 3) wrists in the camera."""
+    true_m: np.ndarray
     turns: Rotation | None
     knuckles_off: np.ndarray
     """Of the truth from the detector's, as a share of the hand's size."""
+    shift_m: np.ndarray
+    """(3) median way from the true wrists to those found, over both hands of the clip."""
+
+    @property
+    def depth_ratio(self) -> np.ndarray:
+        return np.asarray(self.found_m[:, 2] / self.true_m[:, 2])
 
 
 def clip_of(video: Path, folder: Path, K: np.ndarray | None, fit: str) -> Clip:
@@ -108,24 +120,27 @@ def against_truth(clip: Clip, hands: Hands, true: np.ndarray, knuckles: np.ndarr
         right = valid & ~(other < own)
         T, G = hands.T_camera_wrist[right, i].astype(np.float64), true[right, i]
         turns = Rotation.from_matrix(np.swapaxes(T[:, :3, :3], 1, 2) @ G[:, :3, :3]) if right.any() else None
-        off = np.linalg.norm(T[:, :3, 3] - G[:, :3, 3], axis=-1)
         seen_px = hands.keypoints_px[right, i].astype(np.float64)
         apart_px = np.linalg.norm(seen_px[:, [5, 9, 13, 17]] - project(knuckles[right, i], K), axis=-1).mean(-1)
         crop = np.abs(uv_true[:, i] - np.array([clip.width - 1, clip.height - 1]) / 2).max(-1) < min(clip.width, clip.height) / 2
         counts = int(inside[:, i].sum()), int((inside[:, i] & crop).sum()), int(right.sum()), int((valid & ~right).sum())
-        out.append(SideErrors(clip.path.stem, side, *counts, off, T[:, 2, 3] / G[:, 2, 3], turns, apart_px / hand_size_px(seen_px)))
-    return out
+        knuckles_off = apart_px / hand_size_px(seen_px)
+        out.append(SideErrors(clip.path.stem, side, *counts, T[:, :3, 3], G[:, :3, 3], turns, knuckles_off, np.zeros(3)))
+    every = np.concatenate([e.found_m - e.true_m for e in out])
+    shift = np.median(every, axis=0) if len(every) else np.zeros(3)
+    return [replace(e, shift_m=shift) for e in out]
 
 
-def turned(errors: list[SideErrors], *, constant: bool) -> np.ndarray:
-    """Angles in degrees of all rotations from the truth; with ``constant`` after one turn per side, which axes may differ by."""
-    out = []
-    for side in SIDES:
-        turns = [e.turns for e in errors if e.side == side and e.turns is not None]
-        if turns:
-            every = Rotation.concatenate(turns)
-            out.append(np.degrees((_usual(every).inv() * every).magnitude() if constant else every.magnitude()))
-    return np.concatenate(out) if out else np.full(1, np.nan)
+def turned(errors: list[SideErrors], constant: Constant) -> np.ndarray:
+    """Angles in degrees of all rotations from the truth, after no turn, one per side (axes may differ by it), or one per hand."""
+    turns: dict[tuple[str, ...], list[Rotation]] = {}
+    for e in errors:
+        if e.turns is not None:
+            turns.setdefault((e.side,) if constant == "side" else (e.side, e.clip), []).append(e.turns)
+    out = [np.full(0, np.nan)]
+    for every in map(Rotation.concatenate, turns.values()):
+        out.append(np.degrees(every.magnitude() if constant == "none" else (_usual(every).inv() * every).magnitude()))
+    return np.concatenate(out)
 
 
 def _usual(turns: Rotation) -> Rotation:
@@ -138,16 +153,25 @@ def _usual(turns: Rotation) -> Rotation:
 
 def line(name: str, errors: list[SideErrors]) -> str:
     in_view, found = sum(e.in_view for e in errors), sum(e.found for e in errors)
-    off, ratio, knuckles = (
-        np.concatenate([getattr(e, field) for e in errors]) for field in ("off_m", "depth_ratio", "knuckles_off")
-    )
     if not found:
         return f"{name:30} {in_view:4} in view, none found"
+    ratio, knuckles = (np.concatenate([getattr(e, field) for e in errors]) for field in ("depth_ratio", "knuckles_off"))
+    seen = [e for e in errors if e.found]
+    plain, shifted, scaled = (
+        _two(1000 * np.linalg.norm(np.concatenate(off_m), axis=-1))
+        for off_m in (
+            [e.found_m - e.true_m for e in seen],
+            [e.found_m - e.true_m - e.shift_m for e in seen],
+            [e.found_m / np.median(e.depth_ratio) - e.true_m for e in seen],
+        )
+    )
+    none, by_side, by_hand = (_two(turned(errors, constant)) for constant in get_args(Constant))
     return (
         f"{name:30} {in_view:4} in view, {found / in_view:4.0%} found, {sum(e.wrong for e in errors)} wrong side,"
         f" {1 - sum(e.in_crop for e in errors) / in_view:4.0%} outside the square;"
-        f" wrist {_two(1000 * off)} mm, depth {np.median(ratio) - 1:+.0%} ({_two(ratio, 10, 90)}),"
-        f" rotation {_two(turned(errors, constant=False))}, after one turn per side {_two(turned(errors, constant=True))} degrees;"
+        f" wrist {plain} mm (one shift per clip {shifted}, one distance factor per hand {scaled}),"
+        f" depth {np.median(ratio) - 1:+.0%} ({_two(ratio, 10, 90)}),"
+        f" rotation {none} degrees (one turn per side {by_side}, per hand {by_hand});"
         f" knuckles of the truth {np.median(knuckles):.2f} hands off"
     )
 
