@@ -17,14 +17,18 @@ MAX_BYTES = 60 << 20
 PACKAGES = (
     *("pyyaml", "pydantic", "pydantic-core", "annotated-types", "typing-extensions", "typing-inspection", "psutil", "nvidia-ml-py"),
     *("einops", "omegaconf", "hydra-core", "python-box", "yacs", "smplx", "timm", "huggingface-hub", "packaging", "tqdm", "rich"),
-    *("pygments", "markdown-it-py", "mdurl", "h5py", "scipy", "iopath", "portalocker"),
+    *("pygments", "markdown-it-py", "mdurl", "antlr4-python3-runtime", "iopath", "portalocker", "safetensors", "jaxtyping"),
+    *("wadler-lindig", "httpx2", "httpcore2", "anyio", "h11", "idna", "truststore", "certifi", "click", "h5py", "scipy"),
 )
 """In order of value; what does not fit is named and left out (OpenCV, PyAV and hdf5plugin alone are 139 MB)."""
+_FROM_SOURCE = {"antlr4-python3-runtime"}
+"""Pure Python of which there are no wheels."""
 CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR", "map-anything", "UniCeption", "dinov2", "sam2")
 _KEPT = (".py", ".yaml", ".yml", ".json", ".npz", ".md", ".txt", ".toml", ".cfg")
 _START = """#!/bin/sh
 # Unpack, then: sh run.sh --minutes 9
-cd "$(dirname "$0")" && PYTHONPATH=tree:site exec "${PYTHON:-python3}" -m benchmarks.gpu --checkouts checkouts --site site "$@"
+cd "$(dirname "$0")" && export PYTHONPATH="$PWD/tree:$PWD/site"
+exec "${PYTHON:-python3}" -m benchmarks.gpu --checkouts checkouts --site site "$@"
 """
 
 
@@ -57,10 +61,11 @@ def _sources(folder: Path) -> Iterator[Path]:
 
 
 def _add_packages(out: tarfile.TarFile, folder: Path, file: Path, python_version: str) -> list[str]:
-    left_out = []
+    left_out, versions = [], pinned_versions()
     for name in PACKAGES:
         options = ["--no-deps", "--only-binary", ":all:", "--python-version", python_version, "-d", str(folder)]
-        fetched = subprocess.run([sys.executable, "-m", "pip", "download", "-q", *options, name], capture_output=True, check=False)
+        how = ["wheel", "--no-deps", "-w", str(folder)] if name in _FROM_SOURCE else ["download", *options]
+        fetched = subprocess.run([sys.executable, "-m", "pip", *how, "-q", versions[name]], capture_output=True, check=False)
         wheels = sorted(folder.glob("*.whl"))
         if fetched.returncode or not wheels or file.stat().st_size + wheels[0].stat().st_size > MAX_BYTES - (1 << 20):
             left_out.append(name)
@@ -72,6 +77,16 @@ def _add_packages(out: tarfile.TarFile, folder: Path, file: Path, python_version
         for wheel_file in wheels:
             wheel_file.unlink()
     return left_out
+
+
+def pinned_versions() -> dict[str, str]:
+    """Package to ``package==version``, as the models' environments pin it, else as our lock does."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    for file in sorted((ROOT / "envs").glob("*.yaml")):
+        # ViPE's and MediaPipe's rows need a card and nothing of a bundle; their pins are older.
+        if file.stem not in ("vipe", "mediapipe"):
+            lines += [line.strip().removeprefix("- ") for line in file.read_text(encoding="utf-8").splitlines()]
+    return {line.partition("==")[0].lower(): line for line in lines if "==" in line}
 
 
 def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:

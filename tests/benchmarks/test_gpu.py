@@ -2,16 +2,19 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import rows
+from benchmarks.gpu import bundle, rows
 from benchmarks.gpu.__main__ import gpu_command
-from benchmarks.gpu.bundle import _sources
+from benchmarks.gpu.bundle import PACKAGES, _sources, pinned_versions, write_bundle
 from benchmarks.gpu.rows import ROWS, Options, Row, lacking, run_rows
 from benchmarks.gpu.sam2 import CALL_CHUNK_FRAMES
 from benchmarks.gpu.tapip3d import BATCH
@@ -117,3 +120,21 @@ def test_a_bundle_takes_code_and_licences_of_a_checkout_and_no_media(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [path.relative_to(tmp_path).as_posix() for path in _sources(tmp_path)] == ["LICENSE", "a.py", "b/c.yaml", "license.txt"]
+
+
+def test_every_package_of_a_bundle_has_the_version_that_the_models_were_tested_with():
+    assert {name for name in PACKAGES if name not in pinned_versions()} == set()
+
+
+def test_a_bundles_rows_find_its_packages_wherever_it_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "PACKAGES", ())
+    write_bundle(tmp_path / "bundle.tar.gz", None, "3.11")
+    with tarfile.open(tmp_path / "bundle.tar.gz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    site = tmp_path / "bundle" / "site"
+    site.mkdir()
+    (site / "pynvml.py").write_text("class NVMLError(Exception): pass\ndef nvmlInit(): raise NVMLError('the bundle has none')\n")
+    command = ["sh", tmp_path / "bundle" / "run.sh", "--dry", "--rows", "machine", "--out", tmp_path / "out"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "no card: the bundle has none" in done.stdout, done.stdout + done.stderr
