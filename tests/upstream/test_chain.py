@@ -165,7 +165,7 @@ def test_the_chain_under_slurm_with_a_cancelled_job_ends_with_the_same_bytes(cha
     with slurm.Cluster() as cluster:
         head = project.start()
         job = cluster.wait_for_job("tracks", timeout=900)
-        assert wait_for(head, "progress", lambda _, kind: any(f'"{kind}"' in text for text in events(project, "tracks")))
+        assert wait_for(head, "progress", lambda _, kind: next((t for t in events(project, "tracks") if f'"{kind}"' in t), None))
         cluster.command("scancel", job)
         head.wait(1800)
         assert project.run(timeout=1800) == 0, project.terminal()
