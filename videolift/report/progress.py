@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from videolift.pool.sentences import event_sentence
@@ -252,9 +251,11 @@ class ProgressTracker:
 
     def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
         """Work that is left per stage, batch by batch; ``pace``: seconds of one worker per frame, by stage and backend."""
-        # What is not measured yet is taken to be as much slower or faster than usual as what is.
-        ratios = [seconds / _typical(backend) for (_, backend), seconds in pace.items()]
-        machine = median(ratios) if ratios else 1.0
+        # What is not measured yet is taken to be as much slower or faster than usual as the work that is; decoding, which is little
+        # of it, says little.
+        usual = sum(frames * _typical(backend) for known in self._stages.values() for backend, frames in known.frames.items())
+        taken = sum(sum(known.seconds.values()) for known in self._stages.values())
+        machine = taken / usual if usual else 1.0
         left: dict[str, tuple[_Left, ...]] = {}
         for stage, known in self._stages.items():
             batches: dict[str, list[float]] = defaultdict(list)
@@ -285,8 +286,8 @@ class ProgressTracker:
         most = max(known.most_running for known in self._stages.values())
         work = 0.0
         for stage, known in self._stages.items():
-            # A pool begins with one worker and adds more, so the most seen is what it will have.
-            workers = known.most_running or max(most, self._most_workers)
+            # A pool begins with one worker and adds more: until a video is done, it is taken to reach what others have had.
+            workers = known.most_running if known.frames else max(most, self._most_workers)
             # No pool ends before its longest video, however many workers it has
             work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
         jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS

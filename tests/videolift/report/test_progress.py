@@ -131,6 +131,36 @@ def test_nothing_is_foreseen_before_anything_is_measured_and_nothing_is_left_at_
     assert found.devices == ()
 
 
+def test_a_stage_whose_second_worker_comes_late_does_not_double_the_time_left(tmp_path):
+    frames = {"a": 100, "b": 100}
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
+    for stage, began in (("ingest", 1.0), ("depth", 4.0)):
+        tracker.add(stage, stage, event("started"), began)
+        for name in frames:
+            tracker.add(stage, stage, event("claimed", item=name), began + 1)
+        for name in frames:
+            tracker.add(stage, stage, event("done", item=name, seconds=100 * PACE[stage]), began + 1 + 100 * PACE[stage])
+        tracker.add(stage, stage, event("finished"), began + 1 + 100 * PACE[stage])
+    tracker.add("hands", "hands", event("started"), 31.0)
+    before = tracker.progress(32.0).eta_seconds
+    tracker.add("hands", "hands", event("claimed", item="a"), 32.0)
+    assert before > 15
+    assert tracker.progress(32.0).eta_seconds == pytest.approx(before, rel=0.1)
+
+
+def test_what_nothing_is_known_of_is_judged_by_the_work_that_is_and_not_by_decoding(tmp_path):
+    """Small pictures are decoded as fast as ever while depth takes five times as long: hands will, too."""
+    frames = {"a": 100}
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
+    for stage, factor in (("ingest", 1), ("depth", 5)):
+        tracker.add(stage, stage, event("started"), 1.0)
+        tracker.add(stage, stage, event("claimed", item="a"), 1.0)
+        tracker.add(stage, stage, event("done", item="a", seconds=factor * 100 * PACE[stage]), 100.0)
+        tracker.add(stage, stage, event("finished"), 100.0)
+    (hands,) = [stage for stage in tracker.progress(101.0).stages if stage.stage == "hands"]
+    assert hands.left_seconds == pytest.approx(5 * 100 * PACE["hands"], rel=0.05)
+
+
 def test_a_lost_video_takes_the_stages_that_need_it_along(tmp_path):
     frames = {"a": 100, "b": 100}
     tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
