@@ -21,7 +21,7 @@ PACKAGES = (
     *("wadler-lindig", "httpx2", "httpcore2", "anyio", "h11", "idna", "truststore", "certifi", "click", "h5py", "scipy"),
 )
 """In order of value; what does not fit is named and left out (OpenCV, PyAV and hdf5plugin alone are 139 MB)."""
-_FROM_SOURCE = {"antlr4-python3-runtime"}
+_FROM_SOURCE = {"antlr4-python3-runtime", "iopath"}
 """Pure Python of which there are no wheels."""
 CHECKOUTS = ("MoGe", "utils3d", "TAPIP3D", "WiLoR", "map-anything", "UniCeption", "dinov2", "sam2")
 _KEPT = (".py", ".yaml", ".yml", ".json", ".npz", ".md", ".txt", ".toml", ".cfg")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from videolift.pool.sentences import event_sentence
@@ -30,8 +31,8 @@ TYPICAL_S_PER_FRAME = {"pyav": 0.006, "sfm": 0.24, "rgbd": 0.014, "flow": 0.035,
 """Seconds of one worker per frame of 512 x 384, measured on the sample with two cores; only until something is measured here."""
 _OTHER_S_PER_FRAME = 0.15
 _LAST_EVENTS = 8
-_LAST_JOBS = 1
-"""Jobs after the last batch, over all videos: statistics."""
+_LAST_JOBS = 2
+"""After the last batch, over all videos: the job of statistics, and verdict and report, which take about as long as one."""
 _TOLD = {"quarantined", "failed", "oom", "died", "hung", "fenced", "stopping", "leftover", "finished"}
 _FINISHED = {"done", "none", "released", "quarantined", "blocked"}
 _RECENT_S = 300.0
@@ -251,11 +252,10 @@ class ProgressTracker:
 
     def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
         """Work that is left per stage, batch by batch; ``pace``: seconds of one worker per frame, by stage and backend."""
-        # What is not measured yet is taken to be as much slower or faster than usual as the work that is; decoding, which is little
-        # of it, says little.
-        usual = sum(frames * _typical(backend) for known in self._stages.values() for backend, frames in known.frames.items())
-        taken = sum(sum(known.seconds.values()) for known in self._stages.values())
-        machine = taken / usual if usual else 1.0
+        # What is not measured yet is taken to be as much slower or faster than usual as what is. Decoding depends on codec and size
+        # as nothing else does, so it counts only while there is nothing else.
+        ratios = {key: seconds / _typical(key[1]) for key, seconds in pace.items()}
+        machine = median([ratio for (stage, _), ratio in ratios.items() if stage != SOURCE] or ratios.values() or [1.0])
         left: dict[str, tuple[_Left, ...]] = {}
         for stage, known in self._stages.items():
             batches: dict[str, list[float]] = defaultdict(list)

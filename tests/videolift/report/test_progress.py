@@ -50,7 +50,8 @@ def event(kind, **fields):
 def simulate(frames, speed, jitter, seed, workers=2, batch=BATCH, start_s=2.0, before_s=0.0):
     """Events of a run that does one job after the other, each stage of a batch with ``workers``; and when it ended.
 
-    Its first job begins after ``before_s``: an environment was built; every job takes ``start_s`` to begin, and again to end.
+    Its first job begins after ``before_s``: an environment was built; every job takes ``start_s`` to begin, and again to end. After
+    the last batch come statistics, verdict and report.
     """
     draw, events, now = random.Random(seed), [], before_s
     names = list(frames)
@@ -73,7 +74,7 @@ def simulate(frames, speed, jitter, seed, workers=2, batch=BATCH, start_s=2.0, b
                 end = max(end, at + seconds)
             events.append((end, stage, pool, event("finished", seconds=end - now, done=len(some))))
             now = end + start_s
-    return sorted(events, key=lambda one: one[0]), now
+    return sorted(events, key=lambda one: one[0]), now + 2 * start_s
 
 
 MIXES = {
