@@ -154,7 +154,16 @@ class JepaBatch:
 
     @classmethod
     def of(cls, batch: dict[str, Any], patch: tuple[int, ...]) -> JepaBatch:
-        """From a collated batch of a `JepaSource`."""
+        """From a collated batch of a `JepaSource`.
+
+        Raises:
+            ConfigError: see the class; or every sample of the batch was skipped.
+        """
+        if "context_view" not in batch:
+            what = (
+                f"all {len(batch['skipped'])} of its samples were skipped" if batch.get("skipped") else f"it holds {sorted(batch)}"
+            )
+            raise ConfigError(f"the batch has no views: {what}; pass it over, or draw larger batches")
         return cls(batch["context_view"], batch["target_view"], batch["context_mask"], batch["target_mask"], patch)
 
 

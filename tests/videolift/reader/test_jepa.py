@@ -36,6 +36,11 @@ def test_images_of_another_name_are_asked_for(profiles):
         JepaSource(windows, (8, 8), key="image")
 
 
+def test_a_batch_of_which_nothing_could_be_read_is_named():
+    with pytest.raises(ConfigError, match="the batch has no views: all 1 of its samples were skipped; pass it over"):
+        JepaBatch.of({"skipped": [Skipped(Draw(3), "broken")]}, (8, 8))
+
+
 def test_masks_follow_from_seed_epoch_and_index():
     grid, rule = GRIDS[1], MaskRule()
     first = draw_masks(grid, rule, seed=0, epoch=0, index=5)
