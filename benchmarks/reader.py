@@ -8,7 +8,6 @@ video datasets are, read by PyAV; LeRobot's own loader adds its own cost to that
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -126,11 +125,17 @@ def worker_memory(work: Path, files: int, reads: int) -> None:
 
 def _resident_mb(paths: list[Path], limit: int, reads: int) -> tuple[float, float]:
     """Resident memory before the reads, and at most until their end."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = _peak_mb()
     windows = WindowDataset([DatasetFile.look(path) for path in paths], SELECTION, Handles(limit=limit))
     for index in np.random.default_rng(0).integers(0, len(windows), reads):
         windows.open(int(index))
-    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return before, _peak_mb()
+
+
+def _peak_mb() -> float:
+    # Not `getrusage`: it goes on counting from the parent's peak, even in a process that was spawned.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def copies(first: Path, count: int) -> list[Path]:

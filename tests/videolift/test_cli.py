@@ -73,6 +73,7 @@ def test_shapes_of_another_projects_file_are_printed_by_its_own_options(tmp_path
         ["state", "(7,)", "float32"],
         ["5", "samples"],
     ]
+    assert "--select keys has no value: write keys=64" in videolift(tmp_path, "shapes", "robot.h5", "--select", "keys").stderr
     refused = videolift(tmp_path, "shapes", "robot.h5", "--select", "keys={rgb: obs/top}", "--select", "point=64")
     assert refused.returncode == 2
     assert "no option point; it has keys, shapes, channels_last. A selection has camera, depth" in " ".join(refused.stderr.split())

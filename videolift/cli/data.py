@@ -114,6 +114,9 @@ def shapes(
     from videolift.reader import Selection
     from videolift.reader.adapters import open_samples
 
+    bare = [text for text in select or [] if "=" not in text]
+    if bare:
+        raise ConfigError(f"--select {bare[0]} has no value: write {bare[0]}=64, or whatever it shall be")
     # Values are YAML, as in the configuration: true, 64, [a, b].
     fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
     known = set(Selection.__dataclass_fields__)

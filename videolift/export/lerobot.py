@@ -101,7 +101,7 @@ def export_lerobot(
         folder: of the dataset.
         out: new; refused where it holds a dataset.
         export: what is exported.
-        images: ``png`` in the rows, every pixel as it is; ``video`` H.264 files, some ten times smaller.
+        images: ``png`` in the rows, every pixel as it is; ``video`` H.264 files, several times smaller.
         subtasks: what is done when, as language columns beside the task; None for no such columns: LeRobot before 0.6 refuses them.
         extras: also depth, camera, hands and tracks.
         points: tracked points per window in the extras, the first of the stored random order; NaN where there are fewer.

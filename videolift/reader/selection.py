@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+
 from videolift.errors import ConfigError
 
 RequiredHands = Literal["left", "right", "either", "both"]
@@ -79,8 +81,8 @@ class Selection:
     def __post_init__(self) -> None:
         for name, least in (("past_frames", 1), ("stride", 1), ("min_points", 0), ("points", 0), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}, it must be at least {least}")
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+                raise ConfigError(f"{name} is {value!r}, it must be a whole number of at least {least}")
         if self.require_hands is not None and self.require_hands not in _REQUIRED_HANDS:
             raise ConfigError(f"require_hands is {self.require_hands!r}, it must be one of {', '.join(_REQUIRED_HANDS)} or None")
         for tier in self.tiers:

@@ -163,7 +163,8 @@ def test_windows_are_chosen_by_quality(profiles):
 
 
 WRONG = [
-    ({"past_frames": 0}, "past_frames is 0, it must be at least 1"),
+    ({"past_frames": 0}, "past_frames is 0, it must be a whole number of at least 1"),
+    ({"points": "many"}, "points is 'many', it must be a whole number"),
     ({"stride": 0}, "stride is 0"),
     ({"points": -1}, "points is -1"),
     ({"require_hands": "Left"}, "require_hands is 'Left'"),
