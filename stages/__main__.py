@@ -67,11 +67,12 @@ def _stage(options: argparse.Namespace) -> ExitCode:
 
 
 def _verdict(options: argparse.Namespace) -> ExitCode:
+    from videolift.records.seen import still_settled
     from videolift.records.status import collect, write_quarantine
 
     run = read_run(options.run)
-    # Every artifact is looked at again: the plan may be days old, and the verdict speaks of what is there now.
-    status = collect(run, options.stage, only_chosen=True)
+    # Where anything has changed since the plan, every artifact is looked at again: the verdict speaks of what is there now.
+    status = collect(run, options.stage, only_chosen=True, settled=still_settled(run.layout, run.folder))
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:
@@ -80,7 +81,7 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
         try:
             fresh = is_report_fresh(run.layout)
             # With more rows it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
-            if not fresh and len(status.videos) > MAX_ROWS:
+            if not fresh and sum(status.counts.values()) > MAX_ROWS:
                 print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
             else:
                 if not fresh:

@@ -27,9 +27,11 @@ from videolift.paths import Layout
 from videolift.records.batches import Assignment
 from videolift.records.exclusions import read_exclusions, refuse_unknown
 from videolift.records.freshness import StageState, Variant, file_stat, judge, reopened
-from videolift.records.manifests import Target, choose_target, generations, read_manifest
+from videolift.records.manifests import SETTLED, Target, choose_target, generations, read_manifest
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Entry, write_run
+from videolift.records.seen import SeenOutput, times_before_looking
+from videolift.records.settled import has_files
 from videolift.stage_table import NONE, PACKAGING, SOURCE, SPECS, STAGES, STATISTICS, StageSpec
 from videolift.store import sha256_of
 
@@ -49,6 +51,7 @@ class Plan:
         environments: stage to the names of environments that are built before its jobs.
         gpu: stages of which at least one backend runs on a card.
         blocks: stage to its settings, for every distinct way in which videos are processed.
+        seen: what need not be looked at again as long as nothing changes.
     """
 
     config: Config
@@ -62,6 +65,7 @@ class Plan:
     environments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gpu: frozenset[str] = frozenset()
     blocks: tuple[Mapping[str, StageBlock], ...] = ()
+    seen: SeenOutput = field(default_factory=SeenOutput)
 
     def manifest(self, stage: str, batch: str) -> Path:
         """The file a stage and batch should have."""
@@ -115,6 +119,7 @@ class Plan:
             "gpu": sorted(self.gpu),
             "excluded": self.excluded,
         }
+        self.seen.write(self.run)
         write_run(self.run, self.config, self.variants, self.entries, plan)
 
 
@@ -141,18 +146,22 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
         rows = sample_rows(layout.output / "sample")
     listed = list_videos(config, root=root, sample_rows=rows)
     known = Assignment.load(layout.assignment)
-    refuse_unknown(layout.excluded, excluded, {*known.batches, *(video.id for video in listed)})
+    if excluded:
+        refuse_unknown(layout.excluded, excluded, {*known.batches, *(video.id for video in listed)})
     vanished = _vanished(config, layout, known, {video.id for video in listed if not video.missing})
     gone = {video.id for video in vanished}
     videos = [video for video in (*(v for v in listed if v.id not in gone), *vanished) if video.id not in excluded]
     assignment = known.extended(videos, config.batch_size)
-    chosen = {video.id for video in select(videos, config.only)}
+    chosen = {video.id for video in select(videos, config.only)} if config.only else None
     variants = _Variants(config)
     names = {number: f"{number:04d}" for number in set(assignment.batches.values())}  # one text for all videos of a batch
-    entries = [Entry(v, names[assignment.batches[v.id]], variants.index(v), v.id in gone, v.id in chosen) for v in videos]
+    entries = [
+        Entry(v, names[assignment.batches[v.id]], variants.index(v), v.id in gone, chosen is None or v.id in chosen) for v in videos
+    ]
     # Batches in order, and ids within them: catalog and manifests of equal runs are equal.
     entries.sort(key=lambda entry: (entry.batch, entry.video.id))
-    targets = _targets(config, layout, entries, variants.all, excluded)
+    times_ns = times_before_looking(layout)
+    targets, settled = _targets(config, layout, entries, variants.all, excluded)
     needs = {stage: variants.classes(stage) for stage in STAGES}
     devices = {stage: {c.device for c in classes} for stage, classes in needs.items()}
     # On a cluster the jobs' machines have the cards, and this one need not have any.
@@ -171,6 +180,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
         targets=targets,
         excluded=excluded,
         assignment=assignment,
+        seen=SeenOutput(times_ns, settled),
         environments={stage: tuple(sorted({c.env for c in classes if c.env and c.builds_env})) for stage, classes in needs.items()},
         gpu=frozenset(stage for stage, found in devices.items() if found & takes_card),
         blocks=tuple(variants.blocks),
@@ -250,7 +260,8 @@ def _targets(
     entries: Sequence[Entry],
     variants: Sequence[Variant],
     excluded: Mapping[str, str],
-) -> dict[str, dict[str, Target]]:
+) -> tuple[dict[str, dict[str, Target]], dict[str, int]]:
+    """`Plan.targets` and `SeenOutput.settled`."""
     digests = [{stage: sha256_of(v.identities[stage]) for stage in STAGES} for v in variants]
     batches: dict[str, list[Entry]] = {}
     for entry in (e for e in entries if e.chosen):
@@ -261,6 +272,7 @@ def _targets(
     for batch, members in batches.items():
         ways = list(dict.fromkeys(e.variant for e in members))
         who[batch] = sha256_of([[e.video.id, ways.index(e.variant), e.vanished, e.video.version] for e in members]), ways
+    settled = {batch: len(members) for batch, members in batches.items() if not any(has_files(e.video) for e in members)}
     targets: dict[str, dict[str, Target]] = {}
     tokens: dict[str, dict[str, str]] = {}
     for stage, spec in SPECS.items():
@@ -271,11 +283,13 @@ def _targets(
         for batch, members in batches.items():
             names, ways = who[batch]
             how = [digests[variant][stage] for variant in ways]
-            what = [[e.video.id, *found] for e in members if (found := row.of(e))]
+            what = [[e.video.id, *found] for e in row.readers(members) if (found := row.of(e))]
             above = [tokens[name][batch] for name in spec.reads if not SPECS[name].addition or batch in targets[name]]
             token = tokens[stage][batch] = sha256_of([stage, names, how, what, above])[:12]
             if any(variants[variant].identities[stage] is not None for variant in ways):
-                targets[stage][batch] = choose_target(stage, batch, token, present, folder, layout.output)
+                targets[stage][batch], manifest = choose_target(stage, batch, token, present, folder, layout.output)
+                if manifest is None or not SETTLED.issuperset(manifest.videos.states):
+                    settled.pop(batch, None)
     # An artifact that was let go of is read again where a stage below it is open: its own target opens with that one.
     present_names = {stage: set(_listed(layout.manifests(stage))) for stage in STAGES}
     # From the last stage up, since opening one target may open those above it.
@@ -292,8 +306,8 @@ def _targets(
     videos = [e.video.id for e in entries]
     token = sha256_of([last, config.statistics.model_dump(mode="json"), sorted(excluded.items()), videos])[:12]
     folder = layout.manifests(STATISTICS)
-    targets[STATISTICS] = {ALL: choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)}
-    return targets
+    target, _ = choose_target(STATISTICS, ALL, token, generations(folder), folder, layout.output)
+    return {**targets, STATISTICS: {ALL: target}}, settled
 
 
 def _listed(folder: Path) -> list[str]:
@@ -310,6 +324,12 @@ class _RowReader:
         self._has_source = "path" in spec.files
         self._files = _getter([name for name in spec.files if name != "path"])
         self._row, self._cells = _getter(spec.row), _getter(spec.cells)
+
+    def readers(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of ``entries`` whose row may say something to the stage."""
+        if self._has_source or self._row or self._cells:
+            return entries
+        return [entry for entry in entries if self._files and any(self._files(entry.video))]
 
     def of(self, entry: Entry) -> list[Any]:
         """JSON-able; empty where the row says nothing to the stage."""

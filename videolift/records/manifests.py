@@ -174,26 +174,29 @@ def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False)
     manifest = read_manifest(path)
     if manifest is None:
         return None
-    folder = f"{output}{os.sep}"  # joining paths would cost more than the calls, half a million times
     journal, rows = manifest.journal, manifest.videos
-    if manifest.stage in STAGES and not (journal and _are_as_they_were(folder, [(journal.path, journal.bytes, journal.mtime_ns)])):
+    if manifest.stage in STAGES and not (journal and _are_as_they_were(output, [(journal.path, journal.bytes, journal.mtime_ns)])):
         return None
     vouched = (
         (place, size, mtime_ns)
         for place, size, mtime_ns, state in zip(rows.paths, rows.bytes, rows.mtimes_ns, rows.states, strict=True)
         if place and state != "released"
     )
-    return manifest if artifacts_seen or _are_as_they_were(folder, vouched) else None
+    return manifest if artifacts_seen or _are_as_they_were(output, vouched) else None
 
 
-def _are_as_they_were(folder: str, files: Iterable[tuple[str, int, int]]) -> bool:
-    """Of each file: path, size and time as recorded."""
-    stat = os.stat
+def _are_as_they_were(output: Path, files: Iterable[tuple[str, int, int]]) -> bool:
+    """Of each file: path below ``output``, size and time as recorded."""
     try:
-        for path, size, mtime_ns in files:
-            found = stat(folder + path)
-            if found.st_size != size or found.st_mtime_ns != mtime_ns:
-                return False
+        # From the folder on: half a million times its own path would be walked again.
+        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for path, size, mtime_ns in files:
+                found = os.stat(path, dir_fd=folder)
+                if found.st_size != size or found.st_mtime_ns != mtime_ns:
+                    return False
+        finally:
+            os.close(folder)
     except OSError:
         return False
     return True
@@ -212,8 +215,10 @@ def generations(folder: Path) -> dict[tuple[str, str], int]:
     return found
 
 
-def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str, str], int], folder: Path, output: Path) -> Target:
-    """The target of a stage and batch: the newest manifest of this token while it stands, else the next generation.
+def choose_target(
+    stage: str, batch: str, token: str, present: Mapping[tuple[str, str], int], folder: Path, output: Path
+) -> tuple[Target, Manifest | None]:
+    """The target of a stage and batch, and what stands: the newest manifest of this token, else the next generation.
 
     Args:
         present: what `generations` found in ``folder``.
@@ -221,9 +226,10 @@ def choose_target(stage: str, batch: str, token: str, present: Mapping[tuple[str
     # A next generation has another name: Snakemake would take a file that is there for done.
     newest = present.get((batch, token))
     if newest is None:
-        return Target(stage, batch, token, 0)
+        return Target(stage, batch, token, 0), None
     target = Target(stage, batch, token, newest)
-    return target if standing_manifest(target.path(folder), output) is not None else Target(stage, batch, token, newest + 1)
+    manifest = standing_manifest(target.path(folder), output)
+    return (target, manifest) if manifest is not None else (Target(stage, batch, token, newest + 1), None)
 
 
 def remove_older(folder: Path, target: Target) -> None:

@@ -6,7 +6,7 @@ Written by the head process before the first job, never under ``-n``. Jobs list 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ class Run:
         """Paths of the output folder the run belongs to."""
         return Layout(self.folder.parent.parent)
 
-    def entries(self, batch: str | None = None) -> Iterator[Entry]:
-        """Videos of one batch, or of all; decodes only the lines of that batch.
+    def entries(self, batch: str | None = None, *, without: Container[str] = ()) -> Iterator[Entry]:
+        """Videos of one batch, or of all ``without`` those of some batches; decodes only the lines of these.
 
         Raises:
             CorruptFile: a line of it says something else.
@@ -64,7 +64,7 @@ class Run:
         path = self.folder / "catalog.jsonl"
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                if batch is None or marker in line:
+                if (marker in line) if batch is not None else not (without and _batch_of(line) in without):
                     try:
                         row = parse_json(line)
                         video = Video.from_row(row["video"])
@@ -74,6 +74,14 @@ class Run:
                             f"{path} is damaged ({error!r}): delete {self.folder.name}, then start a run again"
                         ) from error
                     yield entry
+
+
+def _batch_of(line: str) -> str:
+    """As `write_run` puts it first; empty where something else stands there."""
+    return line[len(_FIRST) : line.find('"', len(_FIRST))] if line.startswith(_FIRST) else ""
+
+
+_FIRST = '{"batch": "'
 
 
 def write_run(folder: Path, config: Config, variants: Iterable[Variant], entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:

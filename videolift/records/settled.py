@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from videolift.inputs.video import Video
 from videolift.paths import Layout
 from videolift.records.manifests import SETTLED, ManifestRows, Target, standing_manifest
 from videolift.records.runs import Entry, Run
@@ -19,7 +20,6 @@ from videolift.stage_table import SPECS
 Targets = Mapping[str, Mapping[str, Target]]
 """Stage to batch to the manifest it should have; a stage without one in a batch does nothing there."""
 _files = attrgetter(*sorted({name for spec in SPECS.values() for name in spec.files} - {"path"}))
-"""What a video's row names beside its source."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class SettledBatch:
     backends: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
+def has_files(video: Video) -> bool:
+    """Whether its row names files beside its source (a mask, a calibration): manifests do not know when those change."""
+    return any(given is not None for given in _files(video))
+
+
 def recorded_targets(run: Run, stages: Sequence[str]) -> Targets:
     """The manifests that a run is to reach."""
     recorded = run.plan.get("targets", {})
@@ -48,10 +53,7 @@ def recorded_targets(run: Run, stages: Sequence[str]) -> Targets:
 
 
 def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *, artifacts_seen: bool = False) -> SettledBatch:
-    """Those of a batch's ``entries`` that are settled by the manifests ``targets``; see `standing_manifest`.
-
-    A video with files of its own beside its source (a mask, a calibration) never is: manifests do not know when those change.
-    """
+    """Those of a batch's ``entries`` that are settled by the manifests ``targets``; see `standing_manifest` and `has_files`."""
     batch = entries[0].batch
     names = [entry.video.id for entry in entries if entry.chosen]
     rows: dict[str, ManifestRows] = {}
@@ -64,7 +66,7 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *,
             return SettledBatch()
         rows[stage] = manifest.videos
         backends += [(stage, backend) for backend in manifest.backends]
-    alone = {entry.video.id for entry in entries if all(given is None for given in _files(entry.video))}
+    alone = {entry.video.id for entry in entries if not has_files(entry.video)}
     # Without targets nothing was asked, so nothing is settled.
     states = zip(*(of_stage.states for of_stage in rows.values()), strict=True) if rows else ()
     indices = {

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Literal
 
 from videolift.errors import ExitCode
@@ -71,18 +72,19 @@ class VideoStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All videos of a run, up to one stage."""
+    """All videos of a run, up to one stage; of ``settled`` more it is known that they are done, and nothing else is said."""
 
     videos: tuple[VideoStatus, ...]
     target: str = PACKAGING
     max_quarantined: int = 0
+    settled: int = 0
 
     @property
     def counts(self) -> dict[Overall, int]:
         """Videos per class; their sum is the number of videos in."""
         found = Counter(video.overall for video in self.videos)
         kinds: tuple[Overall, ...] = ("done", "quarantined", "excluded", "pending")
-        return {kind: found[kind] for kind in kinds}
+        return {kind: found[kind] + (self.settled if kind == "done" else 0) for kind in kinds}
 
     @property
     def exit_code(self) -> ExitCode:
@@ -98,7 +100,7 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
         return {
-            "in": len(self.videos),
+            "in": len(self.videos) + self.settled,
             **{str(kind): n for kind, n in self.counts.items()},
             "target": self.target,
             "exit_code": int(self.exit_code),
@@ -152,14 +154,20 @@ class Status:
         return [*out, self.headline()]
 
 
-def collect(run: Run, target: str = PACKAGING, *, only_chosen: bool = False) -> Status:
-    """Status of every video of a run, or of those it works on (``only_chosen``)."""
-    entries = (entry for entry in run.entries() if entry.chosen or not only_chosen)
+def collect(
+    run: Run, target: str = PACKAGING, *, only_chosen: bool = False, settled: Mapping[str, int] = MappingProxyType({})
+) -> Status:
+    """Status of every video of a run, or of those it works on (``only_chosen``).
+
+    Args:
+        settled: batches in which every one of so many videos is known to be done; they are counted alone.
+    """
+    entries = (entry for entry in run.entries(without=settled) if entry.chosen or not only_chosen)
     targets = recorded_targets(run, judged(target))
     read = RecordReader(run.layout)
     videos = [*assess_all(run.layout, run.variants, targets, entries, target, read)]
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
-    return Status(tuple(videos), target, run.config.max_quarantined)
+    return Status(tuple(videos), target, run.config.max_quarantined, sum(settled.values()))
 
 
 def assess_all(
