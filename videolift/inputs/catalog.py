@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def list_videos(config: Config, *, root: Path, sample_rows: Sequence[Video] | No
     if not videos:
         raise ConfigError(f"no videos in {source}: looked for {', '.join(SUFFIXES)} in any case, in it and its folders")
     # Without regard to case: on a disk that ignores it, two such ids would be one folder.
-    if len({video.id.casefold() for video in videos}) < len(videos):
+    if len({video.id if video.id.islower() else video.id.casefold() for video in videos}) < len(videos):
         seen: dict[str, Video] = {}
         other, video = next(
             (other, video) for video in videos if (other := seen.setdefault(video.id.casefold(), video)) is not video
@@ -100,18 +100,18 @@ def select(videos: Sequence[Video], patterns: Sequence[str]) -> list[Video]:
 
 
 def _from_folder(folder: Path, skip: Path) -> list[Video]:
-    relatives, videos = list[str](), list[Video]()
-    for relative, path, size, mtime_ns, is_missing in _walk(os.fspath(folder), "", skip=os.fspath(skip), depth=0):
-        relatives.append(relative)
-        videos.append(Video(video_id(relative), path, size, mtime_ns, missing=is_missing))
+    walk = partial(_walk, os.fspath(folder), "", skip=os.fspath(skip), depth=0)
+    videos = [Video(video_id(relative), path, size, mtime_ns, missing=gone) for relative, path, size, mtime_ns, gone in walk()]
     if len({video.id for video in videos}) < len(videos):
         # `a.mp4` and `a.mov` cannot both be `a`: where a stem occurs twice, both ids get a hash of the whole name.
-        stems = [os.path.splitext(relative)[0] for relative in relatives]
-        count = Counter(stems)
-        for i, (relative, stem) in enumerate(zip(relatives, stems, strict=True)):
-            if count[stem] > 1:
-                videos[i] = replace(videos[i], id=video_id(relative, shared_stem=True))
-    return sorted(videos, key=attrgetter("id"))
+        found = [(os.path.splitext(file[0])[0], file) for file in walk()]
+        count = Counter(stem for stem, _ in found)
+        videos = [
+            Video(video_id(relative, shared_stem=count[stem] > 1), path, size, mtime_ns, missing=gone)
+            for stem, (relative, path, size, mtime_ns, gone) in found
+        ]
+    videos.sort(key=attrgetter("id"))
+    return videos
 
 
 _FoundFile = tuple[str, str, int, int, bool]

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from videolift.errors import storage_errors_are_transient
@@ -32,9 +32,11 @@ class Assignment:
 
     Attributes:
         batches: id to batch number, from 0, in the order they were assigned.
+        saved: how many of them, from the first on, the file held when it was read.
     """
 
     batches: Mapping[str, int] = field(default_factory=dict)
+    saved: int = field(default=0, compare=False)
 
     @classmethod
     def load(cls, path: Path) -> Assignment:
@@ -48,17 +50,20 @@ class Assignment:
             data = path.read_bytes()
         except FileNotFoundError:
             return cls()
-        for video, number in _LINE.findall(data):
-            if (batch := int(number)) <= _MAX_BATCH:
-                batches.setdefault(video.decode("ascii"), batch)
-        return cls(batches)
+        for match in _LINE.finditer(data):
+            video, batch = match[1].decode("ascii"), int(match[2])
+            if batch <= _MAX_BATCH:
+                batches.setdefault(video, batch)
+        return cls(batches, saved=len(batches))
 
     def extended(self, videos: Iterable[Video], batch_size: int | None) -> Assignment:
         """With new ``videos`` in new batches of ``batch_size`` (None: `usual_size`), most bytes first; nobody else moves."""
         new = sorted((video for video in videos if video.id not in self.batches), key=lambda video: (-video.bytes, video.id))
+        if not new:
+            return self
         first = max(self.batches.values(), default=-1) + 1
         size = batch_size or usual_size(len(new))
-        return Assignment({**self.batches, **{video.id: first + i // size for i, video in enumerate(new)}})
+        return replace(self, batches={**self.batches, **{video.id: first + i // size for i, video in enumerate(new)}})
 
     def append_new(self, path: Path) -> Assignment:
         """Adds to the file what it does not hold yet and returns what it then says; existing lines are never rewritten.
@@ -66,6 +71,8 @@ class Assignment:
         Raises:
             Transient: disk full, quota or I/O error.
         """
+        if len(self.batches) == self.saved:
+            return self
         known = Assignment.load(path)
         lines = [json.dumps({"video": v, "batch": b}) + "\n" for v, b in self.batches.items() if v not in known.batches]
         if not lines:
