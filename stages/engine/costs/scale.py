@@ -51,8 +51,8 @@ SCALE_STEPS = (
     StepCost("`videolift plan`, all new", 1.2, 0.048, 112, 1.25),
     StepCost("`snakemake -n`, all new", 2.3, 0.055, 226, 1.43),
     StepCost("`videolift plan`, all done", 1.4, 0.148, 110, 1.55),
-    StepCost("`snakemake`, nothing to do", 3.1, 0.166, 229, 1.27),
-    StepCost("`videolift status`, all done", 0.8, 0.093, 70, 0.63),
+    StepCost("`snakemake`, nothing to do", 2.9, 0.058, 225, 0.74),
+    StepCost("`videolift status`, all done", 0.8, 0.052, 70, 0.6),
     StepCost("statistics and index, all new", 3.5, 6.5, 60, 0.7, on_head=False),
     StepCost("statistics and index, 10 videos added", 0.5, 0.08, 60, 0.7, on_head=False),
     OPENING,
@@ -60,8 +60,8 @@ SCALE_STEPS = (
     StepCost("`videolift merge` of 4 shards, references", 4.1, 0.1, 75, 0.2, on_head=False),
     StepCost("`videolift merge` again, nothing changed", 0.6, 0.12, 75, 0.2, on_head=False),
 )
-"""Measured by ``python -m benchmarks.scale`` (the head, 1,000 and 100,000 videos, 22 November 2026, two cores under a load of 15
-from others) and ``python -m benchmarks.many_videos`` (the dataset; older figures, not measured again then)."""
+"""Measured by ``python -m benchmarks.scale`` (the head, 1,000 and 100,000 videos, 22 November 2026, two cores under a load of 10 to
+15 from others; all but "nothing to do" and status are older) and ``python -m benchmarks.many_videos`` (the dataset, older)."""
 
 
 @dataclass(frozen=True)
