@@ -28,16 +28,19 @@ def here(dataset_folder, tmp_path, monkeypatch):
     for number in range(3):
         Image.fromarray(noise.integers(0, 255, (224, 224, 3), np.uint8)).save(tmp_path / f"images/cup/{number}.png")
     encoded = [np.frombuffer((tmp_path / f"images/cup/{number % 3}.png").read_bytes(), np.uint8) for number in range(12)]
-    for name in ("sequences.h5", "web/sequences.h5"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "web").mkdir()
+    for name, keys in (("sequences.h5", ("images", "metadata", "view")), ("web/sequences.h5", ("frames", "table", "cam"))):
         with h5py.File(tmp_path / name, "w") as file:
-            images = file.create_dataset("images", len(encoded), h5py.vlen_dtype(np.uint8))
+            images = file.create_dataset(keys[0], len(encoded), h5py.vlen_dtype(np.uint8))
             for row, image in enumerate(encoded):
                 images[row] = image
-            table = file.create_group("metadata")
-            table["sequence"], table["view"], table["frame"] = [b"a"] * 12, [b"top"] * 12, np.arange(12)
+            table = file.create_group(keys[1])
+            table["sequence"], table[keys[2]], table["frame"] = [b"a"] * 12, [b"top"] * 12, np.arange(12)
     with h5py.File(tmp_path / "robot.h5", "w") as file:
         file["obs/images/top"], file["obs/qpos"] = np.zeros((5, 3, 4, 4), np.uint8), np.zeros((5, 2))
+    with h5py.File(tmp_path / "demos.h5", "w") as file:
+        for name in ("data/demo_0", "data/demo_1"):
+            file[f"{name}/obs/image"], file[f"{name}/actions"] = np.zeros((5, 4, 4, 3), np.uint8), noise.random((5, 2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
