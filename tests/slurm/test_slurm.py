@@ -189,7 +189,7 @@ def test_a_limit_on_submissions_is_waited_out(cluster, tmp_path, undisturbed, mo
     (folder / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     project = slurm_project(tmp_path / "project", batch_size=1)
-    assert project.run("ingest", "--retries", "0", timeout=PATIENCE_S) == 0, project.terminal()  # three jobs
+    assert project.run("--retries", "0", "ingest", timeout=PATIENCE_S) == 0, project.terminal()  # three jobs
     assert "SLURM takes no more jobs for now" in project.terminal()
     assert project.results() == {name: digest for name, digest in undisturbed.results().items() if name.startswith("frames/")}
 

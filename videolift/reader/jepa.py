@@ -96,22 +96,23 @@ def draw_masks(grid: PatchGrid, rule: MaskRule, *, seed: int, epoch: int, index:
     target = mask.ravel()  # the same patches, numbered
     if rule.kind == "random":
         target[rng.choice(grid.count, targets, replace=False)] = True
-    # Rectangles until enough patches are covered.
-    rows, columns = grid.shape[-2:]
-    for _ in range(_ATTEMPTS * rule.blocks if rule.kind == "multi_block" else 0):
+    else:
+        rows, columns = grid.shape[-2:]
         area = rule.target * rows * columns / rule.blocks
-        # Evenly in the logarithm: a block is as likely to be tall as to be wide.
-        block = math.exp(rng.uniform(*np.log(rule.aspect)))
-        height = min(rows, max(1, round(math.sqrt(area * block))))
-        width = min(columns, max(1, round(math.sqrt(area / block))))
-        top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
-        before = target.copy()
-        mask[..., top : top + height, left : left + width] = True
-        surplus = int(target.sum()) - targets
-        if surplus >= 0:
-            # Exact shares let batches be stacked; only the last block is cut, so that the others stay rectangles.
-            target[rng.choice(np.flatnonzero(target & ~before), surplus, replace=False)] = False
-            break
+        # Rectangles until enough patches are covered.
+        for _ in range(_ATTEMPTS * rule.blocks):
+            # Evenly in the logarithm: a block is as likely to be tall as to be wide.
+            block = math.exp(rng.uniform(*np.log(rule.aspect)))
+            height = min(rows, max(1, round(math.sqrt(area * block))))
+            width = min(columns, max(1, round(math.sqrt(area / block))))
+            top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
+            before = target.copy()
+            mask[..., top : top + height, left : left + width] = True
+            surplus = int(target.sum()) - targets
+            if surplus >= 0:
+                # Exact shares let batches be stacked; only the last block is cut, so that the others stay rectangles.
+                target[rng.choice(np.flatnonzero(target & ~before), surplus, replace=False)] = False
+                break
     context = np.zeros(grid.count, bool)
     context[rng.choice(np.flatnonzero(~target), contexts, replace=False)] = True
     return context, target

@@ -89,9 +89,11 @@ class Normalization:
             samples: at most so many are read.
 
         Raises:
-            ConfigError: no such array, or one that is not of numbers.
+            ConfigError: no samples, no such array, or one that is not of numbers or holds some that are not finite.
             CorruptFile: a sample cannot be read.
         """
+        if not len(source):
+            raise ConfigError("there is no sample to measure")
         chosen = np.unique(np.linspace(0, len(source) - 1, samples).round().astype(int))
         totals: dict[str, tuple[Any, Any, int]] = {}
         for index in chosen:
@@ -108,6 +110,8 @@ class Normalization:
             # `apply` takes rgb on a scale of 0..1, as ImageNet's figures are.
             scale = 255 if key == "rgb" else 1
             mean, shape = total / count, (-1,) + (1,) * (np.ndim(sample[key]) - 1)
+            if not np.isfinite(squares).all():
+                raise ConfigError(f"{key} holds values that are not finite: its mean would make every sample NaN")
             std = np.sqrt(np.maximum(squares / count - mean**2, 0))
             table[key] = _pair((mean / scale).reshape(shape), (std / scale).reshape(shape))
         return cls(table)

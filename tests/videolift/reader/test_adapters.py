@@ -279,6 +279,15 @@ def test_any_source_is_normalized_by_what_is_measured_of_it(demonstrations):
         Normalization.fit(source)
 
 
+def test_a_value_that_is_not_finite_is_no_statistic(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["action"], file["none"] = [[0.0, 1.0], [np.nan, 1.0]], np.zeros((0, 2))
+    with pytest.raises(ConfigError, match="action holds values that are not finite"):
+        Normalization.measure(open_samples(tmp_path / "a.h5", keys={"action": "action"}), ["action"])
+    with pytest.raises(ConfigError, match="there is no sample to measure"):
+        Normalization.measure(open_samples(tmp_path / "a.h5", keys={"action": "none"}), ["action"])
+
+
 def test_the_predecessors_files_are_read_as_ours(dataset_folder, tmp_path):
     export_y2r(dataset_folder, tmp_path / "y2r", split="val")
     (tmp_path / "y2r/normalization_stats.yaml").unlink()
