@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from videolift.pool.decisions.figures import Peak, Running, WorkerFigures
+from videolift.pool.decisions.policy import FOREIGN_SHARE
 from videolift.pool.decisions.sizing import Decision, Snapshot, crowding, leaks, regrown
 from videolift.pool.devices import DeviceLost
 from videolift.pool.interface import Device
@@ -50,6 +51,7 @@ class DeviceWorkers:
         self.fenced: str | None = None
         self.lost: str | None = None
         self.load_failures = 0
+        self.first_load_failure = 0.0
         self.spawn_not_before = 0.0
         self.settled: int | None = None
         self.done_since = 0
@@ -84,6 +86,13 @@ class DeviceWorkers:
     def foreign_bytes(self) -> int:
         """Device memory that was neither free nor ours at the last look."""
         return max(0, self._memory.total - self._memory.free - self.own_bytes)
+
+    @property
+    def held_by_others(self) -> str:
+        """What to say where others held a good part of the device's memory at the last look, else empty."""
+        foreign, total = self.foreign_bytes, self._memory.total
+        held = f", while others hold {foreign / 2**30:.1f} GiB of {total / 2**30:.1f} GiB"
+        return held if foreign > FOREIGN_SHARE * total else ""
 
     def measured(self) -> Memory:
         """The device's memory, looked at just now together with its workers'."""

@@ -16,6 +16,8 @@ from videolift.pool.workers.handle import WorkerHandle
 
 MAX_LOAD_FAILURES = 3
 """Loads that may fail in a row on a device before it is fenced."""
+_LONGEST_WAIT_S = 60.0
+"""Between two loads on a device that others hold: what they give back is seen within a minute."""
 _DECIDE_EVERY_S = 0.05
 """Workers' messages wake the loop far more often than this, and each decision sorts up to 200 peaks."""
 
@@ -163,17 +165,25 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
 def note_load_failure(
     state: PoolState, group: DeviceWorkers, text: str, *, hopeless: bool = False, out_of_memory: bool = False
 ) -> None:
-    """A worker did not get ready: with others at work the device stays as it is, else it has few tries."""
+    """A worker did not get ready: with others at work the device stays as it is, else it has few tries.
+
+    More of them where memory ran out and somebody else, e.g. the pool of another stage, holds a good part of it: that comes back.
+    """
     others = [w for w in group.living if w.state != "loading"]
     state.events.emit("failed", device=group.device.id, text=f"loading failed: {text}", code="load")
     if others:
         group.cap_workers(len(others))
         return
+    now = state.machine.now()
+    if group.load_failures == 0:
+        group.first_load_failure = now
     group.load_failures += 1
     # Others may hold the card or the file for a moment; three failures at once would fence it for that.
-    group.spawn_not_before = state.machine.now() + state.plan.rules.backoff_s * 2 ** (group.load_failures - 1)
-    if hopeless or group.load_failures >= MAX_LOAD_FAILURES:
-        fence(state, group, ("out of memory while loading: " if out_of_memory else "") + text)
+    wait_s = min(_LONGEST_WAIT_S, state.plan.rules.backoff_s * 2 ** (group.load_failures - 1))
+    group.spawn_not_before = now + wait_s
+    waits_for_others = out_of_memory and group.held_by_others and now - group.first_load_failure < state.plan.load_timeout_s
+    if hopeless or (group.load_failures >= MAX_LOAD_FAILURES and not waits_for_others):
+        fence(state, group, (f"out of memory while loading{group.held_by_others}: " if out_of_memory else "") + text)
 
 
 def fence(state: PoolState, group: DeviceWorkers, text: str) -> None:

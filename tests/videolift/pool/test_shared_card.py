@@ -37,3 +37,32 @@ def test_two_pools_and_a_tenant_share_a_card_and_every_item_is_done(bench):
     assert first.stopped is None
     assert {outcome.kind for outcome in first.outcomes.values()} == {"done"}
     assert said[:-1] == ["None", *(f"tracks{i} done" for i in range(8))]
+
+
+def test_a_card_that_others_fill_is_waited_for_and_one_that_nobody_holds_is_not(bench):
+    bench.with_cards(12)
+    bench.cards.foreign("GPU-0", 11.5)
+    refused = []
+
+    def leave(event):
+        refused.append(event)
+        if len(refused) == 5:
+            bench.cards.foreign("GPU-0", 0)
+
+    bench.events.on["failed"] = leave
+    report = bench.run([item("depth", ["vram", 2.0])], told={"load": ["vram", 1.0]})
+    assert report.stopped is None
+    assert report.outcomes["depth"].kind == "done"
+    assert {event["code"] for event in refused} == {"load"}
+
+    refused.clear()
+    assert bench.run([item("hands")], told={"load": ["vram", 13.0]}).stopped == "backend"
+    assert len(refused) == 3
+
+
+def test_a_card_that_others_do_not_give_back_stops_the_pool_with_who_holds_it(bench):
+    bench.with_cards(12)
+    bench.cards.foreign("GPU-0", 11.5)
+    report = bench.run([item("depth", ["vram", 2.0])], told={"load": ["vram", 1.0]}, load_timeout_s=1.0)
+    assert report.stopped == "backend"
+    assert "others hold 11.5 GiB of 12.0 GiB" in report.text

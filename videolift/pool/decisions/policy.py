@@ -14,8 +14,8 @@ from videolift.pool.workers.messages import AttemptFailed
 
 _MAX_EXCUSED = 2
 """Deaths of all workers at once that are forgiven per item; the third is charged, so that this ends."""
-_FOREIGN_SHARE = 0.1
-"""Of a device's memory: what others have taken since the pool began, above this, is why an item did not fit."""
+FOREIGN_SHARE = 0.1
+"""Of a device's memory: what others hold above this (for an item: have taken since the pool began) is why something did not fit."""
 
 _FULL_BYTES, _FULL_SHARE = 512 << 20, 0.05
 """Less than this is free: a handle of cuBLAS with its workspace takes up to about 100 MB, an engine of cuDNN some hundreds."""
@@ -193,14 +193,14 @@ def _after_out_of_memory(task: Task, failure: AttemptFailed, seen: Circumstances
     # In company, or in a process that has worked before, fragments and neighbours may be why.
     if not (seen.alone and seen.fresh):
         return Retry(replace(task, alone=True))
-    if seen.foreign_bytes - seen.usual_foreign_bytes > _FOREIGN_SHARE * seen.total_bytes:
+    if seen.foreign_bytes - seen.usual_foreign_bytes > FOREIGN_SHARE * seen.total_bytes:
         busy = replace(failure, kind="transient", text=f"{failure.text}; others hold {_gib(seen.foreign_bytes)} of {seen.device}")
         return _after_transient(task, busy, seen, rules)
     # Only now, alone and fresh and with nobody else on the device, is the item itself too large for it.
     if rules.allow_shrink and task.level + 1 < len(seen.shrinks):
         return Retry(replace(task, alone=True, level=task.level + 1))
     peak = seen.peak_bytes
-    others = f" of which others hold {_gib(seen.foreign_bytes)}" if seen.foreign_bytes > _FOREIGN_SHARE * seen.total_bytes else ""
+    others = f" of which others hold {_gib(seen.foreign_bytes)}" if seen.foreign_bytes > FOREIGN_SHARE * seen.total_bytes else ""
     needs = f"alone on {seen.device} with {_gib(seen.total_bytes)}{others} it ran out of memory"
     needs += "" if peak is None else f" at {_gib(peak)}"
     remedy = f"Use a device with more than {_gib(max(seen.total_bytes, peak or 0))}, a smaller picture or a shorter clip"
