@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from videolift.artifacts import Artifact, ArtifactWriter, Clip, Depth, Hands, Tracks
 from videolift.artifacts.object_masks import ObjectMasks
 from videolift.config import Block
 from videolift.inputs.catalog import Video
-from videolift.inputs.masks import Masks, open_masks
 from videolift.pool import Device
+
+if TYPE_CHECKING:
+    from videolift.inputs.masks import Masks
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: at least once per chunk of work; none for ``pool.item_timeout_s`` counts as a hang."""
@@ -58,6 +60,9 @@ class Inputs:
             # Where following failed, the image that was to be followed from the first frame is no mask of all frames.
             yield None
         else:
+            # It brings PyAV, which the process that plans a run does without.
+            from videolift.inputs.masks import open_masks
+
             with open_masks(self.video.mask, self.clip) as masks:
                 yield masks
 

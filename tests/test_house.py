@@ -106,6 +106,17 @@ def test_no_module_of_the_library_brings_in_a_model_or_the_workflow_engine():
     assert loaded.isdisjoint({*HEAVY, "stages"})
 
 
+def test_the_process_that_plans_a_run_opens_no_picture_and_brings_in_neither_a_decoder_nor_a_model():
+    # The configuration asks every backend who it is, whichever it names; a login node has to bear the memory of all.
+    names = [f"stages.engine.{name}" for name in ("session", "plan", "plan_report", "cluster", "job_graph", "queue_watch")]
+    code = (
+        f"import importlib, sys\nfor name in {[*names, 'stages.models.preflight']}: importlib.import_module(name)\n"
+        "from stages.settings import config_model\nconfig_model()\nprint(*sys.modules)"
+    )
+    loaded = {name.split(".")[0] for name in run_python(code).split()}
+    assert loaded.isdisjoint({*HEAVY, "av", "PIL"})
+
+
 def test_every_room_has_a_floor():
     rooms = {dotted(path) for path in modules("videolift")} - {"videolift"}
     assert not [name for name in rooms if room(name) is None], "give them a floor in FLOORS, and in docs/design.md"

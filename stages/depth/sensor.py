@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.depth.depth_file import DepthFile
-from stages.ingest.source import open_video_source
 from videolift.artifacts import Clip
 from videolift.errors import BadInput
 from videolift.geometry import is_rotation
@@ -78,6 +77,9 @@ class SensorDepth:
 
 def source_times(source: Path, progress: Callable[[], None]) -> NDArray[np.float64]:
     """Presentation times of every frame in a video, seconds, ascending; reads packets and decodes nothing."""
+    # It brings PyAV, which the process that plans a run does without.
+    from stages.ingest.source import open_video_source
+
     with open_video_source(source, progress) as video:
         tick = float(video.stream.time_base or 1)
         times = [packet.pts for packet in video.container.demux(video.stream) if packet.pts is not None and not packet.is_discard]

@@ -15,7 +15,6 @@ from typing import Any
 from stages.engine.costs.run_cost import SECONDS_PER_HOUR, RunCost, run_cost, stage_cost
 from stages.engine.costs.scale import ScaleForecast
 from stages.engine.plan import Plan, judge_all, make_plan
-from stages.ingest.source import probe
 from stages.models.options import add_config_options, config_of
 from stages.registry import backend_class
 from videolift.errors import BadInput, ConfigError, ExitCode, VideoliftError
@@ -219,6 +218,8 @@ def plan_parser() -> argparse.ArgumentParser:
 
 def plan_command(arguments: list[str] | None = None) -> int:
     """`videolift plan`: what a run with a configuration would do, without Snakemake."""
+    from stages.ingest.source import probe  # it brings PyAV, and a run's head process asks for the report without headers
+
     options = plan_parser().parse_args(arguments)
     try:
         config = config_of(options)

@@ -25,8 +25,6 @@ from videolift.artifacts import ArtifactWriter, Clip
 from videolift.artifacts.object_masks import ObjectMasksWriter
 from videolift.errors import BadInput
 from videolift.inputs.framing import Framing
-from videolift.inputs.mask_files import open_mask_file
-from videolift.inputs.masks import Masks
 from videolift.inputs.objects import ObjectPrompt, parse_objects
 from videolift.pool import Device
 
@@ -146,6 +144,10 @@ class Sam2Masks(ModelBackend):
         Raises:
             BadInput: objects or a mask that do not fit.
         """
+        # They bring PyAV, which the process that plans a run does without.
+        from videolift.inputs.mask_files import open_mask_file
+        from videolift.inputs.masks import Masks
+
         assert inputs.clip is not None
         assert isinstance(out, ObjectMasksWriter)
         clip, video = inputs.clip, inputs.video

@@ -20,8 +20,6 @@ from videolift.artifacts import ArtifactWriter, Clip
 
 # 3 halvings: the 8 px around a corner then reach 64 px of motion.
 _WINDOW_PX, _LEVELS = (17, 17), 3
-# At most 20 steps of the search, fewer where one moves by less than 0.03 px.
-_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
 # Half of `_WINDOW_PX`: nearer corners would be followed by much the same pixels.
 _SPACING_PX = 10
 _BACK_PX = 0.7
@@ -113,7 +111,9 @@ def follow_features(grey: GreyFrames, features: int, progress: Callable[[int], N
 
 
 def _lucas_kanade(before: Grey, after: Grey, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    # At most 20 steps of the search, fewer where one moves by less than 0.03 px.
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
     there, found, _ = cv2.calcOpticalFlowPyrLK(
-        before, after, points, np.empty_like(points), winSize=_WINDOW_PX, maxLevel=_LEVELS, criteria=_CRITERIA
+        before, after, points, np.empty_like(points), winSize=_WINDOW_PX, maxLevel=_LEVELS, criteria=criteria
     )
     return np.asarray(there, np.float32), np.asarray(found, np.uint8)

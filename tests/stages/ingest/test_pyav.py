@@ -238,7 +238,7 @@ def test_a_failing_disk_is_nobodys_fault(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", numbered_frames(20))
 
     failing = create_autospec(open_video_source, side_effect=OSError(5, "Input/output error"))
-    monkeypatch.setattr("stages.ingest.pyav.open_video_source", failing)
+    monkeypatch.setattr("stages.ingest.conversion.open_video_source", failing)
     with pytest.raises(Transient, match="reading v.mp4"):
         run_ingest(path, tmp_path / "clip.h5")
 
