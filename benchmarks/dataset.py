@@ -197,7 +197,9 @@ def layouts(folder: Path) -> None:
         store.write(folder / f"other{i}", arrays)
         paths[store.name] = store, folder / f"other{i}"
     base = Y2r.name
-    size = {name: _bytes(path) for name, (_, path) in paths.items()}
+    size = {
+        name: sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()) for name, (_, path) in paths.items()
+    }
     shared = {name: shared_bytes(path) if name.startswith("videolift") else size[name] for name, (_, path) in paths.items()}
     print("\n| | MB | of y2r | arrays both hold, of y2r |\n|---|---|---|---|")
     for name in paths:
@@ -220,10 +222,6 @@ def layouts(folder: Path) -> None:
             {name: paths[name] for name in ("videolift default", "videolift fast", "videolift tiny", base)},
             len(arrays["offsets"]) - 1,
         )
-
-
-def _bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def loaders(paths: dict[str, tuple[Store | Ours, Path]], windows: int) -> None:

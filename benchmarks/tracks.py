@@ -77,7 +77,8 @@ class Bench:
         T = T_cam0_camk(self.truth.T_camera_world[start : start + LENGTH])
         lifted = [self.scene.lift(points, start + k) for k, points in enumerate(uv)]
         xyz = np.stack([transform(T[k], points) for k, (points, _) in enumerate(lifted)]).astype(np.float32)
-        return Window(start, LENGTH, xyz, np.stack(uv), np.stack(visible), np.stack([valid for _, valid in lifted]), queries.label)
+        valid = np.stack([valid for _, valid in lifted])
+        return Window(start, LENGTH, xyz, np.stack(uv), visible=np.stack(visible), valid3d=valid, label=queries.label)
 
 
 def point_errors(truth: Truth, windows: list[Window]) -> dict[str, float]:

@@ -34,21 +34,20 @@ def render_unseen(camera: Camera, seed: int, *, speed: float = 1.5) -> Truth:
     )
     noisy = rgb + NOISE_LEVELS * rng.standard_normal(rgb.shape, np.float32)
     rgb = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    E, joints, wrist = scene.T_camera_world, scene.joints_world, scene.T_world_wrist
     return Truth(
-        f"{camera}, seed {seed}, x {speed:g}",
-        rgb,
-        depth_m,
-        K,
-        E,
-        instance,
-        MOVING_IDS,
-        HAND,
-        pts_seconds,
-        "right",
-        joints,
-        wrist,
-        scene,
+        name=f"{camera}, seed {seed}, x {speed:g}",
+        rgb=rgb,
+        depth_m=depth_m,
+        K=K,
+        T_camera_world=scene.T_camera_world,
+        instance=instance,
+        moving_ids=MOVING_IDS,
+        hand_id=HAND,
+        pts_seconds=pts_seconds,
+        side="right",
+        joints_world=scene.joints_world,
+        T_world_wrist=scene.T_world_wrist,
+        scene=scene,
     )
 
 

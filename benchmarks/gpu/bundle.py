@@ -51,8 +51,9 @@ def write_bundle(file: Path, checkouts: Path | None, python_version: str) -> str
     """Writes ``file`` (tar.gz) of at most 60 MiB; what is in it and what is not, for people."""
     with tempfile.TemporaryDirectory() as folder, tarfile.open(file, "w:gz") as out:
         _add(out, "run.sh", _START.encode())
-        for name in _tracked():
-            out.add(ROOT / name, f"bundle/tree/{name}")
+        for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("docs/"):
+                out.add(ROOT / name, f"bundle/tree/{name}")
         for checkout in [checkouts / name for name in CHECKOUTS] if checkouts is not None else []:
             for path in _sources(checkout):
                 out.add(path, f"bundle/checkouts/{checkout.name}/{path.relative_to(checkout)}")
@@ -61,11 +62,6 @@ def write_bundle(file: Path, checkouts: Path | None, python_version: str) -> str
     if size > MAX_BYTES:
         raise ValueError(f"{file} has {size} bytes, at most {MAX_BYTES} are wanted")
     return f"{file}: {size / 2**20:.1f} MiB for Python {python_version}; left out: {', '.join(left_out) or 'nothing'}"
-
-
-def _tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [name for name in listed if (ROOT / name).is_file() and not name.startswith("docs/")]
 
 
 def _sources(folder: Path) -> Iterator[Path]:

@@ -132,23 +132,20 @@ class CardWorker:
         told = item.payload
         if told.get("do") and not (self._folder / item.key).exists():
             (self._folder / item.key).touch()
-            self._misbehave(told)
+            if told["do"] == "poke":
+                self._cuda.run("poke", 16)
+            elif told["do"] == "orphan":
+                ready = self._folder / "orphan"
+                hold(told["gib"], 600.0, ready)
+                while not ready.exists():
+                    time.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGKILL)
         address = self._cuda.allocate(int(told["gib"] * shrink * GIB))
         try:
             self._cuda.busy(told["seconds"], told.get("share", 0.3), progress)
         finally:
             self._cuda.free(address)
         return {"mask": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid(), "shrink": shrink}
-
-    def _misbehave(self, told: dict[str, Any]) -> None:
-        if told["do"] == "poke":
-            self._cuda.run("poke", 16)
-        elif told["do"] == "orphan":
-            ready = self._folder / "orphan"
-            hold(told["gib"], 600.0, ready)
-            while not ready.exists():
-                time.sleep(0.05)
-            os.kill(os.getpid(), signal.SIGKILL)
 
     def close(self) -> None:
         """The context goes with the process."""

@@ -135,7 +135,12 @@ def run_rows(rows: Sequence[Row], options: Options, seconds: float) -> int:
         result = run_row(row, options, ends - time.monotonic())
         results.append(result)
         print(f"{result.state:8} {row.name:28} {result.seconds:7.1f} s  {result.lines[-1] if result.lines else ''}", flush=True)
-        _write(results, options.out)
+        # After each row: what was measured is there although a later one ends the run.
+        figures = json.dumps([asdict(one) for one in results], indent=1)
+        (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
+        lines = ["| row | state | s | says |", "|---|---|---|---|"]
+        lines += [f"| {r.name} | {r.state} | {r.seconds:.0f} | {'<br>'.join(r.lines[-12:]).replace('|', '/')} |" for r in results]
+        (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(any(result.state == "wrong" for result in results))
 
 
@@ -201,10 +206,3 @@ def _modules_missing(options: Options, names: Sequence[str]) -> list[str]:
         [options.python, "-I", "-c", code, str(options.site or ""), *names], capture_output=True, text=True, check=False
     )
     return asked.stdout.split() if asked.returncode == 0 else list(names)
-
-
-def _write(results: Sequence[RowResult], out: Path) -> None:
-    (out / "figures.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
-    lines = ["| row | state | s | says |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.state} | {r.seconds:.0f} | {'<br>'.join(r.lines[-12:]).replace('|', '/')} |" for r in results]
-    (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -117,7 +117,7 @@ class _MapAnythingClip:
         known, pixels = np.sum([part["counts"] for part in parts], axis=0)
         camera = self.clip.known_camera()
         intrinsics = "estimated" if camera is None else camera[1]
-        path = CameraPath(invert_pose(T_world_camera), np.ones(len(self.clip), bool), K, "slam", intrinsics)
+        path = CameraPath(invert_pose(T_world_camera), np.ones(len(self.clip), bool), K, pose="slam", intrinsics=intrinsics)
         figures = {
             "hfov_deg": field_of_view_deg(K[0, 0], self.clip.width),
             "depth_known": float(known / pixels),

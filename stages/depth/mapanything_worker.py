@@ -30,7 +30,15 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
     check_weights(meta["weights"])
     import torch
 
-    _use_local_backbone(torch, meta["dinov2"])
+    load_from = torch.hub.load
+
+    # Upstream fetches DINOv2's code, and weights that the checkpoint then overwrites, through torch.hub; both lie here already.
+    def load_local(repository: str, name: str, *, pretrained: bool = True, force_reload: bool = False) -> Any:
+        if repository != "facebookresearch/dinov2":
+            raise ValueError(f"upstream asks torch.hub for {repository}, which it is not known to need; nothing was fetched")
+        return load_from(meta["dinov2"], name, source="local", pretrained=False)
+
+    torch.hub.load = load_local
     from mapanything.models.mapanything.model import MapAnything
 
     require_arguments(MapAnything.infer, "views", "memory_efficient_inference", "use_amp", "amp_dtype", "apply_mask", "mask_edges")
@@ -113,15 +121,3 @@ def weights_folder(path: str) -> str:
     """The folder with config.json: the one given, or the only snapshot of a hub's cache folder."""
     snapshots = os.path.join(path, "snapshots")
     return os.path.join(snapshots, sorted(os.listdir(snapshots))[0]) if os.path.isdir(snapshots) else path
-
-
-def _use_local_backbone(torch: Any, checkout: str) -> None:
-    """Upstream fetches DINOv2's code, and weights that the checkpoint then overwrites, through torch.hub; both lie here already."""
-    load_from = torch.hub.load
-
-    def load_local(repository: str, name: str, *, pretrained: bool = True, force_reload: bool = False) -> Any:
-        if repository != "facebookresearch/dinov2":
-            raise ValueError(f"upstream asks torch.hub for {repository}, which it is not known to need; nothing was fetched")
-        return load_from(checkout, name, source="local", pretrained=False)
-
-    torch.hub.load = load_local

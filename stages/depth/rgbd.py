@@ -161,7 +161,7 @@ class _RgbdClip:
         figures = {} if agreement is None else {"extrinsics_px": agreement.given_px}
         # The artifact's poses are finite; which of them mean something is said by valid.
         T = np.where(valid[:, None, None], T_camera_world, np.eye(4))
-        return CameraPath(T, valid, self.K, "given", self.intrinsics, tuple(notes), figures)
+        return CameraPath(T, valid, self.K, pose="given", intrinsics=self.intrinsics, notes=tuple(notes), figures=figures)
 
     def followed(self, tracks: FeatureTracks) -> CameraPath:
         """Poses found by placing every frame on the sensor's depth, in metres."""
@@ -172,7 +172,8 @@ class _RgbdClip:
 
         poses = kept(self.out, "poses", follow)
         note = f"camera followed on sensor depth: {int(poses['valid'].sum())} of {self.frames} frames placed"
-        return CameraPath(poses["T_camera_world"], poses["valid"], self.K, "sfm", self.intrinsics, (note,))
+        found = poses["T_camera_world"], poses["valid"]
+        return CameraPath(*found, self.K, pose="sfm", intrinsics=self.intrinsics, notes=(note,))
 
     def spans(self) -> Iterator[tuple[int, FeatureTracks]]:
         # Short stretches: corners live through them, and whole clips need not be followed.

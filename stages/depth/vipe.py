@@ -130,7 +130,7 @@ class _VipeClip:
             check_motion(T_world_camera, median_depth)
         check_relief(np.concatenate(relief), own)
         valid = np.ones(len(self.clip), bool)
-        path = CameraPath(invert_pose(T_world_camera), valid, K, "slam", intrinsics)
+        path = CameraPath(invert_pose(T_world_camera), valid, K, pose="slam", intrinsics=intrinsics)
         if not self.metric:
             # the unit is the median of all stretches, so depth could not be written with them
             path = path.in_unit(median_depth)

@@ -83,8 +83,8 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
                 target.token,
                 target.generation,
                 ManifestRows.of(rows),
-                read_from,
-                (*backends.values(),),
+                journal=read_from,
+                backends=(*backends.values(),),
             ),
         )
         remove_older(manifest.parent, target)

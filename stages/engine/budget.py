@@ -37,9 +37,16 @@ class Budget:
         """
         if self._limit_gb is None:
             return
-        if time.monotonic() >= self._look_again or not self._largest.get(stage):
-            self._look()
-            self._coming = running
+        began = time.monotonic()
+        if began >= self._look_again or not self._largest.get(stage):
+            self._used_bytes, self._coming = 0, running
+            for name in STAGES:
+                sizes = list(_sizes(self._layout.artifacts(name)))
+                self._used_bytes += sum(sizes)
+                self._largest[name] = max(sizes, default=0)
+            ended = time.monotonic()
+            # The larger the folder, the rarer the look: its cost stays a fixed share of the time.
+            self._look_again = ended + max(_LOOK_AGAIN_S, (ended - began) / _COST_OF_LOOKING)
         # What was admitted since the last look is not in the sizes yet.
         self._coming += 1
         expected_bytes = self._used_bytes + self._coming * self._largest.get(stage, 0)
@@ -49,17 +56,6 @@ class Budget:
                 f" disk_budget_gb ({self._limit_gb:g}): no further video is started. Raise it, name fewer stages in keep, or remove"
                 " videos; then run the same command again"
             )
-
-    def _look(self) -> None:
-        began = time.monotonic()
-        self._used_bytes = 0
-        for stage in STAGES:
-            sizes = list(_sizes(self._layout.artifacts(stage)))
-            self._used_bytes += sum(sizes)
-            self._largest[stage] = max(sizes, default=0)
-        now = time.monotonic()
-        # The larger the folder, the rarer the look: its cost stays a fixed share of the time.
-        self._look_again = now + max(_LOOK_AGAIN_S, (now - began) / _COST_OF_LOOKING)
 
 
 def _sizes(folder: Path | str) -> Iterator[int]:

@@ -161,7 +161,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     # Batches in order, and ids within them: catalog and manifests of equal runs are equal.
     entries.sort(key=lambda entry: (entry.batch, entry.video.id))
     times_ns = times_before_looking(layout)
-    targets, settled = _targets(config, layout, entries, variants.all, excluded)
+    targets, settled = _targets(config, layout, entries, variants=variants.all, excluded=excluded)
     needs = {stage: variants.classes(stage) for stage in STAGES}
     devices = {stage: {c.device for c in classes} for stage, classes in needs.items()}
     # On a cluster the jobs' machines have the cards, and this one need not have any.
@@ -258,6 +258,7 @@ def _targets(
     config: Config,
     layout: Layout,
     entries: Sequence[Entry],
+    *,
     variants: Sequence[Variant],
     excluded: Mapping[str, str],
 ) -> tuple[dict[str, dict[str, Target]], dict[str, int]]:

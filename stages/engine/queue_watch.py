@@ -68,7 +68,7 @@ def waiting_jobs(squeue_output: str, folder: Path) -> list[WaitingJob]:
         # The executor writes the rule into the comment; the folder tells our run from another one of this user.
         if comment.startswith("rule_") and work_dir == str(folder):
             rule = comment.removeprefix("rule_").split("_wildcards_")[0]
-            found.append(WaitingJob(job, partition, time, cores, memory, rule, reason))
+            found.append(WaitingJob(job, partition, time, cores, memory, rule=rule, reason=reason))
     return found
 
 

@@ -100,7 +100,7 @@ class MediapipeHands(ModelBackend):
         parts = resumable(out, "detections", segments, lambda start, end: in_calls(start, end, call_frames, look))
         detections = [hand for part in parts for hand in detections_of(part)]
         # On the 2D detections alone: which hand is which rests on better keypoints then.
-        detections = self._second_looks(clip, out, detections, camera.K, call_frames, progress)
+        detections = self._second_looks(clip, out, detections, K=camera.K, call_frames=call_frames, progress=progress)
         sides = assign_sides(link(detections), MIN_SEEN_S * clip.fps)
         measured = measure_hands(len(clip), sides, camera, fingers_away=settings.of(MediapipeSettings).fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
@@ -140,7 +140,7 @@ class MediapipeHands(ModelBackend):
         return share if np.isfinite(share) else None
 
     def _second_looks(
-        self, clip: Clip, out: HandsWriter, detections: list[Detection], K: Float, call_frames: int, progress: Progress
+        self, clip: Clip, out: HandsWriter, detections: list[Detection], *, K: Float, call_frames: int, progress: Progress
     ) -> list[Detection]:
         """The same hands, each looked at again."""
         frame = np.array([hand.frame for hand in detections])

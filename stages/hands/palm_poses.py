@@ -142,7 +142,14 @@ class _Solver:
         poses = []
         for (hand, by_pnp), row, size_px, index in zip(stretch, candidates, sizes_px, chosen, strict=True):
             fit, depth = row[index]
-            pose = PalmPose(hand.frame, fit.T_camera_wrist, "palm_pnp", fit.residual_px / size_px, fit.residual_px, fit.palm_size)
+            pose = PalmPose(
+                hand.frame,
+                fit.T_camera_wrist,
+                method="palm_pnp",
+                misfit=fit.residual_px / size_px,
+                residual_px=fit.residual_px,
+                palm_size=fit.palm_size,
+            )
             if depth is not None:
                 turned = float(np.degrees(rotation_angle(fit.T_camera_wrist[:3, :3], by_pnp[index].T_camera_wrist[:3, :3])))
                 steady = self.tilt_by_depth and _is_steady(fit, depth)

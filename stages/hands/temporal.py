@@ -165,7 +165,8 @@ def _fill(out: Series, times: Float, first: int, last: int, side: int) -> None:
             out.mano_pose[inside, side, joint] = slerp([0.0, 1.0], pose_ends[:, joint], shares)
     for frame, share in zip(inside, shares, strict=True):
         a, b = out.joints_camera[first, side], out.joints_camera[last, side]
-        between = interpolate_joints(a, b, ends[0], ends[1], out.T_camera_wrist[frame, side], float(share))
+        T_at = out.T_camera_wrist[frame, side]
+        between = interpolate_joints(a, b, T_first=ends[0], T_last=ends[1], T_at=T_at, share=float(share))
         out.joints_camera[frame, side] = between
         # A frame may have keypoints and no pose; what was seen is not replaced.
         if np.isnan(out.keypoints_px[frame, side]).any():

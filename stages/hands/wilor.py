@@ -80,7 +80,7 @@ class HandPoses:
         pose: Float = values["hand_pose"]
         if side == "left":
             joints, R, pose = mirror_points(joints), mirror_rotation(R), mirror_rotation(pose)
-        return cls(joints, R, pose, values["betas"], values["keypoints_px"])
+        return cls(joints, R, mano_pose=pose, betas=values["betas"], keypoints_px=values["keypoints_px"])
 
 
 class WilorSettings(ModelSettings):

@@ -114,7 +114,7 @@ def frame_colour(frame: VideoFrame) -> Colour:
         # MaxCLL is the first of its two numbers; 0 stands for unknown (CTA-861.3)
         stated = struct.unpack("=I", light[:4])[0]
         peak = float(stated) if REFERENCE_WHITE < stated <= 10000 else PQ_PEAK
-    return Colour(matrix, bool(full), transfer, wide, peak, assumed)
+    return Colour(matrix, bool(full), transfer, wide=wide, peak=peak, assumed=assumed)
 
 
 def side_data(frame: VideoFrame, kind: Type) -> bytes | None:

@@ -76,7 +76,7 @@ class View:
                     raise BadInput("calibration", text, remedy)
             framing = framing.corrected(lens) if lens.distorts else framing
             K_given = framing.map_intrinsics(lens.K, lens.size_px)
-        return cls(stored, turned, frame_colour(frame), framing, K_given)
+        return cls(stored, turned, colour=frame_colour(frame), framing=framing, K_given=K_given)
 
 
 def convert(video: Video, settings: IngestSettings, threads: int, out: ClipWriter, progress: Progress) -> Quality:
@@ -93,7 +93,7 @@ def convert(video: Video, settings: IngestSettings, threads: int, out: ClipWrite
             open_video_source(path, lambda: progress(0, 1)) as source,
             suppress(DamageFound),
         ):
-            return _Conversion(settings, video, source, lens, out, progress).run(count)
+            return _Conversion(settings, video, source, lens, out=out, progress=progress).run(count)
         out.discard()
     raise AssertionError("one thread raises no DamageFound")
 

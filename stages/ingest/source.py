@@ -95,7 +95,7 @@ def open_video_source(path: Path, progress: Callable[[], None]) -> Iterator[Vide
             first_s = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
             start_s = container.start_time / av.time_base if container.start_time is not None else first_s
             # A file cut off is told by this; without a length nothing is.
-            duration_s, exact = _duration(container, stream, demuxer, start_s, first_s)
+            duration_s, exact = _duration(container, stream, demuxer, start_s=start_s, first_s=first_s)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             # As QuickTime, Android and plain tags have them; what a stranger wrote is cut to harmless letters.
             tags, camera = container.metadata, []
@@ -223,7 +223,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _duration(
-    container: InputContainer, stream: VideoStream, demuxer: str, start_s: float, first_s: float
+    container: InputContainer, stream: VideoStream, demuxer: str, *, start_s: float, first_s: float
 ) -> tuple[float | None, bool]:
     """Seconds from the video's start to its end by the header, and whether that is the video stream's own length."""
     if demuxer != "matroska":

@@ -84,7 +84,8 @@ def read_environment(name: str, envs: Path = ENVS) -> Environment:
     variables = {str(k): str(v) for k, v in (tree.get("variables") or {}).items()}
     last = set(variables.pop(FROM_SOURCE, "").split())
     from_source = tuple(pin for pin in pins if pin.split("==")[0] in last)
-    return Environment(name, python[0], tuple(pins), from_source, variables, hashlib.sha256(text).hexdigest())
+    digest = hashlib.sha256(text).hexdigest()
+    return Environment(name, python[0], tuple(pins), from_source=from_source, variables=variables, digest=digest)
 
 
 def build_command(name: str, envs_dir: Path) -> str:
@@ -121,13 +122,19 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
     Raises:
         BackendUnavailable: the machine lacks something, all of which is named; or uv failed, and its own output was shown.
     """
+    from stages.models.requirements import build_problems, card_problems, this_machine
+
     environment = read_environment(name, envs)
     folder = environment.folder(envs_dir)
     envs_dir.mkdir(parents=True, exist_ok=True)
     # Two runs that start together would build into one folder.
     with Lease.acquire(folder.with_name(folder.name + ".lock"), wait_s=math.inf, what=f"the environment {name}") as lease:
         if not is_built(folder):
-            _require_machine(environment, envs_dir)
+            machine = this_machine(envs_dir, compiles=bool(environment.from_source))
+            problems = [*build_problems(environment, machine), *card_problems(environment, machine)]
+            if problems:
+                lacking = "\n- ".join(problems)
+                raise BackendUnavailable(f"nothing was downloaded:\n- {lacking}\nThen type the same command again")
             python, wheels = folder / "bin" / "python", folder / ".wheels"
             # Our own interpreter where the version is the same: nothing is downloaded for it.
             wanted = environment.python
@@ -150,15 +157,6 @@ def build(name: str, *, envs_dir: Path, envs: Path = ENVS) -> Path:
                 raise BackendUnavailable(f"{name}: this build was stopped for so long that another has begun; let that one finish")
             write_json(folder / ".ok", {"environment": name, "sha256": environment.digest})
     return folder / "bin" / "python"
-
-
-def _require_machine(environment: Environment, envs_dir: Path) -> None:
-    from stages.models.requirements import build_problems, card_problems, this_machine
-
-    machine = this_machine(envs_dir, compiles=bool(environment.from_source))
-    problems = [*build_problems(environment, machine), *card_problems(environment, machine)]
-    if problems:
-        raise BackendUnavailable("nothing was downloaded:\n- " + "\n- ".join(problems) + "\nThen type the same command again")
 
 
 def _uv(arguments: Sequence[str], environment: Environment) -> None:

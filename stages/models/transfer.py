@@ -40,6 +40,36 @@ class Download:
     sha256: str | None = None
     validator: str | None = None
 
+    @classmethod
+    def stated_by(cls, response: http.client.HTTPResponse, hub: Message, url: str) -> Download:
+        """What the response to ``url`` and the hub that redirected to it say.
+
+        Raises:
+            BackendUnavailable: it is a web page, encoded, or its end could not be told from a broken connection.
+        """
+        headers = response.headers
+        if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+            raise BackendUnavailable(
+                f"{url}: a web page came instead of the file. Is this network asking for a login? Open the address in a browser"
+            )
+        if headers.get("Content-Encoding", "identity") != "identity":
+            raise BackendUnavailable(f"{url}: the server sends it encoded ({headers['Content-Encoding']}), which was not asked for")
+        span = _RANGE.fullmatch(headers.get("Content-Range") or "")
+        length = headers.get("Content-Length")
+        total = int(span[2]) if span else int(length) if length and length.isdigit() else None
+        linked_bytes, linked_hash = hub.get("X-Linked-Size", ""), hub.get("X-Linked-Etag", "").strip('"').lower()
+        # The hub's own word goes before that of the storage it redirects to.
+        if linked_bytes.isdigit():
+            total = int(linked_bytes)
+        if total is None and not response.chunked:
+            raise BackendUnavailable(
+                f"{url}: the server does not say how long the file is, so nobody could tell whether it is whole"
+            )
+        # A weak tag (W/"...") allows other bytes, so nothing may be joined on its word.
+        etag = headers.get("ETag", "")
+        validator = etag if etag.startswith('"') else headers.get("Last-Modified")
+        return cls(total, linked_hash if re.fullmatch("[0-9a-f]{64}", linked_hash) else None, validator)
+
 
 def require_secure(url: str) -> str:
     """``url``, if it is one that is fetched.
@@ -140,7 +170,7 @@ def _receive(url: str, part: _Part) -> Download | None:
     except (OSError, http.client.HTTPException) as error:
         raise BackendUnavailable(f"{url}: {error}. {_CONTINUES}") from error
     with response:
-        stated = _stated(url, response, redirects.headers)
+        stated = Download.stated_by(response, redirects.headers, url)
         if response.status == 206 and have:
             span = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
             # A hub may answer a range with another file although it was asked not to.
@@ -160,34 +190,6 @@ def _receive(url: str, part: _Part) -> Download | None:
                     break
                 file.write(chunk)
     return stated
-
-
-def _stated(url: str, response: http.client.HTTPResponse, hub: Message) -> Download:
-    """What the response and the hub that redirected to it say.
-
-    Raises:
-        BackendUnavailable: it is a web page, encoded, or its end could not be told from a broken connection.
-    """
-    headers = response.headers
-    if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-        raise BackendUnavailable(
-            f"{url}: a web page came instead of the file. Is this network asking for a login? Open the address in a browser"
-        )
-    if headers.get("Content-Encoding", "identity") != "identity":
-        raise BackendUnavailable(f"{url}: the server sends it encoded ({headers['Content-Encoding']}), which was not asked for")
-    span = _RANGE.fullmatch(headers.get("Content-Range") or "")
-    length = headers.get("Content-Length")
-    total = int(span[2]) if span else int(length) if length and length.isdigit() else None
-    linked_bytes, linked_hash = hub.get("X-Linked-Size", ""), hub.get("X-Linked-Etag", "").strip('"').lower()
-    # The hub's own word goes before that of the storage it redirects to.
-    if linked_bytes.isdigit():
-        total = int(linked_bytes)
-    if total is None and not response.chunked:
-        raise BackendUnavailable(f"{url}: the server does not say how long the file is, so nobody could tell whether it is whole")
-    # A weak tag (W/"...") allows other bytes, so nothing may be joined on its word.
-    etag = headers.get("ETag", "")
-    validator = etag if etag.startswith('"') else headers.get("Last-Modified")
-    return Download(total, linked_hash if re.fullmatch("[0-9a-f]{64}", linked_hash) else None, validator)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -72,7 +72,21 @@ def render(
         # A left hand is the whole world in a mirror: depth stays exact, and no second hand is modelled.
         rgb, depth_m, instance = (np.ascontiguousarray(np.flip(a, 2)) for a in (rgb, depth_m, instance))
         E, joints, wrist = _mirror(E), joints * [-1.0, 1.0, 1.0], _mirror(wrist)
-    return Truth(name, rgb, depth_m, K, E, instance, MOVING_IDS, HAND, pts_seconds, side, joints, wrist, scene)
+    return Truth(
+        name=name,
+        rgb=rgb,
+        depth_m=depth_m,
+        K=K,
+        T_camera_world=E,
+        instance=instance,
+        moving_ids=MOVING_IDS,
+        hand_id=HAND,
+        pts_seconds=pts_seconds,
+        side=side,
+        joints_world=joints,
+        T_world_wrist=wrist,
+        scene=scene,
+    )
 
 
 def _mirror(T: Float) -> Float:

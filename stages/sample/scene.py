@@ -24,6 +24,14 @@ MOVING_IDS = (HELD_BOX, HAND, FOREARM)
 GRASP_AT, HELD_FROM = 0.42, 0.42
 """Shares of `PERIOD_S`."""
 _SHOULDER = np.array([0.30, -0.62, 0.05])
+_BOXES: tuple[tuple[tuple[float, float, float], float, float, float, tuple[float, float, float]], ...] = (
+    ((0.05, 0.035, 0.06), -0.22, 0.20, 24, (0.30, 0.50, 0.36)),
+    ((0.04, 0.04, 0.095), 0.19, 0.27, -31, (0.30, 0.34, 0.60)),
+    ((0.075, 0.05, 0.02), -0.19, -0.08, -12, (0.66, 0.62, 0.30)),
+    ((0.06, 0.09, 0.035), -0.02, 0.36, 8, (0.45, 0.30, 0.46)),
+    ((0.03, 0.03, 0.03), 0.29, 0.06, 40, (0.62, 0.66, 0.62)),
+)
+"""Those that stay where they are: half sizes, x, y (metres), yaw (degrees), colour."""
 
 
 @dataclass(frozen=True)
@@ -130,24 +138,6 @@ def _still(frames: int, xyz: tuple[float, float, float], yaw_deg: float = 0.0) -
     return np.broadcast_to(T, (frames, 4, 4))
 
 
-def _furniture(frames: int) -> list[Part]:
-    parts = [
-        Part(Room((1.7, 1.5, 1.25)), Look((0.66, 0.65, 0.62), 0.12, 230, 0.1), ROOM, _still(frames, (0, 0.35, 0.5))),
-        Part(Box((0.62, 0.42, 0.02)), Look((0.47, 0.53, 0.56), 0.105, 620, 0.4), TABLE, _still(frames, (0, 0.12, -0.02))),
-    ]
-    boxes: list[tuple[tuple[float, float, float], float, float, float, tuple[float, float, float]]] = [
-        ((0.05, 0.035, 0.06), -0.22, 0.20, 24, (0.30, 0.50, 0.36)),
-        ((0.04, 0.04, 0.095), 0.19, 0.27, -31, (0.30, 0.34, 0.60)),
-        ((0.075, 0.05, 0.02), -0.19, -0.08, -12, (0.66, 0.62, 0.30)),
-        ((0.06, 0.09, 0.035), -0.02, 0.36, 8, (0.45, 0.30, 0.46)),
-        ((0.03, 0.03, 0.03), 0.29, 0.06, 40, (0.62, 0.66, 0.62)),
-    ]
-    for i, (half, x, y, yaw, colour) in enumerate(boxes):
-        look = Look(colour, 0.16, 900, 0.13 * i)
-        parts.append(Part(Box(half), look, FIRST_BOX + i, _still(frames, (x, y, half[2]), yaw)))
-    return parts
-
-
 def _arm(T_world_wrist: Float, T_wrist_bone: Float) -> list[Part]:
     skin = (0.78, 0.52, 0.40)
     look = Look(skin, 0.030, 1500, 0.3, skin=True)
@@ -179,6 +169,13 @@ def build_scene(camera: Camera, pts_seconds: Float, seed: int) -> Scene:
     joints, T_wrist_bone = pose_hand(closed)
     box, T_world_box = _held_box(T_world_wrist, share)
     held = Part(box, Look((0.80, 0.42, 0.20), 0.16, 1000, 0.55), HELD_BOX, T_world_box)
-    parts = (*_furniture(frames), held, *_arm(T_world_wrist, T_wrist_bone))
+    room = Part(Room((1.7, 1.5, 1.25)), Look((0.66, 0.65, 0.62), 0.12, 230, 0.1), ROOM, _still(frames, (0, 0.35, 0.5)))
+    table = Part(Box((0.62, 0.42, 0.02)), Look((0.47, 0.53, 0.56), 0.105, 620, 0.4), TABLE, _still(frames, (0, 0.12, -0.02)))
+    boxes = [
+        Part(Box(half), Look(colour, 0.16, 900, 0.13 * i), FIRST_BOX + i, _still(frames, (x, y, half[2]), yaw))
+        for i, (half, x, y, yaw, colour) in enumerate(_BOXES)
+    ]
+    parts = (room, table, *boxes, held, *_arm(T_world_wrist, T_wrist_bone))
     E = camera_path(camera, pts_seconds, seed)
-    return Scene(parts, E, transform(T_world_wrist, joints), T_world_wrist, seed)
+    joints_world = transform(T_world_wrist, joints)
+    return Scene(parts, E, joints_world=joints_world, T_world_wrist=T_world_wrist, seed=seed)

@@ -54,18 +54,15 @@ def track_windows(
                     depth[k] = np.asarray(scene.depth[k])
             if k > start and k not in pairs:
                 pairs[k] = flow.between(grey[k - 1], grey[k])
-        yield _track(
-            WindowFrames(
-                flow,
-                [grey[k] for k in steps],
-                [pairs[k] for k in steps[1:]],
-                [depth[k] for k in steps if k in depth],
-                scene.K,
-                scene.T_camera_world[start : start + length],
-            ),
-            start,
-            queries(start),
+        window = WindowFrames(
+            flow,
+            grey=[grey[k] for k in steps],
+            pairs=[pairs[k] for k in steps[1:]],
+            depth=[depth[k] for k in steps if k in depth],
+            K=scene.K,
+            T_camera_world=scene.T_camera_world[start : start + length],
         )
+        yield _track(window, start, queries(start))
         for k in range(start, start + starts.step):
             grey.pop(k, None)
             depth.pop(k, None)
@@ -88,11 +85,11 @@ def _track(frames: WindowFrames, start: int, queries: Queries) -> Window:
     return Window(
         start,
         len(frames),
-        paths.xyz_cam0.astype(np.float32),
-        paths.uv_px,
-        paths.visible,
-        paths.valid,
-        queries.label,
+        xyz_cam0=paths.xyz_cam0.astype(np.float32),
+        uv_px=paths.uv_px,
+        visible=paths.visible,
+        valid3d=paths.valid,
+        label=queries.label,
         forward_backward_px=float(np.median(missed)) if len(missed) else math.nan,
     )
 

@@ -66,16 +66,11 @@ def stand_still(
     inside = np.stack([inside_image(at, frames.flow.clip_size_px) for at in uv])
     visible &= inside
     doubtful = stands & ~visible[-1] & (visible[1:].sum(0) < _DOUBTFUL * inside[1:].sum(0))
-    stands = stands & ~_moved_with_neighbours(points_cam0, stands, doubtful)
-    xyz = np.broadcast_to(points_cam0, (steps, points, 3)).copy()
-    return PointPaths(uv, visible, xyz, np.ones((steps, points), bool)), stands
-
-
-def _moved_with_neighbours(points_cam0: Float, stands: NDArray[np.bool_], doubtful: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the doubtful points (N) lie among points that have moved; those that ``stands`` without doubt speak against it."""
-    asked, moved_too = np.flatnonzero(doubtful), np.zeros(len(stands), bool)
+    asked = np.flatnonzero(doubtful)
     if len(asked) and not stands.all():
+        # Points among others that have moved went with them; neighbours that stand without doubt speak against it.
         index, near = near_points(points_cam0, points_cam0[asked])
         moved, stood = ((near & kind[index]).sum(1) for kind in (~stands, stands & ~doubtful))
-        moved_too[asked] = (moved >= _MIN_MOVED) & (moved > _MOVED_PER_STANDING * stood)
-    return moved_too
+        stands[asked] = (moved < _MIN_MOVED) | (moved <= _MOVED_PER_STANDING * stood)
+    xyz = np.broadcast_to(points_cam0, (steps, points, 3)).copy()
+    return PointPaths(uv, visible, xyz, np.ones((steps, points), bool)), stands

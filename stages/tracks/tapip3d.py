@@ -218,9 +218,18 @@ class Tapip3dTracks(ModelBackend):
                 indices, real = plan.indices(start, known)
                 # A window is whole or empty: part of one would be packaged as if its points had vanished.
                 if real < self._settings.window_length:
-                    off, none = np.zeros((plan.fed, 0), bool), np.zeros((plan.fed, 0), np.float32)
-                    xyz, uv = np.zeros((plan.fed, 0, 3), np.float32), np.zeros((plan.fed, 0, 2), np.float32)
-                    yield Window(start, real, xyz, uv, off, off, np.zeros(0, np.uint8), none, np.nan)
+                    off = np.zeros((plan.fed, 0), bool)
+                    yield Window(
+                        start,
+                        real,
+                        xyz_cam0=np.zeros((plan.fed, 0, 3), np.float32),
+                        uv_px=np.zeros((plan.fed, 0, 2), np.float32),
+                        visible=off,
+                        valid3d=off,
+                        label=np.zeros(0, np.uint8),
+                        visibility_logit=np.zeros((plan.fed, 0), np.float32),
+                        forward_backward_px=np.nan,
+                    )
                     continue
                 window = window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
                 due = own.check_every and start // self._settings.stride % own.check_every == 0

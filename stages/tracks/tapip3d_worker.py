@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import itertools
 import sys
 import types
 from collections.abc import Callable
@@ -285,10 +286,13 @@ def knnquery(nsample: int, xyz: Tensor, new_xyz: Tensor, offset: Tensor, new_off
     """
     import torch
 
+    sizes = zip(np.diff([0, *offset.tolist()]).tolist(), np.diff([0, *new_offset.tolist()]).tolist())
     index = torch.empty(len(new_xyz), nsample, dtype=torch.int32, device=xyz.device)
     distance = torch.empty(len(new_xyz), nsample, device=xyz.device)
     first = query = 0
-    for batches, points, queries in _equal_runs(offset.tolist(), new_offset.tolist()):
+    # One torch call for neighbouring batches of equal sizes.
+    for (points, queries), equal in itertools.groupby(sizes):
+        batches = len(list(equal))
         there = xyz[first : first + batches * points].view(batches, points, 3)
         here = new_xyz[query : query + batches * queries].view(batches, queries, 3)
         start = first + points * torch.arange(batches, device=xyz.device)[:, None, None]
@@ -307,18 +311,6 @@ def knnquery(nsample: int, xyz: Tensor, new_xyz: Tensor, offset: Tensor, new_off
             distance[rows] = near.reshape(-1, nsample)
         first, query = first + batches * points, query + batches * queries
     return index, distance
-
-
-def _equal_runs(ends: list[int], query_ends: list[int]) -> list[tuple[int, int, int]]:
-    """Runs of neighbouring batches of equal sizes, as (batches, points, queries): one torch call each."""
-    sizes = list(zip(np.diff([0, *ends]).tolist(), np.diff([0, *query_ends]).tolist()))
-    run: list[tuple[int, int, int]] = []
-    for size in sizes:
-        if run and run[-1][1:] == size:
-            run[-1] = (run[-1][0] + 1, *size)
-        else:
-            run.append((1, *size))
-    return run
 
 
 def _provide_knn() -> str:

@@ -43,7 +43,8 @@ class CameraPath:
     @classmethod
     def standing(cls, frames: int, K: Float, intrinsics: Intrinsics, *notes: str) -> Self:
         """A camera that never moves: the world is its frame."""
-        return cls(np.tile(np.eye(4), (frames, 1, 1)), np.ones(frames, bool), K, "static", intrinsics, notes)
+        T_camera_world = np.tile(np.eye(4), (frames, 1, 1))
+        return cls(T_camera_world, np.ones(frames, bool), K, pose="static", intrinsics=intrinsics, notes=notes)
 
     def without_poses(self, *notes: str) -> Self:
         """A camera that may have moved, nobody knows how."""
@@ -78,9 +79,9 @@ class CameraPath:
             arrays["T_camera_world"],
             arrays["valid"],
             arrays["K"],
-            words["pose"],
-            words["intrinsics"],
-            tuple(words["notes"]),
-            words["figures"],
-            arrays.get("scene_depth"),
+            pose=words["pose"],
+            intrinsics=words["intrinsics"],
+            notes=tuple(words["notes"]),
+            figures=words["figures"],
+            scene_depth=arrays.get("scene_depth"),
         )

@@ -88,7 +88,9 @@ def reconstruct(
     # It logs every step on stderr.
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
     database = folder / "database.db"
-    _write_database(database, tracks, keyframes, K, size_px, folder / "pairs.txt", fixed_intrinsics, seed)
+    _write_database(
+        database, tracks, keyframes, K=K, size_px=size_px, pairs_path=folder / "pairs.txt", fixed=fixed_intrinsics, seed=seed
+    )
     images_folder, models_folder = folder / "images", folder / "models"
     images_folder.mkdir()  # COLMAP asks for it and reads nothing from it: everything is in the database
     models_folder.mkdir()
@@ -97,13 +99,14 @@ def reconstruct(
         return None
     # A mapper may fall apart into several models; parts without a common frame cannot be joined.
     largest = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
-    return _read_model(largest, tracks, keyframes, size_px, mapper)
+    return _read_model(largest, tracks, keyframes, size_px=size_px, mapper=mapper)
 
 
 def _write_database(
     path: Path,
     tracks: FeatureTracks,
     keyframes: Sequence[int],
+    *,
     K: Float,
     size_px: tuple[int, int],
     pairs_path: Path,
@@ -186,7 +189,7 @@ def _run_mapper(mapper: Mapper, where: tuple[str, str, str], *, fixed: bool, see
 
 
 def _read_model(
-    model: pycolmap.Reconstruction, tracks: FeatureTracks, keyframes: Sequence[int], size_px: tuple[int, int], mapper: str
+    model: pycolmap.Reconstruction, tracks: FeatureTracks, keyframes: Sequence[int], *, size_px: tuple[int, int], mapper: str
 ) -> Reconstruction | None:
     poses = {int(image.name): image.cam_from_world().matrix() for image in model.images.values() if image.has_pose}
     if len(poses) < 2:
@@ -219,4 +222,6 @@ def _read_model(
         points=len(points_world),
         parallax_px=float(focal_px) * extent / float(np.median(in_front)) if len(in_front) else 0.0,
     )
-    return Reconstruction(frames, T_camera_world, K, ids, points_world, figures, mapper, model)
+    return Reconstruction(
+        frames, T_camera_world, K, point_ids=ids, points_world=points_world, figures=figures, mapper=mapper, solved=model
+    )

@@ -109,7 +109,7 @@ def solve_trajectory(
         picture_px: (W, H) of the whole picture that the clip was cut from, at the clip's scale; None where nothing was cut.
     """
     chunks = split_into_chunks(choose_keyframes(tracks))
-    solver = _Solver(tracks, size_px, motion.rotation_px, settings, seed, folder, progress)
+    solver = _Solver(tracks, size_px, motion.rotation_px, settings=settings, seed=seed, folder=folder, progress=progress)
     # Parallax shows the focal length: the chunk with most motion settles it for all.
     candidates = solver.most_motion(chunks)
     cameras = [start.K] if fixed else [start.K, pinhole(_WIDE_START * max(size_px), *size_px)]
@@ -134,7 +134,8 @@ def solve_trajectory(
     models = [first if chunk is settled.keyframes else solver.map_chunk(chunk, [first.K], fixed=True) for chunk in chunks]
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
-    path = _place(tracks, run, first, start.intrinsics if fixed else "estimated", len(chunks), progress)
+    intrinsics = start.intrinsics if fixed else "estimated"
+    path = _place(tracks, run, first, intrinsics=intrinsics, chunks=len(chunks), progress=progress)
     shutil.rmtree(folder, ignore_errors=True)
     path = replace(path, notes=(*path.notes, *(f"refused: {reason}" for reason in solver.reasons)))
     return replace(path, figures=path.figures | (curve.figures() if curve else {}))
@@ -144,6 +145,7 @@ def _place(
     tracks: FeatureTracks,
     run: list[MappedChunk],
     first: Reconstruction,
+    *,
     intrinsics: Intrinsics,
     chunks: int,
     progress: Callable[[], None],
@@ -168,7 +170,15 @@ def _place(
         model = chunk.model
         mine = (model.frames >= start) & (model.frames < end)
         T_camera_world[model.frames[mine]], valid[model.frames[mine]] = model.T_camera_world[mine], True
-        place_frames(tracks, range(start, end), T_camera_world, valid, model.point_ids, model.points_world, first.K)
+        place_frames(
+            tracks,
+            range(start, end),
+            T_camera_world,
+            valid,
+            point_ids=model.point_ids,
+            points_world=model.points_world,
+            K=first.K,
+        )
         for k in range(start, end):
             if valid[k]:
                 seen = np.isin(model.point_ids, tracks.frame(k)[0], assume_unique=True)
@@ -196,5 +206,12 @@ def _place(
         text = f"{len(run)} of {chunks} stretches of the video could be joined"
         notes.append(f"{text}; frames of the others have no pose and no depth")
     return CameraPath(
-        T_camera_world, valid, first.K, "sfm", intrinsics, scene_depth=scene_depth, figures=figures, notes=tuple(notes)
+        T_camera_world,
+        valid,
+        first.K,
+        pose="sfm",
+        intrinsics=intrinsics,
+        notes=tuple(notes),
+        figures=figures,
+        scene_depth=scene_depth,
     )

@@ -164,10 +164,10 @@ def stage_cost(measured: PastWork, events: Iterable[Mapping[str, Any]], *, on_ca
         elif event["kind"] == "done" and event["item"] in began:
             work_s, last = work_s + event["t"] - began[event["item"]], max(last, event["t"])
     if last <= first:
-        return StageCost(on_cards, measured.mean_s, 1.0, 0.0, measured.bytes)
+        return StageCost(on_cards, measured.mean_s, workers=1.0, start_s=0.0, bytes=measured.bytes)
     # From when the first video is claimed: loading models is counted by start_s.
     workers = work_s / (last - first) / (devices if on_cards else 1)
-    return StageCost(on_cards, measured.mean_s, max(workers, 1e-3), first - started, measured.bytes)
+    return StageCost(on_cards, measured.mean_s, workers=max(workers, 1e-3), start_s=first - started, bytes=measured.bytes)
 
 
 def run_cost(costs: Mapping[str, StageCost], videos: Mapping[str, int], *, batch_size: int, cards: int) -> RunCost:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stages.engine import budget
 from stages.engine.budget import Budget
 from videolift.errors import Transient
 from videolift.paths import Layout
@@ -34,13 +35,13 @@ def test_what_is_being_written_counts(layout):
 
 
 def test_videos_started_since_the_last_look_count(layout):
-    budget = Budget(layout, 10.5 * KB)
-    budget.admit("depth", running=0)
-    budget.admit("depth", running=0)
+    room = Budget(layout, 10.5 * KB)
+    room.admit("depth", running=0)
+    room.admit("depth", running=0)
     with pytest.raises(Transient):
-        budget.admit("depth", running=0)
+        room.admit("depth", running=0)
 
 
 def test_without_a_budget_nothing_is_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(Budget, "_look", lambda self: pytest.fail("it looked"))
+    monkeypatch.setattr(budget, "_sizes", lambda folder: pytest.fail("it looked"))
     Budget(Layout(tmp_path / "missing"), None).admit("depth", running=99)

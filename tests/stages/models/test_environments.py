@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stages.models import environments
+from stages.models import environments, requirements
 from stages.models.environments import ENVS, build, build_command, environments_command, interpreter, is_built, read_environment
 from videolift.errors import BackendUnavailable, ConfigError
 
@@ -141,7 +141,8 @@ def test_what_was_downloaded_is_kept_when_compiling_fails(envs, tmp_path, fake_u
 @pytest.fixture(autouse=True)
 def able_machine(monkeypatch):
     """The toys here are for any machine; what a machine lacks is tested in test_requirements."""
-    monkeypatch.setattr(environments, "_require_machine", create_autospec(environments._require_machine))
+    for problems in (requirements.build_problems, requirements.card_problems):
+        monkeypatch.setattr(requirements, problems.__name__, create_autospec(problems, return_value=[]))
 
 
 def test_two_builders_build_once(envs, tmp_path, fake_uv):
