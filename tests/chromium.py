@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -24,10 +24,9 @@ class Chromium:
     """One browser; a context manager. ``profile`` is an empty folder."""
 
     def __init__(self, profile: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self._server = subprocess.Popen([CHROMEDRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Its own choice of a port: one that is looked for here may be taken when it starts.
+        self._server = subprocess.Popen([CHROMEDRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        port = next(found[1] for line in self._server.stdout if (found := re.search(r"started successfully on port (\d+)", line)))
         self._url = f"http://127.0.0.1:{port}"
         options = {"binary": CHROMIUM, "args": [*_FLAGS, f"--user-data-dir={profile}"]}
         wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
@@ -49,10 +48,11 @@ class Chromium:
 
     def __exit__(self, *_):
         try:
-            urllib.request.urlopen(urllib.request.Request(self._url, method="DELETE"), timeout=20).close()
+            urllib.request.urlopen(urllib.request.Request(self._url, method="DELETE"), timeout=120).close()
         finally:
             self._server.terminate()
-            self._server.wait(20)
+            self._server.wait(120)
+            self._server.stdout.close()
 
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -78,9 +78,9 @@ class Chromium:
         """The value that the body of a function returns in the page."""
         return self._call("/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, condition, seconds=20):
+    def wait(self, condition):
         """Waits until an expression in the page is true, and returns its value."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + 120
         while not (value := self.run(f"return {condition}")):
             assert time.monotonic() < deadline, f"never true in the page: {condition}"
             time.sleep(0.05)

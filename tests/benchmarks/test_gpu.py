@@ -40,7 +40,7 @@ def figures(options):
 
 
 def test_a_dry_run_without_a_card_or_a_model_measures_the_rest_and_names_what_it_lacks(options):
-    assert gpu_command(["--dry", "--minutes", "2", "--out", str(options.out)]) == 0
+    assert gpu_command(["--dry", "--minutes", "30", "--out", str(options.out)]) == 0
     found = figures(options)
     assert list(found) == [row.name for row in ROWS]
     assert {found[name]["state"] for name in ("machine", "pool: oom", "pool: mask", "vipe: memory by formula")} == {"ok"}
@@ -60,9 +60,7 @@ def test_a_row_that_fails_is_named_and_the_next_one_runs(options):
 
 
 def test_a_row_gets_what_is_left_of_the_time_and_is_ended(options, monkeypatch):
-    monkeypatch.setattr(
-        rows, "command_of", lambda row, options: [sys.executable, "-c", "print('begun', flush=True); __import__('time').sleep(60)"]
-    )
+    monkeypatch.setattr(rows, "command_of", lambda row, options: ["sh", "-c", "echo begun; exec sleep 600"])
     run_rows([Row("endless", "x", (), ()), ROWS[0]], options, 1.5)
     found = figures(options)
     assert found["endless"]["state"] == "late"

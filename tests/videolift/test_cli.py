@@ -19,7 +19,7 @@ from pathlib import Path
 from videolift.records.leases import Lease
 with Lease.acquire(Path(sys.argv[1]), wait_s=0):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -101,8 +101,8 @@ class Lease:
                 if holder is None:
                     continue  # released meanwhile
                 is_free = _is_free(path, holder)
-                if is_free:
-                    _remove_dead(path, holder)
+                if is_free and _remove_dead(path, holder):
+                    continue  # however long that took: who gave up now would leave it to nobody
                 left_s = (max(wait_s, _CONTEST_S) if is_free else wait_s) - (time.monotonic() - started)
                 if left_s <= 0:
                     raise LeaseHeld(f"{what} is being worked on by {holder}: let it finish, or stop it")
@@ -197,19 +197,24 @@ def _is_free(path: Path, holder: Holder) -> bool:
         probe.unlink(missing_ok=True)
 
 
-def _remove_dead(path: Path, dead: Holder) -> None:
-    """Removes the lease of ``dead`` and no other: only the process that creates the takeover file may delete it."""
+def _remove_dead(path: Path, dead: Holder) -> bool:
+    """Removes the lease of ``dead`` and no other: only the process that creates the takeover file may delete it.
+
+    True if it was removed here.
+    """
     heir = path.with_name(f".{path.name}.{dead.nonce or 'torn'}.heir")
     if not _create(heir, dead.nonce):
         rival = _read(heir)
         if rival is not None and _is_free(heir, rival):
             heir.unlink(missing_ok=True)  # killed in the act
-        return
+        return False
     try:
         # Asked again: another run may have taken the lease, or its owner touched it, since it was found dead.
         if _read(path) == dead and _is_free(path, dead):
             grave = path.with_name(f".{path.name}.{secrets.token_hex(8)}.dead")
             path.rename(grave)
             grave.unlink()
+            return True
+        return False
     finally:
         heir.unlink(missing_ok=True)

@@ -185,8 +185,11 @@ def test_a_row_without_a_depth_file_says_what_to_do(small_truth, make_clip, run)
 
 
 class _Evil:
+    def __init__(self, attacked):
+        self.attacked = attacked
+
     def __reduce__(self):
-        return os.system, ("echo attacked > /tmp/attacked",)
+        return os.system, (f"echo attacked > {self.attacked}",)
 
 
 def _npy(shape, dtype="<f4", data=b""):
@@ -215,9 +218,9 @@ def _npy(shape, dtype="<f4", data=b""):
 def test_hostile_files_are_refused(small_truth, make_clip, run, save_depth, tmp_path, case):
     path = save_depth(small_truth) if case in ("truncated", "flipped") else tmp_path / "evil.npz"
     if case == "pickle":
-        path.write_bytes(pickle.dumps(_Evil()))
+        path.write_bytes(pickle.dumps(_Evil(tmp_path / "attacked")))
     elif case == "objects":
-        np.savez(path, depths=np.array([_Evil()] * 24, object))
+        np.savez(path, depths=np.array([_Evil(tmp_path / "attacked")] * 24, object))
     elif case == "integers":
         np.savez(path, depths=(1000 * small_truth.depth_m).astype(np.uint16), intrinsics=small_truth.K)
     elif case == "columns":
@@ -241,7 +244,7 @@ def test_hostile_files_are_refused(small_truth, make_clip, run, save_depth, tmp_
     with pytest.raises(BadInput) as caught:
         run(RgbdDepth, make_clip(small_truth.rgb), depth=path)
     assert caught.value.code == "depth_file"
-    assert not os.path.exists("/tmp/attacked")
+    assert not (tmp_path / "attacked").exists()
 
 
 def test_another_number_of_images_is_refused_before_any_is_read(small_truth, make_clip, run, save_depth, tmp_path, write_video):

@@ -310,8 +310,8 @@ def test_a_hanging_child_dies_with_its_killed_parent(worker):
     assert _gone(pid)
 
 
-def _gone(pid, seconds=5.0):
-    end = time.monotonic() + seconds
+def _gone(pid):
+    end = time.monotonic() + 60  # at once, but a busy machine takes its time
     while time.monotonic() < end:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True
@@ -440,7 +440,7 @@ def test_descriptors_are_closed_after_many_starts(worker):
     for _ in range(3):
         with Isolated(sys.executable, worker) as isolated:
             isolated.load({})
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_signs_of_life_are_told_at_most_once_in_their_time_and_never_after_the_end():

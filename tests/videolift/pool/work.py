@@ -276,6 +276,11 @@ class Told:
         vram(self.folder, self.device.id, self.loaded_gib + needed)
         time.sleep(seconds)
 
+    def do_vram_until(self, gib, name):
+        """Takes memory and holds it until somebody says the name."""
+        self.do_vram(gib)
+        self.do_wait_for(name)
+
     def do_vram_then_raise(self, gib, kind, *arguments):
         self.do_vram(gib)
         self.do_raise(kind, *arguments)

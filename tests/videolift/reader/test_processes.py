@@ -19,11 +19,11 @@ SELECTION = Selection(points=6, rgb=True, depth=False, hand_windows=False)
 
 def _digests(windows, indices):
     """What was read, as a few numbers, and how many descriptors were open at most."""
-    out, most = [], 0
+    out, most, inherited = [], 0, len(os.listdir("/proc/self/fd"))
     for index in indices:
         sample = windows.open(int(index))
         out.append((float(sample["displacement"].sum()), int(sample["rgb"].astype(np.int64).sum()), sample["frame"]))
-        most = max(most, len(os.listdir("/proc/self/fd")))
+        most = max(most, len(os.listdir("/proc/self/fd")) - inherited)
     return out, most
 
 
@@ -37,7 +37,7 @@ def _republish(paths, stop):
             stop.wait(0.02)
 
 
-READS = [("fork", 1_000), ("spawn", 1_000)]
+READS = [("fork", 400), ("spawn", 400)]
 READS += [pytest.param(method, 10_000, marks=pytest.mark.slow) for method in ("fork", "spawn")]
 
 
@@ -61,7 +61,7 @@ def test_random_reads_while_files_are_republished_are_all_right(profiles, tmp_pa
         publisher.join()
     for indices, (found, most) in zip(draws, results, strict=True):
         assert found == [wanted[i] for i in indices]
-        assert most < 50
+        assert most < 10
 
 
 def _flip(path, name):

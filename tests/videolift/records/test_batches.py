@@ -124,7 +124,7 @@ def test_runs_that_append_at_once_tear_no_line(tmp_path):
         "    Assignment.load(Path(sys.argv[1])).extended(new, 7).append_new(Path(sys.argv[1]))\n"
     )
     runs = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "abc"]
-    assert [run.wait(60) for run in runs] == [0, 0, 0]
+    assert [run.wait(240) for run in runs] == [0, 0, 0]
     assert len(Assignment.load(path).batches) == 3 * 30 * 20
     assert all(json.loads(line) for line in path.read_text().splitlines())
 

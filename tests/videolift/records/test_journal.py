@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -258,31 +257,33 @@ def test_a_full_disk_tears_no_line(small_disk):
     assert content.damaged == ()
 
 
-def test_kills_at_any_moment_lose_nothing_that_was_reported(folder, tmp_path):
-    """A process writes, compacts and reports; killed at 40 seeded moments, everything it reported is there."""
-    code = """
-import sys
-from pathlib import Path
-from tests.videolift.records.test_journal import receipt
-from videolift.records.journal import Journal, OpenClaim
-folder, begin = Path(sys.argv[1]), int(sys.argv[2])
-for round in range(1000):
-    with Journal.take_over(folder, "0000") as journal:
-        for i in range(3):
-            video = f"v{begin + 3 * round + i}"
-            journal.claim(video, OpenClaim("f" * 64, 1))
-            journal.write(receipt(video))
-            print(video, flush=True)
-"""
+def write_and_report(folder, begin, report):
+    """Writes, compacts and reports without an end."""
+    for number in itertools.count(begin, 3):
+        with Journal.take_over(folder, "0000") as journal:
+            for video in (f"v{number + i}" for i in range(3)):
+                journal.claim(video, OpenClaim(FINGERPRINT, 1))
+                journal.write(receipt(video))
+                os.write(report, f"{video}\n".encode())
+
+
+def test_kills_at_any_moment_lose_nothing_that_was_reported(folder):
+    """Forty processes are killed at seeded moments: everything that they reported is there."""
     rng, reported = random.Random(0), set()
     for kill in range(40):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder), str(kill * 10_000)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
-        )
-        for _ in range(rng.randrange(1, 12)):
-            reported.add(process.stdout.readline().strip())
-        os.kill(process.pid, signal.SIGKILL)
-        reported |= set(process.communicate()[0].split())
+        told, report = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                write_and_report(folder, kill * 10_000, report)
+            finally:
+                os._exit(1)
+        os.close(report)
+        with open(told, encoding="utf-8") as lines:
+            reported |= {lines.readline().strip() for _ in range(rng.randrange(1, 12))}
+            os.kill(pid, signal.SIGKILL)
+            reported |= set(lines.read().split())
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         content = read_journal(folder, "0000")
         assert reported <= {video for video, record in content.records.items() if record.receipt}
         assert content.damaged == ()

