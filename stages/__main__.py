@@ -80,14 +80,14 @@ def _verdict(options: argparse.Namespace) -> ExitCode:
 
         try:
             fresh = is_report_fresh(run.layout)
-            # With more rows it takes longer than all else in a run that adds ten videos, so it waits to be asked for.
+            # With more rows it takes longer than all else in a run that adds ten videos, so it is written only when asked for.
             if not fresh and sum(status.counts.values()) > MAX_ROWS:
                 print(f"a page about them: videolift report --output {shlex.quote(str(run.layout.output))}")
             else:
                 if not fresh:
                     write_report(run.layout.output)
                 print(f"report: {run.layout.report}")
-        # A page about the run: what goes wrong with it fails no run.
+        # The page is about the run: an error in it must not fail the run.
         except VideoliftError as error:
             log.warning("no report: %s", error)
     if status.exit_code != ExitCode.OK:

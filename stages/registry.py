@@ -15,7 +15,7 @@ from videolift.config import StageBlock, user_path
 from videolift.errors import ConfigError
 from videolift.stage_table import NONE
 
-if TYPE_CHECKING:  # it brings all that artifacts need, and who lists or names backends needs none of it
+if TYPE_CHECKING:  # it imports all that artifacts need, and listing or naming backends needs none of that
     from stages.backend import Backend
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -82,7 +82,7 @@ class Hdf5Backend(Backend):
                 checks = inputs.lineage.get("depth", {}).get("checks") or ()
                 if refusal.code not in ("tier_below_minimum", "too_little") or not checks:
                     raise
-                # A tier and shares of nothing do not tell why; what the depth stage said of this video does.
+                # The tier, or how little depth there is, does not say why; what the depth stage noted does.
                 raise BadInput(refusal.code, f"{refusal.text} (depth: {checks[0]})", refusal.remedy) from refusal
         absent = tuple(f"without {part}: {reason}" for part, reason in sorted(inputs.missing.items()))
         figures = {"windows": float(packed.windows), "points": float(packed.points)}

@@ -132,7 +132,7 @@ class _MapAnythingClip:
         given = before.K.tolist() if before is not None else None if known is None else known[0].tolist()
 
         def report(done: int, of: int) -> None:
-            # layers of the network, which say that it lives; frames are only known when all are done
+            # Counts layers of the network: a sign of life, no progress, since all frames are done at once at the end.
             self.progress(start, len(self.clip))
 
         reply = self.infer({"K": given, "side_px": self.settings.side_px}, {"rgb": self.clip[start:end]}, report)

@@ -126,7 +126,7 @@ def rigid(extrinsics: ArrayLike) -> NDArray[np.float64]:
     given = np.asarray(extrinsics, np.float64)
     finite = np.isfinite(given).all((1, 2))
     T = np.full((len(given), 4, 4), np.nan)
-    # Where not finite NaN stays, and spreads through whatever uses it.
+    # A matrix that is not finite stays NaN, which spreads through whatever uses it.
     T[finite] = np.eye(4)
     T[finite, :3] = given[finite, :3]
     sound = is_rotation(T[:, :3, :3], _ROTATION_TOLERANCE) & (given[:, 3:] == [0, 0, 0, 1]).all((1, 2))

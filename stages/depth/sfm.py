@@ -84,7 +84,7 @@ class SfmClip:
         own, known = self.settings.of(SfmSettings), self.clip.known_camera()
         guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
         K, intrinsics = known or (guess, "assumed")
-        # An unknown lens is asked for, since a long one that turns looks like translation to a short one.
+        # Without a known lens several are tried: taken for a short lens, a long one that turns seems to move.
         cameras = plausible_cameras(*self.size_px, own) if known is None else [K]
         standing = CameraPath.standing(self.frames, K, intrinsics)
         tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))

@@ -61,7 +61,7 @@ def load(meta: dict[str, Any]) -> dict[str, Any]:
 def arguments(preset: str, phrases: str, folder: str) -> list[str]:
     """Hydra overrides: upstream's preset, nothing written, our phrases masked out of SLAM."""
     masks = f"pipeline.init.instance.phrases=[{phrases}]" if phrases else "pipeline.init.instance=null"
-    overrides = [] if preset == "static_vda" else [masks]  # which has none to override
+    overrides = [] if preset == "static_vda" else [masks]  # that preset has no masks to override
     off = [f"pipeline.output.{name}=false" for name in ("save_artifacts", "save_viz")]
     return [f"pipeline={preset}", f"pipeline.output.path={folder}", *off, *overrides]
 

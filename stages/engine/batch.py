@@ -117,7 +117,7 @@ class _HeldBatch:
                 suspects.append((record.blame.deaths, [one]))
             else:
                 groups.setdefault(sha256_of(one.identity), []).append(one)
-        suspects.sort(key=lambda suspect: suspect[0])  # who was seen at fewest deaths goes first
+        suspects.sort(key=lambda suspect: suspect[0])  # the one that was in work at the fewest deaths goes first
         damaged: list[str] = []
         for group in [*groups.values(), *(group for _, group in suspects)]:
             report = self._pool(group)
@@ -162,7 +162,7 @@ class _HeldBatch:
                 self.journal.write(receipt)
                 if stage == PACKAGING:
                     inputs = packaging_inputs(layout, video)
-                    # Let go of before the record was lost; said again, or they would be made anew.
+                    # These artifacts were released before the record was lost; noted again, or they would be made anew.
                     gone = {name: sha256 for name, sha256 in inputs.items() if not layout.artifact(name, video).exists()}
                     self.journal.released(video, gone)
             states = judge(entry.video, variant, read, run.layout.output, stages=(stage,), vanished=entry.vanished, hash_new=True)

@@ -106,7 +106,7 @@ def time_limits() -> Mapping[str | None, int]:
     limits: dict[str | None, int] = {}
     for line in _ask("sinfo", "-h", "-o", "%P|%l").splitlines():
         name, _, text = line.strip().partition("|")
-        # days-hours:minutes:seconds, hours:minutes:seconds, minutes:seconds or minutes; what is no limit reads `infinite`.
+        # days-hours:minutes:seconds, hours:minutes:seconds, minutes:seconds or minutes; `infinite` where there is no limit.
         days, _, clock = text.rpartition("-")
         parts = clock.split(":")
         if not all(part.isdigit() for part in parts) or len(parts) > 3:

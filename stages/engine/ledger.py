@@ -40,7 +40,7 @@ class JournalLedger:
         self._budget.admit(self._stage, len(self._claimed))
         # Its leftovers may be half written, and only one process works on a video at a time.
         if item.key in self._claimed or self._journal.records.get(item.key, _NOTHING).blame is not None:
-            self._sweep(item.key)  # whoever had it ended without a word
+            self._sweep(item.key)  # the worker that had it died
         fingerprint = self._jobs[item.key].fingerprint
         self._journal.claim(
             item.key, OpenClaim(fingerprint, attempt, saved_parts(self._layout, self._stage, item.key, fingerprint))

@@ -141,7 +141,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     excluded = read_exclusions(layout)
     rows = None
     if config.videos == "sample":
-        from stages.sample import sample_rows  # the renderer is not light
+        from stages.sample import sample_rows  # the renderer takes long to import
 
         rows = sample_rows(layout.output / "sample")
     listed = list_videos(config, root=root, sample_rows=rows)
@@ -167,7 +167,7 @@ def make_plan(config: Config, root: Path, *, on_cluster: bool = False) -> Plan:
     # On a cluster the jobs' machines have the cards, and this one need not have any.
     takes_card = {"cuda", "any"} if on_cluster else {"cuda"}
     if not on_cluster and any("any" in found for found in devices.values()):
-        from videolift.pool import devices_for  # the pool is not light
+        from videolift.pool import devices_for  # the pool takes long to import
 
         if devices_for("any")[0].kind == "cuda":
             takes_card.add("any")

@@ -29,7 +29,7 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
         # What is not packaged yet still has a reader.
         if packaged is None or packaged.state != "done":
             continue
-        # What was imported nobody here could make again, and of what was quarantined there is nothing.
+        # Imported artifacts could not be made again here, and quarantined videos have none.
         artifacts = {
             stage: receipt.artifact
             for stage in gone
@@ -38,7 +38,7 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
         held = {
             stage: artifact for stage, artifact in artifacts.items() if artifact and (run.layout.output / artifact.path).is_file()
         }
-        if held:  # said first, so that a kill leaves too much and not too little
+        if held:  # noted first, so that a kill leaves too many files and not too few
             known = journal.records[video].released
             journal.released(video, {**known, **{stage: artifact.sha256 for stage, artifact in held.items()}})
         for artifact in held.values():
@@ -54,7 +54,7 @@ def release(run: Run, batch: str, journal: Journal, read: RecordReader) -> int:
         manifest = read_manifest(path)
         if manifest is None:
             continue
-        # The manifest vouched for the files. Its time stays, or Snakemake would run what follows it.
+        # The manifest vouched for the files. Its time stays as it is, or Snakemake would run the jobs below it.
         stat = path.stat()
         rows, released = manifest.videos, set(videos)
         states = ["released" if name in released else state for name, state in zip(rows.names, rows.states, strict=True)]

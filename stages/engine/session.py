@@ -28,7 +28,7 @@ from videolift.records.manifests import Target
 from videolift.records.runs import read_run
 from videolift.stage_table import SOURCE, SPECS, STATISTICS, StageSpec, with_upstream
 
-if TYPE_CHECKING:  # a job's own parse needs none of them
+if TYPE_CHECKING:  # a job that parses the workflow needs none of them
     from stages.engine.cluster import AskedOfCluster
     from stages.engine.plan import Plan
     from stages.engine.plan_report import PlanReport
@@ -138,7 +138,7 @@ class Session:
         with _plain_errors():
             if self.cluster is not None:
                 refuse_unnamed(self.cluster.names)
-            # Of backends that have something to do alone; on a cluster the head needs no card.
+            # Only for backends that have something to do; on a cluster the head process needs no card.
             blocks = [(stage, blocks[stage]) for stage in self._report_at_start.busy for blocks in self.plan.blocks]
             lines = missing(blocks, cards=self.cluster is None, built_later=True)
             if lines:

@@ -123,7 +123,7 @@ class StageWorker:
         try:
             receipt = self._run(job, writer, shrink, progress)
             facts = carried_facts(receipt)
-            # What else was let go of can then be known from the packaged file alone.
+            # So the packaged file alone tells of the artifacts that are released later.
             writer.carry(facts | {"upstream": job.upstream_facts} if stage == PACKAGING else facts)
             path, nonce = self._factory.lease
             # As late as possible: a job that was frozen for hours must not overwrite its successor's work.
@@ -144,7 +144,7 @@ class StageWorker:
             from stages.engine.verification import FAILS_VERIFICATION, findings_text
             from videolift.dataset.verify import verify_file
 
-            # Read again from the disk; what does not hold what it says is removed, since nothing may train on it.
+            # Read again from the disk; a file whose content is not what it states is removed, so that nothing trains on it.
             if findings := verify_file(published.path, sha256=published.sha256):
                 published.path.unlink()
                 raise BadInput(FAILS_VERIFICATION, findings_text(findings), findings[0].remedy)

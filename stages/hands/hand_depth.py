@@ -77,7 +77,7 @@ def palm_depth(
     if measured.sum() < _MIN_PIXELS:
         return None
     palm = transform(fit.T_camera_wrist, hand_palm.points_m(fit.palm_size))
-    # the plane through the six points, no farther off them than 2 cm: seen edge on it would run away from them
+    # The plane through the six points, at most 2 cm nearer or farther than they are: seen edge on it would reach to infinity.
     centre = palm.mean(0)
     normal = np.linalg.svd(palm - centre)[2][2]
     slope = unproject(at_px[measured], np.ones(int(measured.sum())), camera) @ normal

@@ -118,7 +118,7 @@ def link(detections: Sequence[Detection]) -> list[Track]:
                 continued.add(int(j))
         new = [[d] for j, d in enumerate(here) if j not in continued]
         tracks += new
-        # one that could have been continued by another's detection is not alive any more: it would be taken up beyond the meeting
+        # A track near to a detection that went to another one ends here: two hands have met, and it might go on with the wrong one.
         doubtful = {i for i, track in enumerate(alive) if track[-1].frame < frame and (apart[i] <= LINK_REACH).any()}
         alive = [track for i, track in enumerate(alive) if i not in doubtful] + new
     return tracks
@@ -212,7 +212,7 @@ def _best_labels(tracks: Sequence[Track], votes: Sequence[float], bonds: dict[tu
             for label in (_RIGHT, _LEFT, _NEITHER):
                 against = max(0.0, -votes[j] if label == _RIGHT else votes[j])
                 grown = cost + (abs(votes[j]) + _LEFT_OUT_COST * len(track) if label == _NEITHER else against)
-                # A bond is broken by equal sides of two hands and by different sides of one; by who is left out it is not.
+                # Equal sides of two hands break a bond, and so do different sides of one; a track that is left out breaks none.
                 bound = [(bonds[i, j], labels[i]) for i in near[j] if label != _NEITHER and labels[i] != _NEITHER]
                 grown += sum(abs(bond) for bond, side in bound if (side == label) == (bond < 0))
                 now = [*labels, label]

@@ -79,7 +79,7 @@ def measure_hands(
         residual_px[side] = round(float(np.median([pose.residual_px for pose in poses])), 3) if poses else None
         every += poses
     detections = sum(len(hands) for hands in sides)
-    # In logarithms: a third too near and half as far again are equally wrong.
+    # In logarithms: 2/3 and 3/2 of the distance are equally wrong.
     ratios = np.log([pose.distance_ratio for pose in every if pose.method == "depth"])
     return MeasuredHands(
         series,

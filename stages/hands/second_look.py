@@ -87,7 +87,7 @@ def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
     seen = np.isfinite(looks_right)
     if not seen.any():
         return hand
-    # The first look counts too: two looks have no middle, and where one of them errs the other would not outvote it.
+    # The first look counts too: a median of two is their mean, so one that errs would not be outvoted.
     uv = np.concatenate([hand.keypoints_px[None], looks_px[seen]])
     middle = np.median(uv, axis=0)
     apart = np.linalg.norm(uv - middle, axis=-1).mean(-1)

@@ -101,7 +101,7 @@ def consistent(
         pieces = np.split(kept, np.flatnonzero(step > max_speed * np.diff(t[kept])) + 1)
         sizes = [len(piece) for piece in pieces]
         spans = [int(frames[piece[-1]] - frames[piece[0]]) + 1 if len(piece) else 0 for piece in pieces]
-        # Beyond either end lies nothing, which is longer than no piece.
+        # The first and the last piece have one neighbour; 0 stands for the other and is never the longer one.
         beside = [max(before, after) for before, after in zip([0, *sizes[:-1]], [*sizes[1:], 0], strict=True)]
         bursts = [i for i, n in enumerate(sizes) if n and spans[i] <= max(max_burst, 1) and beside[i] > n]
         doomed = min(bursts, key=sizes.__getitem__, default=None)

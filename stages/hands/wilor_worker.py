@@ -208,7 +208,7 @@ def _load_detector(path: str) -> YOLO:
     from ultralytics.nn import tasks
 
     require_arguments(tasks.torch_safe_load, "safe_only")
-    if not (tasks.SAFE_LOAD and tasks._SafeLoad.SUPPORTED):  # then it would unpickle freely, without a word
+    if not (tasks.SAFE_LOAD and tasks._SafeLoad.SUPPORTED):  # without either it unpickles anything, silently
         raise RuntimeError("this ultralytics or torch does not read checkpoints safely: torch 2.6 or newer is needed")
     check_archive(path)
     return YOLO(path)

@@ -105,7 +105,7 @@ class _Conversion:
         self, settings: IngestSettings, video: Video, source: VideoSource, lens: Lens | None, out: ClipWriter, progress: Progress
     ) -> None:
         self.settings, self.video, self.source, self.lens, self.out, self.progress = settings, video, source, lens, out, progress
-        # Some containers state no rate; then only frames without a timestamp are guessed by ours.
+        # Some containers state no rate; ours then serves for the times of frames without a timestamp, and for nothing else.
         rate = source.fps_header or settings.fps
         tick = float(source.stream.time_base or Fraction(1, 1000))
         self.seen = Seen(Cadence(frame_s=1 / rate, tick_s=tick))

@@ -167,7 +167,7 @@ class _Measures:
             return False
         if float(self.layout @ other.layout) > _SAME_LAYOUT:
             return False
-        # Both ways: what comes into view is not found in the one, what leaves not in the other.
+        # Both ways: what comes into view is missing in the one picture, what leaves it in the other.
         return max(_patches_found_again(self.grey, other.grey), _patches_found_again(other.grey, self.grey)) < _SAME_PLACE
 
 

@@ -46,7 +46,7 @@ class PyavIngest(Backend):
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
         """Decodes one video into ``out``, a `ClipWriter`; see `stages.backend.Backend.process` for errors."""
-        # PyAV and OpenCV take 30 MB, which a run's head process, that only asks who this is, does without.
+        # PyAV and OpenCV take 30 MB; a run's head process, which only asks for name and version, does without them.
         from stages.ingest.conversion import convert
 
         assert isinstance(out, ClipWriter)

@@ -33,7 +33,7 @@ MAX_FRAME_PIXELS = 1 << 26
 MIN_SIDE_PX = 16
 MAX_ASPECT = 8
 _BUFFER_BYTES = 1 << 18
-# Progress is told once a block: 16 MB take no slow disk as long as a pool waits for a sign of life.
+# Progress is told once a block: even a slow disk reads 16 MB sooner than a pool gives up waiting for a sign of life.
 _HASH_BYTES = 1 << 24
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid")
 _NOT_IN_NAMES, _LONGEST_NAME = re.compile(r"[^A-Za-z0-9._+-]+"), 40
@@ -94,7 +94,7 @@ def open_video_source(path: Path, progress: Callable[[], None]) -> Iterator[Vide
             stream = _checked_stream(container, file, demuxer, path.name)
             first_s = float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
             start_s = container.start_time / av.time_base if container.start_time is not None else first_s
-            # A file cut off is told by this; without a length nothing is.
+            # A file that was cut off is recognised by its length, if the header gives one.
             duration_s, exact = _duration(container, stream, demuxer, start_s=start_s, first_s=first_s)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             # As QuickTime, Android and plain tags have them; what a stranger wrote is cut to harmless letters.

@@ -103,7 +103,7 @@ def _backend(stage: str, block: StageBlock, root: Path, load: bool) -> Iterator[
     try:
         device = devices_for(backend.device)[0]
     except BackendUnavailable:
-        # Without one the rest is still said, so that one look names everything.
+        # Without a card the rest is still listed, so that one look names everything.
         lacking.append(no_card() or "no card")
     for line in lacking:
         yield MachineCheck(part, "missing", line)

@@ -39,7 +39,7 @@ def missing(
             continue
         backend = make_backend(stage, block)
         needs_card |= backend.device == "cuda"
-        # A head node has no card; its driver says nothing of the nodes'.
+        # A head node has no card; its driver says nothing about the drivers of the compute nodes.
         unfit = machine_problems(backend, block, root) if cards and backend.device != "cpu" else []
         for line in [*of_backend(backend, block, root, built_later=built_later), *unfit]:
             # Two variants may lack the same; a person reads it once.

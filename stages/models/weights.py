@@ -160,7 +160,7 @@ class WeightStore:
 
     def expected(self, weight: Weight) -> str | None:
         """The hash that a weight must have: the manifest's, else that of the first download; None before that."""
-        # The manifest goes before: it is reviewed, the lock is written by whoever installed first.
+        # The manifest comes first: it was reviewed, while the lock is written by the first installation.
         return weight.sha256 or self.lock()["weights"].get(weight.name, {}).get("sha256")
 
     def lock(self) -> dict[str, Any]:

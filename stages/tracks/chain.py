@@ -88,7 +88,7 @@ class DenseFlow:
         there = sample_bilinear(pair.forward, self._to_flow(uv_px))
         uv_next = uv_px + there / self._scale
         back = there + sample_bilinear(pair.backward, self._to_flow(uv_next))
-        # A long way is longer in error too.
+        # The farther flow carries a point, the larger its error.
         limit = self._settings.occlusion_px + self._settings.occlusion_share * _length(there)
         return uv_next, (_length(back) < limit) & inside_image(uv_next, self.clip_size_px)
 

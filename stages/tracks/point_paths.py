@@ -66,7 +66,7 @@ _NEIGHBOURS, _RADIUS = 16, 0.055
 
 def near_points(points_cam0: Float, asked_cam0: Float) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Which of the points (N, 3) lie nearest to each of ``asked_cam0`` (n, 3), and which of them near it: (n, at most 16)."""
-    from scipy.spatial import cKDTree  # half a second to import, and whoever plans tracks nothing
+    from scipy.spatial import cKDTree  # takes half a second to import, which planning a run does without
 
     count = min(_NEIGHBOURS, len(points_cam0))
     distance, index = cKDTree(points_cam0).query(asked_cam0, count)

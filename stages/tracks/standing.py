@@ -68,7 +68,7 @@ def stand_still(
     doubtful = stands & ~visible[-1] & (visible[1:].sum(0) < _DOUBTFUL * inside[1:].sum(0))
     asked = np.flatnonzero(doubtful)
     if len(asked) and not stands.all():
-        # Points among others that have moved went with them; neighbours that stand without doubt speak against it.
+        # Points among others that have moved went with them, unless enough neighbours stand without doubt.
         index, near = near_points(points_cam0, points_cam0[asked])
         moved, stood = ((near & kind[index]).sum(1) for kind in (~stands, stands & ~doubtful))
         stands[asked] = (moved < _MIN_MOVED) | (moved <= _MOVED_PER_STANDING * stood)

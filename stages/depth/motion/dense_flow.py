@@ -6,9 +6,9 @@ the direct flow disagree neither is trusted. Only the pairs around the current f
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,16 @@ class FlowField:
     """Flow of a clip; ``keep`` pairs of frames are held, about 1.6 MB each at 512 x 384."""
 
     def __init__(self, grey: GreyFrames, *, keep: int) -> None:
-        self._grey, self._keep = grey, keep
-        self._pairs: OrderedDict[tuple[int, int], NDArray[np.float16]] = OrderedDict()
-        self._dis = dis_flow()
+        dis = dis_flow()
+
+        @lru_cache(maxsize=2 * keep)
+        def pair(start: int, end: int) -> NDArray[np.float16]:
+            # Without a start OpenCV takes what it was last given as one, and the result depends on what was computed before.
+            still = np.zeros((*grey[start].shape, 2), np.float32)
+            # float16 holds a flow of 100 px to 0.06 px and halves the memory.
+            return dis.calc(grey[start], grey[end], still).astype(np.float16)
+
+        self._grey, self._dis, self._pair = grey, dis, pair
 
     def matches(self, frame: int, partners: list[int]) -> Iterator[tuple[int, FlowMatch]]:
         """The match of ``frame`` with each of ``partners``, nearest first on either side."""
@@ -58,7 +65,7 @@ class FlowField:
             at, chained = frame, grid
             for partner in wanted:
                 while at != partner:
-                    chained = chained + sample_bilinear(self._pair(at, at + side), chained)
+                    chained = chained + sample_bilinear(self._pair(at, at + side).astype(np.float32), chained)
                     at += side
                 uv = grid + self._dis.calc(self._grey[frame], self._grey[partner], chained - grid)
                 # A pixel's match within the border was found with half a patch outside the image.
@@ -66,15 +73,3 @@ class FlowField:
                 inside = (u > _BORDER_PX) & (v > _BORDER_PX) & (u < width - 1 - _BORDER_PX) & (v < height - 1 - _BORDER_PX)
                 off_u, off_v = u - chained[..., 0], v - chained[..., 1]
                 yield partner, FlowMatch(uv, inside, inside & (off_u * off_u + off_v * off_v < _AGREE_PX**2))
-
-    def _pair(self, start: int, end: int) -> FlowImage:
-        key = (start, end)
-        if key not in self._pairs:
-            # without a start OpenCV takes what it was last given as one, and the result depends on what was computed before
-            still = np.zeros((*self._grey[start].shape, 2), np.float32)
-            # float16 holds a flow of 100 px to 0.06 px and halves the memory.
-            self._pairs[key] = self._dis.calc(self._grey[start], self._grey[end], still).astype(np.float16)
-            if len(self._pairs) > 2 * self._keep:
-                self._pairs.popitem(last=False)
-        self._pairs.move_to_end(key)
-        return self._pairs[key].astype(np.float32)

@@ -6,7 +6,7 @@ standard deviation took the position error of structure from motion under a brig
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -41,16 +41,11 @@ class GreyFrames:
     """Normalised grey frames of ``clip`` by index; the last ``keep`` of them stay in memory."""
 
     def __init__(self, clip: RgbFrames, *, keep: int = 2) -> None:
-        self._clip, self._keep = clip, keep
-        self._held: OrderedDict[int, Grey] = OrderedDict()
+        self._clip = clip
+        self._held = lru_cache(maxsize=keep)(lambda frame: normalised_grey(clip[frame]))
 
     def __len__(self) -> int:
         return len(self._clip)
 
     def __getitem__(self, frame: int) -> Grey:
-        if frame not in self._held:
-            self._held[frame] = normalised_grey(self._clip[frame])
-            if len(self._held) > self._keep:
-                self._held.popitem(last=False)
-        self._held.move_to_end(frame)
-        return self._held[frame]
+        return self._held(int(frame))

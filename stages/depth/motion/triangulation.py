@@ -50,7 +50,7 @@ def choose_partners(frame: int, centres_world: ArrayLike, valid: ArrayLike, dept
             reached = np.flatnonzero(apart >= wanted)
             if len(reached):
                 partners.add(candidates[int(reached[0])])
-        # A camera that hardly moves: the farthest there is, better than none.
+        # A camera that hardly moves: the farthest partner there is, better than none.
         if len(apart) and apart.max() < BASELINES[-1]:
             partners.add(candidates[int(apart.argmax())])
     return sorted(partners)
@@ -98,7 +98,7 @@ def triangulate_depth(
     # Single pixels far outside of all others are chance matches.
     low, high = np.percentile(w[valid], [0.5, 99.5])
     valid &= (w > 0.7 * low) & (w < 1.4 * high)
-    # At a silhouette flow mixes what is before with what is behind.
+    # At a silhouette flow mixes foreground and background.
     valid = cv2.erode(valid.astype(np.uint8), np.ones((3, 3))) > 0
     return np.where(valid, 1.0 / np.where(valid, w, 1.0), 0.0).astype(np.float32)
 

@@ -160,7 +160,7 @@ def stage_cost(measured: PastWork, events: Iterable[Mapping[str, Any]], *, on_ca
             devices, started = len(event["devices"]), event["t"]
         elif event["kind"] == "claimed":
             began[event["item"]], first = event["t"], min(first, event["t"])
-        # Only what this log saw begin: a pool that went on after a kill claims anew.
+        # Only videos whose beginning stands in this log: a pool that goes on after a kill claims its videos anew.
         elif event["kind"] == "done" and event["item"] in began:
             work_s, last = work_s + event["t"] - began[event["item"]], max(last, event["t"])
     if last <= first:
