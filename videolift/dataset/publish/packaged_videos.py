@@ -107,7 +107,7 @@ def _rows(
         own |= from_table(one.metadata)
         if known is not None and (known.text("video"), known.text("sha256")) == (one.video, one.sha256):
             # The same bytes: what the index said of them still holds, and the file is not opened.
-            row = known.with_values(own)
+            row = known
         else:
             with PackagedFile(one.path) as file:
                 about = describe_file(file)
@@ -119,8 +119,8 @@ def _rows(
                 backends[name] = identity
                 lineage[stage] = {**done, "backend": name}
             about = {**about, "lineage": lineage or None}
-            row = encode_video(about, own | {"video": one.video, "sha256": one.sha256, "split": ""})
+            row = encode_video(about, {"video": one.video, "sha256": one.sha256, "split": ""})
         # Drawn anew for every video, since the rule may have changed while the file did not.
         given, source = one.metadata.get, row.text("source_sha256")
         split = assign_split(one.video, subject=given("subject"), source=source, given=given("split"), rule=splits)
-        yield row.with_values({"split": split})
+        yield row.with_values({**own, "split": split})
