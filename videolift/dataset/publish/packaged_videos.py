@@ -7,6 +7,7 @@ what changed since the last time. Its output depends on the files, the card's te
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,10 +101,15 @@ def _rows(
 ) -> Iterator[IndexRow]:
     """Rows in the order of ids: those known where the bytes are the same, else from the packaged file."""
     known = next(known_rows, None)
+    top = f"{folder}{os.sep}"
     for one in packaged:  # both come in the order of ids, so one pass over each will do
         while known is not None and known.text("video") < one.video:
             known = next(known_rows, None)
-        own: dict[str, Any] = {"folder": "", "file": one.path.relative_to(folder).as_posix(), "bytes": one.bytes}
+        # As text: `relative_to` took a tenth of the time of publishing a hundred thousand videos again.
+        path = str(one.path)
+        if not path.startswith(top):
+            raise ValueError(f"{path} is not below {folder}")
+        own: dict[str, Any] = {"folder": "", "file": path.removeprefix(top), "bytes": one.bytes}
         own |= from_table(one.metadata)
         if known is not None and (known.text("video"), known.text("sha256")) == (one.video, one.sha256):
             # The same bytes: what the index said of them still holds, and the file is not opened.
