@@ -153,8 +153,9 @@ def _usual(turns: Rotation) -> Rotation:
 
 def line(name: str, errors: list[SideErrors]) -> str:
     in_view, found = sum(e.in_view for e in errors), sum(e.found for e in errors)
+    wrong = sum(e.wrong for e in errors)
     if not found:
-        return f"{name:30} {in_view:4} in view, none found"
+        return f"{name:30} {in_view:4} in view, none found, {wrong} wrong side"
     ratio, knuckles = (np.concatenate([getattr(e, field) for e in errors]) for field in ("depth_ratio", "knuckles_off"))
     seen = [e for e in errors if e.found]
     plain, shifted, scaled = (
@@ -167,7 +168,7 @@ def line(name: str, errors: list[SideErrors]) -> str:
     )
     none, by_side, by_hand = (_two(turned(errors, constant)) for constant in get_args(Constant))
     return (
-        f"{name:30} {in_view:4} in view, {found / in_view:4.0%} found, {sum(e.wrong for e in errors)} wrong side,"
+        f"{name:30} {in_view:4} in view, {found / in_view:4.0%} found, {wrong} wrong side,"
         f" {1 - sum(e.in_crop for e in errors) / in_view:4.0%} outside the square;"
         f" wrist {plain} mm (one shift per clip {shifted}, one distance factor per hand {scaled}),"
         f" depth {np.median(ratio) - 1:+.0%} ({_two(ratio, 10, 90)}),"

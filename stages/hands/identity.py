@@ -124,7 +124,7 @@ def link(detections: Sequence[Detection]) -> list[Track]:
     return tracks
 
 
-def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track, Track]:
+def assign_sides(tracks: Sequence[Track], min_frames: float = 1, *, along_arms: bool = False) -> tuple[Track, Track]:
     """Detections of the left and of the right hand, at most one per frame and side; those whose side nothing tells are marked.
 
     Every track votes with its frames, weighted by score, because a single frame's label is often wrong; where the arms come from
@@ -134,6 +134,7 @@ def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track,
     Args:
         tracks: of `link`.
         min_frames: tracks that follow each other and have fewer frames than this in all are taken for chance.
+        along_arms: the camera is said to look along the arms, so that the left one comes from the left.
     """
     ordered = sorted(tracks, key=lambda t: (t[0].frame, tuple(t[0].centre_px)))
     every = [d for track in ordered for d in track]
@@ -142,6 +143,11 @@ def assign_sides(tracks: Sequence[Track], min_frames: float = 1) -> tuple[Track,
     scale = np.sqrt((belief**2).sum() * (arms**2).sum())
     # Seen along the arms (> 0) the left one comes from the left; face to face (< 0) it is the other way round.
     agreement = float(belief @ arms / scale) if scale > 0 else 0.0
+    from_left, from_right = (float(belief[these] @ arms[these]) for these in (arms < 0, arms > 0))
+    # Labels that agree for one arm and not for the other tell nothing: a hand that lies still may be taken for the other one
+    # through a whole clip (seen on a tracked one), and would turn the meaning of both arms round.
+    if along_arms and from_left * from_right < 0:
+        agreement = 1.0
     votes = []  # for a right hand, in frames of full belief; negative for a left one
     for track in ordered:
         own = sum(d.score * (2 * d.right - 1) for d in track)

@@ -48,7 +48,7 @@ class MediapipeSettings(ModelSettings):
     min_confidence: Share = Field(0.3, description="of the palm detector")
     min_presence: Share = Field(0.8, description="the second model's belief that it sees a hand; at 0.5 a dog's ears are hands")
     tiles: bool = Field(True, description="also look in 2 x 2 overlapping tiles; finds about twice the hands")
-    fingers_away: bool = Field(True, description="of two palm tilts that fit, take the one with fingers pointing away (egocentric)")
+    fingers_away: bool = Field(True, description="the camera looks along the arms (egocentric): settles tilts and sides in doubt")
 
 
 class MediapipeHands(ModelBackend):
@@ -58,7 +58,7 @@ class MediapipeHands(ModelBackend):
     builds_env: ClassVar[bool] = True
     settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "permissive")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -101,8 +101,9 @@ class MediapipeHands(ModelBackend):
         detections = [hand for part in parts for hand in detections_of(part)]
         # On the 2D detections alone: which hand is which rests on better keypoints then.
         detections = self._second_looks(clip, out, detections, K=camera.K, call_frames=call_frames, progress=progress)
-        sides = assign_sides(link(detections), MIN_SEEN_S * clip.fps)
-        measured = measure_hands(len(clip), sides, camera, fingers_away=settings.of(MediapipeSettings).fingers_away)
+        fingers_away = settings.of(MediapipeSettings).fingers_away
+        sides = assign_sides(link(detections), MIN_SEEN_S * clip.fps, along_arms=fingers_away)
+        measured = measure_hands(len(clip), sides, camera, fingers_away=fingers_away)
         series = steady(measured.series, clip.pts_seconds, max_gap=settings.max_gap, max_speed_m_s=settings.max_speed_m_s)
         write_series(series, np.full((2, 10), np.nan), out)  # the shape is MANO's, not measured
         out.describe(

@@ -1,6 +1,7 @@
 """Which detection is which hand."""
 
 import numpy as np
+import pytest
 
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 
@@ -108,9 +109,10 @@ def test_no_track_goes_over_from_one_hand_to_the_other_where_they_meet():
         assert len({truth[d.frame, round(float(d.centre_px[0]))] for d in track}) == 1
 
 
-def test_sides_do_not_swap_when_hands_cross_and_one_is_hidden():
+@pytest.mark.parametrize("along_arms", [False, True], ids=["nothing_said", "said_to_look_along_the_arms"])
+def test_sides_do_not_swap_when_hands_cross_and_one_is_hidden(along_arms):
     detections, truth = crossing()
-    sides = assign_sides(link(detections), 3)
+    sides = assign_sides(link(detections), 3, along_arms=along_arms)
     assert wrong_sides(sides, truth) == []
     assert len(sides[0]) == 40
     assert len(sides[1]) == 35
@@ -119,6 +121,15 @@ def test_sides_do_not_swap_when_hands_cross_and_one_is_hidden():
 def test_sides_survive_a_detector_that_is_wrong_for_a_while_after_the_crossing():
     detections, truth = crossing(wrong_labels=range(22, 30))
     assert wrong_sides(assign_sides(link(detections), 3), truth) == []
+
+
+def test_seen_along_the_arms_a_left_hand_that_is_taken_for_a_right_one_all_the_time_is_left():
+    """It lies still at the left; the right hand comes in for a few frames."""
+    still = [along_arm(k, (100, 200), -0.5, right=0.7) for k in range(40)]
+    passing = [along_arm(k, (400, 200), 1, right=0.6) for k in range(28, 33)]
+    left, right = assign_sides(link(still + passing), 3, along_arms=True)
+    assert frames_of(left) == list(range(40))
+    assert frames_of(right) == list(range(28, 33))
 
 
 def test_a_hand_of_which_nothing_tells_the_side_is_marked():
