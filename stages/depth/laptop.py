@@ -95,9 +95,9 @@ class LaptopDepth(ModelBackend):
             return by_motion.write_measured(path, backend=self.name, method="sfm")
         own = self._settings.of(LaptopSettings)
 
-        def infer(rgb: NDArray[np.uint8], hfov_deg: float | None) -> dict[str, NDArray[Any]]:
+        def infer(rgb: NDArray[np.uint8], hfov_deg: float | None, report: Progress) -> dict[str, NDArray[Any]]:
             meta = {"hfov_deg": hfov_deg, "resolution_level": own.resolution_level, "batch_frames": _BATCH}
-            return self._call(meta, {"rgb": rgb})
+            return self._call(meta, {"rgb": rgb}, report)
 
         # Few frames for the field of view: each costs 12 s on a processor.
         use = MogeUse(self.name, own.hfov_deg, fov_frames=_FOV_FRAMES, every=own.every, method="moge")

@@ -82,9 +82,9 @@ class MogeDepth(ModelBackend):
         # Frames do not see each other in the network, so a smaller batch is the same work.
         batch = max(1, round(own.batch_frames * shrink))
 
-        def infer(rgb: NDArray[np.uint8], hfov_deg: float | None) -> dict[str, NDArray[Any]]:
+        def infer(rgb: NDArray[np.uint8], hfov_deg: float | None, report: Progress) -> dict[str, NDArray[Any]]:
             meta = {"hfov_deg": hfov_deg, "resolution_level": own.resolution_level, "batch_frames": batch}
-            return self._call(meta, {"rgb": rgb})
+            return self._call(meta, {"rgb": rgb}, report)
 
         return MogeClip(infer, inputs.clip, out, self._settings, MogeUse(self.name, own.hfov_deg), progress).run()
 

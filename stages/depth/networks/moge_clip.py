@@ -34,8 +34,9 @@ _SEND = 32
 """Frames per call, at most."""
 _PASSES = 3
 """The model, following corners, writing: equal parts of the progress shown."""
-MogeInfer = Callable[[NDArray[np.uint8], float | None], dict[str, NDArray[Any]]]
-"""The model: frames (n, H, W, 3), and a fixed field of view or None."""
+MogeInfer = Callable[[NDArray[np.uint8], float | None, Progress], dict[str, NDArray[Any]]]
+"""The model: frames (n, H, W, 3), a fixed field of view or None, and what it tells of every frame that is done: on a processor one
+takes 12 s and more, so a call of many without a word counts as a hang."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class MogeClip:
             if hfov_deg is None:
                 # Spread over the clip, since an estimate rests on what one frame happens to show.
                 chosen = np.unique(np.linspace(0, self.frames - 1, min(use.fov_frames, self.frames)).round().astype(int))
-                estimates = self.infer(np.stack([clip[int(k)] for k in chosen]), None)["hfov_deg"]
+                pictures = np.stack([clip[int(k)] for k in chosen])
+                estimates = self.infer(pictures, None, lambda done, total: progress(0, _PASSES * self.frames))["hfov_deg"]
                 hfov_deg, how = float(np.median(estimates)), "estimated"
             # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
             self.K, self.intrinsics = pinhole(focal_of_field_of_view(hfov_deg, clip.width), *self.size_px), how
@@ -133,10 +135,13 @@ class MogeClip:
             parts = []
             for first in range(start, end, _SEND):
                 rows = self.seen[first : min(first + _SEND, end)]
-                images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg)["depth"]
+
+                def report(done: int, total: int, rows: list[int] = rows) -> None:
+                    self.report(rows[done - 1], _PASSES * self.frames)
+
+                images = self.infer(np.stack([self.clip[k] for k in rows]), self.hfov_deg, report)["depth"]
                 # The artifact stores float16 as well; in float32 an hour would take twice the disk.
                 parts.append(images.astype(np.float16))
-                self.report(rows[-1], _PASSES * self.frames)
             return {"depth": np.concatenate(parts)}
 
         length = self.settings.segment_s * self.clip.fps / self.use.every

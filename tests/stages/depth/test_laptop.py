@@ -75,6 +75,15 @@ def test_a_clip_of_which_the_network_knows_no_depth_is_refused(tripod, make_clip
     assert error.value.code == "no_depth"
 
 
+def test_every_frame_that_the_network_looks_at_is_a_sign_of_life(tripod, make_clip, tmp_path, monkeypatch):
+    """One takes 12 s and more on a processor: ten minutes without a word would count as a hang."""
+    told = []
+    run_laptop(make_clip(tripod.rgb), tripod, tmp_path, monkeypatch, progress=lambda done, total: told.append(done))
+    # Five frames for the field of view, then those whose depth is wanted.
+    looks = [0] * 5 + seen_frames(24, EVERY)
+    assert any(told[k : k + len(looks)] == looks for k in range(len(told)))
+
+
 def test_a_killed_run_goes_on_with_equal_depth(tripod, make_clip, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass

@@ -18,7 +18,8 @@ def call(meta, arrays, progress):
     index = np.array(
         [int(np.argmin([np.abs(frame.astype(int) - own).sum() for own in frozen["rgb"].astype(int)])) for frame in wanted]
     )
-    progress(len(wanted), len(wanted))
+    for done in range(1, len(wanted) + 1):
+        progress(done, len(wanted))
     if meta["hfov_deg"] is not None:
         assert abs(meta["hfov_deg"] - float(frozen["hfov_deg"])) < 1e-6, "one field of view per video"
     depth = frozen["depth"][index] * frozen["flicker"][index][:, None, None]
