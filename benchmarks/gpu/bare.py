@@ -156,7 +156,7 @@ def _load_moge(meta: dict[str, Any]) -> None:
         _shrink_moge(config)
     network = MoGeModel(**config).eval()
     with state.torch.no_grad():
-        # a random network may mask everything out, and then nothing comes after it
+        # a random network may mask everything out, and nothing would be left to measure
         kept = network.forward(state.torch.rand(1, 3, 96, 128), num_tokens=48)["mask"]
         bias = list(network.mask_head.output_blocks[-1].parameters())[-1]
         bias -= state.torch.logit(kept).median()

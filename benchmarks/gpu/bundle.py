@@ -97,7 +97,7 @@ def pinned_versions() -> dict[str, str]:
     """Package to ``package==version``, as the models' environments pin it, else as our lock does."""
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     for file in sorted((ROOT / "envs").glob("*.yaml")):
-        # ViPE's and MediaPipe's rows need a card and nothing of a bundle; their pins are older.
+        # Not those of ViPE and MediaPipe: their pins are older, and their rows need nothing from a bundle.
         if file.stem not in ("vipe", "mediapipe"):
             lines += [line.strip().removeprefix("- ") for line in file.read_text(encoding="utf-8").splitlines()]
     return {line.partition("==")[0].lower(): line for line in lines if "==" in line}

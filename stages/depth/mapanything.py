@@ -149,7 +149,7 @@ def median_camera(intrinsics: NDArray[np.floating], width_px: int) -> Float:
     """
     fx, fy, cx, cy = np.median(intrinsics, axis=0)
     if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy) > 0.1 * width_px):
-        text = f"MapAnything finds a camera with fx {fx:.0f}, fy {fy:.0f}, cx {cx:.0f}, cy {cy:.0f} pixels, which is none"
+        text = f"MapAnything finds a camera with fx {fx:.0f}, fy {fy:.0f}, cx {cx:.0f}, cy {cy:.0f} pixels, which no camera has"
         raise BadInput("field_of_view", text, "Name a calibration in the table of videos, or set depth: {backend: moge} for it.")
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 

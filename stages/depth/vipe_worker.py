@@ -95,8 +95,8 @@ def call(
 
 
 def keyframe_slots(frames: int, infill_chunk: int) -> int:
-    """Of upstream's buffer, which it allocates whole: every frame may become a keyframe; then come a chunk to fill in and the pose
-    that is predicted for the next."""
+    """Length of upstream's buffer, which it allocates whole: every frame may become a keyframe, then come a chunk to fill in and
+    the pose that is predicted for the next."""
     return frames + infill_chunk + 1
 
 

@@ -60,7 +60,7 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
     with Lease.acquire(path, wait_s=wait_s) as lease:
         with hold_journal(layout, target.stage, target.batch) as journal:
             if journal.damaged:
-                log.warning("%s: lines %s are damaged; what they said is made again", journal.path, _listed(journal.damaged))
+                log.warning("%s: lines %s are damaged; what they recorded is made again", journal.path, _listed(journal.damaged))
             batch = _HeldBatch(run, target, lease, journal, cores)
             code = batch.work_off()
             # Read anew after the work: what a killed worker had published counts as done.

@@ -1,4 +1,4 @@
-"""Wrists of one hand over a video: how each frame earns its pose.
+"""Wrists of one hand over a video: how each frame's pose is chosen.
 
 By measured depth where most of the palm agrees on one distance; else by the palm's size (PnP), corrected by what depth says of this
 hand in other frames; else not at all. The rotation rests on the pixels, and on depth where it is steady over the palm.

@@ -233,22 +233,8 @@ class Tapip3dTracks(ModelBackend):
                     continue
                 window = window_of(start, real, queries, feed.track(start, indices, queries, options), scene, limit)
                 due = own.check_every and start // self._settings.stride % own.check_every == 0
-                missed_px = self._missed_px(feed, window, scene, options) if due else np.nan
+                missed_px = feed.missed_px(window, self._settings.window_length, options) if due else np.nan
                 yield replace(window, forward_backward_px=missed_px)
-
-    def _missed_px(self, feed: _Feed, window: Window, scene: LiftingScene, options: dict[str, Any]) -> float:
-        """How far points end from their start, median in pixels, when those seen in the window's last frame are tracked back."""
-        last = self._settings.window_length - 1
-        seen = np.flatnonzero(window.visible[last])
-        if not len(seen):
-            return np.nan
-        # The same frames in reverse; what is beyond the first repeats it, as a window's end does.
-        back = [window.start + max(last - i, 0) for i in range(len(window.uv_px))]
-        reply = feed.track(window.start, back, Queries(window.uv_px[last, seen], window.label[seen]), options)
-        T = T_camk_cam0(scene.T_camera_world[back])[last]
-        missed = project(transform(T, reply["xyz_cam0"][last]), scene.K) - window.uv_px[0, seen[reply["kept"]]]
-        missed_px = np.linalg.norm(missed[np.isfinite(missed).all(-1)], axis=-1)
-        return float(np.median(missed_px)) if len(missed_px) else np.nan
 
 
 class _Feed:
@@ -276,6 +262,20 @@ class _Feed:
         E = T_camk_cam0(self._scene.T_camera_world[indices])
         reply: dict[str, NDArray[Any]] = self._call({"do": "track", "indices": indices, **options}, {"uv_px": uv, "T_camk_cam0": E})
         return reply
+
+    def missed_px(self, window: Window, window_length: int, options: dict[str, Any]) -> float:
+        """How far points end from their start, median in pixels, when those seen in the window's last frame are tracked back."""
+        last = window_length - 1
+        seen = np.flatnonzero(window.visible[last])
+        if not len(seen):
+            return np.nan
+        # The same frames in reverse; what is beyond the first repeats it, as a window's end does.
+        back = [window.start + max(last - i, 0) for i in range(len(window.uv_px))]
+        reply = self.track(window.start, back, Queries(window.uv_px[last, seen], window.label[seen]), options)
+        T = T_camk_cam0(self._scene.T_camera_world[back])[last]
+        missed = project(transform(T, reply["xyz_cam0"][last]), self._scene.K) - window.uv_px[0, seen[reply["kept"]]]
+        missed_px = np.linalg.norm(missed[np.isfinite(missed).all(-1)], axis=-1)
+        return float(np.median(missed_px)) if len(missed_px) else np.nan
 
 
 BACKEND = Tapip3dTracks

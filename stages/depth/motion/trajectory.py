@@ -18,7 +18,7 @@ from stages.depth.motion.camera_path import CameraPath
 from stages.depth.motion.features import FeatureTracks
 from stages.depth.motion.focal_length import rise_over_focal_lengths
 from stages.depth.motion.keyframe_chunks import CHUNK_OVERLAP, MappedChunk, choose_keyframes, longest_run, split_into_chunks
-from stages.depth.motion.mapping import MAPPERS, Reconstruction, reconstruct
+from stages.depth.motion.mapping import MAPPERS, KeyframeMapping, Reconstruction
 from stages.depth.motion.motion_gates import Motion, refusal
 from stages.depth.motion.resection import place_frames
 from stages.depth.sfm_settings import SfmSettings
@@ -36,7 +36,7 @@ true focal length with an error that passes; started from a wide one it found th
 
 @dataclass
 class _Solver:
-    """What every chunk of one clip is mapped with."""
+    """Maps the chunks of one clip, then places all its frames."""
 
     tracks: FeatureTracks
     size_px: tuple[int, int]
@@ -61,9 +61,8 @@ class _Solver:
             believed = []
             for K in cameras:
                 work = self.work_folder()
-                model = reconstruct(
-                    self.tracks, keyframes, K, self.size_px, mapper=mapper, folder=work, fixed_intrinsics=fixed, seed=self.seed
-                )
+                mapping = KeyframeMapping(self.tracks, keyframes, K, self.size_px, folder=work, fixed=fixed, seed=self.seed)
+                model = mapping.reconstruct(mapper)
                 why = "no model found"
                 if model is not None:
                     why = refusal(model.figures, self.rotation_px, self.settings, known_lens=fixed) or ""
@@ -79,6 +78,71 @@ class _Solver:
     def most_motion(self, chunks: list[list[int]]) -> list[list[int]]:
         """The three chunks with most motion: the fewest frames for their keyframes."""
         return sorted(chunks, key=lambda chunk: chunk[-1] - chunk[0])[:_CANDIDATES]
+
+    def place(self, run: list[MappedChunk], first: Reconstruction, *, intrinsics: Intrinsics, chunks: int) -> CameraPath:
+        """Poses of all frames of a run, with figures for the receipt; where two chunks overlap, each keeps its half.
+
+        Args:
+            run: chunks in one world, in order.
+            first: settled the focal length of all.
+            intrinsics: how that is known.
+            chunks: how many the clip was split into.
+        """
+        frames = len(self.tracks)
+        T_camera_world, valid = np.tile(np.eye(4), (frames, 1, 1)), np.zeros(frames, bool)
+        scene_depth = np.full(frames, np.nan)
+        # In the middle of the overlap both chunks see a frame from both sides.
+        starts = [run[0].keyframes[0], *(chunk.keyframes[CHUNK_OVERLAP // 2] for chunk in run[1:]), run[-1].keyframes[-1] + 1]
+        for chunk, start, end in zip(run, starts[:-1], starts[1:], strict=True):
+            self.progress()
+            model = chunk.model
+            mine = (model.frames >= start) & (model.frames < end)
+            T_camera_world[model.frames[mine]], valid[model.frames[mine]] = model.T_camera_world[mine], True
+            place_frames(
+                self.tracks,
+                range(start, end),
+                T_camera_world,
+                valid,
+                point_ids=model.point_ids,
+                points_world=model.points_world,
+                K=first.K,
+            )
+            for k in range(start, end):
+                if valid[k]:
+                    seen = np.isin(model.point_ids, self.tracks.frame(k)[0], assume_unique=True)
+                    z = transform(T_camera_world[k], model.points_world[seen])[:, 2]
+                    if (z > 0).any():
+                        scene_depth[k] = float(np.median(z[z > 0]))
+        # a frame with no mapped point in front of it is not believed
+        valid &= np.isfinite(scene_depth)
+        judged = [chunk.model.figures for chunk in run]
+        figures = {
+            "registered_share": float(valid.mean()),
+            "reproj_px": float(np.mean([f.reproj_px for f in judged])),
+            "points": float(sum(f.points for f in judged)),
+            "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
+            "parallax_px": min(f.parallax_px for f in judged),
+            "stretches": float(chunks),
+            "joined": float(len(run)),
+        }
+        notes = [
+            f"structure from motion ({first.mapper}): {int(valid.sum())} of {frames} frames placed, "
+            f"reprojection error {figures['reproj_px']:.2f} px, field of view {first.figures.fov_deg:.0f} degrees along the "
+            f"long side, {figures['points']:.0f} points"
+        ]
+        if len(run) < chunks:
+            text = f"{len(run)} of {chunks} stretches of the video could be joined"
+            notes.append(f"{text}; frames of the others have no pose and no depth")
+        return CameraPath(
+            T_camera_world,
+            valid,
+            first.K,
+            pose="sfm",
+            intrinsics=intrinsics,
+            notes=tuple(notes),
+            figures=figures,
+            scene_depth=scene_depth,
+        )
 
 
 def solve_trajectory(
@@ -135,83 +199,7 @@ def solve_trajectory(
     mapped = [MappedChunk(chunk, model) for chunk, model in zip(chunks, models, strict=True) if model is not None]
     run = longest_run(mapped)
     intrinsics = start.intrinsics if fixed else "estimated"
-    path = _place(tracks, run, first, intrinsics=intrinsics, chunks=len(chunks), progress=progress)
+    path = solver.place(run, first, intrinsics=intrinsics, chunks=len(chunks))
     shutil.rmtree(folder, ignore_errors=True)
     path = replace(path, notes=(*path.notes, *(f"refused: {reason}" for reason in solver.reasons)))
     return replace(path, figures=path.figures | (curve.figures() if curve else {}))
-
-
-def _place(
-    tracks: FeatureTracks,
-    run: list[MappedChunk],
-    first: Reconstruction,
-    *,
-    intrinsics: Intrinsics,
-    chunks: int,
-    progress: Callable[[], None],
-) -> CameraPath:
-    """Poses of all frames of a run, with figures for the receipt; where two chunks overlap, each keeps its half.
-
-    Args:
-        tracks: corners of the clip.
-        run: chunks in one world, in order.
-        first: settled the focal length of all.
-        intrinsics: how that is known.
-        chunks: how many the clip was split into.
-        progress: called before each chunk.
-    """
-    frames = len(tracks)
-    T_camera_world, valid = np.tile(np.eye(4), (frames, 1, 1)), np.zeros(frames, bool)
-    scene_depth = np.full(frames, np.nan)
-    # In the middle of the overlap both chunks see a frame from both sides.
-    starts = [run[0].keyframes[0], *(chunk.keyframes[CHUNK_OVERLAP // 2] for chunk in run[1:]), run[-1].keyframes[-1] + 1]
-    for chunk, start, end in zip(run, starts[:-1], starts[1:], strict=True):
-        progress()
-        model = chunk.model
-        mine = (model.frames >= start) & (model.frames < end)
-        T_camera_world[model.frames[mine]], valid[model.frames[mine]] = model.T_camera_world[mine], True
-        place_frames(
-            tracks,
-            range(start, end),
-            T_camera_world,
-            valid,
-            point_ids=model.point_ids,
-            points_world=model.points_world,
-            K=first.K,
-        )
-        for k in range(start, end):
-            if valid[k]:
-                seen = np.isin(model.point_ids, tracks.frame(k)[0], assume_unique=True)
-                z = transform(T_camera_world[k], model.points_world[seen])[:, 2]
-                if (z > 0).any():
-                    scene_depth[k] = float(np.median(z[z > 0]))
-    # a frame with no mapped point in front of it is not believed
-    valid &= np.isfinite(scene_depth)
-    judged = [chunk.model.figures for chunk in run]
-    figures = {
-        "registered_share": float(valid.mean()),
-        "reproj_px": float(np.mean([f.reproj_px for f in judged])),
-        "points": float(sum(f.points for f in judged)),
-        "keyframes": float(sum(len(chunk.model.frames) for chunk in run)),
-        "parallax_px": min(f.parallax_px for f in judged),
-        "stretches": float(chunks),
-        "joined": float(len(run)),
-    }
-    notes = [
-        f"structure from motion ({first.mapper}): {int(valid.sum())} of {frames} frames placed, "
-        f"reprojection error {figures['reproj_px']:.2f} px, field of view {first.figures.fov_deg:.0f} degrees along the long side, "
-        f"{figures['points']:.0f} points"
-    ]
-    if len(run) < chunks:
-        text = f"{len(run)} of {chunks} stretches of the video could be joined"
-        notes.append(f"{text}; frames of the others have no pose and no depth")
-    return CameraPath(
-        T_camera_world,
-        valid,
-        first.K,
-        pose="sfm",
-        intrinsics=intrinsics,
-        notes=tuple(notes),
-        figures=figures,
-        scene_depth=scene_depth,
-    )
