@@ -111,7 +111,7 @@ class _Geometry:
     depth_range_m: tuple[float, float] | None
 
     @classmethod
-    def of(cls, depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], scale: str, settings: Packaging) -> _Geometry:
+    def of(cls, depth: Depth, view: PackagedView, worths: Sequence[ShotWorth], *, scale: str, settings: Packaging) -> _Geometry:
         # 0 where a shot is refused: its depth is in another unit than the file's, so its frames get none.
         factor = np.zeros(len(depth))
         for worth in worths:
@@ -121,7 +121,7 @@ class _Geometry:
         poses[:, :3, 3] *= factor[:, None]
         poses[factor == 0] = np.nan
         limits = (settings.depth_min_m, settings.depth_max_m) if scale in METRE_SCALES else None
-        return cls(view, view.intrinsics(depth.K), poses, factor, limits)
+        return cls(view, view.intrinsics(depth.K), poses, factor=factor, depth_range_m=limits)
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,16 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     """
     clip, depth, hands, tracks = sources.clip, sources.depth, sources.hands, sources.tracks
     _check_lengths(sources, settings)
-    shots = shots_by_kind(clip, depth, hands, tracks, settings.gates, settings.window_length, settings.stride)
+    gates, length, stride = settings.gates, settings.window_length, settings.stride
+    shots = shots_by_kind(clip, depth, hands, tracks, gates=gates, window_length=length, stride=stride)
     usable = [one for one in shots if one.worth.refused is None]
     if not usable:
         raise no_shot_left([one.worth for one in shots])
     longest = max(usable, key=lambda one: len(one.worth.shot))
     scale = longest.worth.scale
-    steps = _Steps(progress, len(clip) + (0 if tracks is None else len(tracks)))
     view = PackagedView.of((clip.width, clip.height), settings.size, settings.view, padded=clip.attrs.get("fit") == "pad")
     out.profile = settings.profile
-    geometry = None if depth is None else _Geometry.of(depth, view, [one.worth for one in shots], scale, settings)
+    geometry = None if depth is None else _Geometry.of(depth, view, [one.worth for one in shots], scale=scale, settings=settings)
     if geometry is not None:
         out.put(**{"camera/intrinsics": geometry.K})
         known = np.isfinite(geometry.T_camera_world).all((-2, -1))
@@ -166,21 +166,20 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         # Before the frames: each one is compared with the next as they go by.
         meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
     in_view = None if hands is None else _HandArrays.of(hands, view, scale)
-    _write_frames(sources, settings, view, geometry, in_view, out, meter, steps)
+    packing = _Packing(sources, settings, view=view, geometry=geometry, out=out, meter=meter, progress=progress)
+    packing.write_frames(in_view)
     # Only now: what share of the pixels has depth is known once the frames are written, and they are read but once.
-    worths = _judged([one.worth for one in shots], sources, settings, geometry, meter)
+    worths = packing.judged([one.worth for one in shots])
     if all(worth.refused is not None for worth in worths):
         raise no_shot_left(worths)
-    starts = window_starts(len(clip), settings.window_length, settings.stride, shot_with_windows(clip.shot, worths))
-    points = 0
-    if tracks is not None and geometry is not None:
-        points = _write_tracks(tracks, starts, settings, geometry, out, meter, steps)
+    starts = window_starts(len(clip), length, stride, shot_with_windows(clip.shot, worths))
+    points = packing.write_tracks(starts)
     if in_view is not None:
         in_view.write(settings, geometry, starts, out)
         meter.hands(in_view.arrays | in_view.origin, view.size_px, sources.known_length_m)
         meter.agreement(sources.hands.attrs if sources.hands is not None else {})
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
-    out.describe(**_attributes(sources, settings, view, worths, longest), quality=meter.table())
+    out.describe(**packing.attributes(worths, longest), quality=meter.table())
     checks = [f"{worth.name} gives no windows: {worth.refused.text}" for worth in worths if worth.refused is not None]
     found = longest.hand_scale
     if found is not None and found.factor is None:
@@ -190,45 +189,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
         remedy = "create_h5.view: full keeps them" if settings.view == "square" else "ingest.fit: pad may keep them"
         checks.append(f"{cut_away:.0%} of the wrists found in the clip lie outside the packaged image: {remedy}")
     hand_frames = None if in_view is None else int(in_view.arrays["valid"].any(1).sum())
-    return PackageCounts(len(clip), len(starts), points, scale, tuple(checks), hand_frames)
-
-
-def _judged(
-    worths: Sequence[ShotWorth], sources: Sources, settings: Packaging, geometry: _Geometry | None, meter: QualityMeter
-) -> list[ShotWorth]:
-    """Every shot with what was measured of it, by the gates."""
-    tracks, judged = sources.tracks, []
-    pose_valid = None if geometry is None else np.asarray(np.isfinite(geometry.T_camera_world).all((-2, -1)))
-
-    def points(starts: Sequence[int]) -> float:
-        assert tracks is not None
-        assert geometry is not None
-        # Packaged as they will be, so that the gate counts what a trainer gets and not what was tracked.
-        index = np.searchsorted(tracks.window_start, starts)
-        return float(np.mean([len(_packaged_window(tracks[int(w)], settings, geometry)["query"]) for w in index]))
-
-    for worth in worths:
-        shot = worth.shot
-        judged.append(
-            judge_content(
-                worth,
-                settings.gates,
-                valid_depth=meter.per_frame.get("valid_depth"),
-                pose_valid=pose_valid,
-                points=None if tracks is None or geometry is None else points,
-                starts=shot.first + window_starts(len(shot), settings.window_length, settings.stride),
-            )
-        )
-    return judged
-
-
-class _Steps:
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def advance(self, steps: int) -> None:
-        self._done += steps
-        self._progress(self._done, self._total)
+    return PackageCounts(len(clip), len(starts), points, scale, checks=tuple(checks), hand_frames=hand_frames)
 
 
 def _check_lengths(sources: Sources, settings: Packaging) -> None:
@@ -250,80 +211,149 @@ def _check_lengths(sources: Sources, settings: Packaging) -> None:
             )
 
 
-def _attributes(
-    sources: Sources, settings: Packaging, view: PackagedView, worths: Sequence[ShotWorth], longest: ShotDepth
-) -> dict[str, Any]:
-    clip, depth, tracks, hands = sources.clip, sources.depth, sources.tracks, sources.hands
-    scale = longest.worth.scale
-    parts = [name for name in ("depth", "tracks", "hands", "mask") if getattr(sources, name) is not None]
-    values: dict[str, Any] = {n: v for n, v in asdict(settings).items() if n != "gates"}
-    values |= {"parts": parts, "missing": dict(sources.missing), **sources.about}
-    values |= {"view": asdict(view), "size_px": list(view.size_px), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
-    values |= {
-        "source": clip.attrs.get("source", {}),
-        "framing": clip.attrs.get("framing"),
-        "scale": scale,
-        # The worst that is in it: letters rise from A, the best.
-        "tier": max(worth.tier for worth in worths if worth.refused is None),
-        "shots": [worth.describe() for worth in worths],
-    }
-    values["statistics_of"] = STATISTICS_OF
-    values["length_unit"] = "metre" if scale in METRE_SCALES else "median depth of the clip"
-    if depth is not None:
-        about = depth_of_shot(depth, longest.worth.shot)
-        values |= {name: about[name] for name in ("pose", "intrinsics")}
-        values["depth_quality"] = {"backend": depth.attrs["backend"], **about.get("quality", {})}
-    if tracks is not None:
-        values["tracks"] = {name: tracks.attrs[name] for name in ("backend", "query", "seed") if name in tracks.attrs}
-    if hands is not None:
-        names = ("backend", "wrist_method", "has_mano", "has_joints")
-        values["hands"] = {name: hands.attrs[name] for name in names if name in hands.attrs}
-        values |= {"joint_order": list(JOINTS), "mano_order": list(MANO_JOINTS)}
-        if depth is None:
-            values["intrinsics"] = hands.attrs.get("K_source")
-    if longest.hand_scale is not None:
-        values["hand_scale"] = longest.hand_scale.describe()
-    return {name: value for name, value in values.items() if value is not None}
+@dataclass
+class _Packing:
+    """One video on its way into its file: what is written, and the meter that sees all of it."""
 
+    sources: Sources
+    settings: Packaging
+    view: PackagedView
+    geometry: _Geometry | None
+    out: DatasetWriter
+    meter: QualityMeter
+    progress: Callable[[int, int], None]
+    _done: int = 0
 
-def _write_frames(
-    sources: Sources,
-    settings: Packaging,
-    view: PackagedView,
-    geometry: _Geometry | None,
-    hands: _HandArrays | None,
-    out: DatasetWriter,
-    meter: QualityMeter,
-    steps: _Steps,
-) -> None:
-    frames = len(sources.clip)
-    for part in _slices(frames, FRAMES_PER_CHUNK):
-        rgb = np.empty((part.stop - part.start, 3, *view.size_px[::-1]), np.uint8)
-        for i, image in enumerate(view.cut(sources.clip[part])):
-            # As the predecessor resizes, so that its models see images as sharp as those they were trained on.
-            resized = cv2.resize(np.ascontiguousarray(image), view.size_px, interpolation=cv2.INTER_LANCZOS4)
-            rgb[i] = resized.transpose(2, 0, 1)
-        out.append(rgb=rgb)
-        out.statistics.add_rgb(rgb)
-        if geometry is not None and sources.depth is not None:
-            depth = resize_nearest(view.cut(sources.depth[part]), view.size_px)
-            if (geometry.factor[part] != 1.0).any():
-                # Beyond what float16 holds, 65504, depth is no longer known: 0.
-                with np.errstate(over="ignore"):
-                    factor = geometry.factor[part].astype(np.float32)[:, None, None]
-                    depth = (depth.astype(np.float32) * factor).astype(np.float16)
-                depth[~np.isfinite(depth)] = 0
-            out.append(depth=depth)
-            out.statistics.add_depth(depth, geometry.depth_range_m)
-            meter.depth(part.start, depth)
-            if hands is not None and geometry.depth_range_m is not None:
-                for frame, z in enumerate(depth, part.start):
-                    wrist = hands.arrays["T_camera_wrist"][frame, :, :3, 3]
-                    meter.wrist(frame, wrist[:, 2], z, project(wrist, geometry.K))
-        if sources.mask is not None:
-            masks = np.stack([sources.mask[frame] for frame in range(part.start, part.stop)])
-            out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size_px)})
-        steps.advance(part.stop - part.start)
+    def write_frames(self, hands: _HandArrays | None) -> None:
+        """Images, depth and masks, chunk by chunk; ``hands`` are measured against the depth as it goes by."""
+        sources, view, geometry, out = self.sources, self.view, self.geometry, self.out
+        for part in _slices(len(sources.clip), FRAMES_PER_CHUNK):
+            rgb = np.empty((part.stop - part.start, 3, *view.size_px[::-1]), np.uint8)
+            for i, image in enumerate(view.cut(sources.clip[part])):
+                # As the predecessor resizes, so that its models see images as sharp as those they were trained on.
+                resized = cv2.resize(np.ascontiguousarray(image), view.size_px, interpolation=cv2.INTER_LANCZOS4)
+                rgb[i] = resized.transpose(2, 0, 1)
+            out.append(rgb=rgb)
+            out.statistics.add_rgb(rgb)
+            if geometry is not None and sources.depth is not None:
+                depth = resize_nearest(view.cut(sources.depth[part]), view.size_px)
+                if (geometry.factor[part] != 1.0).any():
+                    # Beyond what float16 holds, 65504, depth is no longer known: 0.
+                    with np.errstate(over="ignore"):
+                        factor = geometry.factor[part].astype(np.float32)[:, None, None]
+                        depth = (depth.astype(np.float32) * factor).astype(np.float16)
+                    depth[~np.isfinite(depth)] = 0
+                out.append(depth=depth)
+                out.statistics.add_depth(depth, geometry.depth_range_m)
+                self.meter.depth(part.start, depth)
+                if hands is not None and geometry.depth_range_m is not None:
+                    for frame, z in enumerate(depth, part.start):
+                        wrist = hands.arrays["T_camera_wrist"][frame, :, :3, 3]
+                        self.meter.wrist(frame, wrist[:, 2], z, project(wrist, geometry.K))
+            if sources.mask is not None:
+                masks = np.stack([sources.mask[frame] for frame in range(part.start, part.stop)])
+                out.append(**{"masks/instance": resize_nearest(view.cut(masks), view.size_px)})
+            self._advance(part)
+
+    def judged(self, worths: Sequence[ShotWorth]) -> list[ShotWorth]:
+        """Every shot with what was measured of it, by the gates."""
+        tracks, geometry, settings = self.sources.tracks, self.geometry, self.settings
+        judged = []
+        pose_valid = None if geometry is None else np.asarray(np.isfinite(geometry.T_camera_world).all((-2, -1)))
+
+        def points(starts: Sequence[int]) -> float:
+            assert tracks is not None
+            assert geometry is not None
+            # Packaged as they will be, so that the gate counts what a trainer gets and not what was tracked.
+            index = np.searchsorted(tracks.window_start, starts)
+            return float(np.mean([len(_packaged_window(tracks[int(w)], settings, geometry)["query"]) for w in index]))
+
+        for worth in worths:
+            shot = worth.shot
+            judged.append(
+                judge_content(
+                    worth,
+                    settings.gates,
+                    valid_depth=self.meter.per_frame.get("valid_depth"),
+                    pose_valid=pose_valid,
+                    points=None if tracks is None or geometry is None else points,
+                    starts=shot.first + window_starts(len(shot), settings.window_length, settings.stride),
+                )
+            )
+        return judged
+
+    def write_tracks(self, starts: NDArray[np.int64]) -> int:
+        """Writes the windows that begin at ``starts``, and returns how many points they hold; 0 without tracks and depth."""
+        tracks, settings, geometry, out = self.sources.tracks, self.settings, self.geometry, self.out
+        if tracks is None or geometry is None:
+            return 0
+        length, total = settings.window_length, 0
+        out.append(**{"tracks/window_start": starts, "tracks/offsets": np.zeros(1)})
+        # Runs of neighbours among the windows that are packaged: those of a refused shot are tracked and skipped.
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracks.window_start, starts), [False]]).astype(np.int8)))
+        runs = edges.reshape(-1, 2).tolist()
+        parts = [slice(a + few.start, a + few.stop) for a, end in runs for few in _slices(end - a, WINDOWS_PER_CHUNK)]
+        for part in parts:
+            windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
+            missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
+            for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
+                moved, visible = window["displacement"], window["visible"]
+                self.meter.window(int(start), moved, visible, size_px=geometry.view.size_px, forward_backward_px=missed_px)
+            joined = {name: np.concatenate([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
+            ends = total + np.cumsum([len(w["query"]) for w in windows])
+            frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
+            _, pose9d = window_poses(geometry.T_camera_world[frames])
+            out.append(**{f"tracks/{name}": array for name, array in joined.items()})
+            out.append(**{"tracks/pose9d": pose9d})
+            out.append(**{"tracks/offsets": ends})
+            # Where a point is hidden its place is a guess; guesses would set the deviation that motion is normalized with.
+            out.statistics.add("displacement", joined["displacement"][joined["visible"]])
+            out.statistics.add("query_depth", joined["query"][:, 2:])
+            out.statistics.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
+            total = int(ends[-1])
+            self._advance(part)
+        return total
+
+    def attributes(self, worths: Sequence[ShotWorth], longest: ShotDepth) -> dict[str, Any]:
+        """What the file says of itself, without its quality."""
+        sources, settings, view = self.sources, self.settings, self.view
+        clip, depth, tracks, hands = sources.clip, sources.depth, sources.tracks, sources.hands
+        scale = longest.worth.scale
+        parts = [name for name in ("depth", "tracks", "hands", "mask") if getattr(sources, name) is not None]
+        values: dict[str, Any] = {n: v for n, v in asdict(settings).items() if n != "gates"}
+        values |= {"parts": parts, "missing": dict(sources.missing), **sources.about}
+        values |= {"view": asdict(view), "size_px": list(view.size_px), "clip_size_px": [clip.width, clip.height], "fps": clip.fps}
+        values |= {
+            "source": clip.attrs.get("source", {}),
+            "framing": clip.attrs.get("framing"),
+            "scale": scale,
+            # The worst that is in it: letters rise from A, the best.
+            "tier": max(worth.tier for worth in worths if worth.refused is None),
+            "shots": [worth.describe() for worth in worths],
+        }
+        values["statistics_of"] = STATISTICS_OF
+        values["length_unit"] = "metre" if scale in METRE_SCALES else "median depth of the clip"
+        if depth is not None:
+            about = depth_of_shot(depth, longest.worth.shot)
+            values |= {name: about[name] for name in ("pose", "intrinsics")}
+            values["depth_quality"] = {"backend": depth.attrs["backend"], **about.get("quality", {})}
+        if tracks is not None:
+            values["tracks"] = {name: tracks.attrs[name] for name in ("backend", "query", "seed") if name in tracks.attrs}
+        if hands is not None:
+            names = ("backend", "wrist_method", "has_mano", "has_joints")
+            values["hands"] = {name: hands.attrs[name] for name in names if name in hands.attrs}
+            values |= {"joint_order": list(JOINTS), "mano_order": list(MANO_JOINTS)}
+            if depth is None:
+                values["intrinsics"] = hands.attrs.get("K_source")
+        if longest.hand_scale is not None:
+            values["hand_scale"] = longest.hand_scale.describe()
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _advance(self, part: slice) -> None:
+        """Reports frames or windows as done."""
+        tracks = self.sources.tracks
+        self._done += part.stop - part.start
+        self.progress(self._done, len(self.sources.clip) + (0 if tracks is None else len(tracks)))
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
@@ -340,42 +370,6 @@ def resize_nearest(images: NDArray[Any], size_px: tuple[int, int]) -> NDArray[An
     return out
 
 
-def _write_tracks(
-    tracks: Tracks,
-    starts: NDArray[np.int64],
-    settings: Packaging,
-    geometry: _Geometry,
-    out: DatasetWriter,
-    meter: QualityMeter,
-    steps: _Steps,
-) -> int:
-    length, total = settings.window_length, 0
-    out.append(**{"tracks/window_start": starts, "tracks/offsets": np.zeros(1)})
-    # Runs of neighbours among the windows that are packaged: those of a refused shot are tracked and skipped.
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isin(tracks.window_start, starts), [False]]).astype(np.int8)))
-    runs = edges.reshape(-1, 2).tolist()
-    parts = [slice(a + few.start, a + few.stop) for a, end in runs for few in _slices(end - a, WINDOWS_PER_CHUNK)]
-    for part in parts:
-        windows = [_packaged_window(window, settings, geometry) for window in tracks.windows(part.start, part.stop)]
-        missed = tracks.forward_backward_px[part] * (geometry.view.size_px[0] / geometry.view.width_px)
-        for start, window, missed_px in zip(tracks.window_start[part], windows, missed, strict=True):
-            meter.window(int(start), window["displacement"], window["visible"], geometry.view.size_px, missed_px)
-        joined = {name: np.concatenate([window[name] for window in windows], axis) for name, axis in _POINT_AXIS.items()}
-        ends = total + np.cumsum([len(w["query"]) for w in windows])
-        frames = tracks.window_start[part][None, :] + np.arange(length)[:, None]
-        _, pose9d = window_poses(geometry.T_camera_world[frames])
-        out.append(**{f"tracks/{name}": array for name, array in joined.items()})
-        out.append(**{"tracks/pose9d": pose9d})
-        out.append(**{"tracks/offsets": ends})
-        # Where a point is hidden its place is a guess; guesses would set the deviation that motion is normalized with.
-        out.statistics.add("displacement", joined["displacement"][joined["visible"]])
-        out.statistics.add("query_depth", joined["query"][:, 2:])
-        out.statistics.add("pose", pose9d[np.isfinite(pose9d).all(-1)])
-        total = int(ends[-1])
-        steps.advance(part.stop - part.start)
-    return total
-
-
 _POINT_AXIS = {"query": 0, "displacement": 1, "visible": 1, "label": 0}
 
 
@@ -387,7 +381,14 @@ def _packaged_window(window: Window, settings: Packaging, geometry: _Geometry) -
     factor = float(geometry.factor[window.start])  # one for the window, which lies within one shot
     uvd = to_uvd(xyz_cam0 if factor == 1.0 else xyz_cam0.astype(np.float64) * factor, geometry.K, geometry.view.size_px)
     passed = np.ones((1, len(candidates)), bool)
-    kept = kept_points(uvd, geometry.view.pixels(uv_clip), passed, passed, geometry.view.size_px, geometry.depth_range_m)
+    kept = kept_points(
+        uvd,
+        geometry.view.pixels(uv_clip),
+        valid3d=passed,
+        visible=passed,
+        size=geometry.view.size_px,
+        depth_range_m=geometry.depth_range_m,
+    )
     chosen = np.flatnonzero(kept)
     chosen = chosen[point_order(settings.seed, window.start, len(chosen))]
     uvd, chosen = np.take(uvd, chosen, 1), candidates[chosen]
@@ -432,7 +433,7 @@ class _HandArrays:
             frames = starts[part][None, :] + np.arange(settings.window_length)[:, None]
             T_cam0_camk, _ = window_poses(geometry.T_camera_world[frames])
             seen = hand_windows(
-                arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, geometry.K, geometry.view.size_px
+                arrays["T_camera_wrist"][frames], arrays["valid"][frames], T_cam0_camk, K=geometry.K, size=geometry.view.size_px
             )
             out.append(**{f"hands/{name}": getattr(seen, name.removeprefix("window_")) for name in HAND_WINDOW_FIELDS})
             for name, rows in (("uvd", seen.displacement_uvd), ("rot", seen.displacement_rot6d)):

@@ -206,7 +206,9 @@ def shots_by_kind(
     clip: Clip, depth: Depth | None, hands: Hands | None, tracks: Tracks | None, gates: Gates, window_length: int, stride: int
 ) -> list[ShotDepth]:
     """Every shot, refused where its depth is of a kind or in a unit that the file cannot hold."""
-    found = [ShotDepth.of(shot, depth, hands, gates, window_length, stride) for shot in shots_of(clip.shot)]
+    found = [
+        ShotDepth.of(shot, depth, hands, gates=gates, window_length=window_length, stride=stride) for shot in shots_of(clip.shot)
+    ]
     stated = [] if tracks is None else tracks.attrs.get("shots", [])
     failed = {int(about["first"]): str(about["refused"]) for about in stated if "refused" in about}
     found = [
