@@ -8,7 +8,7 @@ lazily and checks on opening. Artifacts hold no time, host, user or path, so equ
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -256,7 +256,8 @@ class ArtifactWriter:
                         # What this attempt described goes before what a killed one did.
                         self.attributes = saved | self.attributes
                         for field in (field for field in self.FIELDS if field.name in source):
-                            for data in _parts(source[field.name], field):
+                            for where in field.runs(source[field.name].shape, _COPY_BYTES):
+                                data = read_hdf5(source[field.name], where)
                                 if field.axis is None:
                                     self.put(**{field.name: data})
                                 else:
@@ -267,18 +268,6 @@ class ArtifactWriter:
         finally:
             if tail is not None:
                 tail.unlink(missing_ok=True)
-
-
-def _parts(source: h5py.Dataset, field: Field) -> Iterator[NDArray[Any]]:
-    """The dataset in steps of whole chunks and some 64 MB; one empty step where it has no rows."""
-    if field.axis is None:
-        yield read_hdf5(source)
-        return
-    length = source.shape[field.axis]
-    row_bytes = max(1, source.nbytes // max(length, 1))
-    step = max(field.chunk, _COPY_BYTES // row_bytes // field.chunk * field.chunk)
-    for start in range(0, length, step) if length else [0]:
-        yield read_hdf5(source, (slice(None),) * field.axis + (slice(start, start + step),))
 
 
 class Artifact:

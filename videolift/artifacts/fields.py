@@ -5,6 +5,8 @@ Turns rows, appended in any number, into HDF5 chunks, each written whole and onc
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,20 @@ class Field:
         )
         if not fits:
             raise ValueError(f"{self.name} has shape {shape}, expected {self.shape} (-1 grows, None is free)")
+
+    def runs(self, shape: tuple[int, ...], most_bytes: int) -> Iterator[tuple[slice, ...]]:
+        """Indices that cut an array of ``shape`` into runs of whole chunks, of about ``most_bytes`` at most.
+
+        One run of everything where it does not grow, or is empty.
+        """
+        axis = self.axis
+        if axis is None or not math.prod(shape):
+            yield (slice(None),) * len(shape)
+            return
+        row_bytes = math.prod(shape) // shape[axis] * np.dtype(self.dtype).itemsize
+        rows = max(self.chunk, most_bytes // row_bytes // self.chunk * self.chunk)
+        for start in range(0, shape[axis], rows):
+            yield (slice(None),) * axis + (slice(start, min(start + rows, shape[axis])),)
 
 
 class GrowingDataset:

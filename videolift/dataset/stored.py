@@ -227,17 +227,6 @@ class StoredArrays:
         part: NDArray[Any] = whole[where]
         return part
 
-    def parts(self, name: str) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """An array in runs of whole chunks of at most some 16 MB along the axis that grows; one run where none does."""
-        array, field = self._present(name), self.fields[name]
-        axis = field.axis or 0
-        length = array.shape[axis]
-        row_bytes = max(1, array.nbytes // max(1, length))
-        rows = max(field.chunk, _PART_BYTES // row_bytes // field.chunk * field.chunk)
-        for start in range(0, length, rows):
-            run = slice(start, min(start + rows, length))
-            yield run, self.read(name, (slice(None),) * axis + (run,))
-
     def matches_checksum(self, name: str) -> bool:
         """True if every byte of an array can be read and fits its checksums; reads all of it."""
         try:
@@ -246,8 +235,8 @@ class StoredArrays:
                 return self._matches_crc32(name, array)
             if array.table is not None:
                 array.table.compared[:] = False  # what matched once is compared again: the file may have rotted since
-            for _ in self.parts(name):
-                pass
+            for where in self.fields[name].runs(array.shape, _PART_BYTES):
+                self.read(name, where)
         except CorruptFile:
             return False
         return True
