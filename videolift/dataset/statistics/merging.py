@@ -95,6 +95,29 @@ class _Bucket:
     counted: frozenset[tuple[str, str, str]]
     packed: Mapping[tuple[str, str], Mapping[str, NDArray[Any]]]
 
+    @classmethod
+    def load(cls, path: Path) -> _Bucket | None:
+        """None where there is none, or a damaged one, or one of another version."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                if header["version"] != _CACHE_VERSION:
+                    return None
+                packed = {tuple(part): {name: arrays[f"{i}/{name}"] for name in _PACKED} for i, part in enumerate(header["parts"])}
+                return cls(frozenset(map(tuple, header["counted"])), packed)
+        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def save(self, path: Path) -> None:
+        parts = sorted(self.packed)
+        header = {"version": _CACHE_VERSION, "counted": sorted(self.counted), "parts": parts}
+        arrays: dict[str, NDArray[Any]] = {"header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)}
+        for i, part in enumerate(parts):
+            arrays |= {f"{i}/{name}": array for name, array in self.packed[part].items()}
+        # Not durable: after a power cut a torn cache file is noticed by its zip checksums and made again.
+        with atomic_file(path, durable=False) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
     @property
     def digest(self) -> str:
         contents = hashlib.sha256()
@@ -126,21 +149,22 @@ def merge_buckets(
     """
     merged, changed = GroupedStatistics(), []
     for number, digest in digests.items():
-        known = _load(_cache_path(folder, number))
+        known = _Bucket.load(_cache_path(folder, number))
         if known is not None and known.digest == digest:
             known.add_to(merged)
         else:
             changed.append(number)
     for number, members in members_of(changed).items() if changed else ():
         fresh, missing = GroupedStatistics(), {(member.video, member.sha256, member.split): member for member in members}
-        for bucket in (_load(_cache_path(one, number)) for one in (folder, *elsewhere)):
+        for bucket in (_Bucket.load(_cache_path(one, number)) for one in (folder, *elsewhere)):
             # Extrema cannot be taken back out, so what was counted together with a video that is not, or no longer, missing is of
             # no use.
             if bucket is not None and bucket.counted <= missing.keys():
                 bucket.add_to(fresh)
                 missing = {key: member for key, member in missing.items() if key not in bucket.counted}
         _read_files(missing.values(), fresh)
-        _save(_cache_path(folder, number), members, fresh)
+        counted = frozenset((member.video, member.sha256, member.split) for member in members)
+        _Bucket(counted, {part: statistics.pack() for part, statistics in fresh.parts.items()}).save(_cache_path(folder, number))
         merged.read_again += fresh.read_again
         for part, statistics in fresh.parts.items():
             merged.part(*part).merge(statistics)
@@ -161,7 +185,7 @@ def merge_members(folder: Path, members: Iterable[Member]) -> GroupedStatistics:
         buckets.setdefault(bucket_of(member.video), []).append(member)
     merged = GroupedStatistics()
     for number, wanted in sorted(buckets.items()):
-        known = _load(_cache_path(folder, number))
+        known = _Bucket.load(_cache_path(folder, number))
         if known is not None and known.counted == {(m.video, m.sha256, m.split) for m in wanted}:
             known.add_to(merged)
         else:
@@ -180,26 +204,3 @@ def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
 
 def _cache_path(folder: Path, number: int) -> Path:
     return folder / CACHE / f"{number:03d}.npz"
-
-
-def _save(path: Path, members: Sequence[Member], bucket: GroupedStatistics) -> None:
-    counted = sorted((m.video, m.sha256, m.split) for m in members)
-    header = {"version": _CACHE_VERSION, "counted": counted, "parts": sorted(bucket.parts)}
-    arrays: dict[str, NDArray[Any]] = {"header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)}
-    for i, (_, statistics) in enumerate(sorted(bucket.parts.items())):
-        arrays |= {f"{i}/{name}": array for name, array in statistics.pack().items()}
-    # Not durable: after a power cut a torn cache file is noticed by its zip checksums and made again.
-    with atomic_file(path, durable=False) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def _load(path: Path) -> _Bucket | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            if header["version"] != _CACHE_VERSION:
-                return None
-            packed = {tuple(part): {name: arrays[f"{i}/{name}"] for name in _PACKED} for i, part in enumerate(header["parts"])}
-            return _Bucket(frozenset(map(tuple, header["counted"])), packed)
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
