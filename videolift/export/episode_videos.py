@@ -83,8 +83,12 @@ class EpisodeVideos:
         late = self._frames > 0 and self._frames + len(images) > MAX_FILE_SECONDS * self.fps
         # Only between episodes: a file must hold an episode whole.
         if self._movie is None or full or late:
-            self._next_file()
-        assert self._movie is not None
+            self._open.close()
+            chunk, number = divmod(len(self.files), _FILES_PER_CHUNK)
+            self.files.append(self.root / self.pattern.format(chunk_index=chunk, file_index=number))
+            self._temporary = self._open.enter_context(atomic_file(self.files[-1]))
+            writer = H264Writer(self._temporary, self.size_px, self.fps, crf=CRF, key_every=KEY_EVERY)
+            self._movie, self._frames = self._open.enter_context(writer), 0
         first = self._frames
         for image in images:
             self._movie.write(image.transpose(1, 2, 0))
@@ -92,14 +96,6 @@ class EpisodeVideos:
         chunk, number = divmod(len(self.files) - 1, _FILES_PER_CHUNK)
         times = {"from_timestamp": first / self.fps, "to_timestamp": self._frames / self.fps}
         return {"chunk_index": chunk, "file_index": number, **times}
-
-    def _next_file(self) -> None:
-        self._open.close()
-        chunk, number = divmod(len(self.files), _FILES_PER_CHUNK)
-        self.files.append(self.root / self.pattern.format(chunk_index=chunk, file_index=number))
-        self._temporary = self._open.enter_context(atomic_file(self.files[-1]))
-        writer = H264Writer(self._temporary, self.size_px, self.fps, crf=CRF, key_every=KEY_EVERY)
-        self._movie, self._frames = self._open.enter_context(writer), 0
 
     def __enter__(self) -> EpisodeVideos:
         return self

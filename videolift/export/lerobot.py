@@ -156,16 +156,11 @@ class _Writer:
     ) -> None:
         """All rows of one episode."""
         number, first, rows = len(self.episodes), self.rows, episode.rows
-        frame_index = np.arange(rows)
         columns: Columns = {
             STATE: states,
             ACTION: actions,
             "source.seconds": np.asarray(file.array("timestamps", slice(episode.start, episode.stop))).reshape(-1, 1),
-            "timestamp": (frame_index / self.plan.fps).astype(np.float32),
-            "frame_index": frame_index,
-            "episode_index": np.full(rows, number),
-            "index": np.arange(first, first + rows),
-            "task_index": np.full(rows, self.plan.tasks[episode.task]),
+            **self.plan.index_columns(episode, number, first),
         }
         # Of the episode too: LeRobot makes those of a chosen part of a dataset from its episodes.
         statistics = {name: self.statistics.add_vectors(name, values.reshape(rows, -1)) for name, values in columns.items()}

@@ -18,7 +18,7 @@ from videolift.dataset.file import PackagedFile
 from videolift.errors import ConfigError
 from videolift.export.episode_videos import CRF, KEY_EVERY, check_even, video_feature
 from videolift.export.feature_statistics import FeatureStatistics
-from videolift.export.policy_rows import ExportEpisode, ExportPlan, PolicyExport, plan_export, state_action_rows
+from videolift.export.policy_rows import ExportPlan, PolicyExport, plan_export, state_action_rows
 from videolift.h264 import H264Writer
 from videolift.store import atomic_file, write_json, write_text
 from videolift.y2r.exporter import Exported
@@ -72,9 +72,11 @@ def export_lerobot_v2(
                 # One frame at a time: an hour of images would not fit into memory.
                 for frame in range(episode.start, episode.stop):
                     movie.write(file.rgb(slice(frame, frame + 1))[0].transpose(1, 2, 0))
-        columns = _columns(plan, episode, number, index)
+        rows = {"observation.state": states, "action": actions} | plan.index_columns(episode, number, index)
+        rows[_ANNOTATION] = rows["task_index"]
+        rows["next.reward"] = np.zeros(episode.rows, np.float32)
+        rows["next.done"] = rows["frame_index"] == episode.rows - 1  # GR00T's schema asks for it; nothing here is a reward
         index += episode.rows
-        rows = {"observation.state": states, "action": actions} | columns
         per_episode.append({name: statistics.add_vectors(name, v.reshape(len(v), -1)) for name, v in rows.items()})
         # pyarrow takes no arrays of two axes.
         table = pa.table({name: pa.array(list(v) if v.ndim > 1 else v) for name, v in rows.items()})
@@ -83,7 +85,7 @@ def export_lerobot_v2(
         pq.write_table(table, data)
         files += [data, video]
         progress(number + 1, len(plan.episodes))
-    _write_meta(out, plan, export, index, per_episode, statistics.table())
+    _write_meta(out / "meta", plan, export, rows=index, per_episode=per_episode, table=statistics.table())
     if layout == "groot":
         write_json(out / "meta/modality.json", modality_table(export))
     else:
@@ -124,29 +126,15 @@ def norm_stats(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"norm_stats": {key: {name: stats[name] for name in ("mean", "std", "q01", "q99")} for key, stats in named.items()}}
 
 
-def _columns(plan: ExportPlan, episode: ExportEpisode, number: int, first: int) -> dict[str, np.ndarray]:
-    frames, task = np.arange(episode.rows), plan.tasks[episode.task]
-    return {
-        "timestamp": (frames / plan.fps).astype(np.float32),
-        "frame_index": frames,
-        "episode_index": np.full(episode.rows, number),
-        "index": first + frames,
-        "task_index": np.full(episode.rows, task),
-        _ANNOTATION: np.full(episode.rows, task),
-        "next.reward": np.zeros(episode.rows, np.float32),
-        "next.done": frames == episode.rows - 1,  # GR00T's schema asks for it; nothing here is a reward
-    }
-
-
 def _write_meta(
-    out: Path,
+    meta: Path,
     plan: ExportPlan,
     export: PolicyExport,
+    *,
     rows: int,
     per_episode: list[dict[str, Any]],
     table: dict[str, dict[str, Any]],
 ) -> None:
-    meta = out / "meta"
     episodes = [{"episode_index": n, "tasks": [e.task], "length": e.rows} for n, e in enumerate(plan.episodes)]
     _write_lines(meta / "episodes.jsonl", episodes)
     _write_lines(meta / "tasks.jsonl", ({"task_index": number, "task": task} for task, number in plan.tasks.items()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,17 @@ class ExportPlan:
         """Number of every task, in the order in which they come."""
         return {task: number for number, task in enumerate(dict.fromkeys(episode.task for episode in self.episodes))}
 
+    def index_columns(self, episode: ExportEpisode, number: int, first: int) -> dict[str, NDArray[Any]]:
+        """Columns (n) by which LeRobot finds rows: of the ``number``-th episode, whose first row is the ``first`` of all."""
+        frames = np.arange(episode.rows)
+        return {
+            "timestamp": (frames / self.fps).astype(np.float32),
+            "frame_index": frames,
+            "episode_index": np.full(episode.rows, number),
+            "index": first + frames,
+            "task_index": np.full(episode.rows, self.tasks[episode.task]),
+        }
+
 
 def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -> ExportPlan:
     """The episodes of a published dataset.
@@ -123,7 +135,7 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
                 # Cut where hands appear or are lost: a number for a hand that was not seen would be made up.
                 whole = (span for span in steady_ranges(wanted, episode) if span[1] - span[0] >= export.min_frames)
                 text = episode.text or NO_TEXT
-                found += [ExportEpisode(entry.video, path, entry.split, text, start, stop - 1) for start, stop in whole]
+                found += [ExportEpisode(entry.video, path, entry.split, text, start=start, stop=stop - 1) for start, stop in whole]
         episodes += found
         if not found:
             left_out[entry.video] = f"no {export.min_frames} frames in a row in which the hands' state is known"
@@ -141,7 +153,9 @@ def plan_export(folder: Path, export: PolicyExport, taken: Path | None = None) -
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         raise ConfigError(f"images differ between videos ({listed}), but an export holds one size: export splits or groups apart")
     parts = frozenset.intersection(*(frozenset(entry.parts) for entry in entries))
-    return ExportPlan(tuple(episodes), left_out, shared["fps"], sizes.pop(), int(shared["window_length"]), parts)
+    return ExportPlan(
+        tuple(episodes), left_out, fps=shared["fps"], size_px=sizes.pop(), window_length=int(shared["window_length"]), parts=parts
+    )
 
 
 def state_action_rows(
