@@ -45,19 +45,6 @@ def write_scene_page(output: Path, video: str) -> Path:
     return path
 
 
-@dataclass
-class _Packer:
-    """Arrays end to end in one blob, each aligned to four bytes."""
-
-    data: bytearray = field(default_factory=bytearray)
-    arrays: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-
-    def add(self, name: str, array: NDArray[Any]) -> None:
-        self.data += bytes(-len(self.data) % 4)
-        self.arrays[name] = array.dtype.str[1:], array.size, len(self.data)
-        self.data += np.ascontiguousarray(array).tobytes()
-
-
 @dataclass(frozen=True)
 class _Tile:
     """One window in the view: xyz (L, N, 3), visible (L, N), heat (N) 0 to 1; cloud (C, 3) with colours u8 (C, 3), image JPEG."""
@@ -92,6 +79,54 @@ class _Tile:
         return cls(window.start, xyz_view, visible, heat, cloud[known], rgb[row, column][known], image)
 
 
+@dataclass
+class _Packer:
+    """Arrays end to end in one blob, each aligned to four bytes."""
+
+    data: bytearray = field(default_factory=bytearray)
+    arrays: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        self.data += bytes(-len(self.data) % 4)
+        self.arrays[name] = array.dtype.str[1:], array.size, len(self.data)
+        self.data += np.ascontiguousarray(array).tobytes()
+
+    def add_scene(
+        self, scene: VideoScene, tiles: list[_Tile], T_view_camera: Float, *, center: Float, unit_per_step: float
+    ) -> list[Mapping[str, object]]:
+        """Packs windows, poses and hands; returns where each window's arrays begin."""
+
+        def steps(view: Float) -> NDArray[np.int16]:
+            scaled = np.nan_to_num((view - center) / unit_per_step)
+            return np.rint(np.clip(scaled, -32767, 32767)).astype(np.int16)
+
+        listed: list[Mapping[str, object]] = []
+        at = heat_at = cloud_at = 0
+        for tile in tiles:
+            length, points = tile.visible.shape
+            about = {"start": tile.start, "points": points, "at": at, "heat_at": heat_at, "cloud": len(tile.cloud_view)}
+            middle = np.median(tile.cloud_view, axis=0).tolist() if len(tile.cloud_view) else None
+            about |= {"middle": middle}  # what the view follows: a camera that walks leaves its first view within seconds
+            listed.append(about | {"cloud_at": cloud_at, "image": base64.b64encode(tile.image).decode()})
+            at, heat_at, cloud_at = at + length * points, heat_at + points, cloud_at + len(tile.cloud_view)
+        # With an empty array first, since `concatenate` refuses a list of none.
+        none, no_colour = np.empty((0, 3)), np.empty((0, 3), np.uint8)
+        self.add("xyz", steps(np.concatenate([none, *(tile.xyz_view.reshape(-1, 3) for tile in tiles)])))
+        self.add("visible", np.concatenate([*(tile.visible.ravel() for tile in tiles), np.empty(0, bool)]).astype(np.uint8))
+        self.add("heat", np.concatenate([*(np.rint(255 * tile.heat) for tile in tiles), np.empty(0)]).astype(np.uint8))
+        self.add("cloud_xyz", steps(np.concatenate([none, *(tile.cloud_view for tile in tiles)])))
+        self.add("cloud_rgb", np.concatenate([no_colour, *(tile.cloud_rgb for tile in tiles)]))
+        self.add("poses", T_view_camera.astype(np.float32))
+        # Hands are in metres: beside depth in another unit they would lie about both.
+        if scene.hands is not None and scene.worth["scale"] != "arbitrary":
+            joints = np.stack([transform(T, xyz) for T, xyz in zip(T_view_camera, scene.hands.joints_camera, strict=True)])
+            wrists = T_view_camera[:, None] @ scene.hands.T_camera_wrist.astype(np.float64)
+            self.add("joints", joints.astype(np.float32))
+            self.add("wrists", wrists.astype(np.float32))
+            self.add("interpolated", scene.hands.interpolated.astype(np.uint8))
+        return listed
+
+
 def scene_content(scene: VideoScene) -> dict[str, object]:
     """What the page shows, as JSON can hold it.
 
@@ -116,7 +151,7 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
     unit_per_step = 4 * extent / _STEPS
     distance = float(np.median(tiles[0].cloud_view[:, 2])) if tiles and len(tiles[0].cloud_view) else extent
     packer = _Packer()
-    listed = _pack(packer, scene, tiles, T_view_camera, center, unit_per_step)
+    listed = packer.add_scene(scene, tiles, T_view_camera, center=center, unit_per_step=unit_per_step)
     return {
         "video": scene.video,
         "worth": dict(scene.worth),
@@ -169,39 +204,3 @@ def _chosen_windows(scene: VideoScene) -> tuple[list[int], str]:
         return chosen, ""
     some = np.linspace(0, len(chosen) - 1, MAX_WINDOWS).round().astype(int)
     return [chosen[k] for k in some], f"{MAX_WINDOWS} of {len(chosen)} windows, evenly over the video"
-
-
-def _pack(
-    packer: _Packer, scene: VideoScene, tiles: list[_Tile], T_view_camera: Float, center: Float, unit_per_step: float
-) -> list[Mapping[str, object]]:
-    """Packs windows, poses and hands; returns where each window's arrays begin."""
-
-    def steps(view: Float) -> NDArray[np.int16]:
-        scaled = np.nan_to_num((view - center) / unit_per_step)
-        return np.rint(np.clip(scaled, -32767, 32767)).astype(np.int16)
-
-    listed: list[Mapping[str, object]] = []
-    at = heat_at = cloud_at = 0
-    for tile in tiles:
-        length, points = tile.visible.shape
-        about = {"start": tile.start, "points": points, "at": at, "heat_at": heat_at, "cloud": len(tile.cloud_view)}
-        middle = np.median(tile.cloud_view, axis=0).tolist() if len(tile.cloud_view) else None
-        about |= {"middle": middle}  # what the view follows: a camera that walks leaves its first view within seconds
-        listed.append(about | {"cloud_at": cloud_at, "image": base64.b64encode(tile.image).decode()})
-        at, heat_at, cloud_at = at + length * points, heat_at + points, cloud_at + len(tile.cloud_view)
-    # With an empty array first, since `concatenate` refuses a list of none.
-    none, no_colour = np.empty((0, 3)), np.empty((0, 3), np.uint8)
-    packer.add("xyz", steps(np.concatenate([none, *(tile.xyz_view.reshape(-1, 3) for tile in tiles)])))
-    packer.add("visible", np.concatenate([*(tile.visible.ravel() for tile in tiles), np.empty(0, bool)]).astype(np.uint8))
-    packer.add("heat", np.concatenate([*(np.rint(255 * tile.heat) for tile in tiles), np.empty(0)]).astype(np.uint8))
-    packer.add("cloud_xyz", steps(np.concatenate([none, *(tile.cloud_view for tile in tiles)])))
-    packer.add("cloud_rgb", np.concatenate([no_colour, *(tile.cloud_rgb for tile in tiles)]))
-    packer.add("poses", T_view_camera.astype(np.float32))
-    # Hands are in metres: beside depth in another unit they would lie about both.
-    if scene.hands is not None and scene.worth["scale"] != "arbitrary":
-        joints = np.stack([transform(T, xyz) for T, xyz in zip(T_view_camera, scene.hands.joints_camera, strict=True)])
-        wrists = T_view_camera[:, None] @ scene.hands.T_camera_wrist.astype(np.float64)
-        packer.add("joints", joints.astype(np.float32))
-        packer.add("wrists", wrists.astype(np.float32))
-        packer.add("interpolated", scene.hands.interpolated.astype(np.uint8))
-    return listed

@@ -88,7 +88,7 @@ def export_y2r(
             target = out / f"{entry.video}.hdf5"
             with PackagedFile(folder / entry.path) as file, atomic_file(target) as temporary:
                 floor = None if depth_artifacts is None or nearest == "exact" else depth_artifacts / f"{entry.video}.h5"
-                _write_video(file, temporary, floor, entry.text, counted)
+                _write_video(file, temporary, floor=floor, text=entry.text, counted=counted)
             written.append(target)
         else:
             left_out[entry.video] = f"it has only {', '.join(entry.parts) or 'RGB'}"

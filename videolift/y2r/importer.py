@@ -119,7 +119,7 @@ class _Taken:
             xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
             poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)
             missing += i is None
-            window, shift = repair_window(xyz, poses, E[start : start + length], K, start)
+            window, shift = repair_window(xyz, poses, E[start : start + length], K=K, start=start)
             moved = max(moved, shift)
             writer.append_window(window)
         self.artifacts["tracks"] = writer.publish()
@@ -160,7 +160,7 @@ class _Taken:
         by_stage: dict[str, list[str]] = {}
         for note in self.notes:
             by_stage.setdefault(_STAGE_OF_NOTE.get(note.partition(":")[0], "depth"), []).append(note)
-        return ImportedVideo(self.video, self.artifacts, self.frames, self.text, by_stage, packaging)
+        return ImportedVideo(self.video, self.artifacts, self.frames, self.text, notes=by_stage, packaging=packaging)
 
 
 def import_y2r(
@@ -200,7 +200,7 @@ def import_y2r(
             layout.receipt(stage, taken.video).unlink(missing_ok=True)
             taken.path(stage).unlink(missing_ok=True)
         try:
-            take(source, name, taken, fps, scale)
+            take(source, name, taken, fps=fps, scale=scale)
             rows.append(taken.package())
             imported.append(taken.for_a_run())
             write_receipts(layout, imported[-1])
@@ -255,7 +255,7 @@ def _import_video(source: Path, name: str, taken: _Taken, fps: float, scale: _Sc
         raise ValueError(f"{taken.frames} frames, but {len(depths)} depth maps and {len(E)} poses")
     unit = _unit(depths, scale)
     E = _in_units(E, unit)
-    taken.write_depth(depths, E, K, scale, unit)
+    taken.write_depth(depths, E, K, scale=scale, unit=unit)
     tracks = source / "tracks_3d" / f"{name}.pt"
     if tracks.exists():
         found = load_pt(tracks)
@@ -279,13 +279,13 @@ def _import_packaged(source: Path, name: str, taken: _Taken, fps: float, scale: 
     taken.write_clip(iter(found.rgb), fps)
     unit = _unit(found.depth, scale)
     E = np.full((len(found.rgb), 4, 4), np.nan) if found.T_camera_world is None else _in_units(found.T_camera_world, unit)
-    taken.write_depth(found.depth, E, found.K, scale, unit)
+    taken.write_depth(found.depth, E, found.K, scale=scale, unit=unit)
     if found.windows is not None:
         writer = taken.tracks_writer()
         nothing = np.zeros((found.window_length, 0, 3))
         for start in range(0, len(found.rgb) - found.window_length + 1, found.stride):
             E_window = E[start : start + found.window_length]
-            window = found.windows.get(start) or repair_window(nothing, E_window, E_window, found.K, start)[0]
+            window = found.windows.get(start) or repair_window(nothing, E_window, E_window, K=found.K, start=start)[0]
             writer.append_window(replace(window, xyz_cam0=(window.xyz_cam0 / unit).astype(np.float32)))
         taken.artifacts["tracks"] = writer.publish()
     if found.hands is not None:

@@ -72,7 +72,8 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
     # Windows that the predecessor left out leave larger steps.
     stride = min(np.diff(starts), default=1)
     notes = ["depth: beyond the predecessor's limits it was clipped, what it was is lost"]
-    E = _chained(root, starts, len(rgb), length)
+    stored = _StoredWindows(root["tracks"], starts, len(rgb))
+    E = stored.chained_poses(length)
     residual: float | None = None
     if E is not None:
         # Over most of a window: from one frame to the next, even wrong poses move little.
@@ -90,7 +91,7 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
         notes.append("tracks: taken out of wrongly composed window poses; points whose depth was clipped are gone")
         windows = {}
         for start in starts:
-            group, E_window = root["tracks"][_KEY.format(start)], E[start : start + length]
+            group, E_window = stored.window(start), E[start : start + length]
             query, displacement = group["query_coords"][...].astype(np.float64), group["displacements"][...].astype(np.float64)
             low, high = (query[:, 2].min(), query[:, 2].max()) if len(query) else (0.0, 0.0)
             # A depth that several points share to the last bit is a limit they were cut off at, not a measurement.
@@ -98,60 +99,83 @@ def _unpack(root: h5py.Group, metric: bool) -> Unpacked:
             uvd = (query[None] + displacement)[:, ~clipped]
             xyz = unproject(uvd[..., :2] * size - 0.5, uvd[..., 2], K)
             wrong = np.linalg.inv(E_window[0]) @ E_window
-            windows[start] = repair_window(xyz, wrong, E_window, K, start)[0]
-    hands = _hands(root, starts, len(rgb), K, size, metric)
+            windows[start] = repair_window(xyz, wrong, E_window, K=K, start=start)[0]
+    hands = stored.hands(K, size, metric=metric)
     text = root["text"][()] if "text" in root else b""
     plain = text.decode() if isinstance(text, bytes) else str(text)
     rgb = np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
-    return Unpacked(rgb, depth, K, E, length, int(stride), windows, hands, plain, tuple(notes))
+    return Unpacked(
+        rgb,
+        depth,
+        K,
+        T_camera_world=E,
+        window_length=length,
+        stride=int(stride),
+        windows=windows,
+        hands=hands,
+        text=plain,
+        notes=tuple(notes),
+    )
 
 
-def _chained(root: h5py.Group, starts: list[int], frames: int, length: int) -> Float | None:
-    """E of every frame from ``P_k = inv(E_s) E_(s+k)``: each window continues from a frame that an earlier one reached."""
-    E = np.full((frames, 4, 4), np.nan)
-    E[starts[0]] = np.eye(4)
-    for start in starts:
-        if not np.isfinite(E[start]).all():  # no earlier window reaches it, so its world is not theirs
+@dataclass(frozen=True)
+class _StoredWindows:
+    """The windows of a file of so many frames, sorted by start; everything in one is relative to its first camera."""
+
+    group: h5py.Group
+    starts: list[int]
+    frames: int
+
+    def window(self, start: int) -> h5py.Group:
+        return self.group[_KEY.format(start)]
+
+    def chained_poses(self, length: int) -> Float | None:
+        """E of every frame from ``P_k = inv(E_s) E_(s+k)``: each window continues from a frame that an earlier one reached."""
+        E = np.full((self.frames, 4, 4), np.nan)
+        E[self.starts[0]] = np.eye(4)
+        for start in self.starts:
+            if not np.isfinite(E[start]).all():  # no earlier window reaches it, so its world is not theirs
+                return None
+            P = np.tile(np.eye(4), (length, 1, 1))
+            nine = self.window(start)["poses"][...].astype(np.float64)
+            P[:, :3, :3], P[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
+            E[start : start + length] = E[start] @ P
+        return E
+
+    def hands(self, K: Float, size: int, *, metric: bool) -> Imported | None:
+        """Wrists of every frame that lies in a window with hands; None where none does."""
+        frames = self.frames
+        valid, T = np.zeros((frames, 2), bool), np.full((frames, 2, 4, 4), np.nan)
+        for start in self.starts:
+            group = self.window(start)
+            for side, name in enumerate(SIDES):
+                if f"{name}_wrist_query_uvd" not in group:
+                    continue
+                stored = {key: np.asarray(group[f"{name}_wrist_{key}"][...], np.float64) for key in _WRIST_KEYS}
+                # Step k of a window is in camera k, where the predecessor left it: no pose is needed to take it back out.
+                uvd = stored["query_uvd"] + stored["uvd_displacements"]
+                R = rotation_from_6d(stored["rot_displacements"]) @ rotation_from_6d(stored["query_rot_6d"])
+                steps = slice(start, start + len(group["poses"]))
+                T[steps, side] = np.eye(4)
+                T[steps, side, :3, :3] = mirror_rotation(R) if name == "left" else R
+                T[steps, side, :3, 3] = unproject(uvd[:, :2] * size - 0.5, uvd[:, 2], K)
+                valid[steps, side] = True
+        if not valid.any():
             return None
-        P = np.tile(np.eye(4), (length, 1, 1))
-        nine = root["tracks"][_KEY.format(start)]["poses"][...].astype(np.float64)
-        P[:, :3, :3], P[:, :3, 3] = rotation_from_6d(nine[:, :6]), nine[:, 6:]
-        E[start : start + length] = E[start] @ P
-    return E
-
-
-def _hands(root: h5py.Group, starts: list[int], frames: int, K: Float, size: int, metric: bool) -> Imported | None:
-    valid, T = np.zeros((frames, 2), bool), np.full((frames, 2, 4, 4), np.nan)
-    for start in starts:
-        group = root["tracks"][_KEY.format(start)]
-        for side, name in enumerate(SIDES):
-            if f"{name}_wrist_query_uvd" not in group:
-                continue
-            stored = {key: np.asarray(group[f"{name}_wrist_{key}"][...], np.float64) for key in _WRIST_KEYS}
-            # Step k of a window is in camera k, where the predecessor left it: no pose is needed to take it back out.
-            uvd = stored["query_uvd"] + stored["uvd_displacements"]
-            R = rotation_from_6d(stored["rot_displacements"]) @ rotation_from_6d(stored["query_rot_6d"])
-            steps = slice(start, start + len(group["poses"]))
-            T[steps, side] = np.eye(4)
-            T[steps, side, :3, :3] = mirror_rotation(R) if name == "left" else R
-            T[steps, side, :3, 3] = unproject(uvd[:, :2] * size - 0.5, uvd[:, 2], K)
-            valid[steps, side] = True
-    if not valid.any():
-        return None
-    # Half a pixel further: wrists were lifted from a pixel's corner.
-    T[valid, 0, 3] += 0.5 * T[valid, 2, 3] / K[0, 0]
-    T[valid, 1, 3] += 0.5 * T[valid, 2, 3] / K[1, 1]
-    if not metric:  # wrists stood in the depth's unknown unit, fingers in metres
-        T[..., :3, 3] = np.nan
-    empty = {
-        "score": (),
-        "keypoints_px": (len(JOINTS), 2),
-        "joints_camera": (len(JOINTS), 3),
-        "mano_pose": (len(MANO_JOINTS), 3, 3),
-    }
-    arrays: dict[str, NDArray[Any]] = {name: np.full((frames, 2, *shape), np.nan) for name, shape in empty.items()}
-    arrays |= {"valid": valid, "interpolated": np.zeros_like(valid), "T_camera_wrist": T}
-    notes = ["hands: wrists alone, in frames that lie in a window where they are valid throughout; joints were not stored"]
-    notes += ["hands: left wrists mirrored, they were those of a right hand"] if valid[:, 0].any() else []
-    notes += [] if metric else ["hands: translations given up, they stood in the depth's unknown unit"]
-    return Imported(arrays, np.full((2, 10), np.nan, np.float32), tuple(notes))
+        # Half a pixel further: wrists were lifted from a pixel's corner.
+        T[valid, 0, 3] += 0.5 * T[valid, 2, 3] / K[0, 0]
+        T[valid, 1, 3] += 0.5 * T[valid, 2, 3] / K[1, 1]
+        if not metric:  # wrists stood in the depth's unknown unit, fingers in metres
+            T[..., :3, 3] = np.nan
+        empty = {
+            "score": (),
+            "keypoints_px": (len(JOINTS), 2),
+            "joints_camera": (len(JOINTS), 3),
+            "mano_pose": (len(MANO_JOINTS), 3, 3),
+        }
+        arrays: dict[str, NDArray[Any]] = {name: np.full((frames, 2, *shape), np.nan) for name, shape in empty.items()}
+        arrays |= {"valid": valid, "interpolated": np.zeros_like(valid), "T_camera_wrist": T}
+        notes = ["hands: wrists alone, in frames that lie in a window where they are valid throughout; joints were not stored"]
+        notes += ["hands: left wrists mirrored, they were those of a right hand"] if valid[:, 0].any() else []
+        notes += [] if metric else ["hands: translations given up, they stood in the depth's unknown unit"]
+        return Imported(arrays, np.full((2, 10), np.nan, np.float32), tuple(notes))
