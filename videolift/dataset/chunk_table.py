@@ -104,10 +104,10 @@ class ChunkTable:
             dtype,
             chunk,
             filters,
-            np.array([found[i].byte_offset for i in order], np.int64),
-            np.array([found[i].size for i in order], np.int32),
-            np.array([found[i].filter_mask for i in order], np.uint32),
-            np.zeros(needed, bool),
+            offsets=np.array([found[i].byte_offset for i in order], np.int64),
+            sizes=np.array([found[i].size for i in order], np.int32),
+            masks=np.array([found[i].filter_mask for i in order], np.uint32),
+            compared=np.zeros(needed, bool),
         )
         if (table.sizes > _most_stored_bytes(chunk_bytes)).any() or (table.offsets + table.sizes > file_bytes).any():
             raise ValueError("has chunks that do not lie in the file")

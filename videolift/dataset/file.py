@@ -240,7 +240,8 @@ class PackagedFile:
                 if shape is not None and not name.startswith("stats/"):
                     points = int(self.offsets[-1]) if name in PER_POINT else 0
                     windows = len(self.window_start) if name.startswith(("tracks/", "hands/window_")) else 0
-                    expected = expected_shape(name, len(self), windows, points, self.size_px, self.window_length)
+                    lengths = {"frames": len(self), "windows": windows, "points": points, "window_length": self.window_length}
+                    expected = expected_shape(name, size_px=self.size_px, **lengths)
                     # An array not as long as the others say: an index would leave it, or miss its end.
                     if shape != expected:
                         raise CorruptFile(f"{self.path}: {name} is {shape}, expected {expected}")

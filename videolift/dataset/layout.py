@@ -98,7 +98,7 @@ def promised_arrays(parts: Iterable[str], *, older: bool = False) -> set[str]:
 
 
 def expected_shape(
-    name: str, frames: int, windows: int, points: int, size_px: tuple[int, int], window_length: int
+    name: str, *, frames: int, windows: int, points: int, size_px: tuple[int, int], window_length: int
 ) -> tuple[int, ...]:
     """Shape of an array of `FIELDS`, those under ``stats/`` aside, in a file of so many frames, windows and points."""
     if name in PER_POINT:

@@ -8,7 +8,7 @@ before it: the upright image is what a player shows, except that its pixels may 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ class Framing:
         """
         at_resized = lens.resized(self.resized_px)
         K_clip = at_resized.pinhole(self.clip_px, self.offset_px)
-        return Framing(self.source_px, self.resized_px, self.offset_px, self.clip_px, at_resized, K_clip)
+        return replace(self, lens=at_resized, K_clip=K_clip)
 
     def map_intrinsics(self, K: ArrayLike, size_px: Size | None = None) -> Float:
         """``K`` (3, 3) of the source's view as the clip's (3, 3).
@@ -153,7 +153,7 @@ class Framing:
             return cls(source, resized, offset, clip)
         values = stored["lens"]
         lens = Lens(np.array(values["K"], np.float64), resized, tuple(values["distortion"]), values["model"])
-        return cls(source, resized, offset, clip, lens, np.array(stored["K_clip"], np.float64))
+        return cls(source, resized, offset, clip, lens=lens, K_clip=np.array(stored["K_clip"], np.float64))
 
 
 def _nearest(position: NDArray[np.int64], size_from: int, size_to: int) -> NDArray[np.int64]:

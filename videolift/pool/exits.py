@@ -49,7 +49,7 @@ def handle_exit(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) ->
     worker.kill()
     state.machine.forget(worker.serial)
     if task is not None:
-        _settle_item(state, worker, group, task, before, how)
+        _settle_item(state, worker, group, task, before=before, how=how)
     elif before == "loading" or (before == "killed" and worker.hung):
         state.deaths.in_a_row += 1
         note_load_failure(state, group, f"the worker {worker.hung or how}\n{worker.process.tail()}")
@@ -78,7 +78,9 @@ def _stop_if_hopeless(state: PoolState) -> None:
         state.stopping.request("backend", text, at_once=True)
 
 
-def _settle_item(state: PoolState, worker: WorkerHandle, group: DeviceWorkers, task: Task, before: WorkerState, how: str) -> None:
+def _settle_item(
+    state: PoolState, worker: WorkerHandle, group: DeviceWorkers, task: Task, *, before: WorkerState, how: str
+) -> None:
     # Asked first: a worker killed between publishing its result and saying so has done its item, whoever killed it.
     recorded = state.items.recorded(task)
     if recorded is not None:

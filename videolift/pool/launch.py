@@ -92,7 +92,9 @@ def run_pool(
         temporary = None if log_folder else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="videolift-pool-")))
         folder = log_folder or temporary or Path()
         folder.mkdir(parents=True, exist_ok=True)
-        machine = stack.enter_context(LocalMachine(body, preparation, environment, folder, timing.progress, signals))
+        machine = stack.enter_context(
+            LocalMachine(body, preparation, environment, folder, progress_every_s=timing.progress, signals=signals)
+        )
         stack.enter_context(OrphanReaper(IN_WORKER, machine.mark, temporary))
         # By name: cards of one kind share what is learnt, so that the second needs no probe of its own.
         figures: dict[str, WorkerFigures] = {}
@@ -113,7 +115,9 @@ def run_pool(
             timing=timing,
             log_folder=folder,
         )
-        report = supervise(PoolState(plan, tasks, groups, ledger, events or EventSink(stream=None), gauge, machine, signals))
+        sink = events or EventSink(stream=None)
+        state = PoolState(plan, tasks, groups, ledger=ledger, events=sink, gauge=gauge, machine=machine, signals=signals)
+        report = supervise(state)
         if history is not None:
             save_figures(history, label, figures, busy_share=all(device.kind == "cuda" for device in devices))
         return report

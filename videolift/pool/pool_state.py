@@ -97,7 +97,7 @@ class PoolState:
     ) -> None:
         self.plan, self.groups, self.events, self.gauge, self.machine = plan, list(groups), events, gauge, machine
         self.stopping = StopState(signals, events, plan.grace_s, machine.now)
-        self.items = ItemTracker(tasks, ledger, events, self.stopping, plan.rules, machine.now)
+        self.items = ItemTracker(tasks, ledger, events, self.stopping, rules=plan.rules, now=machine.now)
         # Counted from here: what the kernel killed before is nobody's of ours.
         self.deaths = DeathRecord(oom_kills=gauge.oom_kills())
         self.began = machine.now()

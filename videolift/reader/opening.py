@@ -49,7 +49,7 @@ class DatasetFile:
             left, right = file.hands_known or (None, None)
             ranges = json.dumps(file.unbroken), _encoded(left), _encoded(right)
             fps, text = file.attribute_of_type("fps", float), file.attribute("text", "")
-            return cls(path, len(file.window_start), file.stride, fps, text, ranges)
+            return cls(path, len(file.window_start), file.stride, fps=fps, text=text, ranges=ranges)
 
     @property
     def unbroken(self) -> list[FrameRange]:
@@ -143,5 +143,6 @@ def choose_files(folder: Path | str, selection: Selection, *, split: str | None 
         if windows is None:  # an index of an older release leaves them out where there are no tracks, and knows of no cuts
             windows = len(window_starts(entry.frames, entry.window_length, entry.stride))
         ranges = entry.unbroken, entry.left_known, entry.right_known
-        files.append(DatasetFile(root / entry.path, windows, entry.stride, entry.fps, entry.text or "", ranges))
+        text = entry.text or ""
+        files.append(DatasetFile(root / entry.path, windows, entry.stride, fps=entry.fps, text=text, ranges=ranges))
     return ChosenFiles(root, name, tuple(files), tuple(wanted))

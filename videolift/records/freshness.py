@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,8 +139,10 @@ def judge(
             if receipt is not None and receipt.is_imported:
                 # Made by another project: no setting of ours makes it stale.
                 identity = receipt.backend
-            known = _file_inputs(stage, video, receipt, vanished, hash_new)
-            states[stage] = _judge_stage(stage, identity, variant, states, receipt, output, *known)
+            inputs, files = _file_inputs(stage, video, receipt, vanished=vanished, hash_new=hash_new)
+            states[stage] = _judge_stage(
+                stage, identity, variant, states, receipt=receipt, output=output, inputs=inputs, files=files
+            )
     return states
 
 
@@ -163,12 +166,14 @@ def _judge_stage(
     identity: Mapping[str, Any],
     variant: Variant,
     upstream: Mapping[str, StageState],
+    *,
     receipt: Receipt | None,
     output: Path,
     inputs: dict[str, str],
     files: dict[str, tuple[int, int]],
 ) -> StageState:
     spec, pending = SPECS[stage], ""
+    state_of = partial(StageState, inputs=inputs, files=files, receipt=receipt)
     for name in variant.reads(stage):
         state = upstream[name]
         if state.kind == "none":
@@ -178,34 +183,34 @@ def _judge_stage(
         elif state.kind in ("quarantined", "blocked"):
             # A part that nobody requires may be missing: the packaged file then says so.
             if name not in spec.optional or name in variant.required:
-                return StageState("blocked", f"{name} is {state.kind}: {state.why}", inputs=inputs, files=files, receipt=receipt)
+                return state_of("blocked", f"{name} is {state.kind}: {state.why}")
             inputs[name] = MISSING
         else:
             pending = pending or f"after {name}"
     if pending:
-        return StageState("stale" if receipt else "todo", pending, inputs=inputs, files=files, receipt=receipt)
+        return state_of("stale" if receipt else "todo", pending)
     # A plan hashes no new file: without its hash the fingerprint is not known, and the work counts as not done.
     wanted = "" if _UNKNOWN in inputs.values() else fingerprint(stage, identity, inputs)
     if receipt is None:
-        return StageState("todo", "never done", wanted, inputs, files)
+        return state_of("todo", "never done", wanted)
     if receipt.fingerprint != wanted:
         changes = [f"{name} changed" for name in sorted({*receipt.inputs, *inputs}) if receipt.inputs.get(name) != inputs.get(name)]
         changes += [f"{key} {old} -> {new}" for key, old, new in _changes(receipt.backend, identity)]
         why = "; ".join(changes) or "its record was written by another version"
-        return StageState("stale", why, wanted, inputs, files, receipt)
+        return state_of("stale", why, wanted)
     if receipt.state == "quarantined":
         text = receipt.reason.text if receipt.reason else ""
-        return StageState("quarantined", text, wanted, inputs, files, receipt)
+        return state_of("quarantined", text, wanted)
     if receipt.state == "released" or receipt.artifact is None or receipt.artifact.matches_stat(output):
-        return StageState("done", "", wanted, inputs, files, receipt, touched=dict(receipt.files) != files)
+        return state_of("done", "", wanted, touched=dict(receipt.files) != files)
     # Copied or restored from a backup: other times, the same bytes. Reading them again costs less than making them again.
     if receipt.artifact.matches_content(output):
-        return StageState("done", "", wanted, inputs, files, receipt, touched=True)
-    return StageState("stale", "its artifact is missing or changed", wanted, inputs, files, receipt)
+        return state_of("done", "", wanted, touched=True)
+    return state_of("stale", "its artifact is missing or changed", wanted)
 
 
 def _file_inputs(
-    stage: str, video: Video, receipt: Receipt | None, vanished: bool, hash_new: bool
+    stage: str, video: Video, receipt: Receipt | None, *, vanished: bool, hash_new: bool
 ) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
     inputs: dict[str, str] = {}
     files: dict[str, tuple[int, int]] = {}

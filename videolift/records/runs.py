@@ -64,21 +64,21 @@ class Run:
         path = self.folder / "catalog.jsonl"
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                if (marker in line) if batch is not None else not (without and _batch_of(line) in without):
-                    try:
-                        row = parse_json(line)
-                        video = Video.from_row(row["video"])
-                        entry = Entry(video, row["batch"], row["variant"], row["vanished"], row["chosen"])
-                    except (AttributeError, KeyError, TypeError, ValueError) as error:
-                        raise CorruptFile(
-                            f"{path} is damaged ({error!r}): delete {self.folder.name}, then start a run again"
-                        ) from error
-                    yield entry
-
-
-def _batch_of(line: str) -> str:
-    """As `write_run` puts it first; empty where something else stands there."""
-    return line[len(_FIRST) : line.find('"', len(_FIRST))] if line.startswith(_FIRST) else ""
+                if batch is not None:
+                    wanted = marker in line
+                else:  # `write_run` puts the batch first; where something else stands there, that is the name of none
+                    wanted = not without or line.removeprefix(_FIRST).partition('"')[0] not in without
+                if not wanted:
+                    continue
+                try:
+                    row = parse_json(line)
+                    flags = {name: row[name] for name in ("batch", "variant", "vanished", "chosen")}
+                    entry = Entry(Video.from_row(row["video"]), **flags)
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise CorruptFile(
+                        f"{path} is damaged ({error!r}): delete {self.folder.name}, then start a run again"
+                    ) from error
+                yield entry
 
 
 _FIRST = '{"batch": "'

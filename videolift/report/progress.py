@@ -212,7 +212,14 @@ class ProgressTracker:
             if stage == PACKAGING:
                 self._finished.append(moment)
         elif kind == "quarantined" and item in known.todo:
-            self._lose(stage, item, moment)
+            # What needs the lost part of a video is lost with it, unless the part may be missing.
+            blocks = stage == SOURCE or stage in self._run.config.required
+            for name, tally in self._stages.items():
+                if item in tally.todo and (name == stage or (blocks and stage in with_upstream(name))):
+                    tally.todo.discard(item)
+                    tally.lost += 1
+            if blocks or stage == PACKAGING:
+                self._finished.append(moment)
         elif kind == "finished":
             # A pool that was stopped ends with items in work: they are to do again, and nobody is at them.
             for left in here.running:
@@ -221,16 +228,6 @@ class ProgressTracker:
             self._jobs.count(-1, moment)
         if kind in _TOLD:
             self._last.append(f"{datetime.fromtimestamp(moment):%H:%M:%S} {pool}: {event_sentence(event)}")
-
-    def _lose(self, stage: str, video: str, moment: float) -> None:
-        """What needs the lost part of a video is lost with it, unless the part may be missing."""
-        blocks = stage == SOURCE or stage in self._run.config.required
-        for name, known in self._stages.items():
-            if video in known.todo and (name == stage or (blocks and stage in with_upstream(name))):
-                known.todo.discard(video)
-                known.lost += 1
-        if blocks or stage == PACKAGING:
-            self._finished.append(moment)
 
     def _weight(self, video: str) -> float:
         """Frames of a video; before it is decoded, guessed from the size of its source."""
@@ -310,7 +307,12 @@ class ProgressTracker:
             total=self._total,
             stages=tuple(
                 StageProgress(
-                    stage, known.done, known.lost, len(known.todo), len(known.running), sum(batch.total for batch in left[stage])
+                    stage,
+                    done=known.done,
+                    lost=known.lost,
+                    todo=len(known.todo),
+                    running=len(known.running),
+                    left_seconds=sum(batch.total for batch in left[stage]),
                 )
                 for stage, known in self._stages.items()
             ),

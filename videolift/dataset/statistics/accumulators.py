@@ -191,7 +191,7 @@ class Accumulator:
         # By way of text: the float 0.95 is a little less than 0.95, which moves the rank where it is a whole number.
         ranks = [math.ceil(Fraction(str(q)) * samples) for q in QUANTILES]
         quantiles = tuple(float(values[np.searchsorted(reached, rank)]) for rank in ranks)
-        return ChannelSummary(samples, mean, std, low, high, quantiles)
+        return ChannelSummary(samples, mean, std, minimum=low, maximum=high, quantiles=quantiles)
 
 
 def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, float]:

@@ -109,11 +109,12 @@ def check_content(file: FileUnderCheck) -> Iterator[Finding]:
 def check_shapes(file: FileUnderCheck) -> Iterator[Finding]:
     """Every modality has as many frames, windows, steps and points as the others."""
     points = (file.shape("tracks/query") or (0,))[0] if file.has("tracks/query") else 0
+    lengths = {"frames": len(file), "windows": len(file.window_start), "points": points, "window_length": file.window_length}
     for field in FIELDS:
         if not file.has(field.name) or field.name.startswith("stats/"):
             continue
         shape = file.shape(field.name)
-        expected = expected_shape(field.name, len(file), len(file.window_start), points, file.size_px, file.window_length)
+        expected = expected_shape(field.name, size_px=file.size_px, **lengths)
         if shape != expected:
             file.broken.add(field.name)
             yield file.finding("shape", f"{field.name} is {shape}, expected {expected}")
@@ -204,7 +205,7 @@ def check_hands(file: FileUnderCheck) -> Iterator[Finding]:
         return
     frames, K = file.window_frames, file.array("camera/intrinsics")
     T_cam0_camk, _ = window_poses(file.array("camera/T_camera_world")[frames])
-    computed = hand_windows(T[frames], valid[frames], T_cam0_camk, K, file.size_px)
+    computed = hand_windows(T[frames], valid[frames], T_cam0_camk, K=K, size=file.size_px)
     for name in HAND_WINDOW_FIELDS:
         expected = getattr(computed, name.removeprefix("window_"))
         if not np.allclose(file.array(f"hands/{name}"), expected, rtol=1e-3, atol=1e-4, equal_nan=True):

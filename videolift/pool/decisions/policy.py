@@ -184,7 +184,15 @@ def _charge(task: Task, death: WorkerDeath, seen: Circumstances, rules: RetryRul
     text = f"{death.text}, {charged.crashes} times in all"
     remedy = "See the traceback for the last lines that it printed; after a change use: videolift retry"
     outcome = Outcome(
-        kind, kind, text, remedy, death.tail, None, seen.seconds, seen.peak_bytes, charged.crashes, _shrink(task, seen)
+        kind,
+        code=kind,
+        text=text,
+        remedy=remedy,
+        traceback=death.tail,
+        seconds=seen.seconds,
+        peak_bytes=seen.peak_bytes,
+        attempts=charged.crashes,
+        shrink=_shrink(task, seen),
     )
     return Final(outcome)
 

@@ -161,7 +161,7 @@ def decide(now: Snapshot, rules: SizingRules) -> Decision:
     }
     critical = now.host_free_bytes < _CRITICAL_SHARE * rules.reserve_bytes and max(now.workers, now.pool_workers) > 1
     loads = loads_at_once(now.ready, now.cores, known=now.samples > 0)
-    return Decision(busy, start, keep, loads, reason, critical, figures)
+    return Decision(busy, start, keep, loads_at_once=loads, reason=reason, give_up=critical, figures=figures)
 
 
 def _fit(available: int, peak: float, rules: SizingRules) -> int:

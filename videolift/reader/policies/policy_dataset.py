@@ -59,7 +59,8 @@ def cut_at_rest(rule: RestRule | None = None) -> CutEpisodes:
             track = HandTrack.of(opened)
             if track is None:
                 return whole_shots(file)
-            return episodes_between_rests(track.points_world, opened.array("timestamps"), file.fps, rule, file.text, opened.shot)
+            seconds = opened.array("timestamps")
+            return episodes_between_rests(track.points_world, seconds, file.fps, rule, text=file.text, shot=opened.shot)
 
     return cut
 
