@@ -65,7 +65,7 @@ def user_path(text: str | Path) -> Path:
 class StageBlock(Block):
     """What every stage has: a backend by name, and free ``options`` for a backend that ships outside this tree.
 
-    `stages.settings.settings_for` also puts the run's folders on it, which a backend needs and which are no settings of the stage:
+    `stages.settings.settings_for` also puts the run's folders on it, which a backend needs and which are not settings of the stage:
     they change no result, are not dumped, and enter no fingerprint.
     """
 
@@ -81,7 +81,7 @@ class StageBlock(Block):
 
     def in_folders(self, models_dir: str, envs_dir: str) -> StageBlock:
         """The same with the run's folders on it."""
-        copy = self.model_copy()  # frozen as to its settings; a private attribute of the copy is nobody else's yet
+        copy = self.model_copy()  # settings are frozen; the private attribute of a fresh copy is not shared yet
         copy._folders = (models_dir, envs_dir)
         return copy
 

@@ -28,7 +28,7 @@ class _Sink(io.FileIO):
         try:
             while left and self.failure is None:
                 left = left[super().write(left) or 0 :]
-        # Kept and not raised: HDF5, told of it here, could not close the file any more.
+        # Kept, not raised: after an exception here HDF5 could not close the file.
         except OSError as error:
             self.failure = error.with_traceback(None)
         return len(view)
@@ -58,7 +58,7 @@ class HDF5Output(h5py.File):
         """Raises OSError, and closes the file, where a write has failed since it was opened."""
         failure = self._sink.failure
         if failure is not None:
-            self._close()  # so that leaving a `with` block does not raise the same once more
+            self._close()  # so that leaving a `with` block does not raise it a second time
             raise OSError(failure.errno, failure.strerror)
 
     def flush(self) -> None:

@@ -81,7 +81,7 @@ def is_alive(pid: int, start_time: float) -> bool:
         return abs(float(process.create_time()) - start_time) < _SAME_START_S and still_runs(process)
     except psutil.NoSuchProcess:
         return False
-    # It runs, as another user: as alive as can be.
+    # It runs as another user, so it is alive.
     except psutil.AccessDenied:
         return True
 
@@ -161,4 +161,4 @@ def log_tail(descriptor: int, start: int = 0) -> str:
     end = os.fstat(descriptor).st_size
     begin = max(min(start, end), end - _TAIL_BYTES)  # a log that was emptied since is shorter than `start`
     text = os.pread(descriptor, end - begin, begin).decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])  # bytes bound what is read, lines what a person has to
+    return "\n".join(text.splitlines()[-_TAIL_LINES:])  # bytes limit what we read, lines what a person must

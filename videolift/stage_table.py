@@ -152,7 +152,7 @@ def judged(target: str) -> tuple[str, ...]:
 
 def releasable() -> tuple[str, ...]:
     """Stages all of whose readers are done once a video is packaged; no other artifact may be let go then."""
-    # What nobody reads is somebody's result, and what a stage beside packaging reads may still be waited for.
+    # An artifact that no stage reads is a result; one that a stage beside packaging reads may still be needed.
     packaged = with_upstream(PACKAGING)
     readers = {stage: {spec.name for spec in _ROWS if stage in spec.reads} for stage in STAGES}
     return tuple(stage for stage in STAGES if stage != PACKAGING and readers[stage] and readers[stage] <= {*packaged})

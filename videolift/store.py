@@ -184,7 +184,7 @@ def open_hdf5(path: Path, file_format: str, version: int, *, content: BinaryIO |
     try:
         found = [read_attribute(file, name) for name in ("format", "version", "complete")]
         problem = None
-        # An array compared with a number would be an array again, and have no truth.
+        # An array compared with a number gives an array, which has no truth value.
         if any(isinstance(value, np.ndarray) for value in found):
             problem = "its format is an array"
         elif found[0] != file_format:

@@ -106,7 +106,7 @@ class ArtifactWriter:
         with storage_errors_are_transient(f"writing {self.final.name}"):
             for name, array in arrays.items():
                 field, file = self._fields[name], self._open()
-                if name in file:  # a resumed attempt puts it again, and a merge brings both by here
+                if name in file:  # a resumed attempt puts it again, and a merge brings both versions here
                     del file[name]
                 data = np.ascontiguousarray(array, dtype=field.dtype)
                 field.check(data.shape)
@@ -253,7 +253,7 @@ class ArtifactWriter:
                 try:
                     with open_hdf5(path, self.FORMAT, self.VERSION) as source:
                         saved = {key: value for key, value in read_attributes(source).items() if key not in OWN_ATTRIBUTES}
-                        # What this attempt described goes before what a killed one did.
+                        # What this attempt described wins over what a killed one did.
                         self.attributes = saved | self.attributes
                         for field in (field for field in self.FIELDS if field.name in source):
                             for where in field.runs(source[field.name].shape, _COPY_BYTES):

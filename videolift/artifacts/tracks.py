@@ -24,7 +24,7 @@ _FIELDS = (
     Field("valid3d", "?", (None, -1), chunk=4096, codec=BITSHUFFLE),
     Field("label", "u1", (-1,), chunk=8192, codec=BITSHUFFLE),
 )
-# Apart from the others: a file is whole without them, since not every backend measures them.
+# Kept apart: not every backend measures them, and a file without them is whole.
 _LOGIT = Field("visibility_logit", "f4", (None, -1), chunk=4096, codec=BITSHUFFLE)
 _RETURN = Field("forward_backward_px", "f4", (-1,))
 

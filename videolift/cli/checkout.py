@@ -11,7 +11,7 @@ import typer
 
 from videolift.errors import ConfigError
 
-# Help, too, is for the program behind to give.
+# The program behind it answers `--help` too.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

@@ -38,7 +38,7 @@ def status(
     """Where a run stands: every video done, quarantined with a reason, excluded or pending; exits 1 if one is lost or pending."""
     run = latest_run(layout_of(output).output)
     if watch:
-        from videolift.cli.watch import watch_run  # brings all that a report draws with
+        from videolift.cli.watch import watch_run  # imports all that a report is drawn with
 
         watch_run(run, every_s=every, as_json=as_json, prometheus=prometheus)
         return
@@ -62,7 +62,7 @@ def retry(
     output: Output = None,
 ) -> None:
     """Lifts quarantines, so that the next run tries again."""
-    # Nothing named is no answer: whoever forgets an id must not lift all quarantines.
+    # Naming nothing does not mean all: a forgotten id must not lift every quarantine.
     if bool(videos) == everything:
         raise ConfigError("name videos, or give --all")
     lifted = maintenance.lift_quarantines(layout_of(output), videos or None, (_checked(stage),) if stage else STAGES)
@@ -86,7 +86,7 @@ def include(video: str, output: Output = None) -> None:
 def remove(videos: Annotated[list[str], typer.Argument(help="Ids of videos.")], output: Output = None, yes: Yes = False) -> None:
     """Deletes everything that runs made of some videos. The sources are not touched."""
     layout = layout_of(output)
-    # A run at work on these videos would write their files again behind the deletion.
+    # A run that works on these videos would write their files again after they were deleted.
     with maintenance.batches_held(layout, maintenance.batches_of(layout, videos)):
         _delete(maintenance.everything_of(layout, videos), yes)
 

@@ -115,7 +115,7 @@ def error_rates(marks: Iterable[Mark], contents: Iterable[tuple[str, str]]) -> l
         mine = [mark for mark in current if mark.part == part]
         sure = [mark for mark in mine if mark.answer != "unsure"]
         if mine:
-            # Who is unsure says nothing of the label: counted beside, in neither half of the share.
+            # An unsure answer says nothing about the label: it is counted apart, in neither part of the share.
             wrong = sum(mark.answer == "wrong" for mark in sure)
             rates.append(ErrorRate(part, len(sure), wrong, len(mine) - len(sure), len({mark.video for mark in sure})))
     return rates
@@ -142,7 +142,7 @@ def with_audit(card: str, folder: Path, contents: Iterable[tuple[str, str]]) -> 
     """A card's text with the section about what people judged, if anybody has; ``contents`` as `error_rates`."""
     path = folder / AUDIT_FILE
     rates = error_rates(read_marks(path), contents) if path.exists() else []
-    # The section goes before it comes: adding marks twice must not leave two of it.
+    # The old section is removed first: adding marks twice must not leave two.
     bare = _SECTION.sub("\n", card).rstrip("\n") + "\n"
     if not rates:
         return bare

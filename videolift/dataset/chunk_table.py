@@ -279,7 +279,7 @@ class _Decoders(threading.local):
         """A decoder for such chunks."""
         decoder = self._by_coding.get(coding)
         if decoder is None:
-            # A file in memory never shrinks, so when there are too many kinds all of it is dropped and begun anew.
+            # A file in memory never shrinks, so when there are too many kinds it is dropped and a new one begun.
             if not self._by_coding or len(self._by_coding) >= _MAX_KINDS:
                 self._by_coding = {}
                 self._file = h5py.File("chunks", "w", driver="core", backing_store=False)

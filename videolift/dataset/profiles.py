@@ -148,7 +148,7 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
     frames, worst, squares = len(dataset), 0, 0
     stored = target.create_dataset(JPEG_BYTES, (0,), "u1", maxshape=(None,), chunks=(_JPEG_CHUNK,), fletcher32=True)
     offsets = np.zeros(frames + 1, np.int64)
-    # So far of the frames as they were; what is read back from JPEG is what a trainer normalizes.
+    # Those were of the frames before JPEG; a trainer normalizes what is read back from it.
     statistics.parts.pop("rgb", None)
     held, start = b"", 0
     for t in range(frames):
@@ -171,7 +171,7 @@ def _store_as_jpeg(dataset: h5py.Dataset, target: h5py.File, statistics: Accumul
 
 def encode_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One frame (3, S, S) as JPEG bytes."""
-    import cv2  # tiny alone needs it, and a trainer may do without
+    import cv2  # only `tiny` needs it, and a trainer may lack it
 
     full_chroma = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     # Colour at half the resolution (4:2:0) would take 15 to 26 % less room and cost 2 dB (measured).
@@ -189,7 +189,7 @@ def decode_jpeg(code: NDArray[np.uint8], size_px: tuple[int, ...]) -> NDArray[np
     Raises:
         CorruptFile: not a JPEG, or not of that size.
     """
-    # The size that it states first, without decoding: a header may claim more pixels than there is memory.
+    # First the size that it states, without decoding: a header may claim more pixels than there is memory.
     octets, at, stated = code.tobytes(), 2, (0, 0)
     while octets[:2] == b"\xff\xd8" and at + 9 <= len(octets) and octets[at] == 0xFF and stated == (0, 0):
         marker, length = octets[at + 1], int.from_bytes(octets[at + 2 : at + 4], "big")

@@ -129,7 +129,7 @@ class QualityMeter:
             px = np.rint(px[inside]).astype(int)
             measured = z_next[px[:, 1], px[:, 0]].astype(np.float64)
             seen = measured > 0
-            # A row of the grid at least: the median of a handful says more of the handful than of the frame.
+            # At least one row of the grid: the median of a few points says little about the frame.
             if seen.sum() >= _GRID:
                 ratio = measured[seen] / there[inside][seen, 2]
                 self._series("depth_residual")[t] = np.median(np.abs(ratio - 1))
@@ -225,7 +225,7 @@ class QualityMeter:
             value = self.per_video.get(name)
             series = self.per_frame.get(name)
             if series is not None and np.isfinite(series).any():
-                # Of shares that are mostly 0 or 1 the median says nothing.
+                # The median says nothing about shares that are mostly 0 or 1.
                 pooled = np.nanmean(series) if name in ("cut_hands", "valid_depth") else np.nanmedian(series)
                 value = float(pooled)
             out[name] = {

@@ -133,7 +133,7 @@ def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
         )
     if not short:
         return None
-    # All that is short, not the first of it: each correction may cost a run.
+    # Everything that falls short, not only the first: each correction may cost a run.
     texts, remedies = zip(*short, strict=True)
     remedy = "; ".join(remedies) + "; to take it as it is, lower what is named here for it (overrides)"
     return BadInput("too_little", "; ".join(texts), remedy[0].upper() + remedy[1:] + ".")
@@ -162,7 +162,7 @@ def no_shot_left(worths: Sequence[ShotWorth]) -> BadInput:
     """The refusal of a video none of whose shots may be packaged: that of its longest."""
     longest = max(worths, key=lambda worth: len(worth.shot))
     assert longest.refused is not None
-    if len(worths) == 1:  # a video without cuts: nothing of shots is said to who has none
+    if len(worths) == 1:  # a video without cuts: its user need not read about shots
         return longest.refused
     text = f"none of its {len(worths)} shots can be packaged; the longest, {longest.name}: {longest.refused.text}"
     return BadInput(longest.refused.code, text, longest.refused.remedy)

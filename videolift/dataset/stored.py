@@ -30,7 +30,7 @@ CRC32 = "crc32"
 _CACHED_BYTES = 1 << 18
 """Arrays up to this size are read once and kept as long as the file is known. Up to a megabyte it would be two per file, and save a
 tenth of a sample's time."""
-_PART_BYTES = 16 << 20  # large enough that calls do not count, small beside what a process holds
+_PART_BYTES = 16 << 20  # large enough that the number of calls does not matter, small beside a process's memory
 _RESTING_BYTES = 16 << 10
 """What is known of a file besides its arrays, about: attributes, names, Python's objects."""
 _MAX_DEPTH, _MAX_OBJECTS = 4, 1000
@@ -126,7 +126,7 @@ class StoredArrays:
     def rest(self) -> None:
         """Gives back descriptors and HDF5's memory, and keeps what is known of the file."""
         self._map = None
-        self._opened_arrays.clear()  # handles of arrays keep their file open in HDF5, whatever is closed besides
+        self._opened_arrays.clear()  # open handles of arrays would keep the file open in HDF5
         if self._hdf5 is not None:
             self._hdf5.close()
             self._hdf5 = None

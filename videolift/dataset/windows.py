@@ -26,7 +26,7 @@ def window_starts(frames: int, window_length: int, stride: int, shot: NDArray[np
     Args:
         frames: T of the clip.
         window_length: frames per window.
-        stride: frames from one window to the next; what is left at a shot's end is no window.
+        stride: frames from one window to the next; what is left at a shot's end is not a window.
         shot: (T) the shot of each frame, -1 for none; None: all of it is one.
     """
     runs = [(0, frames)] if shot is None else [(one.first, one.end) for one in shots_of(shot)]
@@ -90,14 +90,14 @@ def window_poses(T_camera_world: ArrayLike) -> tuple[Float, Float32]:
     NaN at steps whose pose, or whose first pose, is not known.
     """
     T = T_cam0_camk(T_camera_world)
-    # Whole matrices: a product with one that is not known may hold numbers in places.
+    # The whole matrix: a product with an unknown one may still hold some numbers.
     T[~np.isfinite(T).all((-2, -1))] = np.nan
     return T, np.moveaxis(pose_9d(T), 0, -2).astype(np.float32)
 
 
 def point_order(seed: int, start: int, points: int) -> NDArray[np.int64]:
     """The stored order of a window's points: random, so that any run of them is a fair sample, and always the same."""
-    # The start too: windows share most of their points, and one order for all would make runs of them alike.
+    # The start is part of the seed: windows share most of their points, and one order would make their runs alike.
     return np.random.default_rng([seed, start]).permutation(points)
 
 

@@ -107,7 +107,7 @@ def modality_table(export: PolicyExport) -> dict[str, Any]:
     state = {name: {"start": a, "end": b} | (rotation if "rot6d" in name else {}) for name, (a, b) in fields.items()}
     absolute = spec.action == "absolute"
     action = {name: {**bounds, "absolute": absolute} for name, bounds in state.items()}
-    # Whether a hand is known stands behind the state, and is no action.
+    # The flags of known hands come after the state, and are not part of the action.
     flags = export.state_names[len(spec.names) :]
     state |= {
         name.replace(".", "_"): {"start": len(spec.names) + i, "end": len(spec.names) + i + 1} for i, name in enumerate(flags)
@@ -155,7 +155,7 @@ def _write_meta(
             "total_videos": len(episodes),
             "total_chunks": -(-len(episodes) // _CHUNK),
             "chunks_size": _CHUNK,
-            # Loaders take it for an int; a rate that is none is better told as it is than rounded.
+            # Loaders expect an int; a rate that is not whole is stated as it is rather than rounded.
             "fps": round(plan.fps) if abs(plan.fps - round(plan.fps)) < 1e-6 else plan.fps,
             "splits": plan.splits,
             "data_path": _DATA,

@@ -66,7 +66,7 @@ class FocalCurve:
 
     def at(self, log_focal: Float) -> Float:
         """The rise (n) at focal lengths given as logarithms of shares of the width (n), at most `_MAX_COUNTED`."""
-        from scipy.interpolate import PchipInterpolator  # 50 MB, and whoever plans draws no curve
+        from scipy.interpolate import PchipInterpolator  # it takes 50 MB, and a plan needs no curve
 
         own = np.log(self.focal_px / self.size_px[0]) + np.log(FOCAL_FACTORS)
         # Monotone between the samples: a cubic spline could swing below the least of them, to a focal length that none supports.

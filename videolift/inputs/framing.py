@@ -55,7 +55,7 @@ class Framing:
             pixel_aspect: width / height of one pixel of the upright image.
         """
         shown_w, shown_h = source_px[0] * pixel_aspect, Fraction(source_px[1])
-        # One of the two stands and the other lies.
+        # One of the two is upright, the other lies on its side.
         if fit in ("auto", "pad") and (shown_w - shown_h) * (clip_px[0] - clip_px[1]) < 0:
             clip_px = (clip_px[1], clip_px[0])
         if fit == "stretch":

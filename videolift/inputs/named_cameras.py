@@ -93,7 +93,7 @@ def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
         for name, row in rows.items():
             if "K" not in row and "fx" not in row:
                 width, height = row["size"]
-                # Of what the row names, what says most directly where a pixel looks.
+                # Of the cameras that the row names, the one that says most directly where a pixel looks.
                 if "focal_px" in row:
                     focal_px = float(row["focal_px"])
                 elif "hfov_deg" in row:
@@ -111,7 +111,7 @@ def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
             # `videolift calibrate` writes `how: estimated` into the user's file, among rows that the user wrote.
             own: CameraKnowledge = row.get("how", how)
             if own not in ("given", "named", "estimated"):
-                raise ValueError(f"{name}: how is {own!r}, which is none of given, named, estimated")
+                raise ValueError(f"{name}: how is {own!r}, which is not given, named or estimated")
             cameras[name] = NamedCamera(name, parse_lens(row), own, str(row.get("source", "")))
         return cameras
     except BadInput as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from videolift.geometry import Float
 
-if TYPE_CHECKING:  # it brings OpenCV, and who lists videos undistorts nothing
+if TYPE_CHECKING:  # it imports OpenCV, which listing videos does not need
     from videolift.inputs.framing import Framing
 
 MAX_OBJECTS = 255

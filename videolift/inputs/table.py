@@ -136,7 +136,7 @@ class _Row:
             objects=cells.get("objects") or None,
             calib=calib,
             camera=cameras[camera].to_row() if (camera := cells.get("camera", "")) in cameras and calib is None else None,
-            start_s=start or None,  # from 0 is from the beginning
+            start_s=start or None,  # a start of 0 is the beginning
             end_s=end,
             text=cells.get("text") or None,
             subject=cells.get("subject") or None,

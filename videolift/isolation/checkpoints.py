@@ -83,7 +83,11 @@ def _check(file: BinaryIO, name: object) -> None:
     file.seek(0)
     head = file.read(4)
     if head != b"PK\x03\x04":
-        legacy = "a bare pickle, torch's format before 1.6" if head[:1] == b"\x80" else "no zip archive (torch's old tar is none)"
+        legacy = (
+            "a bare pickle, torch's format before 1.6"
+            if head[:1] == b"\x80"
+            else "not a zip archive, which torch's old tar is not either"
+        )
         raise UnsafeCheckpoint(name, f"{legacy}, so no plain archive of tensors")
     try:
         with zipfile.ZipFile(file) as archive:

@@ -147,7 +147,7 @@ class DeviceWorkers:
         if self.device.kind == "cuda":
             nothing: int | None = 0
             on_device = self._unless_lost(lambda: self._gauge.tree(self.device, pids), nothing)
-        if on_device is None:  # pids are hidden, in containers: what is in use beyond what was before us, shared out evenly
+        if on_device is None:  # containers hide pids: what is in use beyond what was before us, divided evenly
             memory = self._device_memory()
             ours = max(0, memory.total - memory.free - (self.usual_foreign_bytes or 0))
             on_device = ours // max(1, len(self.living))
@@ -156,7 +156,7 @@ class DeviceWorkers:
             before = self._running.get(worker.serial, Peak(worker.task.size, 0, 0))
             after = Peak(before.size, max(before.device_bytes, use.device_bytes), max(before.host_bytes, use.host_bytes))
             self._running[worker.serial] = after
-            # Progress that came since is not paired with memory of before: it would promise a far too small peak.
+            # Newer progress is not paired with older memory: it would promise a far too small peak.
             self._progress_at_look[worker.serial] = worker.progress
             worker.peak_bytes = after.device_bytes or None
         return use
@@ -178,7 +178,7 @@ class DeviceWorkers:
 
     def item_ended(self, worker: WorkerHandle, size: float, peak_rss_bytes: int | None) -> int | None:
         """A worker has ended an item, well or not; returns the item's peak on the device, None where it could not be measured."""
-        # An item shorter than the time between two looks: now is better than never.
+        # The item was shorter than the time between two samples: a late one is better than none.
         if worker.serial not in self._running and (peak_rss_bytes is None or self.device.kind == "cuda"):
             self._look(worker)
         seen = self._running.pop(worker.serial, Peak(size, 0, 0))

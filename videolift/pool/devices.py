@@ -265,7 +265,7 @@ def visible_cards(cards: list[Card], mask: str) -> list[Card]:
             matching = [c for c in cards if c.index == int(entry)]
         elif entry.startswith(("GPU-", "MIG-")):
             begins = [c for c in cards if c.uuid.startswith(entry)]
-            # As CUDA does: a beginning counts only where it means one card.
+            # As CUDA does: the beginning of a UUID counts only where it fits one card.
             matching = [c for c in cards if entry in (c.uuid, c.parent)] or (begins if len(begins) == 1 else [])
         if not matching:
             break

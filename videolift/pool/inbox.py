@@ -41,7 +41,7 @@ def hear(state: PoolState, worker: WorkerHandle, group: DeviceWorkers) -> None:
                 hopeless = message.device_lost or message.kind == "backend"
                 note_load_failure(state, group, text, hopeless=hopeless, out_of_memory=message.kind == "oom")
             elif message.claim != worker.claim or (not isinstance(message, ItemProgress) and message.key != worker.key):
-                # Progress of a thread that outlived its item, or of a worker that is ended already, is nobody's lie.
+                # Progress of a thread that outlived its item, or of a worker that is ended already, is no fault.
                 if not isinstance(message, ItemProgress) and worker.living:
                     text = "answered for an item that it was not given; was it forked?"
                     state.events.emit(

@@ -55,7 +55,7 @@ class Outcome:
 
     Attributes:
         kind: done; bad_input (`BadInput`, at once); oom (alone and fully shrunk); crash or hang (``attempts`` times); error (an
-            exception that is none of ours); transient (disk: nobody's fault, stays pending); backend (load failed everywhere).
+            exception of any other class); transient (disk: nobody's fault, stays pending); backend (load failed everywhere).
         code, text, remedy: for people and scripts; empty when done.
         traceback: as raised in the worker, with the last lines of the worker's stderr after a crash.
         value: what `Worker.process` returned.

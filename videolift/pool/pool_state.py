@@ -98,7 +98,7 @@ class PoolState:
         self.plan, self.groups, self.events, self.gauge, self.machine = plan, list(groups), events, gauge, machine
         self.stopping = StopState(signals, events, plan.grace_s, machine.now)
         self.items = ItemTracker(tasks, ledger, events, self.stopping, rules=plan.rules, now=machine.now)
-        # Counted from here: what the kernel killed before is nobody's of ours.
+        # Counted from here: what the kernel killed before was not ours.
         self.deaths = DeathRecord(oom_kills=gauge.oom_kills())
         self.began = machine.now()
         self.first_ready: float | None = None

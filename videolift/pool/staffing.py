@@ -135,7 +135,7 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
             return False
         if not queue.shared:
             return bool(queue.alone) and not group.workers
-        # Hands that are free or about to be, on any device, for as many items: one more would find nothing to do.
+        # Workers that are free or soon will be, on any device: with one for each item, another would find nothing to do.
         unused = sum(w.state in ("loading", "idle") for g in state.groups if g.fenced is None for w in g.living)
         return unused < queue.shared
 
@@ -157,7 +157,7 @@ def _start_workers(state: PoolState, groups: list[DeviceWorkers], decisions: dic
                 state.events.emit("spawned", worker=serial, device=device.id, pid=process.pid, log=f"worker-{serial:04d}.log")
         except Transient as error:
             state.stopping.request("transient", str(error))
-        except OSError as error:  # no process, no descriptor, no memory: as if it had not loaded
+        except OSError as error:  # out of processes, descriptors or memory: as if it had not loaded
             note_load_failure(state, group, f"no process can be started: {error}")
             return
 

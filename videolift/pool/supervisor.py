@@ -62,14 +62,14 @@ def _step(state: PoolState) -> None:
         for worker in state.workers:
             if worker.state == "idle":
                 worker.tell_to_end()
-            elif worker.state == "loading":  # it could be told nothing before its model is there, minutes from now
+            elif worker.state == "loading":  # it reads no message before its model is loaded, minutes from now
                 worker.kill()
     begun = sum(worker.progress for worker in state.workers if worker.task is not None)
     state.events.line(len(state.items.outcomes), state.items.total, lambda: _state_text(state), begun=begun)
     plan, now, stop = state.plan, state.machine.now(), state.stopping.stop
     times = [now + plan.timing.tick, state.next_sample]
     times += [worker.deadline(plan.load_timeout_s, plan.item_timeout_s) for worker in state.workers]
-    # Those that have passed wait for something else to happen: waking for them would be a loop without a pause.
+    # Times that have passed wait for some other event: waking for them would make a busy loop.
     later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
     later += [stop.deadline] if stop is not None else []
     times += [time_s for time_s in later if time_s > now]

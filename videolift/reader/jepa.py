@@ -17,7 +17,7 @@ from videolift.reader.draws import Source
 from videolift.reader.frames import Sample
 
 MaskKind = Literal["multi_block", "random"]
-# A bound and no more: blocks that fall on each other cover little, and the loop has to end.
+# Only a bound: blocks that overlap cover little, and the loop has to end.
 _ATTEMPTS = 100
 
 

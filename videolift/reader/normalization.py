@@ -159,7 +159,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _masked(sample: Sample) -> Sample:
     for key, name in _MASKS.items():
         if key in sample and name in sample:
-            # A wrist's query is its first step, and known with it.
+            # A wrist's query is its first step: both are known, or neither is.
             mask = sample[name][..., 0] if key == "hand_query_uvd" else sample[name]
             sample[key] = zero_unknown(sample[key], mask)
     if "displacement" in sample and "point_valid" in sample:

@@ -46,7 +46,7 @@ def open_or_skip(source: Source, draw: Draw, on_error: OnError) -> Sample | Skip
     """
     try:
         return source.open(draw.index, epoch=draw.epoch)
-    # Nothing else is skipped: an IndexError or a ConfigError is a mistake of the caller, and would never be heard of.
+    # Nothing else is skipped: an IndexError or a ConfigError is a mistake of the caller, and would go unnoticed.
     except CorruptFile as error:
         if on_error == "raise":
             raise

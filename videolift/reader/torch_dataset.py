@@ -67,7 +67,7 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
                 continue
             axis, array = POINT_AXIS.get(key) if "query" in sample else None, value
             if axis is not None and array.shape[axis] < most:
-                # With zeros, and so `point_valid` too, which says which points are real.
+                # With zeros; in `point_valid` they say which points are not real.
                 array = np.pad(array, [(0, most - n if a == axis else 0) for a, n in enumerate(array.shape)])
             # Arrays kept by an open file or a cache are shared: torch gets its own, writable.
             shared = not array.flags.writeable or array.base is not None

@@ -32,7 +32,7 @@ def read_exclusions(layout: Layout) -> dict[str, str]:
         before: list[str] = []
         with suppress(ConfigError):  # no run before this one, or none that can be read
             before = sorted(latest_run(layout.output).plan.get("excluded") or {})
-        # Taken for "none", a lost file would bring back every video that it took out.
+        # If a damaged file counted as "none", every excluded video would come back.
         if before:
             raise ConfigError(
                 f"{path} is gone, and the last run left out {', '.join(before)}: put it back, "

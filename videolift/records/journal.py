@@ -185,7 +185,9 @@ def read_journal(folder: Path, batch: str) -> JournalContent | None:
     if not numbers:
         return None
     path = _path(folder, batch, numbers[-1])
-    *lines, _ = path.read_bytes().split(b"\n")  # a last line without its end was torn by a kill: what it was to say did not happen
+    *lines, _ = path.read_bytes().split(
+        b"\n"
+    )  # a last line without its end was torn by a kill: what it was about to record did not happen
     head: dict[str, Any] = {}
     with suppress(ValueError):
         head = _parse(lines[0]) if lines else {}
@@ -337,7 +339,7 @@ class Journal:
     def _append(self, event: dict[str, Any], *, durable: bool = True) -> None:
         data = _line(event)
         with storage_errors_are_transient(f"writing {self.path.name}"):
-            # A full disk can take half a line; what is added later must not hang on to it.
+            # A full disk may take half a line; what is added later must not continue it.
             size = os.fstat(self._descriptor).st_size
             try:
                 while data:

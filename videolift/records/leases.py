@@ -139,7 +139,7 @@ def patience_s(path: Path) -> float:
 
 
 def slurm_job(path: Path) -> str | None:
-    """The SLURM job that holds the lease at ``path``; None where nobody does, or nobody in a job."""
+    """The SLURM job that holds the lease at ``path``; None where no run does, or one outside of any job."""
     holder = _read(path)
     return holder.slurm_job_id if holder is not None else None
 

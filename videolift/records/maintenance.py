@@ -62,7 +62,7 @@ def batches_held(layout: Layout, batches: Iterable[str]) -> Iterator[None]:
         LeaseHeld: a run works in this output folder, or a job that outlived its run on one of the batches.
     """
     with ExitStack() as stack:
-        # The head's first: with it no new run begins, and what jobs of an old one still hold shows below.
+        # The head's lease first: no new run begins while we hold it, and leases of an old run's jobs are seen below.
         stack.enter_context(Lease.acquire(layout.head_lease, wait_s=0, what=f"{layout.output}"))
         for stage in STAGES:
             for batch in sorted(set(batches)):
@@ -100,7 +100,7 @@ def lift_quarantines(layout: Layout, videos: Sequence[str] | None, stages: Seque
     """
     read = RecordReader(layout)
     wanted = list(Assignment.load(layout.assignment).batches) if videos is None else list(videos)
-    # Only for its error: an id that no run has seen.
+    # Called for its error alone: an id that no run has seen.
     batches_of(layout, wanted)
     lifted = {
         video: found

@@ -175,20 +175,20 @@ def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False)
     if manifest is None:
         return None
     journal, rows = manifest.journal, manifest.videos
-    if manifest.stage in STAGES and not (journal and _are_as_they_were(output, [(journal.path, journal.bytes, journal.mtime_ns)])):
+    if manifest.stage in STAGES and not (journal and _files_unchanged(output, [(journal.path, journal.bytes, journal.mtime_ns)])):
         return None
     vouched = (
         (place, size, mtime_ns)
         for place, size, mtime_ns, state in zip(rows.paths, rows.bytes, rows.mtimes_ns, rows.states, strict=True)
         if place and state != "released"
     )
-    return manifest if artifacts_seen or _are_as_they_were(output, vouched) else None
+    return manifest if artifacts_seen or _files_unchanged(output, vouched) else None
 
 
-def _are_as_they_were(output: Path, files: Iterable[tuple[str, int, int]]) -> bool:
+def _files_unchanged(output: Path, files: Iterable[tuple[str, int, int]]) -> bool:
     """Of each file: path below ``output``, size and time as recorded."""
     try:
-        # From the folder on: half a million times its own path would be walked again.
+        # Relative to the open folder: else the kernel would walk its path half a million times.
         folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for path, size, mtime_ns in files:
@@ -223,7 +223,7 @@ def choose_target(
     Args:
         present: what `generations` found in ``folder``.
     """
-    # A next generation has another name: Snakemake would take a file that is there for done.
+    # Each generation has its own name: Snakemake would take a file that is there for finished work.
     newest = present.get((batch, token))
     if newest is None:
         return Target(stage, batch, token, 0), None

@@ -114,7 +114,7 @@ def receipt_from_json(value: Mapping[str, Any]) -> Receipt:
     """The receipt that `receipt_to_json` gave.
 
     Raises:
-        CorruptFile: it is none; the text says what is wrong with it.
+        CorruptFile: it is not one; the text says what is wrong with it.
     """
     try:
         artifact, reason = value["artifact"], value["reason"]

@@ -36,7 +36,7 @@ def read_back_released(layout: Layout, stage: str, video: str) -> Receipt | None
     """The receipt that the packaged file carries for a stage whose artifact was let go of; None where it has none."""
     path = layout.artifact(stage, video)
     try:
-        if stage == PACKAGING or path.exists():  # what is there speaks for itself
+        if stage == PACKAGING or path.exists():  # the artifact itself says more
             return None
         facts = _facts(PACKAGING, layout.artifact(PACKAGING, video)) or {}
         # Its size and time are gone with it; its content is what packaging read.

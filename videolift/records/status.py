@@ -123,7 +123,7 @@ class Status:
         known = [video.content for video in self.videos if video.overall == "done" and video.content is not None]
         if known:
             windows, points = (sum(content[i] for content in known) for i in (0, 1))
-            # A video whose hands were looked for and not found is none with hands.
+            # A video whose hands were looked for and not found does not count as one with hands.
             with_points, with_hands = (sum(content[i] > 0 for content in known) for i in (1, 2))
             held = f"of {len(known)} videos {with_points} have points, {with_hands} hands"
             out.append(f"packaged   {windows} windows, {points} points; {held}")

@@ -114,7 +114,7 @@ class _Taken:
         by_start = {int(window[0]): i for i, window in enumerate(found["windows"])}
         writer, moved, missing = self.tracks_writer(), 0.0, 0
         for start in range(0, self.frames - length + 1, stride):
-            # A window that it left out becomes an empty one: ours are every `stride` frames, without gaps.
+            # A window that the predecessor left out becomes an empty one: ours are every `stride` frames, without gaps.
             i = by_start.get(start)
             xyz = np.zeros((length, 0, 3)) if i is None else np.asarray(found["tracks"][i])[0][:length] / unit
             poses = np.tile(np.eye(4), (length, 1, 1)) if i is None else _in_units(found["window_poses"][i][:length], unit)

@@ -58,7 +58,7 @@ def unpack(path: Path, *, metric: bool) -> Unpacked:
         with h5py.File(path, "r", locking=False) as file:  # it may lie on a file system without locks, and is only read
             return _unpack(file["root"], metric)
     except (OSError, KeyError) as error:
-        raise CorruptFile(f"{path.name} is none of the predecessor's files: {error}") from error
+        raise CorruptFile(f"{path.name} is not one of the predecessor's files: {error}") from error
 
 
 def _unpack(root: h5py.Group, metric: bool) -> Unpacked:

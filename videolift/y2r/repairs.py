@@ -87,7 +87,7 @@ def repair_hands(found: Mapping[str, Any], K: NDArray[Any], *, metric: bool) -> 
         if not valid.any():
             continue
         fingers: Float = np.asarray(found[f"{name}_hand_pose"], np.float64)
-        # It interpolated matrices number by number, which leaves what is not a rotation: that tells those frames apart.
+        # The predecessor interpolated matrices number by number. What results is no rotation, which tells those frames apart.
         filled = valid & ~is_rotation(fingers, _ROTATION_TOLERANCE).all(-1)
         wrist = np.asarray(found[f"{name}_wrist_pose"], np.float64).copy()
         stored = np.asarray(found[f"{name}_joints_3d"], np.float64)

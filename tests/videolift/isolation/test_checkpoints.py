@@ -109,7 +109,7 @@ HOSTILE = {
     "TorchScript by its code alone": (archive({**PLAIN, "archive/code/__torch__.py": b"x"}), "TorchScript"),
     "a bare pickle": (pickle.dumps(Evil()), "bare pickle"),
     "a legacy tar": (b"tensors\0".ljust(512, b"\0") * 3, "old tar"),
-    "empty": (b"", "no zip archive"),
+    "empty": (b"", "not a zip archive"),
     "an archive in an archive": (archive({**PLAIN, "archive/inner.zip": archive()}), "inner.zip"),
     "an archive in front of another": (hidden_in_front(), "in front of"),
     "an archive behind a comment": (archive(comment=archive()), "in front of"),

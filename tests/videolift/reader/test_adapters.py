@@ -207,7 +207,7 @@ def test_any_file_by_keys_and_shapes(tmp_path):
         Hdf5Arrays(tmp_path / "robot.h5", keys, {"observation.state": (7,)})
     with pytest.raises(ConfigError, match=r"has no array obs/depth; it has obs/images/top, obs/state"):
         Hdf5Arrays(tmp_path / "robot.h5", {"depth": "obs/depth"})
-    with pytest.raises(ConfigError, match=r"holds obs/images/top, obs/state, which is nothing known. Understood are"):
+    with pytest.raises(ConfigError, match=r"holds obs/images/top, obs/state, which no adapter reads. They read"):
         open_samples(tmp_path / "robot.h5")
 
 

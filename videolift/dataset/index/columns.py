@@ -174,7 +174,7 @@ def encode_video(about: Mapping[str, Any], known: Mapping[str, SqlValue]) -> Ind
     values: dict[str, Any] = {name: about.get(name) for name in (*_VIDEO_NAMES, *_DETAIL_NAMES)}
     values |= {f"quality_{name}": about.get("quality", {}).get(name) for name in SCORES}
     values |= {"parts": ",".join(about["parts"]), "poor": ",".join(about.get("poor", ())), "width_px": width, "height_px": height}
-    # What a query asks for stands in a column of its own, out of the JSON that the file states it in.
+    # What queries ask for gets a column of its own, taken out of the JSON in which the file states it.
     values |= {"wrist_method": (about.get("hands") or {}).get("wrist_method")}
     values |= {column.name: _json(values[column.name]) for column in DETAIL_COLUMNS if column.kind == "JSON"}
     for column in VIDEO_COLUMNS:  # a backend may state a method per side

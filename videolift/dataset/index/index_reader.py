@@ -187,7 +187,7 @@ def open_index(folder: Path) -> Iterator[sqlite3.Connection]:
     try:
         # immutable: no lock is taken and no journal is looked for
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            connection.execute("PRAGMA trusted_schema = OFF")  # no function runs because the file says so
+            connection.execute("PRAGMA trusted_schema = OFF")  # the file cannot make a function run
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != SCHEMA_VERSION:
                 raise ConfigError(f"{path} has version {version}, this videolift reads {SCHEMA_VERSION}: {_AGAIN}")

@@ -80,7 +80,7 @@ def draft_index(folder: Path) -> Iterator[IndexDraft]:
             with closing(
                 sqlite3.connect(f"{temporary.absolute().as_uri()}?nolock=1", uri=True, isolation_level=None)
             ) as connection:
-                # A draft that is killed is thrown away as a whole, so neither a journal nor flushing earns its time.
+                # A draft that is killed is thrown away as a whole, so a journal, or flushing, would only cost time.
                 connection.execute("PRAGMA journal_mode = OFF")
                 connection.execute("PRAGMA synchronous = OFF")
                 connection.execute("BEGIN")

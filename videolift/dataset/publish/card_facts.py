@@ -37,7 +37,7 @@ class CardFacts:
     """Counts over all videos.
 
     Attributes:
-        parts: videos that have something of each part: one in which no hand was found is none with hands.
+        parts: videos that have something of each part: one in which no hand was found does not count.
         values: of `COUNTED`, value to number of videos.
         interpolated: the largest share of interpolated hands in a video; None without hands.
         intrinsics: how K is known to number of videos.

@@ -74,7 +74,7 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
     reasons: dict[str, str] = {}
     for shard in shards:
         for video, reason in shard.left_out.items():
-            # Of several reasons the first by letter, whatever the order of the shards; `describe_draft` drops those of videos
+            # Of several reasons the alphabetically first, whatever the order of the shards; `describe_draft` drops those of videos
             # that another shard has.
             reasons[video] = min(reason, reasons.get(video, reason))
     settings = PublicationSettings(reasons, group, shards[0].splits, _card([shard.card for shard in shards]))
@@ -164,7 +164,7 @@ class _Placing:
             try:
                 if not target.exists() or not target.samefile(source):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    temporary = temporary_beside(target)  # a link cannot replace what a shard has made anew, a renaming can
+                    temporary = temporary_beside(target)  # a link cannot replace a file of that name, renaming can
                     os.link(source, temporary)
                     os.replace(temporary, target)
                     self._changed.add(target.parent)

@@ -135,7 +135,7 @@ def describe_draft(
     """
     contents = BucketContents()
     draft.add_videos(rows)
-    # Asked for again instead of held: the rows come from the files one by one, and there may be ten million.
+    # Read back from the index instead of held in memory: there may be ten million.
     for video, sha256, split in draft.select("SELECT video, sha256, split FROM video ORDER BY video"):
         contents.add(video, sha256, split)
     counts: Counter[str] = Counter()
@@ -190,7 +190,7 @@ def _statistics(
 ) -> dict[str, dict[str, Any]]:
     tables: dict[str, dict[str, Any]] = {}
     for name, videos in groups.items():
-        # The main table says what it does not speak for: videos without a file, and those of the other groups.
+        # The main table counts what it does not cover: videos without a file, and those of the other groups.
         absent = len(left_out) + sum(groups.values()) - videos if name == chosen else 0
         table = normalization_table(merged.of_group(name), merged.by_split(name), group=name, videos=videos, left_out=absent)
         if len(groups) > 1:  # a dataset of one group has one table, under the name that trainers look for

@@ -131,7 +131,7 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         for other, another in others:
             if (why := _difference(row, another)) is not None:
                 collisions.append(f"{video} in {shards[number].folder} and {shards[other].folder}: {why}")
-        if len(collisions) >= _MAX_NAMED:  # two datasets of other ids or settings differ in every video: five tell as much
+        if len(collisions) >= _MAX_NAMED:  # datasets made with different settings differ in every video: five tell as much
             break
         yield shards[number], row
     if collisions:

@@ -205,7 +205,9 @@ def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, flo
 
 def _binned(units: NDArray[Any]) -> NDArray[np.int64]:
     counts = np.zeros(_F32_BINS, np.int64)
-    bins = (units + (1 << _UNITS_PER_BIN_BITS - 1)) >> _UNITS_PER_BIN_BITS  # 0 in the middle of its bin: still things are many
+    bins = (
+        units + (1 << _UNITS_PER_BIN_BITS - 1)
+    ) >> _UNITS_PER_BIN_BITS  # 0 lies in the middle of its bin: most things stand still
     half = _F32_BINS // 2 - 1
     inside = (bins >= -half) & (bins < half)
     if not inside.all():

@@ -38,7 +38,7 @@ def group_name(tier: str, scale: str, intrinsics: str | None) -> str:
 def group_rank(name: str) -> tuple[int, int, bool]:
     """Sorts groups from the best to the worst."""
     group = GroupParts.parse(name)
-    # Where depth comes from matters most, then the unit; a guessed focal length spoils hands alone.
+    # Where depth comes from matters most, then the unit; a guessed focal length spoils only hands.
     return TIER_ORDER.index(group.tier), SCALE_ORDER.index(group.scale), group.assumed_K
 
 

@@ -157,8 +157,7 @@ def merge_buckets(
     for number, members in members_of(changed).items() if changed else ():
         fresh, missing = GroupedStatistics(), {(member.video, member.sha256, member.split): member for member in members}
         for bucket in (_Bucket.load(_cache_path(one, number)) for one in (folder, *elsewhere)):
-            # Extrema cannot be taken back out, so what was counted together with a video that is not, or no longer, missing is of
-            # no use.
+            # Extrema cannot be subtracted: a bucket that also counted a video which is not missing, or no longer, is of no use.
             if bucket is not None and bucket.counted <= missing.keys():
                 bucket.add_to(fresh)
                 missing = {key: member for key, member in missing.items() if key not in bucket.counted}
@@ -196,7 +195,7 @@ def merge_members(folder: Path, members: Iterable[Member]) -> GroupedStatistics:
 def _read_files(members: Iterable[Member], merged: GroupedStatistics) -> None:
     for member in members:
         with PackagedFile(member.path) as file:
-            # all attributes take longer than the rest
+            # reading every attribute would take longer than the rest
             group = group_name(file.attribute("tier"), file.attribute("scale"), file.attribute("intrinsics"))
             merged.part(group, member.split).merge_packed(packed_statistics(file))
         merged.read_again += 1

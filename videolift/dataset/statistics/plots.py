@@ -93,7 +93,7 @@ def _panel(part: Accumulator, channel: int, summary: ChannelSummary, name: str) 
     low, high = (summary.quantiles[0], summary.quantiles[-1]) if len(values) > 2 else (float(values[0]), float(values[-1]))
     if high <= low:
         low, high = low - 0.5, high + 0.5
-    count = int(high - low) + 1 if part.kind == "u8" else _BARS  # one bar per value, lest integers make a comb
+    count = int(high - low) + 1 if part.kind == "u8" else _BARS  # one bar per value, or integers would look like a comb
     bars, _ = np.histogram(values, count, (low, high), weights=counts.astype(np.float64))
     base, top = height - _MARGIN, _MARGIN
     for i, share in enumerate(bars / max(bars.max(), 1)):

@@ -58,7 +58,7 @@ def verify_file(path: Path, *, sha256: str | None = None, deep: bool = False) ->
         with FileUnderCheck(path) as file:
             for check in CHECKS:
                 findings += _run_check(check, file)
-            # Labels of a damaged file would be held against what are not its images.
+            # In a damaged file labels would be compared with images that are not theirs.
             if deep and not findings:
                 findings += _run_check(check_images, file)
     except CorruptFile as error:

@@ -133,7 +133,7 @@ class _OneHand:
             share = self._share_on_hand(keypoints, joints * scale)
             tried["hands and depth differ in scale"] = max(share, tried.get("hands and depth differ in scale", 0.0))
         best = max(tried, key=lambda name: np.nan_to_num(tried[name]))
-        # A hypothesis that leaves most joints off the surface is none, however much better than the labels it does.
+        # A hypothesis that leaves most joints off the surface is not believed, however much better than the labels it does.
         if tried[best] > 0.4 and tried[best] > stated + _MORE_ON_HAND:
             yield best, f"{stated:.0%} of the joints lie just behind the surface that is seen, {tried[best]:.0%} would"
         off_px = np.linalg.norm(project(joints, self.evidence.K) - keypoints, axis=-1)[self.frames]

@@ -53,7 +53,7 @@ def check_images(file: FileUnderCheck) -> Iterator[Finding]:
     if file.has("hands/valid"):
         faults += hand_faults(evidence, measured=has_camera and file.scale in MEASURED_SCALES)
 
-    # What several parts say alike is the images' fault and not theirs.
+    # A fault that several parts show alike lies in the images and not in them.
     alike = {"mirrored": {"depth mirrored", "poses with x reversed"}, "upside down": {"depth upside down", "poses with y reversed"}}
     for frames in ("one frame", "two frames"):
         for late, early in (("late", "early"), ("early", "late")):
@@ -92,7 +92,7 @@ def camera_faults(evidence: Evidence) -> Iterator[Fault]:
     if not np.isfinite(stated) or stated < BETTER_PX:
         return
     frozen = _frozen(evidence, motion)
-    # First: against poses that stand still many a hypothesis does better, and none of them is the fault.
+    # First: against poses that stand still many hypotheses do better, and none of them is the fault.
     if frozen and stated > MAX_RESIDUAL_SHARE * motion:
         yield frozen, f"the images move by {motion:.1f} px in a pair of frames, the poses miss {stated:.1f} px of it"
         return

@@ -73,7 +73,7 @@ def check_public(folder: Path, *, names: Iterable[str] = ()) -> PublicReport:
 
 def strictest(licences: Iterable[str]) -> str:
     """The licence that binds most."""
-    # A mark counts as a word of its own: "ND" within "and" is none, nor "GPL" within "AGPL".
+    # Marks count as whole words: not "ND" within "and", nor "GPL" within "AGPL".
     marks = [re.compile(rf"(?<![a-z]){re.escape(mark.casefold())}(?![a-z])") for mark in STRICTNESS]
     return min(
         licences,

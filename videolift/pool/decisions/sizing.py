@@ -263,7 +263,7 @@ def _worth_starting(now: Snapshot) -> bool:
     if now.load_s is None or now.workers == 0:
         return True
     waiting_s = now.waiting_s
-    if waiting_s is None:  # nothing has ended yet: what waits at the speed of what runs, by its own word
+    if waiting_s is None:  # no item has ended yet: the slowest speed that a running one reports
         told = [r.seconds / (r.progress * r.size) for r in now.running if r.progress > 0 and r.size > 0]
         waiting_s = now.waiting_size * max(told) if told else None
     if waiting_s is None:

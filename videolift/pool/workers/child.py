@@ -115,7 +115,7 @@ def serve(connection: socket.socket) -> None:
 
 
 class _Outbox:
-    """Sends messages; progress at most every so often, and from any thread of the user's."""
+    """Sends messages; progress at most every ``progress_every_s``, and from any thread of the user's."""
 
     def __init__(self, connection: socket.socket, progress_every_s: float) -> None:
         self._connection = connection
@@ -155,7 +155,7 @@ def _attempt(worker: Worker, work: DoItem, outbox: _Outbox) -> ItemDone | Attemp
     key = work.item.key
     try:
         value = pickle.dumps(worker.process(work.item, shrink=work.shrink, progress=outbox.progress), protocol=5)
-        pickle.loads(value)  # what ends the process that reads it must end this one, not the supervisor
+        pickle.loads(value)  # a value that kills its reader must kill this process, not the supervisor
         done = ItemDone(key, work.claim, value, peak_rss_bytes(), rest_rss_bytes())
         encode(done)
     except BaseException as error:  # noqa: BLE001  the border to user code, sys.exit and an unpicklable result included

@@ -127,7 +127,7 @@ def describe(error: BaseException, *, key: str = "", claim: int = 0) -> AttemptF
 
 
 def _kind(error: BaseException) -> FailureKind:
-    # A leak of descriptors makes healthy files unreadable, so it goes before what the code around it took that for.
+    # A leak of descriptors makes healthy files unreadable, so it is looked for before the error that was made of it.
     if any(is_descriptor_leak(one) for one in _chain(error)):
         return "descriptors"
     if isinstance(error, BadInput):

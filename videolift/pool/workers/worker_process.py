@@ -138,8 +138,6 @@ class WorkerProcess:
             return
         self._members = {process for process in self._members if still_runs(process)} | set(tree_of(self.pid))
 
-    # Messages
-
     @property
     def fault(self) -> str:
         """Why what it sent can be no message of a worker; empty while all is well."""
@@ -157,8 +155,6 @@ class WorkerProcess:
     def receive(self) -> list[WorkerMessage]:
         """Every whole message that has arrived."""
         return self.channel.receive()
-
-    # Its end
 
     def has_ended(self) -> bool:
         """True once its own process is over, without reaping it: until `reap` its pid and group cannot belong to anybody else."""
@@ -197,8 +193,6 @@ class WorkerProcess:
     def close(self) -> None:
         """Closes our end of the socket; the worker, if it lives, sees the end of the stream and ends."""
         self.channel.close()
-
-    # What it prints
 
     def begin_tail(self) -> None:
         """From here on `tail` begins."""

@@ -48,14 +48,16 @@ def open_samples(path: Path | str, **options: Any) -> Source:
         CorruptFile: it cannot be read.
     """
     path, keys = Path(path), options.get("keys")
-    if isinstance(keys, dict) and {"images", "metadata"} <= set(keys) <= _SEQUENCE_KEYS:  # a mixture's YAML knows no classes
+    if (
+        isinstance(keys, dict) and {"images", "metadata"} <= set(keys) <= _SEQUENCE_KEYS
+    ):  # the YAML of a mixture cannot hold a `SequenceKeys`
         keys = options["keys"] = SequenceKeys(**keys)
     if path.is_dir():
         return _open_folder(path, options)
     if not path.is_file():
         raise ConfigError(f"{path} is not there")
     if not h5py.is_hdf5(path):
-        raise ConfigError(f"{path} is not an HDF5 file. Understood are: {UNDERSTOOD}")
+        raise ConfigError(f"{path} is not an HDF5 file. The adapters read {UNDERSTOOD}")
     if isinstance(keys, dict):
         return _made(Hdf5Arrays, path, options)
     with h5py.File(path, "r", locking=False) as file:
@@ -72,7 +74,7 @@ def open_samples(path: Path | str, **options: Any) -> Source:
     # Keys that are not a mapping are `SequenceKeys`: whoever gives them has said what the file is.
     if {"images", "metadata"} <= names or keys is not None:
         return _made(ImageSequences, path, options)
-    raise ConfigError(f"{path} holds {inside}, which is nothing known. Understood are: {UNDERSTOOD}")
+    raise ConfigError(f"{path} holds {inside}, which no adapter reads. They read {UNDERSTOOD}")
 
 
 def _open_folder(path: Path, options: dict[str, Any]) -> Source:
@@ -89,7 +91,7 @@ def _open_folder(path: Path, options: dict[str, Any]) -> Source:
     if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in path.iterdir() if folder.is_dir() for image in folder.iterdir()):
         return _made(ImageFolder, path, options)
     found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
-    raise ConfigError(f"{path} holds {found}, which is nothing known. Understood are: {UNDERSTOOD}")
+    raise ConfigError(f"{path} holds {found}, which no adapter reads. They read {UNDERSTOOD}")
 
 
 def _made(adapter: Callable[..., Source], path: Path | list[Path], options: dict[str, Any]) -> Source:

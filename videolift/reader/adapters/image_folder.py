@@ -61,5 +61,5 @@ class ImageFolder:
         except OSError as error:
             raise CorruptFile(f"{path}: {error}") from error
         image = decode_image(content, str(path), self.size_px)
-        # Not ``label``: windows of ours have that of every point.
+        # Not named ``label``, which in our windows is one number per point.
         return {"image": image, "class_index": np.array(label), "class": self.classes[label], "video": path.stem}

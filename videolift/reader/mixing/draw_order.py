@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 _BLOCK = 1024
 """Draws that are shuffled together."""
-# Its multiples, less their whole parts, lie in (0, 1) as evenly as any: no run of draws favours one dataset.
+# The fractional parts of its multiples fill (0, 1) as evenly as any number's: no run of draws favours one dataset.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _WRAP = 1 << 64
 _ROUNDS = 6
