@@ -83,11 +83,7 @@ def _check(file: BinaryIO, name: object) -> None:
     file.seek(0)
     head = file.read(4)
     if head != b"PK\x03\x04":
-        legacy = (
-            "a bare pickle, torch's format before 1.6"
-            if head[:1] == b"\x80"
-            else "not a zip archive, which torch's old tar is not either"
-        )
+        legacy = "a bare pickle, torch's format before 1.6" if head[:1] == b"\x80" else "not a zip archive (nor is torch's old tar)"
         raise UnsafeCheckpoint(name, f"{legacy}, so no plain archive of tensors")
     try:
         with zipfile.ZipFile(file) as archive:

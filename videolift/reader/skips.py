@@ -1,10 +1,8 @@
-"""Samples that cannot be read: raised, or left out, counted and listed; never replaced by something else."""
+"""Samples that cannot be read: raised, or left out and named; never replaced by something else."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from videolift.errors import CorruptFile
@@ -20,22 +18,6 @@ class Skipped:
 
     draw: Draw
     reason: str
-
-
-@dataclass
-class SkipLog:
-    """What was left out so far."""
-
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def add(self, skipped: Iterable[Skipped]) -> None:
-        """Takes over what a batch says it left out."""
-        self.skipped += skipped
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """How often for which reason."""
-        return dict(Counter(skip.reason for skip in self.skipped))
 
 
 def open_or_skip(source: Source, draw: Draw, on_error: OnError) -> Sample | Skipped:
