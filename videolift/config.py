@@ -97,7 +97,7 @@ class StageBlock(Block):
 
 
 class SplitSettings(Block):
-    """Which videos train: drawn by subject, else by source, so that neither is in two splits; the table's `split` goes before"""
+    """Which videos train: drawn by subject, else by source, so that neither is in two splits; the table's `split` wins"""
 
     seed: int = Field(0, ge=0, description="its own: another seed of the run moves no video between splits")
     train: Share = Field(0.8, description="expected share; the three sum to 1, changing them moves videos")
@@ -138,7 +138,7 @@ class PoolSettings(Block):
 
 
 class Config(Block):
-    """Everything a run depends on but what single stages are set to.
+    """Everything a run depends on, except the settings of single stages.
 
     A user's configuration also has a block per stage; those come from the stages and their backends
     (`stages.settings.config_model`), and the library needs none of them.

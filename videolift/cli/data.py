@@ -70,7 +70,7 @@ def merge(
     link: Annotated[bool, typer.Option("--link/--reference", help="Hard links, or an index that refers to other folders.")] = True,
     group: Annotated[str | None, typer.Option("--group", help="Group of normalization_stats.yaml; by default the best.")] = None,
 ) -> None:
-    """Makes one dataset of several that were made apart, as if one run had made it. Give the same command again after anything."""
+    """Makes one dataset of several that were made apart, as if one run had made it. Run it again after an interruption."""
     from videolift.dataset.publish import merge_datasets
     from videolift.records.leases import Lease, patience_s
 

@@ -113,5 +113,5 @@ def _delete(deletion: Deletion, yes: bool) -> None:
         typer.echo(f"  {size(Deletion((path,)).bytes):>9}  {path}")
     if not yes:
         typer.confirm(f"delete {size(deletion.bytes)} in {len(deletion.paths)} places?", abort=True)
-    deletion.carry_out()
+    deletion.delete()
     typer.echo("deleted")

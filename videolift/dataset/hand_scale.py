@@ -60,8 +60,20 @@ def hand_scale(depth: Depth, hands: Hands, frames: slice = slice(None)) -> HandS
         for side in np.flatnonzero(measured[frame]):
             # The palm and not all joints: fingers curl towards the camera and away from it.
             palm_px, wrist_z_m = keypoints[frame, side][list(PALM_JOINTS)], float(T_camera_wrist[frame, side, 2, 3])
-            if np.isfinite(palm_px).all() and wrist_z_m > 0 and (found := _depth_at(z, palm_px)) is not None:
-                ratios[found[0]].append(wrist_z_m / found[1])
+            if not np.isfinite(palm_px).all() or wrist_z_m <= 0:
+                continue
+            # OpenCV's points are 32-bit integers, and a keypoint may be predicted anywhere.
+            hull = cv2.convexHull(np.rint(np.clip(palm_px, -1e6, 1e6)).astype(np.int32))
+            palm = np.zeros(z.shape, np.uint8)
+            cv2.fillConvexPoly(palm, hull, 1)
+            # Where the palm shows too little valid depth, a ring around it counts, half a palm wide.
+            width = max(3, int(np.ptp(palm_px, axis=0).max() / 2) | 1)
+            ring = cv2.dilate(palm, np.ones((width, width), np.uint8)) - palm
+            for source, mask in (("palm", palm), ("surroundings", ring)):
+                valid = z[(mask > 0) & (z > 0)].astype(np.float64)
+                if len(valid) >= MIN_PIXELS:
+                    ratios[source].append(wrist_z_m / float(np.median(valid)))
+                    break
     # Depth that sees the palms is believed before depth that sees only what is behind them.
     if len(ratios["palm"]) >= len(ratios["surroundings"]):
         return _decide(np.array(ratios["palm"]), "palm", 50.0)
@@ -80,18 +92,3 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
         reason = f"ratios scatter by {spread:.0%}, {MAX_SPREAD:.0%} is allowed"
         return HandScale(None, spread, len(ratios), source, reason)
     return HandScale(float(np.percentile(ratios, percentile)), spread, len(ratios), source)
-
-
-def _depth_at(z: NDArray[np.float16], palm_px: NDArray[np.float32]) -> tuple[str, float] | None:
-    """Median valid depth on the palm's hull; where that shows too little, in a ring around it half a palm wide."""
-    # OpenCV's points are 32-bit integers, and a keypoint may be predicted anywhere.
-    hull = cv2.convexHull(np.rint(np.clip(palm_px, -1e6, 1e6)).astype(np.int32))
-    mask = np.zeros(z.shape, np.uint8)
-    cv2.fillConvexPoly(mask, hull, 1)
-    width = max(3, int(np.ptp(palm_px, axis=0).max() / 2) | 1)
-    ring = cv2.dilate(mask, np.ones((width, width), np.uint8)) - mask
-    for source, where in (("palm", mask), ("surroundings", ring)):
-        valid = z[(where > 0) & (z > 0)].astype(np.float64)
-        if len(valid) >= MIN_PIXELS:
-            return source, float(np.median(valid))
-    return None

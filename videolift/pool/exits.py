@@ -1,7 +1,7 @@
 """What happens when a worker ends: its tree is reaped, its item is charged or not, and it is forgotten once it is gone.
 
 Blame is exact: only the claimed item, and not when it was already recorded, when we ended the worker ourselves for another
-reason, or when all workers were killed within one moment. What a charge means for the item, `decisions.policy` says.
+reason, or when all workers were killed within one moment. `decisions.policy` says what a charge means for the item.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What workers say, and what follows for the pool's state.
 
-A message is believed only where it fits what its worker was given: user code can fork, and the copy would answer for an item of
-before. What does not fit is ignored, and its sender ended; the item that it has now is forgiven that twice.
+A message is believed only where it fits what its worker was given: user code can fork, and the copy would answer for an
+earlier item. What does not fit is ignored, and its sender ended; the item that it has now is not charged the first two times.
 """
 
 from __future__ import annotations

@@ -28,7 +28,32 @@ def supervise(state: PoolState) -> PoolReport:
         state.items.quarantine_exhausted()
         # Deaths not judged yet hold items that may have to be done again.
         while state.workers or state.deaths.unjudged or (state.stopping.stop is None and len(state.items.queue)):
-            _step(state)
+            state.stopping.obey_signals()
+            _look_around(state)
+            # Before staffing: what is judged now can be given out in the same round.
+            judge_exits(state)
+            busy = any(group.busy for group in state.groups)
+            if state.stopping.stop is None and (len(state.items.queue) or state.deaths.unjudged or busy):
+                staff(state)
+            else:
+                for worker in state.workers:
+                    if worker.state == "idle":
+                        worker.tell_to_end()
+                    elif worker.state == "loading":  # it reads no message before its model is loaded, minutes from now
+                        worker.kill()
+            begun = sum(worker.progress for worker in state.workers if worker.task is not None)
+            state.events.line(len(state.items.outcomes), state.items.total, lambda: _state_text(state), begun=begun)
+            plan, now, stop = state.plan, state.machine.now(), state.stopping.stop
+            times = [now + plan.timing.tick, state.next_sample]
+            times += [worker.deadline(plan.load_timeout_s, plan.item_timeout_s) for worker in state.workers]
+            # Times that have passed wait for some other event: waking for them would make a busy loop.
+            later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
+            later += [stop.deadline] if stop is not None else []
+            times += [time_s for time_s in later if time_s > now]
+            state.machine.wait(min(times) - now)
+            for group in state.groups:
+                for worker in list(group.workers):
+                    hear(state, worker, group)
         state.items.release_claims(state.stopping.stop.text if state.stopping.stop else "")
     finally:
         _end_everything(state)
@@ -48,35 +73,6 @@ def supervise(state: PoolState) -> PoolReport:
     state.events.line(done, state.items.total, lambda: _state_text(state), final=True)
     state.events.emit("finished", stopped=report.stopped, text=report.text, done=done, seconds=round(report.seconds, 3))
     return report
-
-
-def _step(state: PoolState) -> None:
-    state.stopping.obey_signals()
-    _look_around(state)
-    # Before staffing: what is judged now can be given out in the same round.
-    judge_exits(state)
-    busy = any(group.busy for group in state.groups)
-    if state.stopping.stop is None and (len(state.items.queue) or state.deaths.unjudged or busy):
-        staff(state)
-    else:
-        for worker in state.workers:
-            if worker.state == "idle":
-                worker.tell_to_end()
-            elif worker.state == "loading":  # it reads no message before its model is loaded, minutes from now
-                worker.kill()
-    begun = sum(worker.progress for worker in state.workers if worker.task is not None)
-    state.events.line(len(state.items.outcomes), state.items.total, lambda: _state_text(state), begun=begun)
-    plan, now, stop = state.plan, state.machine.now(), state.stopping.stop
-    times = [now + plan.timing.tick, state.next_sample]
-    times += [worker.deadline(plan.load_timeout_s, plan.item_timeout_s) for worker in state.workers]
-    # Times that have passed wait for some other event: waking for them would make a busy loop.
-    later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
-    later += [stop.deadline] if stop is not None else []
-    times += [time_s for time_s in later if time_s > now]
-    state.machine.wait(min(times) - now)
-    for group in state.groups:
-        for worker in list(group.workers):
-            hear(state, worker, group)
 
 
 def _look_around(state: PoolState) -> None:

@@ -119,8 +119,8 @@ class VideoRecord:
     def after_death_of_run(self, progress: int) -> VideoRecord:
         """The record once its whole run is known to have died.
 
-        A run dies of a power cut, of preemption, or because a video filled the memory; which of several videos in work it was
-        nobody can say. So each is suspected, and worked on last and alone. Only deaths that go on while it is alone, without any
+        A run dies of a power cut, of preemption, or because a video filled the memory; nobody can say which of several videos in
+        work that was. So each is suspected, and worked on last and alone. Only deaths that go on while it is alone, without any
         progress, count against it, and `DEATHS_PER_CRASH` of them as one crash: even then the next signal may have been chance.
 
         Args:

@@ -78,7 +78,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, path: Path, *, wait_s: float, what: str = "") -> Self:
-        """Takes the lease at ``path``, waiting up to ``wait_s`` for who holds it; says so now and then.
+        """Takes the lease at ``path``, waiting up to ``wait_s`` for the run that holds it, which is logged now and then.
 
         Args:
             path: of its file.

@@ -43,8 +43,8 @@ class Deletion:
         files = (p for path in self.paths for p in (path.rglob("*") if path.is_dir() else [path]))
         return sum(p.stat().st_size for p in files if p.is_file())
 
-    def carry_out(self) -> None:
-        """Deletes, records first: after a kill in between, what is left of the artifacts is made anew, as it was meant to be."""
+    def delete(self) -> None:
+        """Deletes records before artifacts: after a kill in between, artifacts that are left have no record, and are made again."""
         if self.layout is not None:
             _lift(self.layout, self.records)
         for path in self.paths:

@@ -61,7 +61,20 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
     # In an order that does not depend on how they were named, so that the same shards give the same bytes.
     opened = {shard.folder: shard for shard in map(Shard.open, named)}
     shards = [opened[folder] for folder in sorted(opened, key=lambda folder: relative_folder(folder, out))]
-    _refuse(out, before, shards)
+    if not shards:
+        raise ConfigError(f"nothing to merge: name the datasets to merge into {out}")
+    if any(shard.folder == out.resolve() for shard in shards):
+        raise ConfigError(f"{out} cannot be merged into itself: name a new folder first, then the datasets")
+    present = {relative_folder(shard.folder, out) for shard in shards}
+    if gone := [shard.folder for shard in before.shards if shard.folder not in present]:
+        again = " ".join([str(out), *sorted(present), *gone])
+        raise ConfigError(f"{out} also holds videos of {', '.join(gone)}: name every shard ({again}), or begin a new folder")
+    for shard in shards[1:]:
+        if shard.splits != shards[0].splits:
+            raise ConfigError(
+                f"splits are drawn by {shards[0].splits} in {shards[0].folder} and by {shard.splits} in {shard.folder}: give "
+                f"both runs the same statistics.splits and run `snakemake statistics` in them"
+            )
     videos = sum(1 for _ in united_rows(shards))  # collisions are found here, before anything is written
     out.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in out.rglob(_TEMPORARY):
@@ -110,23 +123,6 @@ def changed_shards(folder: Path) -> Iterator[tuple[str, str]]:
                 yield shard.folder, "is not there"
         elif sha256_file(index) != shard.index_sha256:
             yield shard.folder, "has changed since it was merged"
-
-
-def _refuse(out: Path, before: MergeRecord, shards: Sequence[Shard]) -> None:
-    if not shards:
-        raise ConfigError(f"nothing to merge: name the datasets to merge into {out}")
-    if any(shard.folder == out.resolve() for shard in shards):
-        raise ConfigError(f"{out} cannot be merged into itself: name a new folder first, then the datasets")
-    named = {relative_folder(shard.folder, out) for shard in shards}
-    if gone := [shard.folder for shard in before.shards if shard.folder not in named]:
-        again = " ".join([str(out), *sorted(named), *gone])
-        raise ConfigError(f"{out} also holds videos of {', '.join(gone)}: name every shard ({again}), or begin a new folder")
-    for shard in shards[1:]:
-        if shard.splits != shards[0].splits:
-            raise ConfigError(
-                f"splits are drawn by {shards[0].splits} in {shards[0].folder} and by {shard.splits} in {shard.folder}: give "
-                f"both runs the same statistics.splits and run `snakemake statistics` in them"
-            )
 
 
 def _card(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Publishes packaged files as a dataset: statistics over all of them, the index and the card.
 
-`publish_dataset` may be called as often as one likes: it always speaks for exactly the files it is given, and reads again only
+`publish_dataset` may be called as often as one likes: the result covers exactly the files it is given, and it reads again only
 what changed since the last time. Its output depends on the files, the card's text and nothing else.
 """
 

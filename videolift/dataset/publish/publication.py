@@ -40,7 +40,7 @@ class PublicationSettings:
     Attributes:
         left_out: videos that have no packaged file, with the reason (quarantined, excluded, pending).
         group: the one that `MAIN_STATISTICS` is to hold; None takes the best present.
-        splits: how those videos are split that say nothing of it themselves.
+        splits: how videos are split whose row names no split.
         card: see `videolift.dataset.publish.card.render_card`.
     """
 

@@ -123,13 +123,23 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
         ConfigError: videos of one id that are not the same; names some.
     """
     collisions: list[str] = []
+    # Where its file lies may differ from shard to shard; all else belongs to the video.
+    names = [column.name for column in (*VIDEO_COLUMNS, *DETAIL_COLUMNS)]
     streams = (zip(repeat(number), read_index_rows(shard.folder), strict=False) for number, shard in enumerate(shards))
     rows = heapq.merge(*streams, key=lambda one: (one[1].text("video"), one[0]))
     # The merge keeps the order of ids without holding any shard's rows; of equal ids the first shard comes first.
     for video, same in groupby(rows, key=lambda one: one[1].text("video")):
         (number, row), *others = same
         for other, another in others:
-            if (why := _difference(row, another)) is not None:
+            # From the cause to its effects: other sources, or other settings, make the bytes differ as well.
+            if row.value("source_sha256") != another.value("source_sha256"):
+                why = "different sources"
+            elif row.value("sha256") != another.value("sha256"):
+                why = "one source, packaged with different settings or versions"
+            else:
+                pairs = zip(names, (*row.video, *row.detail), (*another.video, *another.detail), strict=True)
+                why = next((f"{name} is {a!r} and {b!r}" for name, a, b in pairs if a != b and name not in _WHERE), "")
+            if why:
                 collisions.append(f"{video} in {shards[number].folder} and {shards[other].folder}: {why}")
         if len(collisions) >= _MAX_NAMED:  # datasets made with different settings differ in every video: five tell as much
             break
@@ -140,16 +150,3 @@ def united_rows(shards: Sequence[Shard]) -> Iterator[tuple[Shard, IndexRow]]:
             + "\n  ".join(collisions)
             + "\nName one of each otherwise (column `video` of the table), or take it out: videolift exclude"
         )
-
-
-def _difference(one: IndexRow, other: IndexRow) -> str | None:
-    """Why two rows of one id are not the same video packaged alike; None if they are."""
-    # From the cause to its effects: other sources, or other settings, make the bytes differ as well.
-    if one.value("source_sha256") != other.value("source_sha256"):
-        return "different sources"
-    if one.value("sha256") != other.value("sha256"):
-        return "one source, packaged with different settings or versions"
-    # Where its file lies may differ from shard to shard; all else belongs to the video.
-    names = [column.name for column in (*VIDEO_COLUMNS, *DETAIL_COLUMNS)]
-    pairs = zip(names, (*one.video, *one.detail), (*other.video, *other.detail), strict=True)
-    return next((f"{name} is {a!r} and {b!r}" for name, a, b in pairs if a != b and name not in _WHERE), None)

@@ -121,7 +121,7 @@ class Accumulator:
                     raise ValueError(f"statistics take finite values only, got {low} to {high}")
                 scaled = np.rint(values * np.float32(1 / MOMENT_UNIT))  # exact: a power of two, and f32 beyond 2^24 are integers
                 # Below 2^10 their units stay below 2^30: half the memory to go over, and nearly all values are so small.
-                units = scaled.astype(np.int32 if max(-low, high) < 1 << 10 else np.int64)
+                units: NDArray[Any] = scaled.astype(np.int32 if max(-low, high) < 1 << 10 else np.int64)
                 self.sums[channel] += int(units.sum(dtype=np.int64))
                 whole = units.astype(np.int64, copy=False)
                 if int(np.abs(whole).max()) < 1 << 23:  # at most _BLOCK_ROWS (2^16) squares below 2^46 fit an int64
@@ -132,7 +132,15 @@ class Accumulator:
                     upper = (whole - lower) >> 20
                     self.squares[channel] += (int(upper @ upper) << 40) + (int(upper @ lower) << 21) + int(lower @ lower)
                 self.extrema[channel] = min(self.extrema[channel, 0], low), max(self.extrema[channel, 1], high)
-                self.counts[channel] += _binned(units)
+                # 0 lies in the middle of its bin: most things stand still.
+                bins = (units + (1 << _UNITS_PER_BIN_BITS - 1)) >> _UNITS_PER_BIN_BITS
+                half = _F32_BINS // 2 - 1
+                inside = (bins >= -half) & (bins < half)
+                if not inside.all():
+                    self.counts[channel, 0] += np.count_nonzero(bins < -half)
+                    self.counts[channel, -1] += np.count_nonzero(bins >= half)
+                    bins = bins[inside]
+                self.counts[channel, 1:-1] += histogram((bins + half).astype(np.uint16))
 
     def merge(self, other: Accumulator) -> None:
         """Adds what ``other`` counted."""
@@ -201,20 +209,6 @@ def moments(samples: int, total: Fraction, square: Fraction) -> tuple[float, flo
     variance = square / samples - mean * mean
     scaled = variance * (1 << 200)  # the root of an integer is exact to 2^-100, far below a float's last place
     return float(mean), float(Fraction(math.isqrt(scaled.numerator // scaled.denominator), 1 << 100))
-
-
-def _binned(units: NDArray[Any]) -> NDArray[np.int64]:
-    counts = np.zeros(_F32_BINS, np.int64)
-    bins = (
-        units + (1 << _UNITS_PER_BIN_BITS - 1)
-    ) >> _UNITS_PER_BIN_BITS  # 0 lies in the middle of its bin: most things stand still
-    half = _F32_BINS // 2 - 1
-    inside = (bins >= -half) & (bins < half)
-    if not inside.all():
-        counts[0], counts[-1] = np.count_nonzero(bins < -half), np.count_nonzero(bins >= half)
-        bins = bins[inside]
-    counts[1:-1] = histogram((bins + half).astype(np.uint16))
-    return counts
 
 
 def histogram(codes: NDArray[Any]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videolift.dataset.index import read_index
-from videolift.dataset.statistics.accumulators import QUANTILES, Accumulator, Accumulators, ChannelSummary
+from videolift.dataset.statistics.accumulators import QUANTILES, Accumulators, ChannelSummary
 from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.errors import ConfigError
 from videolift.store import atomic_file
@@ -68,43 +68,38 @@ def statistics_text(statistics: Accumulators) -> str:
 
 def plot_statistics(statistics: Accumulators, path: Path, *, title: str = "") -> None:
     """Writes a PNG with one histogram per channel, from its 1st to its 99th percentile, the mean marked."""
+    width, height = _PANEL
+    blank = np.full((height, width, 3), 255, np.uint8)
     panels: list[NDArray[np.uint8]] = []
     for name, channel, summary in statistics_rows(statistics):
-        part = statistics.parts[name]
-        panels.append(_panel(part, CHANNEL_NAMES[name].index(channel), summary, f"{name} {channel}"))
+        assert summary.quantiles is not None
+        assert summary.mean is not None
+        part, image = statistics.parts[name], blank.copy()
+        values, counts = part.distribution(CHANNEL_NAMES[name].index(channel))
+        # Between the outer quantiles: one outlier would squeeze everything else into a bar. Two values have no quantiles between.
+        low, high = (summary.quantiles[0], summary.quantiles[-1]) if len(values) > 2 else (float(values[0]), float(values[-1]))
+        if high <= low:
+            low, high = low - 0.5, high + 0.5
+        count = int(high - low) + 1 if part.kind == "u8" else _BARS  # one bar per value, or integers would look like a comb
+        bars, _ = np.histogram(values, count, (low, high), weights=counts.astype(np.float64))
+        base, top = height - _MARGIN, _MARGIN
+        for i, share in enumerate(bars / max(bars.max(), 1)):
+            x0, x1 = (_MARGIN + (width - 2 * _MARGIN) * k // count for k in (i, i + 1))
+            cv2.rectangle(image, (x0, base - round(share * (base - top))), (max(x0, x1 - 1), base), (180, 130, 70), -1)
+        mean_x = _MARGIN + round((width - 2 * _MARGIN) * min(max((summary.mean - low) / (high - low), 0), 1))
+        cv2.line(image, (mean_x, top), (mean_x, base), (40, 40, 200), 1, cv2.LINE_AA)
+        _write(image, f"{name} {channel}", (_MARGIN, 16), 0.42)
+        _write(image, f"{low:.3g}", (_MARGIN - 14, height - 8), 0.36)
+        _write(image, f"{high:.3g}", (width - _MARGIN - 30, height - 8), 0.36)
+        panels.append(image)
     columns = 3
-    blank = np.full((_PANEL[1], _PANEL[0], 3), 255, np.uint8)
     panels += [blank] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
-    strip = np.full((30, columns * _PANEL[0], 3), 255, np.uint8)
+    strip = np.full((30, columns * width, 3), 255, np.uint8)
     _write(strip, title, (8, 20), 0.5)
     code = cv2.imencode(".png", np.vstack([strip, *rows]))[1]
     with atomic_file(path) as temporary:
         temporary.write_bytes(code.tobytes())
-
-
-def _panel(part: Accumulator, channel: int, summary: ChannelSummary, name: str) -> NDArray[np.uint8]:
-    width, height = _PANEL
-    image = np.full((height, width, 3), 255, np.uint8)
-    assert summary.quantiles is not None
-    assert summary.mean is not None
-    values, counts = part.distribution(channel)
-    # Between the outer quantiles: one outlier would squeeze everything else into a bar. Two values have no quantiles between.
-    low, high = (summary.quantiles[0], summary.quantiles[-1]) if len(values) > 2 else (float(values[0]), float(values[-1]))
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
-    count = int(high - low) + 1 if part.kind == "u8" else _BARS  # one bar per value, or integers would look like a comb
-    bars, _ = np.histogram(values, count, (low, high), weights=counts.astype(np.float64))
-    base, top = height - _MARGIN, _MARGIN
-    for i, share in enumerate(bars / max(bars.max(), 1)):
-        x0, x1 = (_MARGIN + (width - 2 * _MARGIN) * k // count for k in (i, i + 1))
-        cv2.rectangle(image, (x0, base - round(share * (base - top))), (max(x0, x1 - 1), base), (180, 130, 70), -1)
-    mean_x = _MARGIN + round((width - 2 * _MARGIN) * min(max((summary.mean - low) / (high - low), 0), 1))
-    cv2.line(image, (mean_x, top), (mean_x, base), (40, 40, 200), 1, cv2.LINE_AA)
-    _write(image, name, (_MARGIN, 16), 0.42)
-    _write(image, f"{low:.3g}", (_MARGIN - 14, height - 8), 0.36)
-    _write(image, f"{high:.3g}", (width - _MARGIN - 30, height - 8), 0.36)
-    return image
 
 
 def _write(image: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:

@@ -58,7 +58,28 @@ def track_faults(evidence: Evidence) -> Iterator[tuple[str, str]]:
     if len(pooled) >= 50 and np.median(np.abs(pooled)) > _QUERY_DEPTH_SHARE:
         yield "points off the depth", f"{np.median(np.abs(pooled)):.0%} from the depth under them, in the median"
 
-    yield from _visibility_faults(evidence, windows)
+    hidden = total = shown = unseen = 0
+    for window in windows:
+        # Every other step: each one costs optical flow there and back.
+        for step in range(2, len(window.uvd), 2):
+            px, z_there = _pixels(evidence, window, step, window.start)
+            finite = np.isfinite(px).all(1)
+            z = np.zeros(len(px))
+            z[finite] = depth_at(evidence.z[window.start + step], px[finite])
+            start_px, _ = _pixels(evidence, window, 0, window.start)
+            behind = (z > 0) & (z_there > (1 + _BEHIND_SHARE) * z)
+            visible = window.visible[step]
+            total += int((visible & (z > 0)).sum())
+            hidden += int((visible & behind).sum())
+            _, good = evidence.follow(window.start, window.start + step, start_px)
+            # Depth as good as a tracker asks for: on rough depth a point that it cannot vouch for is not called hidden by mistake.
+            clear = (z > 0) & (np.abs(z_there - z) <= _CLEAR_SHARE * z) & good
+            unseen += int((~visible & (z > 0)).sum())
+            shown += int((~visible & clear).sum())
+    if total > 100 and hidden / total > _HIDDEN_SHARE:
+        yield "hidden points called visible", f"{hidden / total:.0%} of the visible steps lie behind what is seen there"
+    if unseen > 100 and unseen > 0.3 * (unseen + total) and shown / unseen > 0.6:
+        yield "visible points called hidden", f"{shown / unseen:.0%} of the hidden steps lie in plain sight"
 
 
 def _pixels(evidence: Evidence, points: WindowPoints, step: int, start: int) -> tuple[Float, Float]:
@@ -115,28 +136,3 @@ def _hypotheses() -> Iterator[tuple[str, Callable[[WindowPoints], WindowPoints]]
     yield "displacements with u and v swapped", of_values(lambda uvd: uvd[:1] + (uvd - uvd[:1])[..., [1, 0, 2]])
     for factor in (0.5, 0.7, 0.77, 0.87, 1.15, 1.3, 1.43, 2.0):
         yield f"displacements scaled, by {factor:g}", scaled(factor)
-
-
-def _visibility_faults(evidence: Evidence, windows: list[WindowPoints]) -> Iterator[tuple[str, str]]:
-    hidden = total = shown = unseen = 0
-    for window in windows:
-        # Every other step: each one costs optical flow there and back.
-        for step in range(2, len(window.uvd), 2):
-            px, z_there = _pixels(evidence, window, step, window.start)
-            finite = np.isfinite(px).all(1)
-            z = np.zeros(len(px))
-            z[finite] = depth_at(evidence.z[window.start + step], px[finite])
-            start_px, _ = _pixels(evidence, window, 0, window.start)
-            behind = (z > 0) & (z_there > (1 + _BEHIND_SHARE) * z)
-            visible = window.visible[step]
-            total += int((visible & (z > 0)).sum())
-            hidden += int((visible & behind).sum())
-            _, good = evidence.follow(window.start, window.start + step, start_px)
-            # Depth as good as a tracker asks for: on rough depth a point that it cannot vouch for is not called hidden by mistake.
-            clear = (z > 0) & (np.abs(z_there - z) <= _CLEAR_SHARE * z) & good
-            unseen += int((~visible & (z > 0)).sum())
-            shown += int((~visible & clear).sum())
-    if total > 100 and hidden / total > _HIDDEN_SHARE:
-        yield "hidden points called visible", f"{hidden / total:.0%} of the visible steps lie behind what is seen there"
-    if unseen > 100 and unseen > 0.3 * (unseen + total) and shown / unseen > 0.6:
-        yield "visible points called hidden", f"{shown / unseen:.0%} of the hidden steps lie in plain sight"

@@ -48,12 +48,25 @@ def open_samples(path: Path | str, **options: Any) -> Source:
         CorruptFile: it cannot be read.
     """
     path, keys = Path(path), options.get("keys")
-    if (
-        isinstance(keys, dict) and {"images", "metadata"} <= set(keys) <= _SEQUENCE_KEYS
-    ):  # the YAML of a mixture cannot hold a `SequenceKeys`
+    # The YAML of a mixture cannot hold a `SequenceKeys`.
+    if isinstance(keys, dict) and {"images", "metadata"} <= set(keys) <= _SEQUENCE_KEYS:
         keys = options["keys"] = SequenceKeys(**keys)
     if path.is_dir():
-        return _open_folder(path, options)
+        if (path / "dataset.json").is_file():
+            return _made(open_dataset, path, options)
+        files = [file for file in sorted(path.iterdir()) if file.suffix in _HDF5]
+        if files and isinstance(keys, dict):
+            return _made(Hdf5Arrays, files, options)
+        if files and h5py.is_hdf5(files[0]):
+            with h5py.File(files[0], "r", locking=False) as file:
+                if "root/video" in file:
+                    return _made(Y2rWindows, files, options)
+        # By suffix, not by content: of a million images none is opened to know what the folder is.
+        listed = (file for folder in path.iterdir() if folder.is_dir() for file in folder.iterdir())
+        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in listed):
+            return _made(ImageFolder, path, options)
+        found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
+        raise ConfigError(f"{path} holds {found}, which no adapter reads. They read {UNDERSTOOD}")
     if not path.is_file():
         raise ConfigError(f"{path} is not there")
     if not h5py.is_hdf5(path):
@@ -75,23 +88,6 @@ def open_samples(path: Path | str, **options: Any) -> Source:
     if {"images", "metadata"} <= names or keys is not None:
         return _made(ImageSequences, path, options)
     raise ConfigError(f"{path} holds {inside}, which no adapter reads. They read {UNDERSTOOD}")
-
-
-def _open_folder(path: Path, options: dict[str, Any]) -> Source:
-    if (path / "dataset.json").is_file():
-        return _made(open_dataset, path, options)
-    files = [file for file in sorted(path.iterdir()) if file.suffix in _HDF5]
-    if files and isinstance(options.get("keys"), dict):
-        return _made(Hdf5Arrays, files, options)
-    if files and h5py.is_hdf5(files[0]):
-        with h5py.File(files[0], "r", locking=False) as file:
-            if "root/video" in file:
-                return _made(Y2rWindows, files, options)
-    # By suffix, not by content: of a million images none is opened to know what the folder is.
-    if any(image.suffix.lower() in IMAGE_SUFFIXES for folder in path.iterdir() if folder.is_dir() for image in folder.iterdir()):
-        return _made(ImageFolder, path, options)
-    found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
-    raise ConfigError(f"{path} holds {found}, which no adapter reads. They read {UNDERSTOOD}")
 
 
 def _made(adapter: Callable[..., Source], path: Path | list[Path], options: dict[str, Any]) -> Source:
