@@ -157,18 +157,13 @@ def test_a_stage_is_a_row_and_a_few_new_files(copy):
     copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy.root), str(copy.root / test))
 
 
-def test_a_dataset_profile_is_a_class_and_its_name(copy):
+def test_a_dataset_profile_is_a_class_and_its_name_and_a_score_a_row_and_the_line_that_measures_it(copy):
     assert copy.follow("A dataset profile") == ([], ["videolift/dataset/profiles.py"] * 2)
+    assert copy.follow("A score") == ([], ["videolift/dataset/quality.py"] * 2)
     said = copy.snakemake(create_h5={"backend": str(FIXTURES / "quick_create_h5.py"), "profile": "compact", "size": 48})
     assert "1 in = 1 done" in said
     with h5py.File(copy.project / "output/h5_dataset/clip.hdf5") as file:
         assert (file.attrs["profile"].decode(), file["tracks/displacement"].dtype) == ("compact", np.int16)
-
-
-def test_a_score_is_a_row_and_the_line_that_measures_it(copy):
-    assert copy.follow("A score") == ([], ["videolift/dataset/quality.py"] * 2)
-    assert "1 in = 1 done" in copy.snakemake(create_h5={"backend": str(FIXTURES / "quick_create_h5.py"), "size": 48})
-    with h5py.File(copy.project / "output/h5_dataset/clip.hdf5") as file:
         measured = json.loads(file.attrs["quality"].decode().removeprefix("json:"))["nearest_depth"]
         assert (measured["unit"], measured["value"] > 0) == ("m", True)
         assert file["quality/nearest_depth"].shape == (len(file["depth"]),)

@@ -112,6 +112,8 @@ def make_project(folder: Path, *, videos: int = 3, seconds: float = 0.2, **setti
         (folder / "videos" / f"clip{i}.mp4").write_bytes(random.Random(i).randbytes(5000))
     config = {"videos": "videos", "output": "output", "lease_wait_s": 60}
     config |= {stage: {"backend": str(FIXTURES / f"quick_{stage}.py")} for stage in STAGES}
+    if not seconds:  # a second worker would start for nothing
+        config["pool"] = {"max_workers": 1}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | settings), encoding="utf-8")
     return Project(folder, seconds)
 

@@ -45,12 +45,6 @@ def holds(project: Project, undisturbed: Project, videos: int) -> None:
     assert project.results() == undisturbed.results()
 
 
-def test_three_kills_of_the_whole_run_cost_a_video_nothing(tmp_path):
-    undisturbed = make_project(tmp_path / "undisturbed", videos=2, seconds=0)
-    assert undisturbed.run() == 0
-    holds(kills_and_then_ends(tmp_path / "killed", 3, 1, 2), undisturbed, 2)
-
-
 @pytest.mark.resume
 @pytest.mark.timeout(3600)
 def test_twenty_five_kills_of_the_whole_run_cost_six_videos_nothing(tmp_path):

@@ -15,7 +15,8 @@ from videolift.pool.pool_state import PoolState
 from videolift.pool.staffing import fence, staff
 from videolift.processes import this_process
 
-_END_WITHIN_S = 2.0
+_END_WITHIN_S = 10.0
+"""Killed processes end at once, on a machine that is not busy."""
 COST_OF_LOOKING = 0.02
 """Share of one core that may go into measuring memory."""
 
@@ -50,7 +51,9 @@ def supervise(state: PoolState) -> PoolReport:
             later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
             later += [stop.deadline] if stop is not None else []
             times += [time_s for time_s in later if time_s > now]
-            state.machine.wait(min(times) - now)
+            wait_s = min(times) - now
+            state.machine.wait(wait_s)
+            state.excuse_pause(wait_s)
             for group in state.groups:
                 for worker in list(group.workers):
                     hear(state, worker, group)

@@ -29,8 +29,9 @@ def small():
     return render("orbit", frames=24, width=320, height=240)
 
 
+@pytest.mark.slow  # in CI `benchmarks.truth` holds the sample's own clip against these targets
 def test_orbit_meets_its_targets(orbit_truth, make_clip, run):
-    """The whole clip, about 20 s of CPU: poses, focal length, depth, and what moves left out."""
+    """The whole clip: poses, focal length, depth, and what moves left out."""
     depth, quality = run(SfmDepth, make_clip(orbit_truth.rgb))
     assert (depth.tier, depth.scale, depth.attrs["pose"], depth.attrs["intrinsics"]) == ("C", "arbitrary", "sfm", "estimated")
     assert depth.pose_valid.all()

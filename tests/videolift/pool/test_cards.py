@@ -183,7 +183,7 @@ def test_a_card_lost_in_the_middle_is_fenced_and_the_rest_goes_on(bench, step):
 def test_when_every_card_is_lost_the_pool_stops_and_nothing_is_charged(bench):
     bench.with_cards(8)
     bench.events.on["claimed"] = lambda event: lose(bench, "GPU-0")
-    report = bench.run(plain(3, "sleep", 5.0), timing=dataclasses.replace(QUICK, sample=0.05))
+    report = bench.run(plain(3, "sleep", 600.0), timing=dataclasses.replace(QUICK, sample=0.05))
     assert (report.stopped, report.outcomes) == ("backend", {})
     assert "GPU is lost" in report.text
     assert bench.ledger.claims == []

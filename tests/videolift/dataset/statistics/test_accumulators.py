@@ -85,10 +85,10 @@ def test_quantiles_of_f32_are_within_half_a_bin_or_the_extremum(values):
             assert found == (ordered[0] if true < 0 else ordered[-1])
 
 
-def test_two_hundred_merge_orders_give_the_same_bytes():
+def test_fifty_merge_orders_give_the_same_bytes():
     videos = [some_video(seed) for seed in range(6)]
     shuffle, found = random.Random(0), set()
-    for _ in range(200):
+    for _ in range(50):
         order = videos.copy()
         shuffle.shuffle(order)
         cut = shuffle.randrange(1, len(order))
