@@ -155,6 +155,9 @@ class _Writer:
         self, file: PackagedFile, episode: ExportEpisode, states: NDArray[np.float32], actions: NDArray[np.float32], points: int
     ) -> None:
         """All rows of one episode."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         number, first, rows = len(self.episodes), self.rows, episode.rows
         columns: Columns = {
             STATE: states,
@@ -178,12 +181,19 @@ class _Writer:
             for name, values in _extras(file, frames, self.features, points).items():
                 arrays[name] = _nested(values, name, self.features)
             arrays |= {name: values[part] for name, values in language.items()}
-            self._write(arrays if self.videos else {RGB: _pngs(rgb[part])} | arrays)
+            table = pa.table(arrays if self.videos else {RGB: _pngs(rgb[part])} | arrays)
+            if self._parquet is None:
+                chunk, file_number = divmod(len(self.files), FILES_PER_CHUNK)
+                self.files.append(self.out / "data" / _PATTERN.format(chunk=chunk, file=file_number))
+                self.files[-1].parent.mkdir(parents=True, exist_ok=True)
+                # No dictionaries: floats and PNGs hardly ever repeat.
+                self._parquet = pq.ParquetWriter(self.files[-1], table.schema, compression="zstd", use_dictionary=False)
+            self._parquet.write_table(table)
         self.rows += rows
-        chunk, part_file = divmod(len(self.files) - 1, FILES_PER_CHUNK)
+        chunk, file_number = divmod(len(self.files) - 1, FILES_PER_CHUNK)
         row: dict[str, Any] = {"episode_index": number, "tasks": [episode.task], "length": rows}
         row |= {"dataset_from_index": first, "dataset_to_index": self.rows}
-        row |= {"data/chunk_index": chunk, "data/file_index": part_file}
+        row |= {"data/chunk_index": chunk, "data/file_index": file_number}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         if self.videos:
             row |= {f"videos/{RGB}/{name}": value for name, value in self.videos.add_episode(rgb).items()}
@@ -194,19 +204,6 @@ class _Writer:
         if self.files[-1].stat().st_size > FILE_MB << 20:
             self._parquet.close()
             self._parquet = None
-
-    def _write(self, arrays: dict[str, Any]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.table(arrays)
-        if self._parquet is None:
-            chunk, part = divmod(len(self.files), FILES_PER_CHUNK)
-            self.files.append(self.out / "data" / _PATTERN.format(chunk=chunk, file=part))
-            self.files[-1].parent.mkdir(parents=True, exist_ok=True)
-            # No dictionaries: floats and PNGs hardly ever repeat.
-            self._parquet = pq.ParquetWriter(self.files[-1], table.schema, compression="zstd", use_dictionary=False)
-        self._parquet.write_table(table)
 
     def finish(self) -> None:
         """Closes the data and writes ``meta/``; its info.json last."""

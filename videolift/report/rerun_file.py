@@ -168,25 +168,22 @@ class _Logger:
             log(f"{self.root}/tracks/points", rerun.Points3D(points, colors=colours))
             log(f"{self.root}/tracks/paths", rerun.LineStrips3D(paths, colors=[draw.INK] * len(paths)))
         # Hands are in metres, the scene is not: side by side they would lie about both.
-        if scene.worth["scale"] != "arbitrary":
-            self._log_hands(frame, T_world_camera)
-
-    def _log_hands(self, frame: int, T_world_camera: Float) -> None:
-        rerun, hands = self.rerun, self.scene.hands
-        for side, name in enumerate(SIDES if hands is not None else ()):
-            assert hands is not None
+        if scene.worth["scale"] == "arbitrary":
+            return
+        for side, name in enumerate(SIDES if scene.hands is not None else ()):
+            assert scene.hands is not None
+            joints = transform(T_world_camera, scene.hands.joints_camera[frame, side])
+            measured: NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(1))
+            bones = [joints[[a, b]] for a, b in draw.BONES if measured[a] and measured[b]]
             entity = f"{self.root}/hands/{name}"
-            joints = transform(T_world_camera, hands.joints_camera[frame, side])
-            known: NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(1))
-            bones = [joints[[a, b]] for a, b in draw.BONES if known[a] and known[b]]
-            self.stream.log(f"{entity}/joints", rerun.Points3D(joints[known], colors=_HAND_COLOURS[name], radii=0.004))
-            self.stream.log(f"{entity}/bones", rerun.LineStrips3D(bones, colors=[_HAND_COLOURS[name]] * len(bones)))
-            if not hands.valid[frame, side]:
-                self.stream.log(f"{entity}/wrist", rerun.Clear(recursive=False))
+            log(f"{entity}/joints", rerun.Points3D(joints[measured], colors=_HAND_COLOURS[name], radii=0.004))
+            log(f"{entity}/bones", rerun.LineStrips3D(bones, colors=[_HAND_COLOURS[name]] * len(bones)))
+            if not scene.hands.valid[frame, side]:
+                log(f"{entity}/wrist", rerun.Clear(recursive=False))
                 continue
-            T = T_world_camera @ hands.T_camera_wrist[frame, side]
+            T = T_world_camera @ scene.hands.T_camera_wrist[frame, side]
             axes = rerun.Arrows3D(vectors=_AXIS_M * T[:3, :3].T, origins=[T[:3, 3]] * 3, colors=draw.AXIS_COLOURS)
-            self.stream.log(f"{entity}/wrist", axes)
+            log(f"{entity}/wrist", axes)
 
 
 def world_tracks(window: Window, step: int, T_world_cam0: Float) -> tuple[Float, NDArray[np.uint8], list[Float]]:
