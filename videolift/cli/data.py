@@ -116,7 +116,7 @@ def shapes(
 
     bare = [text for text in select or [] if "=" not in text]
     if bare:
-        raise ConfigError(f"--select {bare[0]} has no value: write {bare[0]}=64, or whatever it shall be")
+        raise ConfigError(f"--select {bare[0]} has no value: write {bare[0]}=64, for example")
     # Values are YAML, as in the configuration: true, 64, [a, b].
     fields = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in select or [])}
     known = set(Selection.__dataclass_fields__)

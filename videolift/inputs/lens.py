@@ -217,7 +217,7 @@ def parse_lens(values: Mapping[str, Any]) -> Lens:
     size = found["size"] or (found["width"], found["height"])
     model = str(found["model"] or "pinhole").lower()
     if model not in MODELS:
-        raise _bad(f"distortion model {model!r} is none of {', '.join(MODELS)}")
+        raise _bad(f"distortion model {model!r} is not one of {', '.join(MODELS)}")
     distortion = () if found["distortion"] is None else tuple(_matrix(found["distortion"]).ravel().tolist())
     size_px = (int(size[0]), int(size[1])) if size[0] and size[1] else None
     return Lens(K, size_px, distortion, MODELS[model])

@@ -111,7 +111,7 @@ def _read(path: Path, how: CameraKnowledge) -> dict[str, NamedCamera]:
             # `videolift calibrate` writes `how: estimated` into the user's file, among rows that the user wrote.
             own: CameraKnowledge = row.get("how", how)
             if own not in ("given", "named", "estimated"):
-                raise ValueError(f"{name}: how is {own!r}, which is not given, named or estimated")
+                raise ValueError(f"{name}: how is {own!r}, expected given, named or estimated")
             cameras[name] = NamedCamera(name, parse_lens(row), own, str(row.get("source", "")))
         return cameras
     except BadInput as error:

@@ -101,7 +101,7 @@ class Normalization:
             for key in keys:
                 value = np.asarray(sample.get(key))
                 if not np.issubdtype(value.dtype, np.number):
-                    raise ConfigError(f"{key} is no array of numbers in a sample; it holds {', '.join(sorted(sample))}")
+                    raise ConfigError(f"{key} is not an array of numbers in a sample; it holds {', '.join(sorted(sample))}")
                 rows = value.astype(np.float64).reshape(len(value) if value.ndim else 1, -1)
                 total, squares, count = totals.get(key, (0.0, 0.0, 0))
                 totals[key] = total + rows.sum(1), squares + (rows**2).sum(1), count + rows.shape[1]

@@ -79,7 +79,7 @@ def batches_of(layout: Layout, videos: Iterable[str]) -> set[str]:
     known = Assignment.load(layout.assignment).batches
     unknown = [video for video in videos if video not in known]
     if unknown:
-        raise ConfigError(f"{layout.output} knows no video {', '.join(unknown)}; `videolift status` lists all")
+        raise ConfigError(f"{layout.output} has no video {', '.join(unknown)}; `videolift status` lists all")
     return {f"{known[video]:04d}" for video in videos}
 
 

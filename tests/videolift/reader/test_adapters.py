@@ -273,7 +273,7 @@ def test_any_source_is_normalized_by_what_is_measured_of_it(demonstrations):
     np.testing.assert_allclose([actions.mean(0), actions.std(0)], [[0, 0], [1, 1]], atol=1e-5)
     np.testing.assert_allclose([images.mean((0, 2, 3)), images.std((0, 2, 3))], [[0] * 3, [1] * 3], atol=1e-4)
     np.testing.assert_array_equal(measured.invert(samples[40])["rgb"], source.open(40)["rgb"])
-    with pytest.raises(ConfigError, match="video is no array of numbers in a sample; it holds action, rgb, video"):
+    with pytest.raises(ConfigError, match="video is not an array of numbers in a sample; it holds action, rgb, video"):
         Normalization.measure(source, ["video"])
     with pytest.raises(ConfigError, match=r"Hdf5Arrays has no statistics beside it: use Normalization.measure"):
         Normalization.fit(source)
