@@ -165,7 +165,7 @@ Episodes = Annotated[
 
 
 def _policy_export(
-    split: str | None, group: str | None, frame: str, action: str, hands: str, fingertips: bool, episodes: str | None
+    split: str | None, group: str | None, *, frame: str, action: str, hands: str, fingertips: bool, episodes: str | None
 ) -> PolicyExport:
     from videolift.export.policy_rows import PolicyExport
     from videolift.reader.policies.episodes import read_episode_table
@@ -207,7 +207,7 @@ def to_lerobot(
     from videolift.export.lerobot import export_lerobot
     from videolift.reader.policies.episodes import read_episode_table
 
-    export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+    export = _policy_export(split, group, frame=frame, action=action, hands=hands, fingertips=fingertips, episodes=episodes)
     rows = None if subtasks is None else read_episode_table(subtasks)
     exported = export_lerobot(dataset, out, export, images=images, subtasks=rows, extras=extras, points=points)
     _report(exported.left_out, len(exported.files))
@@ -234,7 +234,7 @@ def _policy_command(layout: str) -> Callable[..., None]:
         fingertips: Tips = False,
         episodes: Episodes = None,
     ) -> None:
-        export = _policy_export(split, group, frame, action, hands, fingertips, episodes)
+        export = _policy_export(split, group, frame=frame, action=action, hands=hands, fingertips=fingertips, episodes=episodes)
         if layout == "webdataset":
             from videolift.export.webdataset import export_webdataset
 

@@ -117,7 +117,8 @@ def error_rates(marks: Iterable[Mark], contents: Iterable[tuple[str, str]]) -> l
         if mine:
             # An unsure answer says nothing about the label: it is counted apart, in neither part of the share.
             wrong = sum(mark.answer == "wrong" for mark in sure)
-            rates.append(ErrorRate(part, len(sure), wrong, len(mine) - len(sure), len({mark.video for mark in sure})))
+            videos = len({mark.video for mark in sure})
+            rates.append(ErrorRate(part, judged=len(sure), wrong=wrong, unsure=len(mine) - len(sure), videos=videos))
     return rates
 
 

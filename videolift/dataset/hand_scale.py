@@ -90,5 +90,5 @@ def _decide(ratios: NDArray[np.float64], source: str, percentile: float) -> Hand
     spread = float((high - low) / 2 / middle)
     if spread > MAX_SPREAD:
         reason = f"ratios scatter by {spread:.0%}, {MAX_SPREAD:.0%} is allowed"
-        return HandScale(None, spread, len(ratios), source, reason)
+        return HandScale(None, spread, observations=len(ratios), source=source, reason=reason)
     return HandScale(float(np.percentile(ratios, percentile)), spread, len(ratios), source)

@@ -237,7 +237,9 @@ class DeviceWorkers:
             loaded_bytes=figures.loaded_bytes,
             peaks=figures.peaks,
             running=tuple(
-                Running(peak.size, peak.device_bytes, peak.host_bytes, w.busy_seconds, self._progress_at_look[w.serial])
+                Running(
+                    peak.size, peak.device_bytes, peak.host_bytes, seconds=w.busy_seconds, progress=self._progress_at_look[w.serial]
+                )
                 for w in self.workers
                 if w.state == "busy" and (peak := self._running.get(w.serial)) is not None
             ),

@@ -216,7 +216,7 @@ def find_devices(
         )
     # An equal part of the cores per card, so that workers on different cards do not push each other off.
     threads = max(1, min(_THREADS_PER_CARD_WORKER, usable_cores() // len(visible)))
-    return [Device("cuda", c.uuid, c.name, c.memory_bytes, threads, usable_cores()) for c in visible]
+    return [Device("cuda", c.uuid, c.name, c.memory_bytes, threads=threads, cores=usable_cores()) for c in visible]
 
 
 def devices_for(kind: Literal["cpu", "cuda", "any"], cores: int | None = None) -> list[Device]:
@@ -282,7 +282,14 @@ def cpu_device(cores: int | None = None, *, threads: int = 1) -> Device:
         threads: the least that one worker gets; there are never more workers than ``cores // threads``.
     """
     cores = usable_cores() if cores is None else max(1, cores)
-    return Device("cpu", "cpu", f"CPU {cores} cores", int(psutil.virtual_memory().total), min(threads, cores), cores)
+    return Device(
+        kind="cpu",
+        id="cpu",
+        name=f"CPU {cores} cores",
+        memory_bytes=int(psutil.virtual_memory().total),
+        threads=min(threads, cores),
+        cores=cores,
+    )
 
 
 def usable_cores() -> int:

@@ -102,7 +102,7 @@ def run_pool(
         for device in devices:
             slots = UNBOUNDED if device.kind == "cuda" else max(1, device.cores // device.threads)
             known = figures.setdefault(device.name, WorkerFigures())
-            groups.append(DeviceWorkers(device, slots, known, gauge, machine.now))
+            groups.append(DeviceWorkers(device, slots, known, gauge=gauge, now=machine.now))
         if history is not None:
             for name, known in figures.items():
                 load_figures(history, label, name, known)

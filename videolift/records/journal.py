@@ -213,7 +213,7 @@ def read_journal(folder: Path, batch: str) -> JournalContent | None:
             records[video] = records.get(video, VideoRecord()).after(event)
         except (ValueError, KeyError, TypeError, CorruptFile):
             damaged.append(line_number)
-    return JournalContent(path, numbers[-1], holder, records, tuple(sorted(set(damaged))))
+    return JournalContent(path, numbers[-1], holder, records=records, damaged=tuple(sorted(set(damaged))))
 
 
 def journal_numbers(folder: Path) -> dict[str, list[int]]:

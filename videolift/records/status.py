@@ -165,7 +165,7 @@ def collect(
     entries = (entry for entry in run.entries(without=settled) if entry.chosen or not only_chosen)
     targets = recorded_targets(run, judged(target))
     read = RecordReader(run.layout)
-    videos = [*assess_all(run.layout, run.variants, targets, entries, target, read)]
+    videos = [*assess_all(run.layout, run.variants, targets, entries, target=target, read=read)]
     videos += [excluded(video, reason) for video, reason in run.plan["excluded"].items()]
     return Status(tuple(videos), target, run.config.max_quarantined, sum(settled.values()))
 

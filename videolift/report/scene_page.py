@@ -76,7 +76,15 @@ class _Tile:
         small = cv2.resize(rgb, (256, round(256 * rgb.shape[0] / rgb.shape[1])), interpolation=cv2.INTER_AREA)
         image = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
         heat = motion_heat(window)[some]
-        return cls(window.start, xyz_view, visible, heat, cloud[known], rgb[row, column][known], image)
+        return cls(
+            window.start,
+            xyz_view,
+            visible,
+            heat=heat,
+            cloud_view=cloud[known],
+            cloud_rgb=rgb[row, column][known],
+            image=image,
+        )
 
 
 @dataclass

@@ -198,7 +198,15 @@ class PackagedScene(VideoScene):
         T_camk_cam0 = poses @ invert_pose(poses[0])
         uv_px = np.stack([project(transform(T, xyz), self.K) for T, xyz in zip(T_camk_cam0, xyz_cam0, strict=True)])
         label = np.zeros(len(query), np.uint8)
-        return Window(start, len(uvd), xyz_cam0.astype(np.float32), uv_px.astype(np.float32), visible, np.ones_like(visible), label)
+        return Window(
+            start,
+            frames_tracked=len(uvd),
+            xyz_cam0=xyz_cam0.astype(np.float32),
+            uv_px=uv_px.astype(np.float32),
+            visible=visible,
+            valid3d=np.ones_like(visible),
+            label=label,
+        )
 
 
 @dataclass

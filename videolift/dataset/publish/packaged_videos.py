@@ -74,7 +74,7 @@ def publish_dataset(
         if published is not None and published == sha256_file(folder / INDEX_FILE):
             known, backends = read_index_rows(folder), read_backends(folder)
     with draft_index(folder) as draft:
-        rows = _rows(folder, sorted(packaged, key=lambda row: row.video), splits, known, backends)
+        rows = _rows(folder, sorted(packaged, key=lambda row: row.video), splits, known_rows=known, backends=backends)
         publication = describe_draft(folder, draft, rows, backends, settings)
     summary = publication.write(folder)
     # Last: a publication that was killed leaves the old hash, which the new index does not have, and every file is opened.

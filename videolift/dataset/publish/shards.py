@@ -69,7 +69,15 @@ class Shard:
         rule = facts["splits_rule"]
         splits = SplitRule(rule["seed"], tuple((name, share) for name, share in rule["shares"]))
         videos = facts["totals"]["videos"]
-        return cls(folder.resolve(), digest, videos, splits, facts["card"], left_out, read_backends(folder))
+        return cls(
+            folder.resolve(),
+            index_sha256=digest,
+            videos=videos,
+            splits=splits,
+            card=facts["card"],
+            left_out=left_out,
+            backends=read_backends(folder),
+        )
 
 
 @dataclass(frozen=True)
