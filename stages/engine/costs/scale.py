@@ -46,22 +46,23 @@ class StepCost:
         return self.base_mb + videos * self.video_kb / 1e3
 
 
-OPENING = StepCost("`open_dataset`", 0.05, 0.02, 80, 2.8, on_head=False)
+OPENING = StepCost("`open_dataset`", 0.05, 0.022, 80, 2.8, on_head=False)
 SCALE_STEPS = (
     StepCost("`videolift plan`, all new", 1.2, 0.048, 112, 1.25),
     StepCost("`snakemake -n`, all new", 2.3, 0.055, 226, 1.43),
-    StepCost("`videolift plan`, all done", 1.4, 0.148, 110, 1.55),
-    StepCost("`snakemake`, nothing to do", 2.9, 0.058, 225, 0.74),
-    StepCost("`videolift status`, all done", 0.8, 0.052, 70, 0.6),
+    StepCost("`videolift plan`, all done", 1.1, 0.087, 105, 1.22),
+    StepCost("`snakemake`, nothing to do", 2.6, 0.063, 203, 0.75),
+    StepCost("`videolift status`, all done", 0.7, 0.058, 68, 0.61),
     StepCost("statistics and index, all new", 3.5, 6.5, 60, 0.7, on_head=False),
-    StepCost("statistics and index, 10 videos added", 0.5, 0.08, 60, 0.7, on_head=False),
+    StepCost("statistics and index, known videos", 1.3, 0.12, 85, 1.1, on_head=False),
     OPENING,
     StepCost("`videolift merge` of 4 shards, links", 4.1, 0.3, 75, 0.2, on_head=False),
     StepCost("`videolift merge` of 4 shards, references", 4.1, 0.1, 75, 0.2, on_head=False),
     StepCost("`videolift merge` again, nothing changed", 0.6, 0.12, 75, 0.2, on_head=False),
 )
 """Measured by ``python -m benchmarks.scale`` (the head, 1,000 and 100,000 videos, 22 November 2026, two cores under a load of 10 to
-15 from others; all but "nothing to do" and status are older) and ``python -m benchmarks.many_videos`` (the dataset, older)."""
+20 from others; "all new" is older), ``python -m benchmarks.adding`` (known videos, opening) and
+``python -m benchmarks.many_videos`` (merging, all new; older)."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,12 @@ STAGE_CONSTANTS = {
     "depth": StageConstants(540, 110_000),
     "tracks": StageConstants(56, 375_000),
     "hands": StageConstants(98, 750),
-    "create_h5": StageConstants(11, 390_000),
+    "create_h5": StageConstants(22, 390_000),
 }
-"""Ten minutes of video of benchmarks/RESULTS.md (A long video), and sizes of the rendered sample."""
+"""Ten minutes of video of benchmarks/RESULTS.md (A long video); create_h5 of ``python -m benchmarks.many_videos`` on a busy
+machine; sizes of the rendered sample."""
+VERIFY_FRAME_MS = 5.2
+"""Of create_h5: its job reads each file that it has packaged again, and verifies it. Likewise."""
 INDEX_BYTES = 1_600.0
 """Of index.sqlite, per video."""
 RECORD_BYTES = 3_000.0
@@ -113,6 +117,11 @@ class ScaleForecast:
         """Core-hours of each stage."""
         frames = self.videos * self.frames
         return {stage: constants.frame_ms / 1e3 * frames / _HOUR_S for stage, constants in STAGE_CONSTANTS.items()}
+
+    @property
+    def verification_hours(self) -> float:
+        """Core-hours of create_h5 that verify what was packaged."""
+        return VERIFY_FRAME_MS / 1e3 * self.videos * self.frames / _HOUR_S
 
     @property
     def head_mb(self) -> float:
@@ -179,6 +188,7 @@ def tables() -> str:
     counted += [(f"bytes, {what}", [_size(one.bytes[what]) for one in forecasts]) for what in forecasts[0].bytes]
     counted += [("memory of the head", [_size(one.head_mb * 1e6) for one in forecasts])]
     stages = [(f"core-hours, {stage}", [f"{one.stage_hours[stage]:,.0f}" for one in forecasts]) for stage in STAGE_CONSTANTS]
+    stages += [("of which verification", [f"{one.verification_hours:,.0f}" for one in forecasts])]
     steps = [(step.what, [f"{_time(step.seconds(n))}, {_size(step.memory_mb(n) * 1e6)}" for n in SIZES]) for step in SCALE_STEPS]
     limits = [f"| {one.what} | {one.limit} | {one.videos:,} |" for one in scale_limits()]
     return "\n\n".join(

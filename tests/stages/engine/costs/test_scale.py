@@ -31,9 +31,8 @@ def test_files_bytes_and_hours_are_in_proportion_to_the_videos():
 
 
 def test_the_head_fits_its_limit_up_to_the_number_that_is_named_and_not_far_beyond():
-    first = scale_limits()[0]
-    assert first.what == "memory of the head"
-    assert ScaleForecast(first.videos).head_mb <= 4000 < ScaleForecast(first.videos + 100_000).head_mb
+    (head,) = (limit for limit in scale_limits() if limit.what == "memory of the head")
+    assert ScaleForecast(head.videos).head_mb <= 4000 < ScaleForecast(head.videos + 100_000).head_mb
     assert max(step.memory_mb(SIZES[0]) for step in SCALE_STEPS if step.on_head) < 1000
 
 
