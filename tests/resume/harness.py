@@ -119,9 +119,9 @@ def make_project(folder: Path, *, videos: int = 3, seconds: float = 0.2, **setti
 
 
 def make_real_project(folder: Path) -> Project:
-    """Two seconds of two sample clips, one with depth and one without, through the cpu preset."""
+    """Two clips through the cpu preset: two seconds of one with depth, and five of one without, which show its focal length."""
     write_sample(folder / "sample")
-    rows = [["video", "path", "depth", "end"], ["orbit", "sample/orbit.mp4", "", "2"]]
+    rows = [["video", "path", "depth", "end"], ["orbit", "sample/orbit.mp4", "", "5"]]
     rows.append(["orbit_rgbd", "sample/orbit_rgbd.mp4", "sample/orbit_rgbd.npz", "2"])
     (folder / "videos.csv").write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "config.yaml").write_text(yaml.safe_dump({"videos": "videos.csv", "output": "output"}), encoding="utf-8")
