@@ -111,6 +111,24 @@ def test_a_preview_plays_in_its_card(browser, report):
     assert browser.console() == []
 
 
+def test_a_video_without_a_preview_says_how_to_draw_one_and_its_card_is_as_low_as_what_it_holds(browser, large):
+    opened(browser, large)
+    assert "no preview yet: videolift preview kitchen_" in browser.run("return document.querySelector('.gallery').innerText")
+    assert browser.run("return getComputedStyle(document.querySelector('.gallery')).alignItems") == "start"
+
+
+def test_a_stage_that_the_run_leaves_out_has_no_row_of_time_and_memory(browser, report):
+    opened(browser, report)
+    stages = browser.run("return [...document.querySelectorAll('#cost tbody tr')].map((row) => row.cells[0].innerText)")
+    assert stages == ["ingest", "depth", "tracks", "hands", "create_h5"]
+
+
+def test_links_to_all_sections_are_in_sight_on_a_phone(browser, report):
+    opened(browser, report, width=400)
+    rights = browser.run("return [...document.querySelectorAll('nav a')].map((link) => link.getBoundingClientRect().right)")
+    assert max(rights) <= 400
+
+
 def test_filters_leave_what_they_name_and_the_number_is_said(browser, report):
     opened(browser, report)
     choose(browser, "state", "quarantined")

@@ -57,7 +57,7 @@ function verdict() {
 function head() {
   const t = D.totals, line = D.timeline;
   const tiles = [["videos packaged", number(D.packaged)], ["length", D.length_s ? duration(D.length_s) : ""], ["frames", number(t.frames)], ["windows", number(t.windows)],
-    ["tracked points", number(t.points)], ["size", t.bytes ? bytes(t.bytes) : ""], ["work of workers", duration(D.work_s)], ["time by the clock", line.seconds ? duration(line.seconds) : ""]];
+    ["tracked points", number(t.points)], ["size", t.bytes ? bytes(t.bytes) : ""], ["work of workers", duration(D.work_s)], ["wall time", line.seconds ? duration(line.seconds) : ""]];
   put("top", h("h1", {}, `videolift report: ${D.output}`),
     h("p", { class: "soft small" }, `run ${D.run}${line.last ? `, ${line.first} to ${line.last} UTC` : ""}`), verdict(),
     h("dl", { class: "tiles" }, tiles.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
@@ -116,7 +116,8 @@ function lossText(n) {
   return h("div", { class: "loss" }, h("p", {}, loss.stage ? h("b", {}, `${loss.stage}: `) : "", loss.text), loss.remedy ? h("p", { class: "remedy" }, loss.remedy) : "");
 }
 function media(video) {
-  if (!video.preview) return video.poster ? h("div", { class: "media" }, poster(video)) : null;
+  if (!video.preview && video.poster) return h("div", { class: "media" }, poster(video));
+  if (!video.preview) return video.state === "done" ? h("div", { class: "media none" }, h("span", {}, "no preview yet: ", h("code", {}, `videolift preview ${video.id}`))) : null;
   return h("button", { class: "media", "aria-label": `Play the preview of ${video.id}`, onclick: (event) => event.currentTarget.replaceWith(player(video)) },
     video.poster ? poster(video) : "", h("span", { class: "play", "aria-hidden": "true" }, "▶"));
 }
@@ -266,17 +267,18 @@ function curves(title, key, of) {
     values.forEach((v, i) => { const x0 = W * i / steps, x1 = W * (i + 1) / steps, y0 = y(floor[i]), y1 = y(floor[i] + v); up.push(`${x0},${y1} ${x1},${y1}`); down.unshift(`${x1},${y0} ${x0},${y0}`); floor[i] += v; });
     node.append(svg("polygon", { points: [...up, ...down].join(" "), fill: `var(--c${D.stages.indexOf(stage) % 6})` }));
   }
-  node.append(svg("line", { x1: 0, x2: W, y1: base, y2: base, class: "axis" }), svg("text", { x: 0, y: 10 }, `${number(most)}${of}`), svg("text", { x: 0, y: H - 4 }, "0"), svg("text", { x: W, y: H - 4, "text-anchor": "end" }, `${duration(D.timeline.seconds)} by the clock`));
+  node.append(svg("line", { x1: 0, x2: W, y1: base, y2: base, class: "axis" }), svg("text", { x: 0, y: 10 }, `${number(most)}${of}`), svg("text", { x: 0, y: H - 4 }, "0"), svg("text", { x: W, y: H - 4, "text-anchor": "end" }, duration(D.timeline.seconds)));
   return chart(title, "", node);
 }
 function cost() {
-  const rows = D.stages.map((stage, n) => {
+  const rows = D.stages.flatMap((stage, n) => {
     const seconds = known(D.videos.map((v) => (v.seconds || [])[n])), line = D.timeline.stages[stage], states = D.stage_states[stage] || {};
+    if (Object.keys(states).every((state) => state === "none")) return []; // left out of this run
     const peak = Math.max(line ? line.peak_bytes : 0, ...known(D.videos.map((v) => (v.peaks || [])[n])));
-    return [stage, number((states.done || 0) + (states.none || 0)), number(states.quarantined || 0), number((states.todo || 0) + (states.stale || 0)), duration(sum(seconds)), seconds.length ? duration(quantile(seconds, .5)) : "", seconds.length ? duration(Math.max(...seconds.slice(0, 1e5))) : "",
-      line ? duration(line.wall_seconds) : "", line ? number(Math.max(...line.workers)) : "", peak ? bytes(peak) : ""];
+    return [[stage, number((states.done || 0) + (states.none || 0)), number(states.quarantined || 0), number((states.todo || 0) + (states.stale || 0)), duration(sum(seconds)), seconds.length ? duration(quantile(seconds, .5)) : "", seconds.length ? duration(Math.max(...seconds.slice(0, 1e5))) : "",
+      line ? duration(line.wall_seconds) : "", line ? number(Math.max(...line.workers)) : "", peak ? bytes(peak) : ""]];
   });
-  put("cost", table(["stage", "done", "quarantined", "to do", "work", "median video", "longest video", "by the clock", "most workers", "peak memory of a video"], rows));
+  put("cost", table(["stage", "done", "quarantined", "to do", "work", "median video", "longest video", "wall time", "most workers", "peak memory of a video"], rows));
   if (Object.keys(D.timeline.stages).length) put("cost", h("div", { class: "legend", style: "margin:1rem 0 .4rem" }, D.stages.filter((s) => D.timeline.stages[s]).map((s) => h("span", {}, h("i", { style: `background:var(--c${D.stages.indexOf(s) % 6})` }), s))),
     h("div", { class: "charts", style: "grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))" }, curves("workers", "workers", ""), curves("memory of workers", "memory_gib", " GiB")));
 }
