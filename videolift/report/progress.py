@@ -1,13 +1,14 @@
 """Where a running run stands and when it will end, from the events its pools append, on this machine or on a cluster's nodes.
 
-The end follows from the work that is left: per stage and backend the frames to do times the seconds per frame of what is done,
-batch by batch, divided by how many videos a pool and how many pools have worked at once, plus what every job cost so far besides
-its work. A backend of which nothing is done yet is guessed from `TYPICAL_S_PER_FRAME`, corrected by how this machine compares on
-those that are measured.
+The end follows from the work that is left: of every video what it typically takes, times how what is done of that backend compares
+with that, batch by batch, divided by how many videos a pool and how many pools have worked at once, plus what every job cost so far
+besides its work. Of a backend that has done nothing in this run, earlier runs of the output folder speak; else the video in work,
+by how far it has come; else how this machine compares on the backends that are measured.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -17,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from videolift.pool.sentences import event_sentence
@@ -26,10 +26,10 @@ from videolift.records.runs import Run
 from videolift.records.status import Status, collect
 from videolift.report.job_costs import JobCosts
 from videolift.stage_table import PACKAGING, SOURCE, STAGES, with_upstream
+from videolift.typical_work import PIXELS, MeasuredWork, typical_work, usual_ratio
 
-TYPICAL_S_PER_FRAME = {"pyav": 0.006, "sfm": 0.24, "rgbd": 0.014, "flow": 0.035, "mediapipe": 0.11, "hdf5": 0.012}
-"""Seconds of one worker per frame of 512 x 384, measured on the sample with two cores; only until something is measured here."""
-_OTHER_S_PER_FRAME = 0.15
+_EARLIER = 20
+"""Videos of earlier runs that are asked, per stage: each may mean reading a journal."""
 _LAST_EVENTS = 8
 _LAST_JOBS = 2
 """After the last batch, over all videos: the job of statistics, and verdict and report, which take about as long as one."""
@@ -85,6 +85,28 @@ class RunProgress:
     last_events: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _InWork:
+    """A video in work, as its worker told last.
+
+    Attributes:
+        moment: when that was; at first, when it was claimed.
+        share: of it that is done, also by an earlier worker.
+        share_taken, took_s: done since the worker's first word on it, and the seconds since then.
+    """
+
+    moment: float
+    share: float | None = None
+    share_taken: float = 0.0
+    took_s: float = 0.0
+
+    def told(self, moment: float, share: float) -> _InWork:
+        """After the worker told how far it is. What it finds done when it begins took it no time."""
+        if self.share is None:
+            return _InWork(moment, share)
+        return _InWork(moment, share, self.share_taken + share - self.share, self.took_s + moment - self.moment)
+
+
 @dataclass
 class _Stage:
     """What is known of one stage, in videos and in work of one worker."""
@@ -92,11 +114,10 @@ class _Stage:
     todo: set[str] = field(default_factory=set)
     done: int = 0
     lost: int = 0
-    running: dict[str, float] = field(default_factory=dict)
-    """Video in work to the share of it that is done."""
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By backend, of the videos done; likewise `frames`."""
-    frames: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    running: dict[str, _InWork] = field(default_factory=dict)
+    measured: dict[str, MeasuredWork] = field(default_factory=lambda: defaultdict(MeasuredWork))
+    """By backend, of the videos done in this run; `earlier`: of some that were done before it."""
+    earlier: dict[str, MeasuredWork] = field(default_factory=lambda: defaultdict(MeasuredWork))
     most_running: int = 0
     """The most videos that one pool has had in work."""
 
@@ -153,6 +174,11 @@ class ProgressTracker:
         for entry in run.entries():
             with suppress(OSError):  # a source that is gone is judged by the other videos' lengths
                 self._sizes[entry.video.id] = float(os.path.getsize(entry.video.path))
+        for stage, known in self._stages.items():
+            done = (video for video in videos if video.stages.get(stage) == "done" and video.seconds.get(stage))
+            for video in itertools.islice(done, _EARLIER):
+                backend = self._backend(stage, video.video)
+                known.earlier[backend].add(video.seconds[stage], self._typical_s(stage, video.video))
         self._tails: dict[Path, _Tail] = {}
         self._pools: dict[str, _Pool] = {}
         self._begun: set[str] = set()
@@ -193,11 +219,11 @@ class ProgressTracker:
                 here.has_claimed = True
                 self._jobs.claimed += 1
                 self._jobs.to_claim += moment - here.began
-            known.running[item] = 0.0
+            known.running[item] = _InWork(moment)
             here.running.add(item)
             known.most_running = max(known.most_running, len(here.running))
-        elif kind == "progress" and event.get("of"):
-            known.running[item] = float(event["done"]) / float(event["of"])
+        elif kind == "progress" and event.get("of") and item in known.running:
+            known.running[item] = known.running[item].told(moment, float(event["done"]) / float(event["of"]))
         elif kind in ("done", "quarantined", "failed", "oom", "died", "hung"):
             known.running.pop(item, None)
             here.running.discard(item)
@@ -205,9 +231,8 @@ class ProgressTracker:
             if item in known.todo:
                 known.todo.discard(item)
                 known.done += 1
-            backend = self._backend(stage, item)
-            known.seconds[backend] += float(event.get("seconds") or 0.0)
-            known.frames[backend] += self._weight(item)
+            typical_s = self._typical_s(stage, item)
+            known.measured[self._backend(stage, item)].add(float(event.get("seconds") or 0.0), typical_s)
             # The rate counts videos that have reached the last stage.
             if stage == PACKAGING:
                 self._finished.append(moment)
@@ -247,20 +272,31 @@ class ProgressTracker:
         identity = self._run.variants[self._variant.get(video, 0)].identities.get(stage)
         return "" if identity is None else str(identity["name"])
 
-    def _left(self, pace: Mapping[tuple[str, str], float]) -> dict[str, tuple[_Left, ...]]:
-        """Work that is left per stage, batch by batch; ``pace``: seconds of one worker per frame, by stage and backend."""
-        # What is not measured yet is taken to be as much slower or faster than usual as what is. Decoding depends on codec and size
-        # as nothing else does, so it counts only while there is nothing else.
-        ratios = {key: seconds / _typical(key[1]) for key, seconds in pace.items()}
-        machine = median([ratio for (stage, _), ratio in ratios.items() if stage != SOURCE] or ratios.values() or [1.0])
+    def _typical_s(self, stage: str, video: str) -> float:
+        source = self._run.variants[self._variant.get(video, 0)].identities.get(SOURCE) or {}
+        pixels = source.get("width", 0) * source.get("height", 0) or PIXELS
+        return typical_work(self._backend(stage, video)).seconds(self._weight(video), pixels)
+
+    def _left(self, now: float) -> dict[str, tuple[_Left, ...]]:
+        """Work that is left per stage, batch by batch."""
+        here = {stage: {**known.earlier, **known.measured} for stage, known in self._stages.items()}
+        # Decoding depends on the source's codec and size as nothing else does.
+        usual = usual_ratio(work for stage, by_backend in here.items() if stage != SOURCE for work in by_backend.values())
         left: dict[str, tuple[_Left, ...]] = {}
         for stage, known in self._stages.items():
+            typical_s = {video: self._typical_s(stage, video) for video in known.todo}
+            guessed: dict[str, MeasuredWork] = defaultdict(MeasuredWork)
+            for video, work in known.running.items():
+                if video in known.todo and work.took_s:
+                    whole_s = work.took_s + (1 - work.share_taken) * usual * typical_s[video]
+                    guessed[self._backend(stage, video)].add(whole_s, typical_s[video])
             batches: dict[str, list[float]] = defaultdict(list)
             for video in known.todo:
-                backend = self._backend(stage, video)
-                per_frame = pace.get((stage, backend), machine * _typical(backend))
-                share_left = 1 - known.running.get(video, 0.0)
-                batches[self._batch.get(video, "")].append(per_frame * self._weight(video) * share_left)
+                backend, work = self._backend(stage, video), known.running.get(video, _InWork(now))
+                measured = here[stage].get(backend) or guessed.get(backend)
+                seconds = (1 - (work.share or 0.0)) * typical_s[video] * (measured.ratio if measured else usual)
+                # Workers tell how far they are every few seconds.
+                batches[self._batch.get(video, "")].append(max(0.0, seconds - (now - work.moment)))
             left[stage] = tuple(_Left(sum(seconds), max(seconds)) for seconds in batches.values())
         return left
 
@@ -268,13 +304,7 @@ class ProgressTracker:
         """The run at ``now``, by default this moment."""
         now = time.time() if now is None else now
         elapsed = max(now - self.began, 1e-3)
-        pace = {
-            (stage, backend): known.seconds[backend] / frames
-            for stage, known in self._stages.items()
-            for backend, frames in known.frames.items()
-            if frames
-        }
-        left = self._left(pace)
+        left = self._left(now)
         todo = set[str]().union(*(known.todo for known in self._stages.values()))
         while self._finished and self._finished[0] < now - _RECENT_S:
             self._finished.popleft()
@@ -284,7 +314,7 @@ class ProgressTracker:
         work = 0.0
         for stage, known in self._stages.items():
             # A pool begins with one worker and adds more: until a video is done, it is taken to reach what others have had.
-            workers = known.most_running if known.frames else max(most, self._most_workers)
+            workers = known.most_running if known.measured else max(most, self._most_workers)
             # No pool ends before its longest video, however many workers it has
             work += sum(max(batch.total / max(1, workers), batch.longest) for batch in left[stage])
         jobs = sum(map(len, left.values())) - self._jobs.at_work + _LAST_JOBS
@@ -299,9 +329,10 @@ class ProgressTracker:
             for device, workers in sorted(pool.workers.items())
             if workers and pool.last > now - _RECENT_S  # a pool that was killed never said that its workers are gone
         ]
+        is_measured = any(known.measured or known.earlier for known in self._stages.values())
         return RunProgress(
             elapsed_seconds=elapsed,
-            eta_seconds=None if todo and (not pace or self._jobs.first is None) else eta_seconds,
+            eta_seconds=None if todo and (not is_measured or self._jobs.first is None) else eta_seconds,
             videos_per_minute=60 * len(self._finished) / window,
             done=self._total - len(todo),
             total=self._total,
@@ -339,7 +370,3 @@ class _Tail:
                 yield json.loads(line)
             except json.JSONDecodeError:  # torn by a kill
                 continue
-
-
-def _typical(backend: str) -> float:
-    return TYPICAL_S_PER_FRAME.get(backend, _OTHER_S_PER_FRAME)

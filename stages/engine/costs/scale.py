@@ -1,7 +1,8 @@
 """What many videos cost besides the work on each: files, bytes, memory and time of every step, from measured constants.
 
-The constants stand here and nowhere else. They were measured with 1,000 to 100,000 videos, where all grow linearly; what is said of
-more is extrapolated. ``python -m stages.engine.costs.scale`` prints the tables of docs/scale.md.
+The constants stand here and nowhere else, but for the work of stages (`videolift.typical_work`). They were measured with 1,000 to
+100,000 videos, where all grow linearly; what is said of more is extrapolated. ``python -m stages.engine.costs.scale`` prints the
+tables of docs/scale.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videolift.paths import SUBFOLDERS
+from videolift.typical_work import typical_work
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 """What docs/scale.md shows."""
@@ -67,23 +69,22 @@ SCALE_STEPS = (
 
 @dataclass(frozen=True)
 class StageConstants:
-    """A stage's own work with the cpu preset: CPU milliseconds and artifact bytes per frame, 512 x 384, packaged at 256."""
+    """A stage with the cpu preset: its backend, and artifact bytes per frame of 512 x 384, packaged at 256."""
 
-    frame_ms: float
+    backend: str
     frame_bytes: float
 
 
 STAGE_CONSTANTS = {
-    "ingest": StageConstants(35, 250_000),
-    "depth": StageConstants(540, 110_000),
-    "tracks": StageConstants(56, 375_000),
-    "hands": StageConstants(98, 750),
-    "create_h5": StageConstants(22, 390_000),
+    "ingest": StageConstants("pyav", 250_000),
+    "depth": StageConstants("sfm", 110_000),
+    "tracks": StageConstants("flow", 375_000),
+    "hands": StageConstants("mediapipe", 750),
+    "create_h5": StageConstants("hdf5", 390_000),
 }
-"""Ten minutes of video of benchmarks/RESULTS.md (A long video); create_h5 of ``python -m benchmarks.many_videos`` on a busy
-machine; sizes of the rendered sample."""
+"""Sizes of the rendered sample."""
 VERIFY_FRAME_MS = 5.2
-"""Of create_h5: its job reads each file that it has packaged again, and verifies it. Likewise."""
+"""Of create_h5: its job reads each file that it has packaged again, and verifies it. ``python -m benchmarks.many_videos``."""
 INDEX_BYTES = 1_600.0
 """Of index.sqlite, per video."""
 RECORD_BYTES = 3_000.0
@@ -115,8 +116,8 @@ class ScaleForecast:
     @property
     def stage_hours(self) -> dict[str, float]:
         """Core-hours of each stage."""
-        frames = self.videos * self.frames
-        return {stage: constants.frame_ms / 1e3 * frames / _HOUR_S for stage, constants in STAGE_CONSTANTS.items()}
+        works = {stage: typical_work(constants.backend) for stage, constants in STAGE_CONSTANTS.items()}
+        return {stage: self.videos * work.seconds(self.frames) / _HOUR_S for stage, work in works.items()}
 
     @property
     def verification_hours(self) -> float:

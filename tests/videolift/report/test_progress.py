@@ -19,23 +19,27 @@ from videolift.records.receipts import Receipt, write_receipt
 from videolift.records.runs import Entry, latest_run, read_run, write_run
 from videolift.records.status import Status, VideoStatus
 from videolift.report.progress import ProgressTracker
+from videolift.typical_work import typical_work
 
 NAMES = {"ingest": "pyav", "depth": "sfm", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"}
 BATCH = 8
 PACE = {"ingest": 0.006, "depth": 0.24, "tracks": 0.035, "hands": 0.11, "create_h5": 0.012}
 
 
-def make_run(output: Path, frames: dict[str, int]):
-    """A run of videos with so many frames each, ingested as far as their receipts say."""
-    layout, entries = Layout(output), []
+def make_run(output: Path, frames: dict[str, int], depth: dict[str, str] | None = None, size: tuple[int, int] = (512, 384)):
+    """A run of videos with so many frames each, ingested as far as their receipts say; ``depth``: its backend by video."""
+    layout, entries, backends = Layout(output), [], ["sfm", "rgbd"]
+    identity = {"name": "pyav", "version": 1, "width": size[0], "height": size[1]}
+    output.mkdir(exist_ok=True)
     for number, (name, count) in enumerate(frames.items()):
         source = output / f"{name}.mp4"
         source.write_bytes(b"x" * count)
-        entries.append(Entry(Video(name, str(source), count, 0), f"{number // BATCH:04d}"))
-        identity = {"name": "pyav", "version": 1}
+        variant = backends.index((depth or {}).get(name, "sfm"))
+        entries.append(Entry(Video(name, str(source), count, 0), f"{number // BATCH:04d}", variant))
         write_receipt(layout.receipt("ingest", name), Receipt(name, "ingest", "done", "f", identity, {}, frames=count))
-    variant = Variant({stage: {"name": name, "version": 1} for stage, name in NAMES.items()})
-    write_run(layout.run("abc"), Config(videos="somewhere"), [variant], entries, {"excluded": {}})
+    others = {stage: {"name": name, "version": 1} for stage, name in NAMES.items()}
+    variants = [Variant({**others, "ingest": identity, "depth": {"name": name, "version": 1}}) for name in backends]
+    write_run(layout.run("abc"), Config(videos="somewhere"), variants, entries, {"excluded": {}})
     return read_run(layout.run("abc"))
 
 
@@ -119,6 +123,11 @@ def foresee(tmp_path, counts, speed, jitter, seed, **slow):
         assert found.eta_seconds == pytest.approx(end - now, rel=0.3, abs=0.05 * end), f"at {share:.0%}"
 
 
+def left_of(tracker, stage, now):
+    (found,) = [one for one in tracker.progress(now).stages if one.stage == stage]
+    return found.left_seconds
+
+
 def test_nothing_is_foreseen_before_anything_is_measured_and_nothing_is_left_at_the_end(tmp_path):
     frames = {"a": 100, "b": 100}
     run = make_run(tmp_path, frames)
@@ -156,10 +165,73 @@ def test_what_nothing_is_known_of_is_judged_by_the_work_that_is_and_not_by_decod
     for stage, factor in (("ingest", 1), ("depth", 5)):
         tracker.add(stage, stage, event("started"), 1.0)
         tracker.add(stage, stage, event("claimed", item="a"), 1.0)
-        tracker.add(stage, stage, event("done", item="a", seconds=factor * 100 * PACE[stage]), 100.0)
+        tracker.add(stage, stage, event("done", item="a", seconds=factor * typical_work(NAMES[stage]).seconds(100)), 100.0)
         tracker.add(stage, stage, event("finished"), 100.0)
-    (hands,) = [stage for stage in tracker.progress(101.0).stages if stage.stage == "hands"]
-    assert hands.left_seconds == pytest.approx(5 * 100 * PACE["hands"], rel=0.05)
+    assert left_of(tracker, "hands", 101.0) == pytest.approx(5 * typical_work("mediapipe").seconds(100), rel=0.05)
+
+
+def test_what_a_short_clip_took_is_not_multiplied_into_the_guess_of_a_dearer_backend(tmp_path):
+    """A second for a clip with sensor depth is opening files and imports: four times as much for it is not so for motion."""
+    frames = {"a": 14, "b": 44}
+    ingested = Status(tuple(VideoStatus(name, "pending", dict.fromkeys(PACE, "todo") | {"ingest": "done"}) for name in frames))
+    tracker = ProgressTracker(make_run(tmp_path, frames, {"a": "rgbd"}), status=ingested, began=0.0)
+    before = left_of(tracker, "depth", 1.0)
+    tracker.add("depth", "depth", event("started"), 1.0)
+    tracker.add("depth", "depth", event("claimed", item="a"), 1.0)
+    tracker.add("depth", "depth", event("done", item="a", seconds=1.0), 2.0)
+    assert left_of(tracker, "depth", 2.0) < 1.5 * before
+
+
+def test_small_pictures_are_taken_to_need_as_much_less(tmp_path):
+    frames = {"a": 100}
+    large, small = (
+        ProgressTracker(make_run(tmp_path / name, frames, size=size), status=nothing_done(frames), began=0.0)
+        for name, size in (("large", (512, 384)), ("small", (256, 192)))
+    )
+    assert left_of(small, "depth", 1.0) == pytest.approx(left_of(large, "depth", 1.0) / 4, rel=0.1)
+
+
+def test_the_first_video_of_a_backend_is_judged_by_how_far_it_came_and_not_by_a_guess_alone(tmp_path):
+    frames = {"a": 1000}
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
+    guess = left_of(tracker, "depth", 0.0)
+    tracker.add("depth", "depth", event("started"), 0.0)
+    tracker.add("depth", "depth", event("claimed", item="a"), 0.0)
+    for share in (0, 40, 80):
+        tracker.add("depth", "depth", event("progress", item="a", done=share, of=100), float(share) / 10)
+    # 80 of 100 after 8 s: the guess counts for the 20 that are not seen yet
+    assert left_of(tracker, "depth", 8.0) == pytest.approx(0.2 * (8 + 0.2 * guess))
+
+
+def test_what_a_killed_worker_had_done_is_not_taken_for_the_speed_of_the_next(tmp_path):
+    frames = {"a": 1000}
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
+    guess = left_of(tracker, "depth", 0.0)
+    tracker.add("depth", "depth", event("started"), 0.0)
+    tracker.add("depth", "depth", event("claimed", item="a"), 0.0)
+    tracker.add("depth", "depth", event("progress", item="a", done=60, of=100), 1.0)
+    assert left_of(tracker, "depth", 1.0) == pytest.approx(0.4 * guess)
+    tracker.add("depth", "depth", event("progress", item="a", done=60, of=100), 2.0)
+    assert left_of(tracker, "depth", 2.0) == pytest.approx(0.4 * (1 + guess))
+
+
+def test_between_two_words_of_a_worker_the_time_left_goes_down(tmp_path):
+    frames = {"a": 1000}
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=nothing_done(frames), began=0.0)
+    tracker.add("depth", "depth", event("started"), 0.0)
+    tracker.add("depth", "depth", event("claimed", item="a"), 1.0)
+    assert left_of(tracker, "depth", 1.0) - left_of(tracker, "depth", 5.0) == pytest.approx(4.0)
+    assert left_of(tracker, "depth", 1e6) == 0.0
+
+
+def test_earlier_runs_of_the_folder_say_what_a_backend_takes_until_this_one_does(tmp_path):
+    frames = {"old": 100, "new": 200}
+    done = VideoStatus("old", "done", dict.fromkeys(PACE, "done"), seconds={"depth": 500.0})
+    todo = VideoStatus("new", "pending", dict.fromkeys(PACE, "todo"))
+    tracker = ProgressTracker(make_run(tmp_path, frames), status=Status((done, todo)), began=0.0)
+    tracker.add("ingest", "ingest", event("started"), 0.0)
+    assert left_of(tracker, "depth", 1.0) == pytest.approx(1000, rel=0.02)
+    assert tracker.progress(1.0).eta_seconds > 900
 
 
 def test_a_lost_video_takes_the_stages_that_need_it_along(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from stages.engine.costs.scale import SCALE_STEPS, SIZES, STAGE_CONSTANTS, ScaleForecast, scale_limits, shards_for, tables
 from stages.engine.plan_report import plan_command
 from stages.settings import preset_backends
+from videolift.typical_work import TYPICAL_WORK
 
 PAGE = Path(__file__).parents[4] / "docs" / "scale.md"
 
@@ -19,8 +20,9 @@ def test_the_page_shows_what_the_constants_give():
     assert f"-->\n\n{tables()}\n\n<!--" in PAGE.read_text(encoding="utf-8"), said
 
 
-def test_every_stage_that_runs_by_itself_has_constants():
-    assert tuple(STAGE_CONSTANTS) == tuple(preset_backends("cpu"))
+def test_every_stage_that_runs_by_itself_has_constants_and_its_backend_a_row_of_typical_work():
+    assert {stage: constants.backend for stage, constants in STAGE_CONSTANTS.items()} == preset_backends("cpu")
+    assert {constants.backend for constants in STAGE_CONSTANTS.values()} <= set(TYPICAL_WORK)
 
 
 def test_files_bytes_and_hours_are_in_proportion_to_the_videos():
