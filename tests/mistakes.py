@@ -420,8 +420,8 @@ MISTAKES: dict[str, Mistake] = {
         "OpenCV's DIS, given no start, takes the last one it was given",
         ("tests/stages/depth/motion/test_features.py::test_flow_does_not_depend_on_what_was_computed_before",),
         "stages/depth/motion/dense_flow.py",
-        "self._grey[end], still)",
-        "self._grey[end], None)",
+        "grey[end], still)",
+        "grey[end], None)",
     ),
     "d 6D of a rotation by rows": Mistake(
         "its transpose",
