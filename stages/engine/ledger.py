@@ -64,6 +64,7 @@ class JournalLedger:
         if outcome.kind == "transient":
             # A disk that fails is charged to nobody.
             self._journal.release(item.key, outcome.attempts)
+            self._sweep(item.key)  # the grace of a stop may have ended while its worker was writing
         elif outcome.kind != "done":
             self._sweep(item.key)
             if outcome.traceback:

@@ -114,3 +114,14 @@ def test_a_video_given_up_leaves_nothing_half_written_and_a_reason(layout, ledge
     ledger.finished(ITEM, Outcome("crash", "crash", "its worker died, 3 times in all"))
     assert not left.exists()
     assert journal.records["clip"].receipt.reason.text == "its worker died, 3 times in all"
+
+
+def test_what_an_interrupted_worker_left_half_written_goes_and_its_video_stays_to_be_done(layout, ledger):
+    claim(ledger, 1)
+    left = temporary_beside(layout.artifact("depth", "clip"))
+    left.touch()
+    ledger.finished(ITEM, Outcome("transient", "interrupted", "stopped"))
+    assert not left.exists()
+    record = read_journal(layout.journals("depth"), "0000").records["clip"]
+    assert record.receipt is None
+    assert not record.is_suspect(FINGERPRINT)
