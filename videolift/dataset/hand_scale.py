@@ -1,7 +1,7 @@
 """The ``hand`` scale: metres for a video whose depth has an unknown unit, from the size of the hands in it.
 
 A hand's distance in metres follows from its size (the hands stage solved for it); its distance in the depth's unit is read off
-the depth map. Their ratio over all measured hands gives one factor for the whole video, good to about 30 %, recorded with its
+the depth map. Their ratio over all measured hands gives one factor for the whole video, good to about 20 %, recorded with its
 spread. What is multiplied by it is decided by the caller.
 """
 

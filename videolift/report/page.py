@@ -1,8 +1,8 @@
 """The report: one HTML file about a whole run, ``report/index.html``, that opens from disk and needs nothing else.
 
 This module gathers what the page shows and writes it into the page as JSON; layout, filters and charts are
-``assets/report.js``. Previews are files beside the page that it links to. Charts are SVG of some sixty lines: a screen reader reads
-them, they print, and the style sheet gives them dark mode; the libraries that we looked at draw on a canvas, which has none of that.
+``assets/report.js``. Previews are files beside the page that it links to. Charts are SVG of some sixty lines: a screen reader
+reads them, they print, and the style sheet gives them dark mode; a library that draws on a canvas would lose all three.
 """
 
 from __future__ import annotations
