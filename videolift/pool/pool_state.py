@@ -21,9 +21,6 @@ from videolift.pool.stopping import StopRequests, StopState
 from videolift.pool.workers.handle import Timing, WorkerHandle
 from videolift.pool.workers.machine import PoolMachine
 
-_PAUSE_S = 1.0
-"""A round of the loop that lasts so much longer than it waits was a pause: SLURM suspends jobs, people freeze containers."""
-
 
 @dataclass(frozen=True)
 class PoolPlan:
@@ -83,7 +80,6 @@ class PoolState:
         deaths: see there.
         stopping: whether and why the pool stops.
         machine, gauge: the world: processes and time, and measured memory.
-        woke: when the loop last woke, monotonic seconds.
         next_sample: when memory is looked at again, monotonic seconds.
         decided_at: per device id, when its `Decision` was taken; none: decide afresh.
     """
@@ -104,7 +100,7 @@ class PoolState:
         self.items = ItemTracker(tasks, ledger, events, self.stopping, rules=plan.rules, now=machine.now)
         # Counted from here: what the kernel killed before was not ours.
         self.deaths = DeathRecord(oom_kills=gauge.oom_kills())
-        self.began = self.woke = machine.now()
+        self.began = machine.now()
         self.first_ready: float | None = None
         self.next_sample = 0.0
         self.last_serial = 0
@@ -119,15 +115,6 @@ class PoolState:
     def living(self) -> int:
         """Workers that load, rest or work, on all devices together."""
         return sum(len(group.living) for group in self.groups)
-
-    def excuse_pause(self, wait_s: float) -> None:
-        """To be called on waking after ``wait_s``: time in which the supervisor did not run counts for no worker's deadline."""
-        woke = self.machine.now()
-        paused_s = woke - self.woke - max(0.0, wait_s)
-        self.woke = woke
-        if paused_s > _PAUSE_S:
-            for worker in self.workers:
-                worker.extend_deadlines(paused_s)
 
     def invalidate_decisions(self) -> None:
         """Something has changed: the next round decides afresh."""

@@ -51,9 +51,7 @@ def supervise(state: PoolState) -> PoolReport:
             later = [group.spawn_not_before for group in state.groups] + [state.items.queue.next_time() or 0.0]
             later += [stop.deadline] if stop is not None else []
             times += [time_s for time_s in later if time_s > now]
-            wait_s = min(times) - now
-            state.machine.wait(wait_s)
-            state.excuse_pause(wait_s)
+            state.machine.wait(min(times) - now)
             for group in state.groups:
                 for worker in list(group.workers):
                     hear(state, worker, group)

@@ -695,7 +695,7 @@ def _(bench, monkeypatch):
     assert here.count("report") < 20
 
 
-@case(56, "a pool that is suspended with its workers, and goes on, calls nobody hung")
+@case(56, "a pool that is suspended with its workers, and goes on, calls nobody hung and no item slow")
 def _(bench, monkeypatch):
     driver = bench_driver(bench, [item("a", ["slow_but_alive", 2.0, 0.05])], item_timeout_s=2.0)
     events = bench.folder / "events.jsonl"
@@ -709,6 +709,8 @@ def _(bench, monkeypatch):
         time.sleep(0.3)  # the driver looks around before a worker can say anything
     assert driver.wait() == 0
     assert [event["kind"] for event in read_events(events) if event["kind"] in ("hung", "died", "done")] == ["done"]
+    claimed, done = (event for event in read_events(events) if event["kind"] in ("claimed", "done"))
+    assert done["seconds"] < done["t"] - claimed["t"] - 2.0, "the item's seconds are those for which the pool ran"
     wait_until(lambda: bench.left_behind() == [])  # the reaper, too
 
 

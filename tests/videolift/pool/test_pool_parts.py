@@ -21,6 +21,7 @@ from videolift.pool.decisions.policy import Task
 from videolift.pool.devices import Card
 from videolift.pool.items import WorkQueue
 from videolift.pool.memory import SystemGauge, cgroup_memory, pss_bytes
+from videolift.pool.workers.machine import RunningClock
 from videolift.pool.workers.messages import (
     Channel,
     ItemProgress,
@@ -47,6 +48,16 @@ def test_a_message_that_comes_in_pieces_is_whole_when_its_last_piece_is_there():
     assert channel.receive() == []
     assert not channel.open
     channel.close()
+
+
+def test_the_pools_clock_stands_still_while_the_pool_is_suspended_and_never_goes_back():
+    looks = iter([10.0, 10.2, 40.2, 70.2, 131.0, 131.5])
+    clock = RunningClock(lambda: next(looks))
+    assert clock.now() == 10.2
+    assert clock.now(waited_s=30.0) == 40.2, "it waited"
+    assert clock.now() == 40.2, "suspended between two looks"
+    assert clock.now(waited_s=0.8) == 41.0, "suspended while it waited"
+    assert clock.now() == 41.5
 
 
 def test_a_worker_that_does_not_read_never_blocks_the_supervisor():

@@ -194,11 +194,6 @@ class WorkerHandle:
             self._silent_since = self._now()
         return "closed its socket to the supervisor" if self._now() - self._silent_since > _SILENT_S else None
 
-    def extend_deadlines(self, seconds: float) -> None:
-        """Time in which the supervisor did not run either is not held against the worker."""
-        self.since += seconds
-        self.last_sign += seconds
-
     def deadline(self, load_timeout_s: float, item_timeout_s: float) -> float:
         """When `overdue` may next say something, monotonic seconds."""
         if self.state == "loading":

@@ -9,7 +9,7 @@ import os
 import secrets
 import selectors
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -21,11 +21,33 @@ from videolift.pool.workers.messages import StartWorker
 from videolift.pool.workers.worker_process import WorkerProcess
 
 
+_PAUSE_S = 1.0
+"""The supervisor looks at the clock more often than that; a longer gap is a suspended SLURM job or a frozen container."""
+
+
+class RunningClock:
+    """Monotonic seconds for which the supervisor ran: time in which it was suspended, workers and all, counts for nobody."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._looked = monotonic()
+        self._paused_s = 0.0
+
+    def now(self, *, waited_s: float = 0.0) -> float:
+        """The time; ``waited_s``, asked right after a wait, is how long that could last at most."""
+        time_s = self._monotonic()
+        paused_s = time_s - self._looked - max(0.0, waited_s)
+        if paused_s > _PAUSE_S:
+            self._paused_s += paused_s
+        self._looked = time_s
+        return time_s - self._paused_s
+
+
 class PoolMachine(Protocol):
     """What a pool needs of the world besides the figures of a `Gauge`."""
 
     def now(self) -> float:
-        """Monotonic seconds."""
+        """Monotonic seconds, less those for which the pool was suspended."""
 
     def cpu_seconds(self) -> float:
         """CPU time of the calling thread so far."""
@@ -67,6 +89,7 @@ class LocalMachine:
         self._factory, self._preparation, self._environment = factory, preparation, environment
         self._log_folder, self._progress_every_s, self._signals = log_folder, progress_every_s, signals
         self.mark = secrets.token_hex(8)
+        self._clock = RunningClock()
         self._workers: dict[int, WorkerProcess] = {}
         self._channels: dict[int, int] = {}
         self._pidfds: dict[int, int] = {}
@@ -83,7 +106,7 @@ class LocalMachine:
 
     def now(self) -> float:
         """See `PoolMachine.now`."""
-        return time.monotonic()
+        return self._clock.now()
 
     def cpu_seconds(self) -> float:
         """See `PoolMachine.cpu_seconds`."""
@@ -114,7 +137,9 @@ class LocalMachine:
             if self._selector.get_key(descriptor).events != wanted:
                 self._selector.modify(descriptor, wanted, self._workers[serial])
         # Nothing is read here: `inbox.hear` looks at every worker after each wait, so no order of events matters.
-        for key, mask in self._selector.select(max(0.0, seconds)):
+        events = self._selector.select(max(0.0, seconds))
+        self._clock.now(waited_s=seconds)
+        for key, mask in events:
             if key.data is None:
                 self._signals.drain()
             elif mask & selectors.EVENT_WRITE:
