@@ -1,7 +1,9 @@
 """Commands as a terminal gives them: what is handed to a checkout, and two of one kind at once."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -10,6 +12,7 @@ import pytest
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
+from videolift.dataset.publish import MERGE_LEASE
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,15 +26,15 @@ with Lease.acquire(Path(sys.argv[1]), wait_s=0):
 """
 
 
-def videolift(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from videolift.cli import main; main()", *arguments]
+def videolift(folder: Path, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-c", "from videolift.cli import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def other_merge(tmp_path):
     """A process that merges into the folder ``whole``."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / ".whole.merge.lease")]
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "whole" / MERGE_LEASE)]
     process = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield process
@@ -53,13 +56,28 @@ def test_a_second_merge_into_one_folder_stops_and_takes_over_from_a_dead_one(tmp
     refused = videolift(tmp_path, "merge", "whole", "shard")
     assert refused.returncode != 0
     assert f"the merge into whole is being worked on by pid {other_merge.pid}" in refused.stderr
-    assert not (tmp_path / "whole").exists()
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == [MERGE_LEASE]
     other_merge.kill()
     other_merge.wait()
     merged = videolift(tmp_path, "merge", "whole", "shard")
     assert merged.returncode == 0, merged.stderr
     assert (tmp_path / "whole" / "v01.hdf5").samefile(tmp_path / "shard" / "v01.hdf5")
-    assert not list(tmp_path.glob(".whole*"))
+    assert not list((tmp_path / "whole").glob(".*"))
+
+
+def test_a_merge_writes_in_its_own_folder_alone(tmp_path):
+    publish_dataset(tmp_path / "shard", [write_packaged(tmp_path / "shard" / "v01.hdf5", 1)], left_out={})
+    out = tmp_path / "shelf" / "whole"
+    out.mkdir(parents=True)
+    out.parent.chmod(0o555)
+    # Root may write everywhere, unless it gives that right away.
+    as_anybody = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+    refused = videolift(tmp_path, "merge", "shelf/other", "shard", prefix=as_anybody)
+    assert refused.returncode == 2
+    assert "shelf/other cannot be written (Permission denied): name a folder in which you may write" in refused.stderr
+    merged = videolift(tmp_path, "merge", "shelf/whole", "shard", prefix=as_anybody)
+    assert merged.returncode == 0, merged.stderr
+    assert "v01.hdf5" in [path.name for path in out.iterdir()]
 
 
 def test_shapes_of_another_projects_file_are_printed_by_its_own_options(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,12 +70,15 @@ def merge(
     group: Annotated[str | None, typer.Option("--group", help="Group of normalization_stats.yaml; by default the best.")] = None,
 ) -> None:
     """Makes one dataset of several that were made apart, as if one run had made it. Run it again after an interruption."""
-    from videolift.dataset.publish import merge_datasets
+    from videolift.dataset.publish import MERGE_LEASE, merge_datasets
     from videolift.records.leases import Lease, patience_s
 
-    place = Path(os.path.abspath(out))
-    lease = place.with_name(f".{place.name}.merge.lease")  # beside it: a new folder must be empty, and a dataset holds no state
-    with Lease.acquire(lease, wait_s=patience_s(lease), what=f"the merge into {out}"):
+    lease = out / MERGE_LEASE
+    try:
+        held = Lease.acquire(lease, wait_s=patience_s(lease), what=f"the merge into {out}")
+    except PermissionError as error:
+        raise ConfigError(f"{out} cannot be written ({error.strerror}): name a folder in which you may write") from error
+    with held:
         summary = merge_datasets(out, datasets or [], how="link" if link else "reference", group=group)
     typer.echo(f"{out}: {summary.videos} videos, {summary.windows} windows, {summary.frames} frames; main group {summary.group}")
 

@@ -35,6 +35,8 @@ _ROW_KEYS = {"licences": ("name", "licence", "of"), "models": ("name", "version"
 """Rows of the card that shards bring together, and what they are ordered by."""
 _TEMPORARY = ".*.tmp"
 """Names of files that are being written; a merged folder has one writer, so at its start they are those of a killed one."""
+MERGE_LEASE = ".merge.lease"
+"""In the merged folder while it is made: the folder that this one lies in need not be writable."""
 
 
 def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link", group: str | None = None) -> DatasetSummary:
@@ -52,7 +54,8 @@ def merge_datasets(out: Path, paths: Sequence[Path], *, how: MergeMode = "link",
         Transient: disk full, quota or I/O error.
     """
     record = MergeRecord.load(out)
-    if record is None and any(not path.match(_TEMPORARY) for path in out.glob("*")):
+    ours = (_TEMPORARY, f".*{MERGE_LEASE}*", MERGE_LEASE)  # a run that takes a lease over has files beside it
+    if record is None and any(not any(map(path.match, ours)) for path in out.glob("*")):
         raise ConfigError(f"{out} holds something that no merge has made: name a new folder")
     if record is not None and record.how != how:
         raise ConfigError(f"{out} was merged by {record.how}: give --{record.how}, or name a new folder")
