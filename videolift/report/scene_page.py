@@ -20,9 +20,9 @@ from videolift.artifacts.tracks import Window
 from videolift.errors import ConfigError
 from videolift.geometry import Float, invert_pose, transform, unproject
 from videolift.paths import Layout
-from videolift.report.draw import BONES
+from videolift.report.draw import BONES, STILL
 from videolift.report.html_page import fill_page
-from videolift.report.preview import motion_heat
+from videolift.report.preview import HOT, motion_heat
 from videolift.report.video_scene import VideoScene, open_scene
 from videolift.store import write_text
 
@@ -172,6 +172,8 @@ def scene_content(scene: VideoScene) -> dict[str, object]:
         "shots": scene.shot.tolist(),
         "K": [scene.K[0, 0], scene.K[1, 1], scene.K[0, 2], scene.K[1, 2], *scene.size_px],
         "bones": BONES,
+        "still": STILL,
+        "hot": HOT,
         "tiles": listed,
         "points": max((tile.xyz_view.shape[1] for tile in tiles), default=0),
         "cloud_most": max((len(tile.cloud_view) for tile in tiles), default=0),

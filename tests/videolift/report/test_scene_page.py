@@ -93,6 +93,15 @@ def test_the_page_draws_three_thousand_points_in_few_calls_and_rewrites_its_buff
             browser.show(path, width=width)
             browser.wait("document.documentElement.dataset.ready && videolift.scripting.length > 3")
             assert browser.run("return document.documentElement.scrollWidth") <= width
+        legend = browser.run("return [...$('legend').children].map((one) => [one.textContent, one.firstChild.style.background])")
+        assert [text for text, _ in legend] == [
+            "point that stands still",
+            "point that moved 2 % to 20 % or more of its distance from the camera",
+            *("left hand", "right hand", "camera", "its path"),
+        ]
+        drawn = browser.run("return shades.map(css)")
+        assert legend[0][1] == drawn[0]
+        assert legend[1][1] == f"linear-gradient(90deg, {', '.join(drawn[drawn.count(drawn[0]) :])})", "the points' own colours"
         assert browser.run("return D.points") == 3000
         counts = browser.run(
             """const calls = {draw: 0, allocate: 0, rewrite: 0}, frames = 12;

@@ -54,8 +54,8 @@ function put(at, to, from, i, color, c) { for (let k = 0; k < 3; k++) { to[3 * a
 function turbo(x) { // blue over green to red
   return [Math.min(1, Math.max(0, 1.5 - Math.abs(4 * x - 3))), Math.min(1, Math.max(0, 1.5 - Math.abs(4 * x - 2))), Math.min(1, Math.max(0, 1.5 - Math.abs(4 * x - 1)))];
 }
-const scratch = new Float32Array(6), pale = [0.62, 0.68, 0.74];
-const shades = Array.from({ length: 256 }, (_, i) => i < 31 ? pale : turbo(i / 255));
+const scratch = new Float32Array(6), pale = [0.62, 0.68, 0.74], grey = [0.55, 0.6, 0.66], bright = [1, 0.85, 0.3];
+const shades = Array.from({ length: 256 }, (_, i) => i / 255 < D.still ? pale : turbo(i / 255));
 let loaded = -1;
 function tileOf(frame) { for (let t = D.tiles.length - 1; t >= 0; t--) if (D.tiles[t].start <= frame) return frame < D.tiles[t].start + D.length ? t : -1; return -1; }
 
@@ -100,7 +100,7 @@ function drawTracks(tile, step) {
 }
 function drawCamera(frame) {
   let n = 0;
-  const { position, color } = L.path, P = A.poses, grey = [0.55, 0.6, 0.66], bright = [1, 0.85, 0.3];
+  const { position, color } = L.path, P = A.poses;
   const centre = (f, out, at) => { for (let k = 0; k < 3; k++) out[at + k] = P[16 * f + 4 * k + 3]; };
   for (let f = 0; f + 1 < D.frames; f++) {
     if (D.shots[f] !== D.shots[frame] || D.shots[f + 1] !== D.shots[frame]) continue; // another shot is another world
@@ -166,6 +166,20 @@ for (const one of Object.values(L)) {
   box.addEventListener("change", () => { one.shown = box.checked; one.finish(one.count); if (one === L.bones) drawHands(state.frame); });
   label.append(box, one.name);
   $("layers").append(label);
+}
+const css = (c) => `rgb(${c.map((x) => Math.round(255 * x)).join(", ")})`, percent = (share) => `${Math.round(100 * share)} %`;
+const moving = shades.filter((shade) => shade !== pale).map(css);
+for (const [colours, text] of [
+  [[css(pale)], "point that stands still"],
+  [moving, `point that moved ${percent(D.still * D.hot)} to ${percent(D.hot)} or more of its distance from the camera`],
+  ...(A.joints ? [[[css(SIDES[0])], "left hand"], [[css(SIDES[1])], "right hand"]] : []),
+  [[css(bright)], "camera"], [[css(grey)], "its path"],
+]) {
+  const entry = document.createElement("span"), swatch = document.createElement("i");
+  swatch.style.background = colours.length > 1 ? `linear-gradient(90deg,${colours})` : colours[0];
+  swatch.className = colours.length > 1 ? "scale" : "";
+  entry.append(swatch, text);
+  $("legend").append(entry);
 }
 
 const flip = (p) => new Vec3(p[0], -p[1], -p[2]);
