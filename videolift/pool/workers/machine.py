@@ -20,7 +20,6 @@ from videolift.pool.workers.handle import ControlledProcess
 from videolift.pool.workers.messages import StartWorker
 from videolift.pool.workers.worker_process import WorkerProcess
 
-
 _PAUSE_S = 1.0
 """The supervisor looks at the clock more often than that; a longer gap is a suspended SLURM job or a frozen container."""
 
