@@ -34,12 +34,15 @@ _OTHER = TypicalWork(frame_s=0.15)
 TYPICAL_WORK = {
     "pyav": TypicalWork(frame_s=0.035),  # of 1080p at 30 fps; a small source takes a fifth
     "sfm": TypicalWork(picture_s=0.4),
+    # Of clips that MoGe looks at: at five frames for the field of view, then at every fifth, 12 s each. Others take what sfm does.
+    "laptop": TypicalWork(video_s=60.0, frame_s=2.5),
     "rgbd": TypicalWork(video_s=0.25, picture_s=0.014),
     "flow": TypicalWork(picture_s=0.15),
     "mediapipe": TypicalWork(frame_s=0.24),  # with two looks at each hand
     "hdf5": TypicalWork(frame_s=0.022),
 }
-"""By backend, the middle of what benchmarks/RESULTS.md has of clips of six seconds and of ten minutes."""
+"""By backend, the middle of what benchmarks/RESULTS.md has of clips of six seconds and of ten minutes; of laptop, what
+docs/backends.md has. Backends that need a card have no row: none was ever measured on one."""
 
 
 def typical_work(backend: str) -> TypicalWork:

@@ -249,7 +249,9 @@ def plan_command(arguments: list[str] | None = None) -> int:
             refused[video.id] = str(error)
         except OSError as error:
             refused[video.id] = f"{video.path} cannot be read ({error.strerror})"
-    scale = ScaleForecast(numbers["videos"]) if "videos" in numbers else None
+    # By the settings of the first video: rows of the table that choose other backends are few.
+    backends = {stage: block.backend for stage, block in report.plan.blocks[0].items() if block.backend != NONE}
+    scale = ScaleForecast(numbers["videos"], backends=backends) if "videos" in numbers else None
     if options.json:
         about_all = {"scale": scale.to_json()} if scale is not None else {}
         print(json.dumps({**report.to_json(), "price": cost.to_json(), **about_all, "refused": refused}, indent=1))

@@ -7,12 +7,12 @@ tables of docs/scale.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from videolift.paths import SUBFOLDERS
-from videolift.typical_work import typical_work
+from videolift.typical_work import TYPICAL_WORK, typical_work
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 """What docs/scale.md shows."""
@@ -96,10 +96,11 @@ HEAD_LIMIT_MB, FOLDER_LIMIT_FILES, OPENING_LIMIT_S = 4_000, 10_000, 60
 
 @dataclass(frozen=True)
 class ScaleForecast:
-    """What so many videos of so many frames come to; hours are of one CPU core."""
+    """What so many videos of so many frames come to; hours are of one CPU core, of ``backends`` by stage."""
 
     videos: int
     frames: int = FRAMES
+    backends: Mapping[str, str] = field(default_factory=lambda: {stage: one.backend for stage, one in STAGE_CONSTANTS.items()})
 
     @property
     def files(self) -> dict[str, int]:
@@ -116,9 +117,14 @@ class ScaleForecast:
 
     @property
     def stage_hours(self) -> dict[str, float]:
-        """Core-hours of each stage."""
-        works = {stage: typical_work(constants.backend) for stage, constants in STAGE_CONSTANTS.items()}
+        """Core-hours of each stage whose backend was ever measured."""
+        works = {stage: typical_work(name) for stage, name in self.backends.items() if name in TYPICAL_WORK}
         return {stage: self.videos * work.seconds(self.frames) / _HOUR_S for stage, work in works.items()}
+
+    @property
+    def unmeasured(self) -> dict[str, str]:
+        """Stages whose backend never was, and that backend."""
+        return {stage: name for stage, name in self.backends.items() if name not in TYPICAL_WORK}
 
     @property
     def verification_hours(self) -> float:
@@ -133,7 +139,8 @@ class ScaleForecast:
     def to_json(self) -> dict[str, Any]:
         """For scripts; steps as (CPU seconds, peak MB)."""
         steps = {step.what: (step.seconds(self.videos), step.memory_mb(self.videos)) for step in SCALE_STEPS}
-        figures = {name: getattr(self, name) for name in ("videos", "frames", "files", "bytes", "stage_hours", "head_mb")}
+        names = ("videos", "frames", "files", "bytes", "stage_hours", "unmeasured", "head_mb")
+        figures = {name: getattr(self, name) for name in names}
         return figures | {"steps": steps, "limits": {limit.what: limit.videos for limit in scale_limits()}}
 
     def lines(self) -> Iterator[str]:
@@ -142,7 +149,11 @@ class ScaleForecast:
         yield "  " + "; ".join(f"{count:,} files with {what.replace('`', '')}" for what, count in self.files.items())
         yield f"  index {_size(self.bytes['index.sqlite'])}, records {_size(self.bytes['journals and manifests'])}"
         hours = sum(self.stage_hours.values())
-        yield f"  {hours:,.0f} core-hours of stages with the cpu preset, {self.frames} frames each; above is this folder's own"
+        measured = ", ".join(f"{stage} {self.backends[stage]}" for stage in self.stage_hours)
+        yield f"  {hours:,.0f} core-hours of typical work ({measured}), {self.frames} frames each; above is this folder's own"
+        if self.unmeasured:
+            unmeasured = ", ".join(f"{stage} {name}" for stage, name in self.unmeasured.items())
+            yield f"  not in these core-hours, since nobody has measured them yet: {unmeasured}"
         yield f"  memory of the head {_size(self.head_mb * 1e6)}"
         yield from (f"  {step.what.replace('`', '')}: {_time(step.seconds(self.videos))}" for step in SCALE_STEPS)
         first = scale_limits()[0]

@@ -47,5 +47,15 @@ def test_a_number_beyond_one_run_is_told_how_many_shards_to_make(tmp_path, monke
     said = capsys.readouterr().out
     assert "10,000,000 videos as a whole" in said
     assert f"make {shards_for(10_000_000)} shards and merge them" in said
+    assert "core-hours of typical work (ingest pyav, depth sfm, tracks flow, hands mediapipe, create_h5 hdf5)" in said
+    assert "nobody has measured" not in said
     assert plan_command(["--what-if", "videos=100000", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scale"]["files"]["`keep: []`"] == 100_000
+
+
+def test_backends_that_were_never_measured_are_named_and_not_guessed(tmp_path):
+    laptop, gpu = (ScaleForecast(1000, backends=preset_backends(preset)) for preset in ("laptop", "gpu"))
+    assert laptop.unmeasured == {}
+    assert laptop.stage_hours["depth"] == pytest.approx(1000 * (60 + 100 * 2.5) / 3600)
+    assert list(gpu.stage_hours) == ["ingest", "create_h5"]
+    assert any("not in these core-hours" in line and "depth vipe, tracks tapip3d, hands wilor" in line for line in gpu.lines())
