@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stages.backend import Progress, Quality
 from stages.depth import DepthSettings
@@ -24,7 +24,7 @@ from stages.depth.networks.carrying import CarriedDepth, seen_frames
 from stages.depth.networks.steady_scale import corner_ranges, depth_at_corners, log_factors, triangulate_corners
 from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
-from stages.segments import SavedArrays, even_segments, resumable
+from stages.segments import SavedArrays, even_segments, kept, resumable
 from videolift.artifacts import Clip, DepthWriter
 from videolift.artifacts.depth import Intrinsics
 from videolift.errors import BadInput
@@ -73,11 +73,16 @@ class MogeClip:
             hfov_deg = use.hfov_deg
             how: Intrinsics = "given"
             if hfov_deg is None:
-                # Spread over the clip, since an estimate rests on what one frame happens to show.
-                chosen = np.unique(np.linspace(0, self.frames - 1, min(use.fov_frames, self.frames)).round().astype(int))
-                pictures = np.stack([clip[int(k)] for k in chosen])
-                estimates = self.infer(pictures, None, lambda done, total: progress(0, _PASSES * self.frames))["hfov_deg"]
-                hfov_deg, how = float(np.median(estimates)), "estimated"
+
+                def estimate() -> dict[str, ArrayLike]:
+                    # Spread over the clip, since an estimate rests on what one frame happens to show.
+                    chosen = np.unique(np.linspace(0, self.frames - 1, min(use.fov_frames, self.frames)).round().astype(int))
+                    pictures = np.stack([clip[int(k)] for k in chosen])
+                    estimates = self.infer(pictures, None, lambda done, total: progress(0, _PASSES * self.frames))["hfov_deg"]
+                    return {"hfov_deg": np.median(estimates)}
+
+                # Kept: on a card another estimate differs in its last bits, and depth that is saved already goes by the first.
+                hfov_deg, how = float(kept(out, "hfov", estimate)["hfov_deg"]), "estimated"
             # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
             self.K, self.intrinsics = pinhole(focal_of_field_of_view(hfov_deg, clip.width), *self.size_px), how
         else:

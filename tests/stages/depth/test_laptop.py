@@ -98,7 +98,11 @@ def test_a_killed_run_goes_on_with_equal_depth(tripod, make_clip, tmp_path, monk
     whole, _ = run_laptop(clip, tripod, tmp_path / "whole", monkeypatch)
     with pytest.raises(KilledError):
         run_laptop(clip, tripod, tmp_path / "killed", monkeypatch, segments=tmp_path / "parts", progress=kill)
-    again, _ = run_laptop(clip, tripod, tmp_path / "killed", monkeypatch, segments=tmp_path / "parts")
+    told, killed = [], tmp_path / "killed"
+    again, _ = run_laptop(
+        clip, tripod, killed, monkeypatch, segments=tmp_path / "parts", progress=lambda done, total: told.append(done)
+    )
+    assert min(told) > 0, "the network was asked for the field of view again"
     assert np.array_equal(again[:], whole[:])
     assert np.array_equal(again.T_camera_world, whole.T_camera_world)
 
