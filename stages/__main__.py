@@ -11,7 +11,7 @@ from pathlib import Path
 from videolift.errors import ExitCode, VideoliftError
 from videolift.records.manifests import Target
 from videolift.records.runs import read_run
-from videolift.stage_table import PACKAGING, STAGES, STATISTICS
+from videolift.stage_table import PACKAGING, STAGES, STATISTICS, judged
 
 log = logging.getLogger("videolift")
 
@@ -68,11 +68,13 @@ def _stage(options: argparse.Namespace) -> ExitCode:
 
 def _verdict(options: argparse.Namespace) -> ExitCode:
     from videolift.records.seen import still_settled
+    from videolift.records.settled import recorded_targets
     from videolift.records.status import collect, write_quarantine
 
     run = read_run(options.run)
-    # Where anything has changed since the plan, every artifact is looked at again: the verdict speaks of what is there now.
-    status = collect(run, options.stage, only_chosen=True, settled=still_settled(run.layout, run.folder))
+    # What has changed since the plan is looked at again: the verdict speaks of what is there now.
+    settled = still_settled(run, recorded_targets(run, judged(options.stage)))
+    status = collect(run, options.stage, only_chosen=True, settled=settled)
     path = write_quarantine(run.layout, status.videos)
     print("\n".join(["", *status.lines()]))
     if options.stage == PACKAGING:

@@ -20,6 +20,7 @@ from videolift.records.manifests import Manifest, ManifestRows, Row, Target, rem
 from videolift.records.receipts import ArtifactRecord
 from videolift.records.record_reader import RecordReader
 from videolift.records.runs import Run
+from videolift.records.seen import unchanged_folders
 from videolift.records.settled import recorded_targets, settled_batch
 from videolift.stage_table import PACKAGING, STAGES
 from videolift.store import sha256_file
@@ -42,11 +43,11 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
         packaged: list[PackagedVideo] = []
         made_by: dict[str, tuple[str, Mapping[str, Any]]] = {}  # stage and identity of what made some artifact
         left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
-        read, targets = RecordReader(layout), recorded_targets(run, STAGES)
+        read, targets, unchanged = RecordReader(layout), recorded_targets(run, STAGES), unchanged_folders(run)
         # By batch, as manifests are: one is read for all videos of a batch.
         for _, grouped in groupby(run.entries(), key=lambda entry: entry.batch):
             members = list(grouped)
-            settled = settled_batch(layout, targets, members)
+            settled = settled_batch(layout, targets, members, unchanged=unchanged)
             made_by |= {f"{stage} {backend}": (stage, backend) for stage, backend in settled.backends}
             for entry in members:
                 index, recorded = settled.indices.get(entry.video.id), settled.rows.get(PACKAGING)

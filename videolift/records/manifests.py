@@ -10,7 +10,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -163,13 +163,14 @@ def read_manifest(path: Path) -> Manifest | None:
     return Manifest(**(value | {"videos": rows, "journal": journal, "backends": tuple(value["backends"])}))
 
 
-def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False) -> Manifest | None:
+def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False, unchanged: Container[str] = ()) -> Manifest | None:
     """The manifest at ``path``, if its journal and every artifact it vouches for have the same size and time.
 
     The journal is the record and the manifest what was read from it: where the journal is gone or has changed, a job looks again.
 
     Args:
         artifacts_seen: the caller knows that artifacts are there, and does not ask for each again.
+        unchanged: folders below ``output`` of which the caller knows that.
     """
     manifest = read_manifest(path)
     if manifest is None:
@@ -180,7 +181,7 @@ def standing_manifest(path: Path, output: Path, *, artifacts_seen: bool = False)
     vouched = (
         (place, size, mtime_ns)
         for place, size, mtime_ns, state in zip(rows.paths, rows.bytes, rows.mtimes_ns, rows.states, strict=True)
-        if place and state != "released"
+        if place and state != "released" and place.rpartition("/")[0] not in unchanged
     )
     return manifest if artifacts_seen or _files_unchanged(output, vouched) else None
 

@@ -6,7 +6,7 @@ deleted artifact or a lost manifest sends the question back to the journals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -52,7 +52,14 @@ def recorded_targets(run: Run, stages: Sequence[str]) -> Targets:
     }
 
 
-def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *, artifacts_seen: bool = False) -> SettledBatch:
+def settled_batch(
+    layout: Layout,
+    targets: Targets,
+    entries: Sequence[Entry],
+    *,
+    artifacts_seen: bool = False,
+    unchanged: Container[str] = (),
+) -> SettledBatch:
     """Those of a batch's ``entries`` that are settled by the manifests ``targets``; see `standing_manifest` and `has_files`."""
     batch = entries[0].batch
     names = [entry.video.id for entry in entries if entry.chosen]
@@ -61,7 +68,8 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *,
     for stage, by_batch in targets.items():
         if batch not in by_batch:
             continue
-        manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output, artifacts_seen=artifacts_seen)
+        path = by_batch[batch].path(layout.manifests(stage))
+        manifest = standing_manifest(path, layout.output, artifacts_seen=artifacts_seen, unchanged=unchanged)
         if manifest is None or manifest.videos.names != names:
             return SettledBatch()
         rows[stage] = manifest.videos
@@ -73,3 +81,13 @@ def settled_batch(layout: Layout, targets: Targets, entries: Sequence[Entry], *,
         name: i for i, (name, found) in enumerate(zip(names, states, strict=False)) if SETTLED.issuperset(found) and name in alone
     }
     return SettledBatch(rows, indices, backends)
+
+
+def is_settled(layout: Layout, targets: Targets, batch: str, *, unchanged: Container[str]) -> bool:
+    """Whether every manifest of a batch stands and leaves nothing to do; see `standing_manifest`."""
+    for stage, by_batch in targets.items():
+        if batch in by_batch:
+            manifest = standing_manifest(by_batch[batch].path(layout.manifests(stage)), layout.output, unchanged=unchanged)
+            if manifest is None or not SETTLED.issuperset(manifest.videos.states):
+                return False
+    return True
