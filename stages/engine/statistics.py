@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,6 @@ from videolift.dataset.publish import PackagedVideo, publish_dataset
 from videolift.dataset.splits import SplitRule
 from videolift.errors import ExitCode
 from videolift.inputs.catalog import Video
-from videolift.paths import Layout
 from videolift.records.freshness import judge
 from videolift.records.leases import Lease
 from videolift.records.manifests import Manifest, ManifestRows, Row, Target, remove_older, write_manifest
@@ -41,6 +41,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     layout = run.layout
     with Lease.acquire(layout.lease(target.stage, target.batch), wait_s=run.config.lease_wait_s):
         packaged: list[PackagedVideo] = []
+        top = f"{layout.output}{os.sep}"
         made_by: dict[str, tuple[str, Mapping[str, Any]]] = {}  # stage and identity of what made some artifact
         left_out = {video: f"excluded: {reason}" for video, reason in run.plan["excluded"].items()}
         read, targets, unchanged = RecordReader(layout), recorded_targets(run, STAGES), unchanged_folders(run)
@@ -52,12 +53,12 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
             for entry in members:
                 index, recorded = settled.indices.get(entry.video.id), settled.rows.get(PACKAGING)
                 if index is not None and recorded is not None and (artifact := recorded.artifact(index)) is not None:
-                    packaged.append(_packaged(layout, entry.video, artifact))
+                    packaged.append(_packaged(top, entry.video, artifact))
                     continue
                 states = judge(entry.video, run.variants[entry.variant], read, layout.output, vanished=entry.vanished)
                 state = states[PACKAGING]
                 if state.kind == "done" and state.receipt and state.receipt.artifact:
-                    packaged.append(_packaged(layout, entry.video, state.receipt.artifact))
+                    packaged.append(_packaged(top, entry.video, state.receipt.artifact))
                     done = {stage: s.receipt.backend for stage, s in states.items() if s.kind == "done" and s.receipt}
                     made_by |= {f"{stage} {backend}": (stage, backend) for stage, backend in done.items()}
                 elif state.kind in ("quarantined", "blocked"):
@@ -76,7 +77,7 @@ def run_statistics(run: Run, target: Target, manifest: Path) -> ExitCode:
     return ExitCode.OK
 
 
-def _packaged(layout: Layout, video: Video, artifact: ArtifactRecord) -> PackagedVideo:
+def _packaged(top: str, video: Video, artifact: ArtifactRecord) -> PackagedVideo:
     # Of a video's row never a path: it names people's folders.
     published = {**video.metadata, "text": video.text, "subject": video.subject, "split": video.split}
-    return PackagedVideo(video.id, layout.output / artifact.path, artifact.sha256, artifact.bytes, published)
+    return PackagedVideo(video.id, top + artifact.path, artifact.sha256, artifact.bytes, published)

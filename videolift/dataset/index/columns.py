@@ -123,6 +123,7 @@ _PLACES = {name: place for place, name in enumerate(_VIDEO_NAMES)}
 _DETAIL_PLACES = {name: place for place, name in enumerate(_DETAIL_NAMES) if place}
 _RANGES = ("unbroken", "left_known", "right_known")
 _FROM_TABLE = ("session", "camera", "licence")
+_NOTHING_FROM_TABLE: dict[str, SqlValue] = dict.fromkeys((*_FROM_TABLE, "metadata"))
 _COMPUTED = {*_VIDEO_NAMES, *_DETAIL_NAMES, "size_px", "quality"}
 
 
@@ -155,9 +156,11 @@ class IndexRow:
         return IndexRow(tuple(video), tuple(detail))
 
 
-def from_table(metadata: Mapping[str, Any]) -> dict[str, SqlValue]:
+def from_table(metadata: Mapping[str, Any]) -> Mapping[str, SqlValue]:
     """Columns that come from the user's table and not from the packaged file."""
     extra = {k: v for k, v in metadata.items() if v is not None and k not in ("subject", "split", "text")}
+    if not extra:
+        return _NOTHING_FROM_TABLE
     found: dict[str, SqlValue] = {name: _text(extra.get(name)) for name in _FROM_TABLE}
     found["licence"] = found["licence"] or _text(extra.get("license"))
     return found | {"metadata": _json(extra or None)}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from videolift.dataset.index.columns import SCHEMA_VERSION, TABLES, IndexRow
+from videolift.dataset.index.columns import SCHEMA_VERSION, TABLES, IndexRow, SqlValue
 from videolift.dataset.index.index_reader import INDEX_FILE
 from videolift.store import atomic_file, remove_leftovers
 
@@ -21,6 +22,21 @@ from videolift.store import atomic_file, remove_leftovers
 _ROWS_AT_ONCE = 1000
 # sqlite3 names SQLITE_FULL and SQLITE_IOERR from Python 3.11 on; the reader imports this with 3.10
 _ERRNOS = {13: errno.ENOSPC, 10: errno.EIO}
+
+
+class PublishedRow(NamedTuple):
+    """A video as the index that is to be replaced has it: copied by SQLite, its other values never become Python's.
+
+    Attributes:
+        place: in the order of ids.
+        values: of the columns that were asked for.
+    """
+
+    place: int
+    video: str
+    sha256: str
+    source_sha256: str | None
+    values: tuple[SqlValue, ...]
 
 
 class IndexDraft:
@@ -37,9 +53,22 @@ class IndexDraft:
         self.insert("column_info", described)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def add_videos(self, rows: Iterable[IndexRow]) -> None:
+    def published_rows(self, folder: Path, names: Sequence[str]) -> Iterator[PublishedRow]:
+        """Every row of the index of ``folder``, whose bytes the caller trusts, in the order of ids, with the columns ``names``."""
+        self._connection.execute("ATTACH ? AS published", (f"{(folder / INDEX_FILE).absolute().as_uri()}?mode=ro&immutable=1",))
+        listed = ", ".join(("v.video", "sha256", "source_sha256", *names))
+        query = f"SELECT {listed} FROM published.video v JOIN published.detail d USING (video) ORDER BY v.video"
+        for place, (video, sha256, source, *values) in enumerate(self.select(query)):
+            yield PublishedRow(place, video, sha256, source, tuple(values))
+
+    def published_row(self, video: str) -> IndexRow:
+        """One of `published_rows`, whole."""
+        found = (next(self.select(f"SELECT * FROM published.{table} WHERE video = ?", video)) for table in ("video", "detail"))
+        return IndexRow(*found)
+
+    def add_videos(self, rows: Iterable[IndexRow | PublishedRow]) -> None:
         """Adds videos, which come in the order of their ids."""
-        waiting: list[IndexRow] = []
+        waiting: list[IndexRow | PublishedRow] = []
         for row in rows:
             waiting.append(row)
             if len(waiting) == _ROWS_AT_ONCE:
@@ -47,9 +76,16 @@ class IndexDraft:
                 waiting.clear()
         self._add(waiting)
 
-    def _add(self, rows: list[IndexRow]) -> None:
-        self.insert("video", (row.video for row in rows))
-        self.insert("detail", (row.detail for row in rows))
+    def _add(self, rows: list[IndexRow | PublishedRow]) -> None:
+        # Table after table for the same thousand rows, however they come: pages of equal indexes are in the same order.
+        for table in ("video", "detail"):
+            for place, run in groupby(enumerate(rows), key=_place_of_run):
+                if place is None:
+                    self.insert(table, (getattr(row, table) for _, row in run))
+                else:
+                    first, *rest = (row.video for _, row in run)
+                    copied = f"INSERT INTO {table} SELECT * FROM published.{table} WHERE video BETWEEN ? AND ? ORDER BY video"
+                    self._connection.execute(copied, (first, rest[-1] if rest else first))
 
     def insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Adds rows to a table."""
@@ -64,6 +100,12 @@ class IndexDraft:
     def select(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Rows of what was added so far."""
         return self._connection.execute(query, values)
+
+
+def _place_of_run(numbered: tuple[int, IndexRow | PublishedRow]) -> int | None:
+    """The same for rows that follow each other in the published index as they do here; None for rows that are not in it."""
+    number, row = numbered
+    return row.place - number if isinstance(row, PublishedRow) else None
 
 
 @contextmanager

@@ -1,13 +1,14 @@
-"""What the card counts over all videos of an index, in one pass over its rows."""
+"""What the card counts over all videos of an index, in few passes over its rows."""
 
 from __future__ import annotations
 
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from videolift.dataset.quality import SCORES
@@ -17,19 +18,7 @@ MAX_CARD_LINES = 200
 """Lines of each list on the card."""
 _CONTENT = {"tracks": "points", "hands": "hands_valid_frames"}
 """Parts that may be there and empty, and the column that counts what is in them."""
-_COLUMNS = (
-    "v.video",
-    "parts",
-    *_CONTENT.values(),
-    "hands_interpolated_share",
-    "intrinsics",
-    "lineage",
-    "missing",
-    *COUNTED,
-    *(f"quality_{name}" for name in SCORES),
-)
-FACTS_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM video v JOIN detail d USING (video) ORDER BY v.video"
-"""The rows that `CardFacts.of` takes."""
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass
@@ -58,34 +47,36 @@ class CardFacts:
     missing_count: int = 0
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[Any, ...]]) -> CardFacts:
-        """Counts the rows of `FACTS_QUERY`."""
+    def of(cls, select: Callable[[str], Iterator[tuple[Any, ...]]]) -> CardFacts:
+        """Counts what is in an index.
+
+        Args:
+            select: answers queries to it.
+        """
         facts = cls()
-        for values in rows:
-            row = dict(zip(_COLUMNS, values, strict=True))
-            parts = row["parts"].split(",") if row["parts"] else []
-            facts.parts.update(part for part in parts if part not in _CONTENT or row[_CONTENT[part]] != 0)
-            for name, counter in facts.values.items():
-                if row[name] is not None:
-                    counter[row[name]] += 1
-            # The worst video: a mean would hide one whose hands are made up.
-            if (share := row["hands_interpolated_share"]) is not None:
-                facts.interpolated = max(share, facts.interpolated or 0.0)
-            if row["intrinsics"]:
-                facts.intrinsics[row["intrinsics"]] += 1
-            made_by, notes = _backends_and_notes(row["lineage"] or "{}")
-            for backend in made_by:
-                facts.backends[backend] += 1
-            for note in notes:
-                facts.notes[note] += 1
-            for name, scores in facts.quality.items():
-                if (value := row[f"quality_{name}"]) is not None:
-                    scores.append(value)
-            absent = json.loads(row["missing"]) if row["missing"] else {}
+        there = ", ".join(f"ifnull({column}, 1) <> 0" for column in _CONTENT.values())
+        for held, *filled, count in select(f"SELECT parts, {there}, count(*) FROM video GROUP BY parts, {there}"):
+            empty = {part for part, is_filled in zip(_CONTENT, filled, strict=True) if not is_filled}
+            facts.parts.update({part: count for part in (held.split(",") if held else ()) if part not in empty})
+        for name, counter in facts.values.items():
+            counter.update(dict(select(f"SELECT {name}, count(*) FROM video WHERE {name} IS NOT NULL GROUP BY {name}")))
+        facts.intrinsics.update(dict(select("SELECT intrinsics, count(*) FROM video WHERE intrinsics <> '' GROUP BY intrinsics")))
+        # The worst video: a mean would hide one whose hands are made up.
+        ((facts.interpolated,),) = select("SELECT max(hands_interpolated_share) FROM video")
+        for (lineage,) in select("SELECT lineage FROM detail WHERE lineage IS NOT NULL"):
+            made_by, notes = _backends_and_notes(lineage)
+            facts.backends.update(made_by)
+            facts.notes.update(notes)
+        rows = select(f"SELECT {', '.join(f'quality_{name}' for name in SCORES)} FROM video")
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            for scores, column in zip(facts.quality.values(), zip(*batch, strict=True), strict=True):
+                scores.extend(value for value in column if value is not None)
+        for video, missing in select("SELECT video, missing FROM detail WHERE missing IS NOT NULL ORDER BY video"):
+            absent = json.loads(missing)
             facts.missing_count += len(absent)
             # Counted to the end, but not kept: of ten million videos the lines would fill the memory, and the card lists a few.
             if len(facts.missing) < MAX_CARD_LINES:
-                facts.missing += [f"- `{row['v.video']}`: {part}: {why}" for part, why in sorted(absent.items())]
+                facts.missing += [f"- `{video}`: {part}: {why}" for part, why in sorted(absent.items())]
         return facts
 
 

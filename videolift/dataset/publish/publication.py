@@ -18,10 +18,10 @@ import yaml
 from videolift.dataset.audit import with_audit
 from videolift.dataset.index.columns import SCHEMA_VERSION, IndexRow
 from videolift.dataset.index.index_reader import INDEX_FILE, SUMMARY_FILE
-from videolift.dataset.index.index_writer import IndexDraft
+from videolift.dataset.index.index_writer import IndexDraft, PublishedRow
 from videolift.dataset.layout import DATASET_FORMAT
 from videolift.dataset.publish.card import render_card
-from videolift.dataset.publish.card_facts import FACTS_QUERY, MAX_CARD_LINES, CardFacts
+from videolift.dataset.publish.card_facts import MAX_CARD_LINES, CardFacts
 from videolift.dataset.splits import DEFAULT, SplitRule
 from videolift.dataset.statistics.groups import choose_group, group_name, group_rank
 from videolift.dataset.statistics.merging import BucketContents, GroupedStatistics, Member, bucket_of, merge_buckets
@@ -113,7 +113,7 @@ class Publication:
 def describe_draft(
     folder: Path,
     draft: IndexDraft,
-    rows: Iterable[IndexRow],
+    rows: Iterable[IndexRow | PublishedRow],
     backends: Mapping[str, Any],
     settings: PublicationSettings,
     *,
@@ -161,7 +161,7 @@ def describe_draft(
     (row,) = draft.select(f"SELECT count(*), {sums} FROM video")
     totals = dict(zip(("videos", *_TOTALS), row, strict=True))
     tables = _statistics(merged, groups, group, left_out)
-    facts = CardFacts.of(draft.select(FACTS_QUERY))
+    facts = CardFacts.of(draft.select)
     used = {backend: backends[backend] for backend in sorted({backend for _, backend in facts.backends})}
     summary = {
         "format": DATASET_FORMAT,

@@ -14,8 +14,10 @@ import yaml
 
 from tests.videolift.dataset.conftest import write_packaged
 from videolift.dataset import publish_dataset
-from videolift.dataset.index import read_index
+from videolift.dataset.index import index_writer, read_index
+from videolift.dataset.publish import packaged_videos
 from videolift.dataset.splits import SplitRule
+from videolift.dataset.statistics.file_summary import describe_file
 from videolift.dataset.statistics.merging import Member, merge_members
 from videolift.errors import ConfigError, CorruptFile
 
@@ -70,6 +72,45 @@ def test_adding_deleting_resuming_and_any_order_give_the_bytes_of_a_fresh_public
     publish_dataset(fresh, again, left_out={})
     assert published_bytes(fresh) == after
     assert [entry.video for entry in read_index(folder).entries] == sorted(row.video for row in wanted)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [[0, 1, 2, 3, 4, 5, 6], [0, 2, 4, 6], [1, 2, 3, 4], [5, 6, 7, 8], [0, 1, 7, 8], []],
+    ids=["the same", "some between", "some around", "others after them", "few in common", "none"],
+)
+def test_rows_that_are_copied_from_the_old_index_give_the_bytes_of_rows_that_are_read(make_packaged, folder, monkeypatch, before):
+    monkeypatch.setattr(index_writer, "_ROWS_AT_ONCE", 3)
+    rows = make_packaged(9)
+    wanted = [replace(row, metadata={"camera": "left"}) if row.video == "video3" else row for row in rows[:7]]
+    publish_dataset(folder, wanted, left_out={})
+    fresh = published_bytes(folder)
+    publish_dataset(folder, [rows[i] for i in before], left_out={})
+    published_again(folder, wanted, opened=7 - len({*before} & {*range(7)}), monkeypatch=monkeypatch)
+    assert published_bytes(folder) == fresh
+
+
+def published_again(folder, rows, *, opened, monkeypatch):
+    """Publishes ``rows``, of which the index opens so many files."""
+    names = []
+    with monkeypatch.context() as patch:
+        patch.setattr(packaged_videos, "describe_file", lambda file: names.append(file) or describe_file(file))
+        publish_dataset(folder, rows, left_out={})
+    assert len(names) == opened
+
+
+@pytest.mark.parametrize("split", ["val", None])
+def test_a_row_of_the_same_file_under_another_split_or_of_another_file_is_not_copied(make_packaged, folder, monkeypatch, split):
+    rows = make_packaged(5)
+    publish_dataset(folder, rows, left_out={})
+    if split is None:
+        rows[2] = write_packaged(rows[2].path, 77)
+    else:
+        rows[2] = replace(rows[2], metadata={"split": split})
+    published_again(folder, rows, opened=int(split is None), monkeypatch=monkeypatch)
+    (entry,) = (entry for entry in read_index(folder).entries if entry.video == "video2")
+    assert (entry.sha256, entry.bytes) == (rows[2].sha256, rows[2].bytes)
+    assert split is None or entry.split == split
 
 
 def test_statistics_are_not_those_of_this_run_s_videos_only(make_packaged, folder):
