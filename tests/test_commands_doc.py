@@ -83,7 +83,7 @@ videolift report -o dataset --draw 3
 """,
     "audit": """
 videolift audit --samples 20 --seed 1
-videolift audit --marks audit-marks.json                         # what the page saved
+videolift audit --marks audit_marks.json                         # what the page saved
 """,
     "verify": """
 videolift verify dataset/h5_dataset
