@@ -135,7 +135,7 @@ class PoolReport:
         signal: the signal number that stopped it, if one did.
         text: for people, when stopped.
         ready_seconds: from start to the first ready worker.
-        seconds: whole run.
+        seconds: whole run, less any time for which it was suspended.
         workers: most workers alive at once, per device id.
     """
 
