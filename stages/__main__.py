@@ -58,8 +58,10 @@ def _stage(options: argparse.Namespace) -> ExitCode:
     run = read_run(options.run)
     target = Target(options.stage, options.batch, options.token, options.generation)
     if options.stage == STATISTICS:
+        from stages.engine.garbage import collect_seldom
         from stages.engine.statistics import run_statistics
 
+        collect_seldom()
         return run_statistics(run, target, options.manifest)
     from stages.engine.batch import run_batch
 
@@ -67,10 +69,12 @@ def _stage(options: argparse.Namespace) -> ExitCode:
 
 
 def _verdict(options: argparse.Namespace) -> ExitCode:
+    from stages.engine.garbage import collect_seldom
     from videolift.records.seen import still_settled
     from videolift.records.settled import recorded_targets
     from videolift.records.status import collect, write_quarantine
 
+    collect_seldom()
     run = read_run(options.run)
     # What has changed since the plan is looked at again: the verdict speaks of what is there now.
     settled = still_settled(run, recorded_targets(run, judged(options.stage)))

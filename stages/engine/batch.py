@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.engine import release
-from stages.engine.batch_previews import draw_previews
 from stages.engine.budget import Budget
 from stages.engine.ledger import JournalLedger
 from stages.engine.verification import verify_unread
@@ -23,6 +22,7 @@ from stages.engine.worker import Damaged, Job, WorkerFactory
 from stages.registry import backend_class
 from videolift.errors import ExitCode
 from videolift.pool import EventSink, Item, PoolReport, devices_for, run_pool
+from videolift.records.batches import Assignment
 from videolift.records.freshness import UNREADABLE, StageState, judge, reopened
 from videolift.records.journal import Journal
 from videolift.records.leases import Lease, patience_s
@@ -58,10 +58,12 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
     # A job on SLURM that waits holds its card; there the queue does the waiting (`cluster.turn`).
     wait_s = patience_s(path) if "SLURM_JOB_ID" in os.environ else config.lease_wait_s
     with Lease.acquire(path, wait_s=wait_s) as lease:
-        with hold_journal(layout, target.stage, target.batch) as journal:
+        # Read once: of a hundred thousand videos it takes a tenth of a second, and a job looks at its records four times.
+        batches = Assignment.load(layout.assignment).batches
+        with hold_journal(layout, target.stage, target.batch, batches) as journal:
             if journal.damaged:
                 log.warning("%s: lines %s are damaged; what they recorded is made again", journal.path, _listed(journal.damaged))
-            batch = _HeldBatch(run, target, lease, journal, cores)
+            batch = _HeldBatch(run, target, lease, journal, cores, batches)
             code = batch.work_off()
             # Read anew after the work: what a killed worker had published counts as done.
             rows = batch.rows() if code == ExitCode.OK else {}
@@ -71,6 +73,8 @@ def run_batch(run: Run, target: Target, manifest: Path, *, cores: int) -> ExitCo
         if code != ExitCode.OK or pending:
             return code or ExitCode.LOST
         if target.stage == PACKAGING:
+            from stages.engine.batch_previews import draw_previews  # PyAV and the report, which no other stage's job needs
+
             draw_previews(layout, config.preview, [video for video, row in rows.items() if row.state == "done"])
         done = (journal.records[video].receipt for video, row in rows.items() if row.artifact and video in journal.records)
         backends = {sha256_of(receipt.backend): receipt.backend for receipt in done if receipt is not None}
@@ -100,6 +104,7 @@ class _HeldBatch:
     lease: Lease
     journal: Journal
     cores: int
+    batches: Mapping[str, int]
 
     def work_off(self) -> ExitCode:
         """Does every stale video; lets go of artifacts that are not kept once the last stage is done.
@@ -221,7 +226,7 @@ class _HeldBatch:
         return [entry for entry in self.run.entries(self.target.batch) if entry.chosen]
 
     def _reader(self) -> RecordReader:
-        return RecordReader(self.run.layout, {(self.target.stage, self.target.batch): self.journal})
+        return RecordReader(self.run.layout, {(self.target.stage, self.target.batch): self.journal}, self.batches)
 
     def _pool(self, group: list[StaleVideo]) -> PoolReport:
         run, stage, batch, layout = self.run, self.target.stage, self.target.batch, self.run.layout

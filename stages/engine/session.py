@@ -95,12 +95,12 @@ class Session:
     @classmethod
     def _head(cls, settings: Mapping[str, Any], workflow: Any) -> Session:
         from stages.engine.cluster import CORES, AskedOfCluster
+        from stages.engine.garbage import collect_seldom
         from stages.engine.plan import make_plan
         from stages.engine.plan_report import PlanReport
         from stages.settings import parse_config, read_settings
 
-        # Plan and jobs stay to the end; looking through all of them for garbage, again and again, took a third of the time.
-        gc.set_threshold(200_000, 50, 100)
+        collect_seldom()
         for path in workflow.configfiles:  # Snakemake has read them, but not as strictly
             read_settings(Path(path))
         asked = workflow.resource_settings

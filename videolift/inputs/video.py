@@ -71,12 +71,13 @@ class Video:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Video:
         """Inverse of `to_row`; leaves out what older versions kept besides."""
-        known = ((name, value) for name, value in row.items() if name in _FIELDS)
-        values: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in known}
+        values: dict[str, Any] = {name: row[name] for name in row.keys() & _KNOWN}
+        values |= {name: Path(values[name]) for name in _PATHS if name in values}
         return cls(**values)
 
 
 _FIELDS = tuple(spec.name for spec in fields(Video))
+_KNOWN = frozenset(_FIELDS)
 _values = attrgetter(*_FIELDS)
 
 

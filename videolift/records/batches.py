@@ -77,6 +77,7 @@ class Assignment:
         lines = [json.dumps({"video": v, "batch": b}) + "\n" for v, b in self.batches.items() if v not in known.batches]
         if not lines:
             return known
+        del known  # as much memory as what is read below
         with storage_errors_are_transient(f"writing {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             data = "".join(lines).encode("ascii")

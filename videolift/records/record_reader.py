@@ -31,10 +31,17 @@ class RecordReader:
     Args:
         layout: of the output folder.
         live: the journal that this process is writing, by (stage, batch); what it says now counts.
+        batches: of the assignment, where it has been read already.
     """
 
-    def __init__(self, layout: Layout, live: Mapping[tuple[str, str], Journal] | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        live: Mapping[tuple[str, str], Journal] | None = None,
+        batches: Mapping[str, int] | None = None,
+    ) -> None:
         self._layout, self._live = layout, live or {}
+        self._given_batches = batches
         self._journals: dict[tuple[str, str], Mapping[str, VideoRecord]] = {}
         self._handed_over: dict[str, set[str]] = {}
         self._read_back: dict[str, Receipt | None] = {}
@@ -94,7 +101,7 @@ class RecordReader:
 
     @cached_property
     def _batches(self) -> Mapping[str, int]:
-        return Assignment.load(self._layout.assignment).batches
+        return Assignment.load(self._layout.assignment).batches if self._given_batches is None else self._given_batches
 
     @cached_property
     def _numbers(self) -> dict[str, dict[str, list[int]]]:
@@ -110,15 +117,22 @@ class RecordReader:
 
 
 @contextmanager
-def hold_journal(layout: Layout, stage: str, batch: str) -> Iterator[Journal]:
+def hold_journal(layout: Layout, stage: str, batch: str, batches: Mapping[str, int] | None = None) -> Iterator[Journal]:
     """The journal of a batch, to be written by the holder of its lease; takes in what was handed over for its videos.
+
+    Args:
+        layout: of the output folder.
+        stage, batch: of the journal.
+        batches: as `RecordReader`.
 
     Raises:
         CorruptFile: written by a newer videolift.
         Transient: disk full, quota or I/O error.
     """
     number = int(batch)
-    members = [video for video, of in Assignment.load(layout.assignment).batches.items() if of == number]
+    if batches is None:
+        batches = Assignment.load(layout.assignment).batches
+    members = [video for video, of in batches.items() if of == number]
     folder = layout.receipts(stage)
     try:
         # One listing: a call per member would be slow on a network file system.

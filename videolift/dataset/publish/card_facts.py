@@ -63,15 +63,18 @@ class CardFacts:
         facts.intrinsics.update(dict(select("SELECT intrinsics, count(*) FROM video WHERE intrinsics <> '' GROUP BY intrinsics")))
         # The worst video: a mean would hide one whose hands are made up.
         ((facts.interpolated,),) = select("SELECT max(hands_interpolated_share) FROM video")
-        for (lineage,) in select("SELECT lineage FROM detail WHERE lineage IS NOT NULL"):
-            made_by, notes = _backends_and_notes(lineage)
-            facts.backends.update(made_by)
-            facts.notes.update(notes)
+        lineages = select("SELECT lineage FROM detail WHERE lineage IS NOT NULL")
+        while batch := list(islice(lineages, _ROWS_AT_ONCE)):
+            for (lineage,), count in Counter(batch).items():
+                made_by, notes = _backends_and_notes(lineage)
+                facts.backends.update(dict.fromkeys(made_by, count))
+                for note in notes:
+                    facts.notes[note] += count
         rows = select(f"SELECT {', '.join(f'quality_{name}' for name in SCORES)} FROM video")
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             for scores, column in zip(facts.quality.values(), zip(*batch, strict=True), strict=True):
                 scores.extend(value for value in column if value is not None)
-        for video, missing in select("SELECT video, missing FROM detail WHERE missing IS NOT NULL ORDER BY video"):
+        for video, missing in select("SELECT video, missing FROM detail WHERE missing <> '{}' ORDER BY video"):
             absent = json.loads(missing)
             facts.missing_count += len(absent)
             # Counted to the end, but not kept: of ten million videos the lines would fill the memory, and the card lists a few.
