@@ -157,7 +157,7 @@ class _ShotByShot:
                                 self.out.append_window(replace(window, start=window.start + part.shot.first))
                         else:
                             _copy_rows(artifact, self.out, 0, len(artifact))  # type: ignore[arg-type]
-                        about |= self._attributes(artifact)
+                        about |= _attributes(artifact)
                 stated.append(about)
                 at = part.shot.end
             self._fill(pattern, len(self.clip) - at)
@@ -165,13 +165,7 @@ class _ShotByShot:
             for field in self.reader.FIELDS:
                 if field.axis is None:
                     self.out.put(**{field.name: pattern.read(field.name)})
-            self.out.describe(**self._attributes(pattern), shots=stated)
-
-    def _attributes(self, artifact: Artifact) -> dict[str, Any]:
-        attributes = {name: value for name, value in artifact.attrs.items() if name not in OWN_ATTRIBUTES}
-        if self.K_found is not None and attributes.get("intrinsics") == "given":
-            attributes["intrinsics"] = "estimated"  # given by another shot of the same video, not by the user
-        return attributes
+            self.out.describe(**_attributes(pattern), shots=stated)
 
     def _fill(self, pattern: Artifact, rows: int) -> None:
         """Rows of frames that are not known; windows there are none."""
@@ -184,13 +178,17 @@ class _ShotByShot:
                     self.out.append(**{field.name: np.full((rows, *like.shape[1:]), value, like.dtype)})
 
 
+def _attributes(artifact: Artifact) -> dict[str, Any]:
+    return {name: value for name, value in artifact.attrs.items() if name not in OWN_ATTRIBUTES}
+
+
 @contextmanager
 def _cut_out(inputs: Inputs, shot: Shot, folder: Path, K_found: list[list[float]] | None) -> Iterator[Inputs]:
     """The inputs of one shot, as clip and depth of their own in ``folder``; removed afterwards."""
     clip, depth = inputs.clip, inputs.depth
     assert clip is not None
     with ExitStack() as stack:
-        camera = {} if K_found is None else {"K_given": K_found}
+        camera = {} if K_found is None else {"K_given": K_found, "K_source": "estimated"}
         about = dict(clip.attrs) | camera | {"cut_from": {"first": shot.first, "frames": len(clip)}}
         path = _written(clip, ClipWriter(folder / "clip.h5"), shot, about)
         stack.callback(path.unlink)

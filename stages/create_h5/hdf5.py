@@ -25,7 +25,7 @@ class Hdf5Backend(Backend):
 
     name: ClassVar[str] = "hdf5"
     presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "gpu", "permissive")
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     env: ClassVar[str | None] = None
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True

@@ -48,7 +48,7 @@ class LaptopDepth(ModelBackend):
     name: ClassVar[str] = "laptop"
     settings_model: ClassVar[type[LaptopSettings]] = LaptopSettings
     presets: ClassVar[tuple[str, ...]] = ("laptop",)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     env: ClassVar[str | None] = "moge_cpu"
     cost: ClassVar[str] = (
         "once 1.1 GB of packages and 0.15 GB of weights are downloaded; a frame takes 0.4 s of CPU where motion shows depth, else "

@@ -26,7 +26,9 @@ from stages.depth.sfm_settings import SfmSettings
 from stages.depth.writing import finish_depth, write_frames
 from stages.segments import kept
 from videolift.artifacts import ArtifactWriter, Clip, DepthWriter
+from videolift.errors import BadInput
 from videolift.geometry import field_of_view_deg, pinhole
+from videolift.inputs.focal_curves import FocalCurve
 from videolift.inputs.framing import Framing
 from videolift.pool import Device
 
@@ -40,7 +42,7 @@ class SfmDepth(Backend):
     name: ClassVar[str] = "sfm"
     settings_model: ClassVar[type[SfmSettings]] = SfmSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu",)
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     env: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ("pycolmap",)
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
@@ -63,7 +65,7 @@ class SfmDepth(Backend):
         """Nothing is held between videos."""
 
     def process(self, inputs: Inputs, out: ArtifactWriter, *, shrink: float, progress: Progress) -> Quality:
-        """Works on one video; see `stages.backend.Backend.process`. Never `BadInput`: what cannot be observed becomes a prior."""
+        """Works on one video; see `stages.backend.Backend.process`. What cannot be observed becomes a prior."""
         assert inputs.clip is not None
         assert isinstance(out, DepthWriter)
         work = SfmClip(inputs.clip, out, self._settings, progress)
@@ -80,21 +82,27 @@ class SfmClip:
         self.segment = settings.segment_s * clip.fps
 
     def observe(self) -> CameraPath:
-        """Poses as far as motion shows them."""
+        """Poses as far as motion shows them.
+
+        Raises:
+            BadInput: ``other_camera``; a shot that was filmed with another focal length than the others of its video.
+        """
         own, known = self.settings.of(SfmSettings), self.clip.known_camera()
         guess = pinhole(own.focal_guess * max(self.size_px), *self.size_px)
         K, intrinsics = known or (guess, "assumed")
         # Without a known lens several are tried: taken for a short lens, a long one that turns seems to move.
         cameras = plausible_cameras(*self.size_px, own) if known is None else [K]
         standing = CameraPath.standing(self.frames, K, intrinsics)
+        # A cut may change the camera or its zoom, so what other shots showed of K is asked of this one as well.
+        is_shot = self.clip.cut_from[1] > self.frames
         tracks = clip_features(self.clip, self.out, own.features, lambda k: self.report(k, _PASSES * self.frames))
 
-        def solve(motion: Motion) -> CameraPath:
+        def follow(motion: Motion, start: CameraPath, *, fixed: bool) -> CameraPath:
             return solve_trajectory(
                 tracks,
                 self.size_px,
-                standing,
-                fixed=known is not None,
+                start,
+                fixed=fixed,
                 motion=motion,
                 settings=own,
                 seed=self.settings.seed or 0,
@@ -102,6 +110,16 @@ class SfmClip:
                 progress=lambda: self.report(self.frames, _PASSES * self.frames),
                 picture_px=Framing.from_attrs(self.clip.attrs).resized_px,
             )
+
+        def solve(motion: Motion) -> CameraPath:
+            if is_shot and intrinsics == "estimated":
+                alone = follow(motion, CameraPath.standing(self.frames, guess, "assumed"), fixed=False)
+                curve = FocalCurve.from_figures(alone.figures)
+                if curve is not None and curve.contradicts(K[0, 0]):
+                    text = f"its motion shows a focal length of {curve.focal_px:.0f} px, other shots one of {K[0, 0]:.0f} px"
+                    remedy = "List this part of the video by itself (start and end in the table)."
+                    raise BadInput("other_camera", f"{text}: another camera or zoom", remedy)
+            return follow(motion, standing, fixed=known is not None)
 
         return observe_camera(tracks, standing, cameras, own, solve=solve)
 

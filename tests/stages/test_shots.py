@@ -62,7 +62,9 @@ class Solver(Backend):
             raise BadInput("dark", f"nothing in {frames} frames", "Light it.")
         focal = 40.0 + frames
         K = np.array(clip.attrs["K_given"]) if "K_given" in clip.attrs else pinhole(focal, clip.width, clip.height)
-        intrinsics = "given" if "K_given" in clip.attrs else "estimated" if self.finds_camera and frames > 10 else "assumed"
+        intrinsics = (
+            clip.known_camera()[1] if "K_given" in clip.attrs else "estimated" if self.finds_camera and frames > 10 else "assumed"
+        )
         T_camera_world = np.tile(np.eye(4), (frames, 1, 1))
         path = CameraPath(T_camera_world, np.ones(frames, bool), K, "sfm", intrinsics)
         image = np.full((clip.height, clip.width), frames, np.float32)

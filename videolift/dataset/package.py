@@ -48,6 +48,7 @@ from videolift.dataset.windows import (
 from videolift.dataset.writer import DatasetWriter
 from videolift.errors import CorruptFile
 from videolift.geometry import Float, project
+from videolift.inputs.framing import Framing
 from videolift.shot_ranges import NO_SHOT, shots_of
 
 FRAMES_PER_CHUNK, WINDOWS_PER_CHUNK, HAND_WINDOWS_PER_CHUNK = 16, 16, 512
@@ -165,7 +166,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     if geometry is not None:
         # Before the frames: each one is compared with the next as they go by.
         meter.K, meter.T_camera_world = geometry.K, geometry.T_camera_world
-    in_view = None if hands is None else _HandArrays.of(hands, view, scale)
+    in_view = None if hands is None else _HandArrays.of(hands, clip, view, scale)
     packing = _Packing(sources, settings, view=view, geometry=geometry, out=out, meter=meter, progress=progress)
     packing.write_frames(in_view)
     # Only now: what share of the pixels has depth is known once the frames are written, and they are read but once.
@@ -176,7 +177,7 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     points = packing.write_tracks(starts)
     if in_view is not None:
         in_view.write(settings, geometry, starts, out)
-        meter.hands(in_view.arrays | in_view.origin, view.size_px, sources.known_length_m)
+        meter.hands(in_view.arrays | in_view.origin, view.size_px, in_view.in_picture, sources.known_length_m)
         meter.agreement(sources.hands.attrs if sources.hands is not None else {})
     out.append(**{f"quality/{name}": series for name, series in meter.per_frame.items()})
     out.describe(**packing.attributes(worths, longest), quality=meter.table())
@@ -185,9 +186,10 @@ def package(sources: Sources, settings: Packaging, out: DatasetWriter, progress:
     if found is not None and found.factor is None:
         checks.append(f"hand translations are unknown: no scale, {found.reason}")
     cut_away = meter.per_video.get("lost_wrists", 0.0)
-    if cut_away > MAX_CUT_AWAY:
-        remedy = "create_h5.view: full keeps them" if settings.view == "square" else "ingest.fit: pad may keep them"
-        checks.append(f"{cut_away:.0%} of the wrists found in the clip lie outside the packaged image: {remedy}")
+    if in_view is not None and cut_away > MAX_CUT_AWAY:
+        helps = ["ingest.fit: pad"] * in_view.beyond_clip + ["create_h5.view: full"] * (settings.view == "square")
+        text = f"{cut_away:.0%} of the wrists found in the picture lie outside the packaged image"
+        checks.append(f"{text}: {' with '.join(helps)} keeps them")
     hand_frames = None if in_view is None else int(in_view.arrays["valid"].any(1).sum())
     return PackageCounts(len(clip), len(starts), points, scale, checks=tuple(checks), hand_frames=hand_frames)
 
@@ -407,16 +409,24 @@ class _HandArrays:
     arrays: dict[str, NDArray[Any]]
     origin: dict[str, NDArray[Any]]
     betas: NDArray[np.float32]
+    in_picture: NDArray[np.bool_]
+    """(T, 2) wrists that the video's own picture holds; ``beyond_clip`` where the clip cuts some of them away."""
+    beyond_clip: bool
 
     @classmethod
-    def of(cls, hands: Hands, view: PackagedView, scale: str) -> _HandArrays:
+    def of(cls, hands: Hands, clip: Clip, view: PackagedView, scale: str) -> _HandArrays:
+        size_px, wrists = (clip.width, clip.height), hands.keypoints_px[..., 0, :]
+        whole = Framing(size_px, size_px, (0, 0), size_px)
+        in_picture = (Framing.from_attrs(clip.attrs) if "framing" in clip.attrs else whole).holds(wrists)
         arrays: dict[str, NDArray[Any]] = {name: getattr(hands, name) for name in HAND_FRAME_FIELDS}
         arrays["keypoints_px"] = view.pixels(arrays["keypoints_px"])
         if scale == "arbitrary":  # metres of the hand and units of the depth cannot stand in one frame
             arrays["joints_camera"] = np.full_like(arrays["joints_camera"], np.nan)
             arrays["T_camera_wrist"] = arrays["T_camera_wrist"].copy()
             arrays["T_camera_wrist"][..., :3, 3] = np.nan
-        return cls(arrays, {name: getattr(hands, name) for name in HAND_ORIGIN_FIELDS}, hands.betas)
+        origin = {name: getattr(hands, name) for name in HAND_ORIGIN_FIELDS}
+        beyond_clip = bool((hands.valid & in_picture & ~whole.holds(wrists)).any())
+        return cls(arrays, origin, hands.betas, in_picture, beyond_clip)
 
     def write(self, settings: Packaging, geometry: _Geometry | None, starts: NDArray[np.int64], out: DatasetWriter) -> None:
         arrays = self.arrays

@@ -67,7 +67,7 @@ SCORES: dict[str, Score] = {
     "keypoint_residual_px": Score("px", "mean distance of projected joints from the detected keypoints", 5.0),
     "wrist_depth_gap": Score("m", "distance along the view between the wrist and the depth at its pixel", 0.05),
     "cut_hands": Score("share", "valid hands with a keypoint outside the packaged image", 0.3),
-    "lost_wrists": Score("share", "valid hands whose wrist lies outside the packaged image", 0.1, per_frame=False),
+    "lost_wrists": Score("share", "wrists in the video's picture that lie outside the packaged image", 0.1, per_frame=False),
     "wrist_keypoint_px": Score("px", "distance of the projected wrist from its detected keypoint", 4.0),
     "hand_jitter_px": Score("px", "distance of the wrist's keypoint from a straight motion through its 11 frames", 4.0),
     "hand_jitter_deg": Score("degrees", "angle of the wrist's rotation from a steady turn through its 11 frames", 25.0),
@@ -149,10 +149,20 @@ class QualityMeter:
         self._series("static_residual")[start] = np.median(np.abs(displacement[-1, :, 2]))
         self._series("visible_at_end")[start] = visible[-1].mean()
 
-    def hands(self, arrays: Mapping[str, NDArray[Any]], size_px: tuple[int, int], known_length_m: float | None = None) -> None:
+    def hands(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        size_px: tuple[int, int],
+        in_picture: NDArray[np.bool_],
+        known_length_m: float | None = None,
+    ) -> None:
         """Hands of the whole video by the names of `videolift.artifacts.Hands`, keypoints in packaged pixels.
 
-        ``known_length_m``: from the wrist to the middle finger's knuckle, as measured on the person.
+        Args:
+            arrays: of the hands.
+            size_px: (width, height) of the packaged image.
+            in_picture: (T, 2) which wrists the video's own picture holds: what it never showed, packaging does not lose.
+            known_length_m: from the wrist to the middle finger's knuckle, as measured on the person.
         """
         valid, keypoints, joints = arrays["valid"], arrays["keypoints_px"], arrays["joints_camera"].astype(np.float64)
         if not valid.any():
@@ -162,7 +172,8 @@ class QualityMeter:
         self._put("cut_hands", np.where(valid, cut, np.nan))
         wrist_px = keypoints[..., 0, :]
         lost = np.asarray(((wrist_px < -0.5) | (wrist_px >= np.array(size_px) - 0.5)).any(-1))
-        self.per_video["lost_wrists"] = float(lost[valid].mean())
+        if (valid & in_picture).any():
+            self.per_video["lost_wrists"] = float(lost[valid & in_picture].mean())
         # Shot by shot: across a cut hands jump, and nothing is wrong.
         runs = [slice(0, self.frames)] if self.shot is None else [slice(one.first, one.end) for one in shots_of(self.shot)]
         self.per_video["side_changes"] = sum(int(side_changes(keypoints[run], valid[run]).sum()) for run in runs) / self.frames

@@ -30,7 +30,11 @@ _STATIC = (
     "give depth (rgbd), use the preset laptop or gpu, or accept a prior with min_tier: D"
 )
 _CAMERA_HELPS = "say which camera it is (columns camera or calib of the table, docs/calibration.md)"
-_DEPTH_HELPS = "name a depth file in the video's row, or set preset: laptop (no card needed) or gpu"
+
+
+def _depth_helps(tier: str) -> str:
+    # Tier B comes from a preset with a network already: what that one does not see, another may.
+    return "take another depth backend (docs/backends.md)" if tier == "B" else "set preset: laptop (no card needed) or gpu"
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def tier_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
     text = f"depth is tier {worth.tier}, {_TIERS[worth.tier]}; min_tier is {gates.min_tier}"
     if worth.tier == "D" and worth.pose in ("static", "rotation"):
         text = _STATIC
-    remedy = f"{_DEPTH_HELPS[0].upper()}{_DEPTH_HELPS[1:]}; or take it as it is with min_tier: {worth.tier}."
+    remedy = (
+        f"Name a depth file in the video's row, or {_depth_helps(worth.tier)}; or take it as it is with min_tier: {worth.tier}."
+    )
     if worth.intrinsics == "assumed":
         remedy = f"{_CAMERA_HELPS[0].upper()}{_CAMERA_HELPS[1:]}; or {remedy[0].lower()}{remedy[1:]}"
     return BadInput("tier_below_minimum", text, remedy)
@@ -105,12 +111,12 @@ def tier_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
 
 def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
     """Why what was measured in this shot is too little, with the figures and what would help."""
-    short = []
+    short, depth_helps = [], f"name a depth file in the video's row, or {_depth_helps(worth.tier)}"
     if worth.valid_depth is not None and worth.valid_depth < gates.min_valid_depth:
         short.append(
             (
                 f"{worth.valid_depth:.1%} of the pixels have depth, create_h5.min_valid_depth is {gates.min_valid_depth:.0%}",
-                f"for more depth {_DEPTH_HELPS}",
+                f"for more depth {depth_helps}",
             )
         )
     if worth.valid_poses is not None and worth.valid_poses < gates.min_valid_poses:
@@ -118,17 +124,16 @@ def content_refusal(worth: ShotWorth, gates: Gates) -> BadInput | None:
             (
                 f"{worth.valid_poses:.1%} of the frames have a camera pose, "
                 f"create_h5.min_valid_poses is {gates.min_valid_poses:.0%}",
-                f"{_CAMERA_HELPS}, "
-                * (worth.intrinsics == "assumed")
+                f"{_CAMERA_HELPS}, " * (worth.intrinsics == "assumed")
                 + "cut the video to the part in which the camera is followed (start and end in the table), "
-                "or set preset: laptop or gpu",
+                + f"or {_depth_helps(worth.tier)}",
             )
         )
     if worth.points is not None and worth.points < gates.min_points:
         short.append(
             (
                 f"a window has {worth.points:.1f} points in the mean, create_h5.min_points is {gates.min_points:g}",
-                f"for more points raise tracks.points; where depth is missing {_DEPTH_HELPS}",
+                f"for more points raise tracks.points; where depth is missing {depth_helps}",
             )
         )
     if not short:

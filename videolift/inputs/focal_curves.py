@@ -21,6 +21,8 @@ _NEAR = (1, 3)
 MIN_RISE = 0.01
 """On real clips whose lens is known the focal length was off by 8 to 13 % where the error rose by 0.6 to 1.2 % within 10 %, and by
 1 to 2 % where it rose by 4 % and more (docs/backends.md)."""
+_CONTRADICTS = 3 * MIN_RISE
+"""By what share more than 10 % away is too far: what is off by 13 % for lack of motion rises by 2 % at the true focal length."""
 _MAX_COUNTED = 0.1
 """Of a clip's rise: a clip that is sure of a wrong focal length is outvoted by two that are sure of the right one."""
 _STEP = 0.002
@@ -45,6 +47,11 @@ class FocalCurve:
     def rise_within_tenth(self) -> float:
         """The smaller of the rises 10 % to either side; below `MIN_RISE` the focal length is not known."""
         return min(self.rise[row] for row in _NEAR)
+
+    def contradicts(self, focal_px: float) -> bool:
+        """True if the motion clearly shows another focal length than this, pixels of the clip."""
+        away = abs(np.log(focal_px / self.focal_px)) > np.log(FOCAL_FACTORS[_NEAR[1]])
+        return bool(away and self.at(np.log([focal_px / self.size_px[0]]))[0] >= _CONTRADICTS)
 
     def figures(self) -> dict[str, float]:
         """For a record; inverse of `from_figures`."""

@@ -111,6 +111,11 @@ class Framing:
         resized: Float = np.asarray(uv_px, np.float64) + np.array(self.offset_px)
         return resized
 
+    def holds(self, uv_px: ArrayLike) -> NDArray[np.bool_]:
+        """Which of the clip's pixels (..., 2) lie in the source's picture, whether or not the clip shows them."""
+        resized = self.resized_pixels(uv_px)
+        return np.asarray(((resized >= -0.5) & (resized < np.array(self.resized_px) - 0.5)).all(-1))
+
     def map_nearest(self, image: NDArray[Any]) -> NDArray[Any]:
         """An image (h, w, ...) of the same view and any size, cut to the clip (H, W, ...) by its nearest pixels.
 

@@ -8,7 +8,7 @@ import pytest
 
 from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Tracks, TracksWriter
 from videolift.dataset.file import PackagedFile
-from videolift.dataset.shot_gates import ShotWorth, common_scale
+from videolift.dataset.shot_gates import Gates, ShotWorth, common_scale, content_refusal
 from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput, CorruptFile
 from videolift.shot_ranges import Shot
@@ -144,6 +144,14 @@ def test_an_empty_video_is_refused_with_figures_and_what_would_help(package_clip
         package_clip(depth=Depth(tmp_path / "d.h5"), settings=settings)
     assert caught.value.code == "too_little"
     assert "lower what is named here" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("tier", "helps"), [("C", "set preset: laptop"), ("B", "take another depth backend")])
+def test_nobody_is_sent_to_the_preset_that_the_depth_came_from(tier, helps):
+    short = {"valid_depth": 0.05, "valid_poses": 0.1, "points": 2.0}
+    refused = content_refusal(ShotWorth(Shot(0, 0, 20), 11, tier=tier, **short), Gates("C", 10, 0.1, 0.5))
+    assert refused.remedy.count(helps) == 3
+    assert ("laptop" in refused.remedy) == (tier == "C")
 
 
 def test_a_file_with_shots_that_it_does_not_state_is_not_read(package_clip, cut):

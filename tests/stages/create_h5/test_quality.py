@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tests.stages.create_h5.test_hdf5 import remade_depth
-from videolift.artifacts import Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
+from videolift.artifacts import Clip, ClipWriter, Depth, DepthWriter, Hands, HandsWriter, Tracks, TracksWriter
 from videolift.dataset.quality import SCORES
 from videolift.dataset.verify import verify_file
 from videolift.errors import BadInput
+from videolift.inputs.framing import Framing
 from videolift.store import read_attributes
 
 DOCS = Path(__file__).parents[3] / "docs" / "format.md"
@@ -142,6 +143,25 @@ def test_each_hand_score_notices_its_harm(package_clip, truth_folder, tmp_path, 
     hands = changed_hands(tmp_path / "h.h5", truth_folder / "hand_poses/clip.h5", change)
     found = scores(package_clip(hands=hands)[0])
     assert found[score] >= least > good[score]
+
+
+def test_wrists_that_the_video_never_showed_are_not_lost_by_packaging(package_clip, truth, truth_folder, tmp_path):
+    """An arm that comes in at the border has its wrist beyond it: no setting brings that back."""
+
+    def into_the_side(arrays):
+        arrays["keypoints_px"][..., 0, 0] = 140.0  # of 128 px
+
+    hands = changed_hands(tmp_path / "h.h5", truth_folder / "hand_poses/clip.h5", into_the_side)
+    published, quality = package_clip("as_is", hands=hands)
+    assert scores(published)["lost_wrists"] is None
+    assert not any("outside the packaged image" in check for check in quality.checks)
+    wider = ClipWriter(tmp_path / "wider.h5")
+    wider.append_frames(truth.rgb, truth.pts_seconds)
+    wider.describe(fps=10.0, source={"sha256": "ab"}, framing=Framing.fit((176, 96), (128, 96), "crop").to_attrs())
+    wider.publish()
+    published, quality = package_clip("of_wider", hands=hands, clip=Clip(tmp_path / "wider.h5"))
+    assert scores(published)["lost_wrists"] == 1
+    assert any("100% of the wrists" in c and "ingest.fit: pad with create_h5.view: full keeps them" in c for c in quality.checks)
 
 
 def test_missing_parts_have_no_score(package_clip):

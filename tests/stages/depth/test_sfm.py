@@ -17,6 +17,7 @@ from stages.depth.sfm_settings import SfmSettings
 from stages.sample import render
 from tests.stages.depth.motion.test_features import texture
 from tests.stages.depth.truth import moving_now
+from videolift.errors import BadInput
 from videolift.evaluation import depth_errors, focal_error, marked_valid, pose_errors
 from videolift.geometry import invert_pose, pinhole
 from videolift.inputs.focal_curves import MIN_RISE, FocalCurve
@@ -176,6 +177,16 @@ def test_a_lens_that_the_motion_does_not_show_is_assumed_and_gives_no_tier_c(sma
     curve = FocalCurve.from_figures(quality.figures)
     assert curve.size_px == (320, 240)
     assert curve.rise_within_tenth < MIN_RISE
+
+
+def test_a_shot_filmed_with_another_lens_than_the_others_of_its_video_is_refused(make_clip, run):
+    """With a lens 1.3 times as long it was mapped, with an error that passes."""
+    orbit = render("orbit", frames=40, width=320, height=240)
+    other = pinhole(1.3 * orbit.K[0, 0], 320, 240)
+    shot = make_clip(orbit.rgb, K_given=other.tolist(), K_source="estimated", cut_from={"first": 0, "frames": 80})
+    with pytest.raises(BadInput, match="shows a focal length of 26. px, other shots one of 347 px") as caught:
+        run(SfmDepth, shot)
+    assert caught.value.code == "other_camera"
 
 
 def test_the_curve_of_a_clip_cut_from_a_wider_picture_counts_in_that_picture(small, make_clip, run):

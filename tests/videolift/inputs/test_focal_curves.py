@@ -39,3 +39,11 @@ def test_a_clip_that_is_sure_of_a_wrong_focal_length_is_outvoted():
 def test_flat_clips_do_not_pull_one_that_knows_off_its_focal_length():
     shared = shared_focal_length([curve(500.0, 0.06), curve(570.0, 0.005), curve(440.0, 0.005)])
     assert shared.focal_of_width * SIZE[0] == pytest.approx(500, rel=0.02)
+
+
+def test_a_focal_length_that_fits_far_worse_contradicts_a_clip_and_one_near_by_does_not():
+    sure, flat = curve(500, 0.05), curve(500, 0.002)
+    assert sure.contradicts(700)
+    assert sure.contradicts(380)
+    assert not sure.contradicts(530)
+    assert not flat.contradicts(700)

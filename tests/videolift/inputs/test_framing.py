@@ -126,3 +126,8 @@ def test_pixels_of_the_source_and_of_the_clip_map_both_ways(fit, with_lens):
     uv = np.stack(np.meshgrid(np.linspace(20, framing.clip_px[0] - 20, 5), np.linspace(20, framing.clip_px[1] - 20, 5)), -1)
     assert framing.map_pixels(framing.unmap_pixels(uv)) == pytest.approx(uv, abs=1e-4)
     assert framing.map_pixels(framing.unmap_pixels(uv, (1280, 720)), (1280, 720)) == pytest.approx(uv, abs=1e-4)
+
+
+def test_the_picture_holds_what_lies_beside_the_clip_and_not_what_was_never_filmed():
+    framing = Framing.fit((1920, 1080), (512, 384), "auto")  # 85 px of each side are cut away
+    assert framing.holds([[0, 0], [-80, 10], [590, 10], [-90, 10], [256, 390], [np.nan, 0]]).tolist() == [True] * 3 + [False] * 3
