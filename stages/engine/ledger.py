@@ -88,7 +88,8 @@ class JournalLedger:
                 )
             )
         elif isinstance(outcome.value, Done):
-            receipt = outcome.value.receipt
+            # The pool's seconds: they leave out time for which a job was suspended.
+            receipt = replace(outcome.value.receipt, seconds=round(outcome.seconds, 3))
             self._journal.write(receipt)
             if self._stage == PACKAGING and receipt.artifact is not None and outcome.code != "recorded":
                 self._journal.verified(item.key, receipt.artifact.sha256)  # the worker has read it again from the disk

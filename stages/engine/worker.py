@@ -6,7 +6,6 @@ Runs in the worker process. The backend sees no path of the output folder and no
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -116,8 +115,6 @@ class StageWorker:
         """Works on one video and publishes its artifact."""
         job: Job = item.payload
         stage, video = self._factory.stage, job.video.id
-        # Monotonic: a wall clock may be set while a video is worked on.
-        began = time.monotonic()
         segments = self._layout.segments(stage, video, job.fingerprint)
         writer = self._backend.writer(self._layout.artifact(stage, video), segments=segments)
         try:
@@ -148,8 +145,7 @@ class StageWorker:
             if findings := verify_file(published.path, sha256=published.sha256):
                 published.path.unlink()
                 raise BadInput(FAILS_VERIFICATION, findings_text(findings), findings[0].remedy)
-        seconds = round(time.monotonic() - began, 3)
-        return Done(replace(receipt, artifact=record(published, self._layout.output), seconds=seconds))
+        return Done(replace(receipt, artifact=record(published, self._layout.output)))
 
     def _run(self, job: Job, writer: ArtifactWriter, shrink: float, progress: Callable[[int, int], None]) -> Receipt:
         """Has the backend write its artifact; what the receipt says of it, before it is published."""
