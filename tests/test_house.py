@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (
     "errors geometry shot_ranges carried_facts paths processes hdf5_output store stage_table typical_work plain_yaml fast_json "
-    "config isolation pool",
+    "interrupts config isolation pool",
     "inputs artifacts",
     "records evaluation h264",
     "dataset",

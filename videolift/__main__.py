@@ -2,11 +2,14 @@
 
 import sys
 
+from videolift.interrupts import quiet_start
+
 
 def start() -> None:
     """Entry point."""
     try:
-        from videolift.cli import main as command
+        with quiet_start():
+            from videolift.cli import main as command
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("videolift"):  # a fault of ours, and no extra would mend it
             raise

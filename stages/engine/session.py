@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stages.registry import MODELS_ROOT, ROOT
 from videolift.config import Config, user_path
 from videolift.errors import BackendUnavailable, ConfigError, ExitCode, VideoliftError
+from videolift.interrupts import take_interrupts
 from videolift.paths import Layout
 from videolift.records.leases import Lease, patience_s
 from videolift.records.manifests import Target
@@ -72,6 +73,7 @@ class Session:
 
                 # Until `begin` nothing runs: an interruption ends in one sentence, not in a traceback.
                 signal.signal(signal.SIGINT, stop)
+                take_interrupts()
                 return cls._head(settings, workflow)
             from stages.engine.cluster import FIRST_MINUTES
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from harness import STAGES, Project, make_project
 
-from stages.__main__ import main
 from stages.engine.plan import Plan, make_plan
+from stages.job_command import main
 from stages.settings import load_config
 from videolift.artifacts import Clip, Depth, Hands, Tracks
 from videolift.dataset.layout import DATASET_FORMAT, DATASET_VERSION

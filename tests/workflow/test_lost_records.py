@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Project, make_project
+from harness import ROOT, STAGES, Project, make_project
 
 from videolift.dataset.index import read_index
 from videolift.errors import ConfigError
+from videolift.records.journal import journal_numbers
 from videolift.records.maintenance import exclude_video
 from videolift.records.runs import latest_run
 
@@ -41,6 +42,21 @@ def state_files(project: Project) -> list[Path]:
     folders = ("journals", "batches", "runs")
     files = [path for name in folders for path in sorted((project.output / name).rglob("*")) if path.is_file()]
     return [*files, project.output / "excluded.json", project.output / "h5_dataset" / "index.sqlite"]
+
+
+def test_a_video_leaves_an_artifact_per_stage_and_a_batch_one_journal_and_one_manifest_per_stage(done):
+    """File quotas count: at most six files per video at scale."""
+    files = [path.relative_to(done.output) for path in done.output.rglob("*") if path.is_file() and "report" not in path.parts]
+    own = [path for path in files if any(f"clip{i}" in path.name for i in range(4))]
+    assert len(own) == len(STAGES) * 4, "with the excluded one's"
+    (batch,) = {name for stage in STAGES for name in journal_numbers(done.layout.journals(stage))}
+    for stage in STAGES:
+        kept = [path.parts[0] for path in files if path.parts[0] in ("journals", "batches") and path.parent.name == stage]
+        assert sorted(kept) == ["batches", "journals"]
+        assert len([path for path in files if path.parts[:2] == ("logs", stage) and path.name.startswith(batch)]) <= 4
+    # Of counts there is one file per bucket, however many videos there are.
+    others = [path for path in files if path not in own and not {"logs", "journals", "batches", ".merged"} & {*path.parts}]
+    assert len(others) == 11, "those of the run and of the dataset"
 
 
 def damage(path: Path, kind: str, rng: random.Random, others: list[Path]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
+import pytest
 from harness import ROOT, make_project
 
 INTERRUPTED = """
@@ -47,3 +50,26 @@ def test_ctrl_c_before_the_start_says_one_sentence(tmp_path):
     assert "interrupted before anything was started" in done.stderr
     assert "Traceback" not in done.stderr
     assert not project.output.exists()
+
+
+def test_ctrl_c_right_after_videolift_run_says_one_sentence_too(tmp_path):
+    project = make_project(tmp_path / "project", videos=1, seconds=0)
+    command = [sys.executable, "-m", "videolift", "run", "videos", "--cores", "1"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(command, cwd=project.folder, env=environment, text=True, stderr=subprocess.PIPE) as run:
+        # Said right before Snakemake takes this process's place, which then imports for a second.
+        first = run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        said = first + run.stderr.read()
+    assert run.returncode == 130
+    assert "interrupted before anything was started" in said
+    assert "Traceback" not in said
+    assert not project.output.exists()
+
+
+@pytest.mark.parametrize(("program", "imported"), [("videolift", "typer"), ("stages", "h5py")])
+def test_ctrl_c_while_a_program_of_ours_is_importing_ends_it_without_lines_of_code(tmp_path, program, imported):
+    (tmp_path / f"{imported}.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-m", program, "--help"], env=environment, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

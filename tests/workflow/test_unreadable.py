@@ -9,8 +9,8 @@ from unittest.mock import create_autospec
 import pytest
 from harness import Project, make_project
 
-from stages.__main__ import main
 from stages.engine.plan import make_plan
+from stages.job_command import main
 from stages.settings import load_config
 from videolift.errors import ExitCode
 from videolift.paths import Layout

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from videolift.errors import ConfigError
+from videolift.interrupts import hold_interrupts
 
 # The program behind it answers `--help` too.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def run(context: typer.Context) -> None:
     """Lifts a folder of videos into a dataset, or goes on where it stopped; the same as snakemake in a checkout."""
+    hold_interrupts()  # until the workflow can say in a sentence what they have interrupted (`Session.start`)
     hand_over("stages.snakemake_command", context.args)
 
 

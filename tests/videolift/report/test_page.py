@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.__main__ import main as workflow
+from stages.job_command import main as workflow
 from videolift.dataset.index import read_index
 from videolift.dataset.quality import SCORES
 from videolift.errors import ConfigError
