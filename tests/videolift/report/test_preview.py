@@ -246,3 +246,14 @@ def test_cuts_break_the_strip_and_the_caption_names_the_shot(output):
     broken = (cut._strip == draw.PAPER).all((0, 2))
     assert broken.sum() == 2
     assert not (whole._strip == draw.PAPER).all((0, 2)).any()
+
+
+@pytest.mark.parametrize("text", ["valid_depth 0.074, limit 0.3", "wrist_depth_gap 0.12 m, limit 0.05"])
+def test_outlined_letters_lie_on_their_outlines(text):
+    """An outline by a thicker pen was a wider font: it ended far to the right of its letters, and neither could be read."""
+    picture = np.full((40, 400, 3), 255, np.uint8)
+    draw.write(picture, text, (10, 25), colour=(255, 0, 0), outlined=True)
+    red = (picture[..., 0] > 128) & (picture[..., 1] < 100)
+    dark = picture.max(-1) < 128
+    last_red, last_dark = (int(np.flatnonzero(ink.any(0))[-1]) for ink in (red, dark))
+    assert abs(last_red - last_dark) <= 3
