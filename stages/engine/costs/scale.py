@@ -53,18 +53,18 @@ SCALE_STEPS = (
     StepCost("`videolift plan`, all new", 1.2, 0.048, 112, 1.25),
     StepCost("`snakemake -n`, all new", 2.3, 0.055, 226, 1.43),
     StepCost("`videolift plan`, all done", 1.1, 0.087, 105, 1.22),
-    StepCost("`snakemake`, nothing to do", 2.6, 0.063, 203, 0.75),
-    StepCost("`snakemake`, 10 videos added", 17.5, 0.263, 222, 0.74),
+    StepCost("`snakemake`, nothing to do", 2.2, 0.047, 205, 0.74),
+    StepCost("`snakemake`, 10 videos added", 13.6, 0.122, 206, 0.84),
     StepCost("`videolift status`, all done", 0.7, 0.058, 68, 0.61),
     StepCost("statistics and index, all new", 3.5, 6.5, 60, 0.7, on_head=False),
-    StepCost("statistics and index, known videos", 1.3, 0.12, 85, 1.1, on_head=False),
+    StepCost("statistics and index, known videos", 0.9, 0.054, 86, 0.97, on_head=False),
     OPENING,
     StepCost("`videolift merge` of 4 shards, links", 4.1, 0.3, 75, 0.2, on_head=False),
     StepCost("`videolift merge` of 4 shards, references", 4.1, 0.1, 75, 0.2, on_head=False),
     StepCost("`videolift merge` again, nothing changed", 0.6, 0.12, 75, 0.2, on_head=False),
 )
 """Measured by ``python -m benchmarks.scale`` (the head, 1,000 and 100,000 videos, 22 November 2026, two cores under a load of 10 to
-20 from others; "all new" is older), ``python -m benchmarks.adding`` (videos added, known videos, opening) and
+20 from others; "all new" is older), ``python -m benchmarks.adding`` (nothing to do, videos added, known videos, opening) and
 ``python -m benchmarks.many_videos`` (merging, all new; older)."""
 
 
