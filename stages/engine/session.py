@@ -133,8 +133,6 @@ class Session:
         from stages.engine.queue_watch import QueueWatch
         from stages.models.preflight import missing
 
-        # From here on an interruption is Snakemake's to handle.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.plan is None:
             return
         with _plain_errors():
@@ -162,6 +160,8 @@ class Session:
                 QueueWatch(Path.cwd()).start()
             self.plan.write(cores=self.cores, with_minutes=self.cluster is not None)
             os.environ[RUN] = str(self.run)
+        # From here on an interruption is Snakemake's to handle.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     @cached_property
     def _report_at_start(self) -> PlanReport:

@@ -12,13 +12,13 @@ from harness import ROOT, make_project
 
 INTERRUPTED = """
 import os, signal, sys, time
-import stages.engine.plan
+from stages.engine import plan
 
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 
-stages.engine.plan.make_plan = interrupted
+{where} = interrupted
 from snakemake.cli import main
 main(["-s", sys.argv[1], "--cores", "1"])
 """
@@ -41,15 +41,17 @@ def test_what_a_left_out_stage_reads_is_still_waited_for(tmp_path):
     assert [stage for stage, _ in project.begun()] == ["ingest", "hands", "create_h5"]
 
 
-def test_ctrl_c_before_the_start_says_one_sentence(tmp_path):
+@pytest.mark.parametrize("where", ["plan.make_plan", "plan.Plan.write"])
+def test_ctrl_c_before_the_start_says_one_sentence(tmp_path, where):
     project = make_project(tmp_path / "project", videos=1, seconds=0)
-    command = [sys.executable, "-c", INTERRUPTED, str(ROOT / "Snakefile")]
+    command = [sys.executable, "-c", INTERRUPTED.format(where=where), str(ROOT / "Snakefile")]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=project.folder, env=environment, text=True, capture_output=True)
     assert done.returncode == 130
     assert "interrupted before anything was started" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not project.output.exists()
+    assert not [path for path in project.output.rglob("*") if path.is_file()]
+    assert not [*(project.folder / ".snakemake" / "locks").glob("*")], "the next run need not ask for --unlock"
 
 
 def test_ctrl_c_right_after_videolift_run_says_one_sentence_too(tmp_path):
