@@ -80,6 +80,12 @@ def test_a_merge_writes_in_its_own_folder_alone(tmp_path):
     assert "v01.hdf5" in [path.name for path in out.iterdir()]
 
 
+def test_an_export_of_one_file_is_one_file(tmp_path):
+    publish_dataset(tmp_path / "shard", [write_packaged(tmp_path / "shard" / "v01.hdf5", 1)], left_out={})
+    done = videolift(tmp_path, "export", "y2r", "shard", "out")
+    assert done.stdout.splitlines()[-1] == "wrote 1 file", done.stderr
+
+
 def test_shapes_of_another_projects_file_are_printed_by_its_own_options(tmp_path):
     with h5py.File(tmp_path / "robot.h5", "w") as file:
         file["obs/top"], file["obs/qpos"] = np.zeros((5, 3, 4, 6), np.uint8), np.zeros((5, 7), np.float32)

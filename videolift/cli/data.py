@@ -273,4 +273,4 @@ def from_y2r(
 def _report(left_out: Mapping[str, str], files: int) -> None:
     for video, reason in left_out.items():
         typer.echo(f"left out {video}: {reason}")
-    typer.echo(f"wrote {files} files")
+    typer.echo(f"wrote {files} file{'s' * (files != 1)}")
