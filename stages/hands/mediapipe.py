@@ -19,7 +19,7 @@ from stages.hands import HandsSettings
 from stages.hands.clip_camera import clip_camera
 from stages.hands.identity import Detection, assign_sides, link, without_duplicates
 from stages.hands.measured_hands import hands_quality, measure_hands
-from stages.hands.second_look import GROWN, HandView, agreed, the_hand
+from stages.hands.second_look import LOOKS, HandView, agreed, the_hand
 from stages.hands.temporal import steady, write_series
 from stages.hands.whole_picture import MAX_HANDS_CUT_AWAY, cut_away_share
 from stages.models.environments import read_environment
@@ -58,7 +58,7 @@ class MediapipeHands(ModelBackend):
     builds_env: ClassVar[bool] = True
     settings_model: ClassVar[type[MediapipeSettings]] = MediapipeSettings
     presets: ClassVar[tuple[str, ...]] = ("cpu", "laptop", "permissive")
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     env: ClassVar[str | None] = "mediapipe"
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     deterministic: ClassVar[bool] = True
@@ -149,12 +149,12 @@ class MediapipeHands(ModelBackend):
         def look(start: int, end: int) -> Arrays:
             hands = [detections[i] for i in np.flatnonzero((frame >= start) & (frame < end))]
             # NaN where a hand is not found again.
-            uv, right = np.full((len(hands), len(GROWN), 21, 2), np.nan), np.full((len(hands), len(GROWN)), np.nan)
+            uv, right = np.full((len(hands), len(LOOKS), 21, 2), np.nan), np.full((len(hands), len(LOOKS)), np.nan)
             # One size at a time: pictures of one call must have one shape.
-            for size, grown in enumerate(GROWN):
+            for j, (grown, mirrored) in enumerate(LOOKS):
                 for first in range(0, len(hands), call_frames):
                     some = hands[first : first + call_frames]
-                    views = [HandView.of(hand.keypoints_px, K, grown) for hand in some]
+                    views = [HandView.of(hand.keypoints_px, K, grown, mirrored=mirrored) for hand in some]
                     pictures = np.stack([view.picture(clip[hand.frame]) for view, hand in zip(views, some, strict=True)])
                     side = views[0].side_px
                     reply = self._call({"regions": [[0, 0, side, side]], "min_side_px": side}, {"rgb": pictures})
@@ -163,7 +163,9 @@ class MediapipeHands(ModelBackend):
                         found = [view.to_clip(reply["keypoints_px"][row].astype(np.float64)) for row in rows]
                         best = the_hand(hand, found)
                         if best is not None:
-                            uv[first + i, size], right[first + i, size] = found[best], reply["right"][rows[best]]
+                            uv[first + i, j] = found[best]
+                            # In a mirror it is less sure of the side (93 % right on tracked hands, 95 % otherwise).
+                            right[first + i, j] = np.nan if mirrored else reply["right"][rows[best]]
             progress(len(clip) + end, 2 * len(clip))
             return {"keypoints_px": uv, "right": right}
 

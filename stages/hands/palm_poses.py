@@ -37,7 +37,7 @@ _USUAL_SIZE = 0.03
 MAX_MISFIT, MAX_STEADY_MISFIT = 0.08, 0.15
 """A palm off by more than this share of the hand's size has no pose (measured on photos: median 0.021, p90 0.047); steady depth
 bears more."""
-MAX_LOOKS_APART = 0.045
+MAX_LOOKS_APART = 0.08
 """Neither has a hand whose looks disagree by more than this share of its size."""
 MIN_OWN_SIDE = 0.5
 """Nor one that the detector takes for the other side: on tracked hands such rotations are 50 degrees off."""

@@ -2,7 +2,8 @@
 
 A detector's single look wanders with the size and place at which it sees a hand, and a wide lens stretches hands towards the
 border. The picture of a pinhole camera turned about its own centre is a plain warp of the clip's; in it the hand stands in the
-middle, unstretched, always of one size. The median of the looks is the keypoint; how far they disagree says how far to trust it.
+middle, unstretched, always of one size. Half of the looks are in a mirror: what a network gets wrong of one side it gets wrong of
+the other there. The median of the looks is the keypoint; how far they disagree says how far to trust it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from stages.hands.identity import Detection
 from videolift.geometry import Float
 
-GROWN = (4.0, 5.0)
-"""Side of each look as a multiple of the hand. Below 3.5 the palm detector loses hands that it had found, and wrists move."""
+GROWN = (4.5, 6.0)
+"""Side of a look as a multiple of the hand. Below 3.5 the palm detector loses hands that it had found, and wrists move."""
+LOOKS = tuple((grown, mirrored) for grown in GROWN for mirrored in (False, True))
+"""Looks at every hand: how far round it, and whether in a mirror."""
 HAND_PX = 80
 """Size of the hand in a look."""
 MAX_LOOK_SHIFT = 0.5
@@ -32,13 +35,15 @@ class HandView:
     Attributes:
         H_view_clip: (3, 3), pixels of the clip to pixels of the view, homogeneous.
         side_px: the view is a square of this side.
+        mirrored: left and right are swapped in it.
     """
 
     H_view_clip: Float
     side_px: int
+    mirrored: bool = False
 
     @classmethod
-    def of(cls, keypoints_px: Float, K: Float, grown: float) -> HandView:
+    def of(cls, keypoints_px: Float, K: Float, grown: float, *, mirrored: bool = False) -> HandView:
         """The view that shows ``grown`` times the hand with these keypoints (21, 2) of a camera ``K`` (3, 3)."""
         rays = np.c_[keypoints_px, np.ones(len(keypoints_px))] @ np.linalg.inv(K).T
         # Of the box, not of the keypoints: five fingertips would pull the mean away from the wrist.
@@ -54,8 +59,9 @@ class HandView:
         # By the hand's size in angles, so that it fills the same share of every look.
         focal = side / (grown * np.ptp(xy, axis=0).max())
         # Pixel centres are whole numbers, so the middle of ``side`` pixels is (side - 1) / 2.
-        K_view = np.array([[focal, 0, (side - 1) / 2], [0, focal, (side - 1) / 2], [0, 0, 1]])
-        return cls(K_view @ R @ np.linalg.inv(K), side)
+        across = -focal if mirrored else focal
+        K_view = np.array([[across, 0, (side - 1) / 2], [0, focal, (side - 1) / 2], [0, 0, 1]])
+        return cls(K_view @ R @ np.linalg.inv(K), side, mirrored)
 
     def picture(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The view (side, side, 3) of a frame (H, W, 3); black outside the frame."""
@@ -82,9 +88,9 @@ def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
     Args:
         hand: as found first; counts as one look.
         looks_px: (n, 21, 2), NaN where a look did not find it.
-        looks_right: (n), likewise.
+        looks_right: (n), NaN where a look says nothing of the side.
     """
-    seen = np.isfinite(looks_right)
+    seen = np.isfinite(looks_px).all((1, 2))
     if not seen.any():
         return hand
     # The first look counts too: a median of two is their mean, so one that errs would not be outvoted.
@@ -92,5 +98,5 @@ def agreed(hand: Detection, looks_px: Float, looks_right: Float) -> Detection:
     middle = np.median(uv, axis=0)
     apart = np.linalg.norm(uv - middle, axis=-1).mean(-1)
     size = max(float(np.ptp(middle, axis=0).max()), 1.0)
-    right = float(np.mean([hand.right, *looks_right[seen]]))
+    right = float(np.mean([hand.right, *looks_right[np.isfinite(looks_right)]]))
     return replace(hand, keypoints_px=middle, right=right, spread=float(np.median(apart)) / size)
