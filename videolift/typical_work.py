@@ -38,7 +38,7 @@ TYPICAL_WORK = {
     "laptop": TypicalWork(video_s=60.0, frame_s=2.5),
     "rgbd": TypicalWork(video_s=0.25, picture_s=0.014),
     "flow": TypicalWork(picture_s=0.15),
-    "mediapipe": TypicalWork(frame_s=0.24),  # with four looks at each hand
+    "mediapipe": TypicalWork(frame_s=0.31),  # with four looks at each hand
     "hdf5": TypicalWork(frame_s=0.022),
 }
 """By backend, the middle of what benchmarks/RESULTS.md has of clips of six seconds and of ten minutes; of laptop, what

@@ -23,7 +23,7 @@ from videolift.typical_work import typical_work
 
 NAMES = {"ingest": "pyav", "depth": "sfm", "tracks": "flow", "hands": "mediapipe", "create_h5": "hdf5"}
 BATCH = 8
-PACE = {"ingest": 0.01, "depth": 0.48, "tracks": 0.14, "hands": 0.24, "create_h5": 0.023}
+PACE = {"ingest": 0.01, "depth": 0.48, "tracks": 0.14, "hands": 0.31, "create_h5": 0.023}
 
 
 def make_run(output: Path, frames: dict[str, int], depth: dict[str, str] | None = None, size: tuple[int, int] = (512, 384)):
