@@ -80,7 +80,8 @@ class Nvml:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
             raise BackendUnavailable(
-                f"no NVIDIA driver answers ({error}). Check with: nvidia-smi; without a card use: preset: cpu"
+                f"no NVIDIA driver answers ({error}). Check with: nvidia-smi; "
+                "without a card set preset: laptop or cpu, and name no backend that needs one"
             ) from error
 
     def cards(self) -> list[Card]:

@@ -22,7 +22,9 @@ from videolift.pool import Device, devices
 from videolift.stage_table import STAGES
 
 STANDINS = Path(__file__).parents[1] / "standins"
-NO_CARD = "no NVIDIA driver answers. Check with: nvidia-smi; without a card use: preset: cpu"
+NO_CARD = (
+    "no NVIDIA driver answers. Check with: nvidia-smi; without a card set preset: laptop or cpu, and name no backend that needs one"
+)
 
 
 @pytest.fixture
