@@ -42,7 +42,7 @@ class MogeDepth(ModelBackend):
 
     name: ClassVar[str] = "moge"
     settings_model: ClassVar[type[MogeSettings]] = MogeSettings
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     env: ClassVar[str | None] = "moge"
     packages: ClassVar[tuple[str, ...]] = ("pycolmap",)
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"

@@ -32,6 +32,8 @@ from videolift.geometry import Float, field_of_view_deg, focal_of_field_of_view,
 
 _SEND = 32
 """Frames per call, at most."""
+_MAX_FLICKER = 0.5
+"""Standard deviation of the logarithms of the frames' factors. The tests' is 0.05; random weights gave 2.5 on a moving camera."""
 _PASSES = 3
 """The model, following corners, writing: equal parts of the progress shown."""
 MogeInfer = Callable[[NDArray[np.uint8], float | None, Progress], dict[str, NDArray[Any]]]
@@ -85,6 +87,11 @@ class MogeClip:
                 hfov_deg, how = float(kept(out, "hfov", estimate)["hfov_deg"]), "estimated"
             # upstream's centre 0.5 W of pixel edges is (W - 1) / 2 of our pixel centres
             self.K, self.intrinsics = pinhole(focal_of_field_of_view(hfov_deg, clip.width), *self.size_px), how
+            own, fov = settings.of(SfmSettings), field_of_view_deg(self.K[0, 0], max(self.size_px))
+            if how == "estimated" and not own.hfov_min_deg <= fov <= own.hfov_max_deg:
+                text = f"MoGe estimates a field of view of {fov:.0f} degrees along the long side, plausible is"
+                remedy = "Say which camera it is (columns camera or calib of the table), or set hfov_deg of the depth backend."
+                raise BadInput("field_of_view", f"{text} {own.hfov_min_deg:g} to {own.hfov_max_deg:g}", remedy)
         else:
             self.K, self.intrinsics = known
         self.hfov_deg = field_of_view_deg(self.K[0, 0], clip.width)
@@ -93,7 +100,7 @@ class MogeClip:
         """Writes the clip's depth.
 
         Raises:
-            BadInput: ``no_depth``; the model masks every pixel out.
+            BadInput: ``no_depth``; the model masks every pixel out. ``unsteady_depth``; it sees another scene in every frame.
         """
         # a list, so that all of it is computed here: the scale needs every frame
         known = [bool((segment > 0).any()) for segment in self.depth_segments()]
@@ -104,6 +111,11 @@ class MogeClip:
         tracks = clip_features(self.clip, self.out, wanted, lambda k: self.report(self.frames + k, _PASSES * self.frames))
         path = self.path(tracks)
         factors, metres = self.scale(tracks, path)
+        flicker = float(np.std(np.log(factors[self.seen])))
+        if flicker > _MAX_FLICKER:
+            text = f"MoGe's depth of a frame is off from the others' by a factor of {np.exp(flicker):.1f}"
+            remedy = "Look at the video: the network does not understand what it shows. If it is a good one, check the weights."
+            raise BadInput("unsteady_depth", f"{text}, {np.exp(_MAX_FLICKER):.1f} is allowed", remedy)
         # Poses from motion have a unit of their own; depth has metres.
         path = path.in_unit(1.0 / metres)
         steady = (image.astype(np.float32) * np.float32(factors[k]) for k, image in self.seen_depth())
@@ -117,7 +129,7 @@ class MogeClip:
         )
         figures = {
             "hfov_deg": self.hfov_deg,
-            "flicker": float(np.std(np.log(factors[self.seen]))),
+            "flicker": flicker,
             "metres_per_unit": metres,
             "valid_share": share,
             "registered_share": float(path.valid.mean()),

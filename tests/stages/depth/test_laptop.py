@@ -30,9 +30,9 @@ def tripod():
     return render("tripod_rgbd", frames=24, width=192, height=144)
 
 
-def run_laptop(clip, truth, folder, monkeypatch, *, segments=None, progress=lambda done, total: None):
+def run_laptop(clip, truth, folder, monkeypatch, *, segments=None, flickers=0.05, progress=lambda done, total: None):
     """Depth of a clip by the backend, with the truth, each frame off by a factor of its own, in place of the network's depth."""
-    flicker = np.exp(0.05 * np.random.default_rng(0).standard_normal(len(truth.rgb)))
+    flicker = np.exp(flickers * np.random.default_rng(0).standard_normal(len(truth.rgb)))
     hfov = np.degrees(2 * np.arctan(truth.rgb.shape[2] / 2 / truth.K[0, 0]))
     np.savez(folder / "moge.npz", rgb=truth.rgb, depth=truth.depth_m, hfov_deg=hfov, flicker=flicker / np.median(flicker))
     monkeypatch.setattr(laptop, "MOGE_WORKER", STANDIN)
@@ -73,6 +73,19 @@ def test_a_clip_of_which_the_network_knows_no_depth_is_refused(tripod, make_clip
     with pytest.raises(BadInput, match="no depth in any of the 7 frames") as error:
         run_laptop(make_clip(tripod.rgb), blind, tmp_path, monkeypatch)
     assert error.value.code == "no_depth"
+
+
+def test_depth_of_another_scene_in_every_frame_is_refused(tripod, make_clip, tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match="off from the others' by a factor of") as error:
+        run_laptop(make_clip(tripod.rgb), tripod, tmp_path, monkeypatch, flickers=2.0)
+    assert error.value.code == "unsteady_depth"
+
+
+def test_a_field_of_view_that_no_lens_has_is_refused(tripod, make_clip, tmp_path, monkeypatch):
+    absurd = replace(tripod, K=pinhole(2.0, 192, 144))
+    with pytest.raises(BadInput, match="a field of view of 178 degrees along the long side, plausible is 35 to 115") as error:
+        run_laptop(make_clip(tripod.rgb), absurd, tmp_path, monkeypatch)
+    assert error.value.code == "field_of_view"
 
 
 def test_every_frame_that_the_network_looks_at_is_a_sign_of_life(tripod, make_clip, tmp_path, monkeypatch):
