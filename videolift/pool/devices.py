@@ -81,7 +81,7 @@ class Nvml:
         except pynvml.NVMLError as error:
             raise BackendUnavailable(
                 f"no NVIDIA driver answers ({error}). Check with: nvidia-smi; "
-                "without a card set preset: laptop or cpu, and name no backend that needs one"
+                "without a card use: preset: laptop or cpu, and no backend that needs one"
             ) from error
 
     def cards(self) -> list[Card]:

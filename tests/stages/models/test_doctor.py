@@ -23,7 +23,7 @@ from videolift.stage_table import STAGES
 
 STANDINS = Path(__file__).parents[1] / "standins"
 NO_CARD = (
-    "no NVIDIA driver answers. Check with: nvidia-smi; without a card set preset: laptop or cpu, and name no backend that needs one"
+    "no NVIDIA driver answers. Check with: nvidia-smi; without a card use: preset: laptop or cpu, and no backend that needs one"
 )
 
 
