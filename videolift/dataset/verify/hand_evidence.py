@@ -13,8 +13,7 @@ from videolift.dataset.verify.evidence import SHIFTS, Evidence, depth_at, sample
 from videolift.geometry import Float, invert_pose, project, rotation_angle, transform
 
 _WRIST, _INDEX, _MIDDLE, _PINKY = (JOINTS.index(name) for name in ("wrist", "index_1", "middle_1", "pinky_1"))
-_KNUCKLES = [JOINTS.index(f"{finger}_1") for finger in ("index", "middle", "ring", "pinky")]
-_TIPS = [JOINTS.index(f"{finger}_4") for finger in ("index", "middle", "ring", "pinky")]
+_PALM = [_WRIST, _INDEX, _MIDDLE, _PINKY]
 _MIN_FRAMES = 8
 _FLESH_M = (-0.012, 0.04)
 """A joint lies this far behind the surface that is seen."""
@@ -155,7 +154,11 @@ class _OneHand:
     def shape_faults(self) -> Iterator[tuple[str, str]]:
         """A hand of the wrong size or side, or a wrist that is not the joints' own."""
         joints, wrist = self.joints_camera[self.frames], self.T_camera_wrist[self.frames]
-        known = np.isfinite(joints).all((1, 2)) & np.isfinite(wrist).all((1, 2))
+        placed = np.isfinite(wrist).all((1, 2))
+        known = np.isfinite(joints).all((1, 2)) & placed
+        whole = known.sum() >= _MIN_FRAMES
+        if not whole:  # a depth camera rarely sees all of a hand
+            known = np.isfinite(joints[:, _PALM]).all((1, 2)) & placed
         if known.sum() < _MIN_FRAMES:
             return
         joints, wrist = joints[known], wrist[known]
@@ -166,7 +169,7 @@ class _OneHand:
         apart_m = float(np.median(np.linalg.norm(local[:, _WRIST], axis=1)))
         if apart_m > _APART_M:
             yield "wrist and joints apart", f"they lie {1000 * apart_m:.0f} mm from each other"
-        palm = local[:, [_WRIST, *_KNUCKLES]] - local[:, [_WRIST]]
+        palm = local[:, _PALM[1:]] - local[:, [_WRIST]]
         spread_m = float(np.median(np.linalg.norm(palm - np.median(palm, 0), axis=-1)))
         if spread_m > _RIGID_M:
             yield "wrist rotation", f"the palm moves by {1000 * spread_m:.0f} mm in the wrist's own frame"
@@ -175,13 +178,13 @@ class _OneHand:
         # A right wrist's x points from the fingers to the arm; a left one is its mirror image (videolift.artifacts has the frames).
         handed = -1.0 if self.side == "right" else 1.0
         if ahead * handed < -0.5:
-            # Fingers curl towards the palm: that tells a hand of the other side from one in the axes of the other side.
-            across = np.cross(joints[:, _INDEX] - joints[:, _WRIST], joints[:, _PINKY] - joints[:, _WRIST])
-            curl = (joints[:, _TIPS] - joints[:, _KNUCKLES]).mean(1)
-            chirality = float(np.median((across * curl).sum(-1))) * handed
-            kind = "sides swapped" if chirality > 0 else "a left hand is not mirrored"
+            # z points to the thumb's side on either hand: that tells a hand of the other side from one in axes turned half round.
+            thumb_side = float(np.median(local[:, _INDEX, 2] - local[:, _PINKY, 2]))
+            kind = "sides swapped" if thumb_side > 0 else "a left hand is not mirrored"
             yield kind, f"in the frame of the {self.side} wrist the fingers point to {'+' if ahead > 0 else '-'}x"
             return
+        if not whole:
+            return  # joints on whatever surface shows turn a palm by up to 60 degrees about its fingers (a real depth camera)
         # The palm's own axes in the wrist's frame: x along the fingers' line, z to the index, as the hand frame is defined.
         usual = np.median(local, 0)
         x = handed * (usual[_MIDDLE] - usual[_WRIST])

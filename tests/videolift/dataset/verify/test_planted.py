@@ -81,6 +81,15 @@ def test_a_planted_fault_is_named(clips, tmp_path, kind):
     assert named(clips, tmp_path, kind) & set(FAULTS[kind].named)
 
 
+@pytest.mark.parametrize("kind", ["sides swapped", "a left hand not mirrored"])
+def test_a_hand_that_a_depth_camera_sees_in_part_is_judged_by_its_palm(clips, tmp_path, kind):
+    def in_part(labels):
+        FAULTS[kind].plant(labels)
+        labels["hands/joints_camera"][:, :, [4, 13, 16, 20]] = np.nan
+
+    assert set(named_in(plant(clips["handheld"], tmp_path / "part.hdf5", in_part))) & set(FAULTS[kind].named)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind, fault in FAULTS.items() if kind not in QUICK and fault.named])
 def test_every_other_planted_fault_is_named(clips, tmp_path, kind):
