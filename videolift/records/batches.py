@@ -85,7 +85,9 @@ class Assignment:
             try:
                 size = os.fstat(descriptor).st_size
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                    data = b"\n" + data  # the last writer was killed in the middle of a line
+                    # The last writer was killed in the middle of a line, or is in the middle of one now: then the line between
+                    # ours and its stays empty, and is skipped.
+                    data = b"\n" + data
                 while data:
                     data = data[os.write(descriptor, data) :]
                 os.fsync(descriptor)
