@@ -35,16 +35,17 @@ class HandView:
     Attributes:
         H_view_clip: (3, 3), pixels of the clip to pixels of the view, homogeneous.
         side_px: the view is a square of this side.
-        mirrored: left and right are swapped in it.
     """
 
     H_view_clip: Float
     side_px: int
-    mirrored: bool = False
 
     @classmethod
     def of(cls, keypoints_px: Float, K: Float, grown: float, *, mirrored: bool = False) -> HandView:
-        """The view that shows ``grown`` times the hand with these keypoints (21, 2) of a camera ``K`` (3, 3)."""
+        """The view that shows ``grown`` times the hand with these keypoints (21, 2) of a camera ``K`` (3, 3).
+
+        ``mirrored``: with left and right swapped.
+        """
         rays = np.c_[keypoints_px, np.ones(len(keypoints_px))] @ np.linalg.inv(K).T
         # Of the box, not of the keypoints: five fingertips would pull the mean away from the wrist.
         middle = (keypoints_px.min(0) + keypoints_px.max(0)) / 2
@@ -61,7 +62,7 @@ class HandView:
         # Pixel centres are whole numbers, so the middle of ``side`` pixels is (side - 1) / 2.
         across = -focal if mirrored else focal
         K_view = np.array([[across, 0, (side - 1) / 2], [0, focal, (side - 1) / 2], [0, 0, 1]])
-        return cls(K_view @ R @ np.linalg.inv(K), side, mirrored)
+        return cls(K_view @ R @ np.linalg.inv(K), side)
 
     def picture(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The view (side, side, 3) of a frame (H, W, 3); black outside the frame."""
