@@ -38,8 +38,8 @@ MAX_MISFIT, MAX_STEADY_MISFIT = 0.08, 0.15
 """A palm off by more than this share of the hand's size has no pose (measured on photos: median 0.021, p90 0.047); steady depth
 bears more."""
 MAX_LOOKS_APART = 0.08
-"""Neither has a hand whose looks disagree by more than this share of its size (tracked hands: median 0.02, p95 0.05; of those beyond
-0.06 wrists are hardly worse, and without them 2 % fewer are found)."""
+"""Neither has a hand whose looks disagree by more than this share of its size (tracked hands: median 0.02, p95 0.05; those
+beyond 0.06 have wrists that are hardly worse, and are 2 % of all found)."""
 MIN_OWN_SIDE = 0.5
 """Nor one that the detector takes for the other side: on tracked hands such rotations are 50 degrees off."""
 _MIN_MEASURED = 10
