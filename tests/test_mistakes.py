@@ -69,7 +69,7 @@ def test_a_mistake_can_be_put_back(name):
 def copy(tmp_path_factory) -> Path:
     """The packages and their tests, to be damaged."""
     folder = tmp_path_factory.mktemp("damaged")
-    for name in ("videolift", "stages", "tests"):
+    for name in ("videolift", "stages", "tests", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in ("pyproject.toml", "config.yaml"):
         shutil.copy(ROOT / path, folder / path)
